@@ -1,0 +1,1 @@
+"""Files shipped with mlsky: registry, weights, tables."""

@@ -1,0 +1,1 @@
+"""The sphere: pixelisations, Gaussian fields, charts and lensing."""
