@@ -1,0 +1,203 @@
+"""Bands and units: which frequencies are allowed, and what a microkelvin is worth at each.
+
+A band is, for now, a delta function at its frequency; all conversions are those of one
+frequency. Temperatures are thermodynamic (CMB) unless they say RJ: 1 uK_CMB is the change of
+the Planck spectrum at `T_CMB_K` per microkelvin, 1 uK_RJ that of its Rayleigh-Jeans limit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "FREQ_RANGE_GHZ",
+    "T_CMB_K",
+    "UNITS",
+    "convert",
+    "dimensionless",
+    "jy_per_sr_per_uk",
+    "jy_per_sr_per_uk_rj",
+    "parse_freqs",
+    "parse_unit",
+]
+
+#: CMB temperature (K): Fixsen 2009, doi:10.1088/0004-637X/707/2/916 (2.72548 +- 0.00057),
+#: rounded as astropy does.
+T_CMB_K = 2.7255
+
+# Defining constants of the SI (BIPM 2019, the SI brochure, 9th edition, table 1): exact.
+PLANCK_J_S = 6.62607015e-34
+BOLTZMANN_J_PER_K = 1.380649e-23
+LIGHT_M_PER_S = 299792458.0
+
+#: Jy in SI units, W m^-2 Hz^-1, by definition.
+JANSKY = 1e-26
+
+#: Frequencies (GHz) that the colours have been compared with data for: from the lowest band of
+#: the Simons Observatory (27 GHz; Ade et al. 2019, doi:10.1088/1475-7516/2019/02/056) to Planck's
+#: 353 GHz, above which the CIB's low-frequency modified blackbody no longer describes it.
+FREQ_RANGE_GHZ = (27.0, 353.0)
+
+#: Units a map may be asked for in.
+UNITS = ("uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr")
+
+
+def parse_freqs(freqs) -> np.ndarray:
+    """Band centres in GHz, checked.
+
+    Parameters
+    ----------
+    freqs
+        One frequency or a sequence of them: numbers in GHz, or an astropy Quantity (or a list
+        of them) of any unit equivalent to a frequency, such as Hz, mm or meV.
+
+    Returns
+    -------
+    nu_ghz
+        *(nfreq,)* float64, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If empty, not numbers, of a unit that is no frequency, not finite, not positive, or
+        outside `FREQ_RANGE_GHZ`.
+    """
+    low, high = FREQ_RANGE_GHZ
+    allowed = f"must be one or more frequencies in GHz from {low:g} to {high:g}"
+    example = "for example freqs=[93, 145, 225]"
+    nu_ghz = _in_ghz(freqs, allowed, example)
+    if nu_ghz.size == 0:
+        raise ValueError(f"freqs={_short(freqs)}: empty; {allowed}, {example}")
+    bad = nu_ghz[~(np.isfinite(nu_ghz) & (nu_ghz > 0))]
+    if bad.size:
+        raise ValueError(f"freqs holds {bad[0]:g}: {allowed}, finite and positive, {example}")
+    # a frequency that came in as a wavelength may miss the edge of the range by a rounding
+    bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
+    if bad.size:
+        raise ValueError(
+            f"freqs holds {bad[0]:g} GHz: outside the calibrated range; {allowed}, {example}"
+        )
+    return nu_ghz
+
+
+def parse_unit(unit) -> str:
+    """The name in `UNITS` of a unit given as text or as an astropy unit.
+
+    Raises
+    ------
+    ValueError
+        If the unit is not one of them.
+    """
+    name = str(unit).replace(" ", "")
+    if name not in UNITS:
+        raise ValueError(f'unit={str(unit)!r}: must be one of {", ".join(UNITS)}, as unit="uK_CMB"')
+    return name
+
+
+def dimensionless(nu_ghz):
+    """x = h nu / (k T_CMB), the shape of `nu_ghz`."""
+    nu = np.asarray(nu_ghz, dtype=np.float64)
+    if not (np.isfinite(nu) & (nu > 0)).all():
+        raise ValueError(f"nu_ghz={_short(nu_ghz)}: must be positive, finite frequencies in GHz")
+    return PLANCK_J_S * nu * 1e9 / (BOLTZMANN_J_PER_K * T_CMB_K)
+
+
+def jy_per_sr_per_uk(nu_ghz):
+    """Intensity (Jy/sr) of 1 uK_CMB, dB_nu/dT at T_CMB.
+
+    dB/dT = (2 k nu^2 / c^2) x^2 e^x / (e^x - 1)^2, the derivative of Planck's law; 398.48 Jy/sr
+    at 150 GHz.
+
+    Parameters
+    ----------
+    nu_ghz
+        Frequencies (GHz), any shape.
+
+    Returns
+    -------
+    factor
+        Jy/sr per uK_CMB, the shape of `nu_ghz`.
+    """
+    half = dimensionless(nu_ghz) / 2
+    # x^2 e^x / (e^x - 1)^2 written so that it neither cancels nor overflows
+    return jy_per_sr_per_uk_rj(nu_ghz) * (half / np.sinh(half)) ** 2
+
+
+def jy_per_sr_per_uk_rj(nu_ghz):
+    """Intensity (Jy/sr) of 1 uK_RJ, 2 k nu^2 / c^2, the shape of `nu_ghz`."""
+    dimensionless(nu_ghz)  # the check
+    wave_number = np.asarray(nu_ghz, dtype=np.float64) * 1e9 / LIGHT_M_PER_S
+    return (2 * BOLTZMANN_J_PER_K * wave_number**2 * 1e-6 / JANSKY)[()]
+
+
+def convert(nu_ghz, from_unit: str = "uK_CMB", to_unit: str = "uK_CMB"):
+    """Factor that takes a map at `nu_ghz` from one unit to another.
+
+    Parameters
+    ----------
+    nu_ghz
+        Frequencies (GHz), any shape.
+    from_unit, to_unit
+        Names in `UNITS`.
+
+    Returns
+    -------
+    factor
+        The shape of `nu_ghz`: map in `to_unit` = factor * map in `from_unit`.
+
+    Raises
+    ------
+    ValueError
+        If a unit is not in `UNITS` or a frequency is not positive.
+    """
+    return _jy_per_sr(nu_ghz, parse_unit(from_unit)) / _jy_per_sr(nu_ghz, parse_unit(to_unit))
+
+
+def _jy_per_sr(nu_ghz, unit: str):
+    """Jy/sr in one of `unit`, the shape of `nu_ghz`."""
+    if unit == "uK_CMB":
+        return jy_per_sr_per_uk(nu_ghz)
+    if unit == "K_CMB":
+        return 1e6 * jy_per_sr_per_uk(nu_ghz)
+    if unit == "uK_RJ":
+        return jy_per_sr_per_uk_rj(nu_ghz)
+    one = np.ones_like(dimensionless(nu_ghz))[()]
+    return one if unit == "Jy/sr" else 1e6 * one
+
+
+def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
+    """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not looked at."""
+    several = isinstance(freqs, (list, tuple))
+    if hasattr(freqs, "unit") or (several and any(hasattr(f, "unit") for f in freqs)):
+        from astropy import units
+
+        # one by one: the members of a list may differ in unit
+        try:
+            with np.errstate(divide="ignore"):  # a wavelength of 0 is refused as infinite
+                values = [
+                    units.Quantity(f).to_value(units.GHz, equivalencies=units.spectral())
+                    for f in (freqs if several else [freqs])
+                ]
+        except (units.UnitsError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"freqs={_short(freqs)}: not convertible to GHz "
+                f"({' '.join(str(error).split())}); {allowed}, {example}"
+            ) from None
+        freqs = values if several else values[0]
+        freqs = [freqs] if np.ndim(freqs) == 0 else freqs
+    elif not several and np.ndim(freqs) == 0 and not isinstance(freqs, (str, bytes)):
+        freqs = [freqs]
+    try:
+        array = np.asarray(freqs)
+    except ValueError:  # ragged
+        array = np.asarray(None)
+    # text and booleans would be taken for numbers by a plain float64 cast
+    if array.size and (array.dtype.kind not in "iuf" or array.ndim > 1):
+        raise ValueError(f"freqs={_short(freqs)}: {allowed}, {example}")
+    return np.array(array, dtype=np.float64).reshape(-1)
+
+
+def _short(value) -> str:
+    """One line, at most 60 characters, that shows a value."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,105 @@
+"""The fields of a sky: what each is called, its unit and sign, and how it scales with frequency.
+
+Maps are made at `REFERENCE_GHZ` in uK_CMB and taken to other bands by the law named in
+`Component.scaling`: ``"flat"`` (a blackbody shift, the same in uK_CMB at every frequency),
+``"tsz"``, ``"cib"`` or ``"radio"`` (`mlsky.scaling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["COMPONENTS", "REFERENCE_GHZ", "STOKES", "Component", "parse", "parse_stokes"]
+
+#: Frequency (GHz) at which maps and fluxes are made: the 148 GHz of the simulations of
+#: Sehgal et al. 2010, doi:10.1088/0004-637X/709/2/920, and of Han et al. 2021.
+REFERENCE_GHZ = 148.0
+
+#: What `stokes` may be, everywhere.
+STOKES = ("T", "QU", "TQU")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One field of the sky.
+
+    Parameters
+    ----------
+    name
+        What users call it, ``sky[name]``.
+    unit
+        Unit of its map at `REFERENCE_GHZ`.
+    sign
+        Sign of the signal at `REFERENCE_GHZ`: -1 nowhere positive, +1 nowhere negative,
+        0 either.
+    scaling
+        Law by which it changes with frequency: "flat", "tsz", "cib" or "radio".
+    stokes
+        Stokes parameters that it can fill; the others are zero. For the CIB and radio Q and U
+        come from the sources of the catalogue alone.
+    """
+
+    name: str
+    unit: str
+    sign: int
+    scaling: str
+    stokes: str
+
+
+#: Every component, in the order in which they are listed, summed and written.
+COMPONENTS = {
+    component.name: component
+    for component in (
+        Component("cmb", "uK_CMB", 0, "flat", "TQU"),
+        Component("tsz", "uK_CMB", -1, "tsz", "T"),
+        Component("ksz", "uK_CMB", 0, "flat", "T"),
+        Component("cib", "uK_CMB", +1, "cib", "TQU"),
+        Component("radio", "uK_CMB", +1, "radio", "TQU"),
+    )
+}
+
+
+def parse(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
+    """Names of components, checked, each once, in the order of `COMPONENTS`.
+
+    Parameters
+    ----------
+    names
+        One name or several; None for all.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or none is given.
+    """
+    if names is None:
+        return tuple(COMPONENTS)
+    try:
+        asked = [names] if isinstance(names, str) else list(names)
+    except TypeError:
+        asked = [names]
+    for name in asked:
+        if not isinstance(name, str) or name not in COMPONENTS:
+            raise ValueError(
+                f"component {name!r}: must be one of {', '.join(COMPONENTS)}, "
+                'for example components=["cmb", "tsz"]'
+            )
+    if not asked:
+        raise ValueError(
+            f"components={names!r}: give at least one of {', '.join(COMPONENTS)}, or None for all"
+        )
+    return tuple(name for name in COMPONENTS if name in asked)
+
+
+def parse_stokes(stokes: str) -> str:
+    """`stokes` itself if it is one of `STOKES`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not isinstance(stokes, str) or stokes not in STOKES:
+        raise ValueError(f'stokes={stokes!r}: must be one of {", ".join(STOKES)}, as stokes="TQU"')
+    return stokes
