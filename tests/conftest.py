@@ -1,0 +1,97 @@
+"""What holds for every test: no network, no shared random state, a cache of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+#: One cache for the whole session, so that a theory spectrum is computed once.
+_CACHE = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports mlsky or matplotlib: both read the environment.
+    cache = Path(tempfile.mkdtemp(prefix="mlsky-tests-"))
+    config.stash[_CACHE] = cache
+    os.environ["MLSKY_CACHE_DIR"] = str(cache)
+    os.environ["MPLBACKEND"] = "Agg"
+    # A developer's own weights or registry must not decide whether a test passes.
+    for name in ("MLSKY_DATA_DIR", "MLSKY_REGISTRY"):
+        os.environ.pop(name, None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
+
+
+def _global_random_state() -> dict[str, bytes]:
+    state = np.random.get_state(legacy=False)  # noqa: NPY002 - watched, never used
+    numpy_state = state["state"]["key"].tobytes() + bytes(str(state["state"]["pos"]), "ascii")
+    states = {"numpy": numpy_state + bytes(str(state["has_gauss"]), "ascii")}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        states["torch"] = torch.get_rng_state().numpy().tobytes()
+    return states
+
+
+@pytest.fixture(autouse=True)
+def global_random_state_is_left_alone():
+    """Fail a test that draws from, or seeds, the shared numpy or torch generator."""
+    before = _global_random_state()
+    yield
+    after = _global_random_state()
+    if "torch" in after and "torch" not in before:
+        # Loaded by this test: an untouched generator is in torch's fixed first state.
+        before["torch"] = sys.modules["torch"].Generator().get_state().numpy().tobytes()
+    changed = [name for name in after if after[name] != before[name]]
+    if changed:
+        pytest.fail(
+            f"the global random state of {' and '.join(changed)} changed: "
+            "draw from mlsky.seeds.generator or a torch.Generator instead"
+        )
+
+
+def _is_local(family: int, address) -> bool:
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    host = address[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Refuse every connection that leaves this machine, but in tests marked network."""
+    if request.node.get_closest_marker("network"):
+        return
+
+    class LocalSocket(socket.socket):
+        def connect(self, address):
+            if not _is_local(self.family, address):
+                raise PermissionError(f"a test may not connect to {address!r}: mark it network")
+            return super().connect(address)
+
+        def connect_ex(self, address):
+            if not _is_local(self.family, address):
+                raise PermissionError(f"a test may not connect to {address!r}: mark it network")
+            return super().connect_ex(address)
+
+    real_lookup = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **kwargs):
+        if host is not None and not _is_local(socket.AF_INET, (host,)):
+            raise PermissionError(f"a test may not look up {host!r}: mark it network")
+        return real_lookup(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "socket", LocalSocket)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
