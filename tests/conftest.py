@@ -49,8 +49,10 @@ def global_random_state_is_left_alone():
     yield
     after = _global_random_state()
     if "torch" in after and "torch" not in before:
-        # Loaded by this test: an untouched generator is in torch's fixed first state.
-        before["torch"] = sys.modules["torch"].Generator().get_state().numpy().tobytes()
+        # Loaded by this test: its generator should still be as its own seed left it.
+        torch = sys.modules["torch"]
+        fresh = torch.Generator().manual_seed(torch.initial_seed())
+        before["torch"] = fresh.get_state().numpy().tobytes()
     changed = [name for name in after if after[name] != before[name]]
     if changed:
         pytest.fail(

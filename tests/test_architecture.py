@@ -61,10 +61,19 @@ ABSENT_IN_TRAINING = (
 RANDOM_ALLOWED = {"BitGenerator", "Generator", "Philox", "SeedSequence"}
 
 #: torch's drawing functions use the global generator unless they are given `generator=` ...
-TORCH_DRAWS = {"bernoulli", "multinomial", "normal", "rand", "randint", "randn", "randperm"}
+TORCH_DRAWS = {
+    "bernoulli",
+    "multinomial",
+    "normal",
+    "poisson",
+    "rand",
+    "randint",
+    "randn",
+    "randperm",
+}
 #: ... and these always do.
 TORCH_GLOBAL = {"manual_seed", "seed", "set_rng_state", "rand_like", "randn_like", "randint_like"}
-TORCH_GLOBAL |= {"poisson", "manual_seed_all"}
+TORCH_GLOBAL |= {"manual_seed_all"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|tmp|root|home|Users|scratch|global)/")
 
