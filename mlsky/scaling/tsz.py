@@ -1,0 +1,55 @@
+"""Thermal Sunyaev-Zel'dovich effect, non-relativistic, at a single frequency.
+
+Sunyaev & Zel'dovich 1972; Carlstrom et al. 2002, doi:10.1146/annurev.astro.40.060401.093803,
+eqs. 1-2: dT/T_CMB = y f(x) with f(x) = x coth(x/2) - 4 and x = h nu / (k T_CMB). The
+relativistic correction (their eq. 2, delta_SZE) is left out: a few per cent at 10 keV.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlsky.bands import T_CMB_K, dimensionless
+from mlsky.components import REFERENCE_GHZ
+
+__all__ = ["factor", "spectral_function", "uk_per_y"]
+
+
+def spectral_function(nu_ghz):
+    """f(x) = x coth(x/2) - 4 (Carlstrom et al. 2002, eq. 2), zero at 217.5 GHz.
+
+    Parameters
+    ----------
+    nu_ghz
+        Frequencies (GHz), any shape.
+
+    Returns
+    -------
+    f
+        The shape of `nu_ghz`; -2 at low frequency, positive above the null.
+    """
+    x = dimensionless(nu_ghz)
+    return (x / np.tanh(x / 2) - 4.0)[()]
+
+
+def factor(nu_ghz, reference: float = REFERENCE_GHZ):
+    """f(nu) / f(reference): takes a tSZ map in uK_CMB from `reference` to `nu_ghz`.
+
+    Parameters
+    ----------
+    nu_ghz
+        Frequencies (GHz), any shape.
+    reference
+        Frequency (GHz) of the map; not the null.
+
+    Returns
+    -------
+    factor
+        uK_CMB/uK_CMB, the shape of `nu_ghz`; negative above the null.
+    """
+    return spectral_function(nu_ghz) / spectral_function(reference)
+
+
+def uk_per_y(nu_ghz):
+    """T_CMB f(nu) in uK_CMB for Compton y = 1 (Carlstrom et al. 2002, eq. 1)."""
+    return 1e6 * T_CMB_K * spectral_function(nu_ghz)
