@@ -1,0 +1,304 @@
+"""The networks of Han, Sehgal & Villaescusa-Navarro (2021), arXiv:2105.11444.
+
+All of them work on 128 x 128 pixel patches of 0.5 arcmin in network units
+(`mlsky.networks.normaliser`), channels kappa, kSZ, tSZ, CIB, radio:
+
+========  =============================  =================================  ==========
+network   from                           to                                 parameters
+========  =============================  =================================  ==========
+DCGAN     256 normal numbers             5 channels                         15 361 871
+PIXGAN    kappa                          kSZ, tSZ, CIB, radio               41 833 484
+VAEGAN    5 channels (Gaussian kappa)    5 channels                         22 301 199
+Critic    5 channels                     one score                          11 164 609
+========  =============================  =================================  ==========
+
+The counts are for the paper's ``width=64``; `width` scales every layer. The released
+code has 16 432 (PIXGAN) and 8 240 (VAEGAN) parameters more that nothing uses.
+
+Every convolution is 4 x 4, stride 2, padding 1. The first weights are drawn from
+``(seed, class)`` alone; the global random state is neither read nor changed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from mlsky import seeds
+
+__all__ = ["DCGAN", "PIXGAN", "VAEGAN", "Critic", "LinearChannel", "ScaledArcTanh", "ScaledTanh"]
+
+#: Side of a patch (pixels).
+SIZE = 128
+#: Bound of the networks' outputs, in network units (Han et al. 2021, sect. 3).
+BOUND = 15.0
+
+# Slope of the leaky ReLU and spread of the first weights, Radford et al. (2016),
+# arXiv:1511.06434, as in the paper.
+_SLOPE = 0.2
+_SPREAD = 0.02
+# Largest |x|/BOUND given to artanh: 1 is infinite, and its slope 1/(1 - x^2) is 5e3 here.
+_ARCTANH_LIMIT = 0.9999
+
+
+def _widths(width: int, multiples: Sequence[int]) -> list[int]:
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError(f"width={width!r}: must be an integer >= 1; the paper's is 64")
+    return [width * multiple for multiple in multiples]
+
+
+def _count(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}: must be an integer >= 1")
+    return value
+
+
+def _check_patches(x: torch.Tensor, channels: int, what: str) -> None:
+    if x.ndim != 4 or tuple(x.shape[1:]) != (channels, SIZE, SIZE):
+        raise ValueError(
+            f"{what} input of shape {tuple(x.shape)}: must be (N, {channels}, {SIZE}, {SIZE}); "
+            "cut the map into such patches first"
+        )
+
+
+def _single(x: torch.Tensor) -> torch.Tensor:
+    """At least float32: bfloat16 keeps 3 digits, too few for a bounded output."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _down(inputs: int, outputs: int, activation: nn.Module, norm: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, 2, 1)]
+    if norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    return nn.Sequential(*layers, activation)
+
+
+def _up(inputs: int, outputs: int, activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.BatchNorm2d(outputs), activation
+    )
+
+
+def _leaky() -> nn.Module:
+    return nn.LeakyReLU(_SLOPE)
+
+
+def _initialise(network: nn.Module, seed: int) -> None:
+    """First weights of the paper, from a generator of their own.
+
+    Convolutions N(0, 0.02), batch norms and linear channels N(1, 0.02) with offsets 0 and
+    N(0, 0.02); the rest (dense layers, biases) uniform in +-1/sqrt(fan-in), torch's rule.
+    """
+    stream = zlib.crc32(type(network).__name__.encode())
+    generator = torch.Generator().manual_seed(seeds.integer(seed, "training", stream))
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                dense = isinstance(module, nn.Linear)
+                # fan-in as torch counts it: weight.shape[1] times the kernel.
+                bound = module.weight[0].numel() ** -0.5
+                if dense:
+                    module.weight.uniform_(-bound, bound, generator=generator)
+                else:
+                    module.weight.normal_(0, _SPREAD, generator=generator)
+                module.bias.uniform_(-bound, bound, generator=generator)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.weight.normal_(1, _SPREAD, generator=generator)
+                module.bias.zero_()
+            elif isinstance(module, LinearChannel):
+                module.weight.normal_(1, _SPREAD, generator=generator)
+                module.bias.normal_(0, _SPREAD, generator=generator)
+
+
+class ScaledTanh(nn.Module):
+    """15 tanh(2x/15): slope 2 at zero, bounded by +-15."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return BOUND * torch.tanh(_single(x) * (2 / BOUND))
+
+
+class ScaledArcTanh(nn.Module):
+    """(15/2) artanh(x/15), the inverse of `ScaledTanh`.
+
+    |x| is clamped to 0.9999 * 15: the released code is infinite at 15 and NaN beyond.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.clamp(_single(x) / BOUND, -_ARCTANH_LIMIT, _ARCTANH_LIMIT)
+        return (BOUND / 2) * torch.atanh(x)
+
+
+class LinearChannel(nn.Module):
+    """y_c = w_c x_c + b_c: one scale and one offset per channel of (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Critic(nn.Module):
+    """The critic of all three steps: five strided convolutions, no norm, one score.
+
+    Parameters
+    ----------
+    channels
+        Channels of a patch; in step 2 kappa and the four outputs, so 5 as well.
+    width
+        Channels of the first layer; the paper's is 64.
+    seed
+        First weights; see the module's docstring.
+    """
+
+    def __init__(self, channels: int = 5, width: int = 64, *, seed: int = 0) -> None:
+        super().__init__()
+        self.kwargs = {"channels": _count(channels, "channels"), "width": width}
+        sizes = [channels, *_widths(width, (1, 2, 4, 8, 16))]
+        with torch.random.fork_rng(devices=[]):
+            self.body = nn.Sequential(
+                *(_down(a, b, _leaky(), norm=False) for a, b in pairwise(sizes))
+            )
+            self.score = nn.Linear(sizes[-1] * 4 * 4, 1)
+        _initialise(self, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Patches (N, channels, 128, 128) in network units to scores (N,)."""
+        _check_patches(x, self.kwargs["channels"], "Critic")
+        return self.score(self.body(x).flatten(1))[:, 0]
+
+
+class DCGAN(nn.Module):
+    """Step 1: random numbers to patches of all channels, no condition.
+
+    Parameters
+    ----------
+    channels, width, seed
+        As `Critic`.
+    latent
+        Normal numbers per patch; the paper's is 256, at any width.
+    """
+
+    def __init__(
+        self, channels: int = 5, width: int = 64, latent: int = 256, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.kwargs = {
+            "channels": _count(channels, "channels"),
+            "width": width,
+            "latent": _count(latent, "latent"),
+        }
+        sizes = _widths(width, (16, 8, 4, 2, 1))
+        with torch.random.fork_rng(devices=[]):
+            self.project = nn.Linear(latent, sizes[0] * 4 * 4)
+            self.body = nn.Sequential(
+                nn.BatchNorm2d(sizes[0]),
+                _leaky(),
+                *(_up(a, b, _leaky()) for a, b in pairwise(sizes)),
+                nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
+            )
+            self.head = nn.Sequential(LinearChannel(channels), ScaledTanh())
+        _initialise(self, seed)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Normal numbers (N, latent) to patches (N, channels, 128, 128) in network units."""
+        latent = self.kwargs["latent"]
+        if z.ndim != 2 or z.shape[1] != latent:
+            raise ValueError(f"DCGAN input of shape {tuple(z.shape)}: must be (N, {latent})")
+        return self.head(self.body(self.project(z).unflatten(1, (-1, 4, 4))))
+
+
+class PIXGAN(nn.Module):
+    """Step 2: kappa to the other channels, a U-Net down to 1 x 1 pixel. No noise goes in.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels: kappa to kSZ, tSZ, CIB and radio.
+    width, seed
+        As `Critic`.
+    """
+
+    def __init__(
+        self, inputs: int = 1, outputs: int = 4, width: int = 64, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.kwargs = {
+            "inputs": _count(inputs, "inputs"),
+            "outputs": _count(outputs, "outputs"),
+            "width": width,
+        }
+        down = _widths(width, (1, 2, 4, 8, 8, 8, 8))
+        up = _widths(width, (8, 8, 8, 4, 2, 1))
+        # Each step up, but the first, also sees the step down of its size.
+        skips = [0, *down[-2:0:-1]]
+        with torch.random.fork_rng(devices=[]):
+            self.down = nn.ModuleList(
+                [
+                    _down(inputs, down[0], _leaky(), norm=False),
+                    *(_down(a, b, _leaky()) for a, b in pairwise(down[:-1])),
+                    # One pixel has no variance to normalise by.
+                    _down(down[-2], down[-1], nn.ReLU(), norm=False),
+                ]
+            )
+            self.up = nn.ModuleList(
+                _up(below + skip, above, nn.ReLU())
+                for below, skip, above in zip([down[-1], *up[:-1]], skips, up, strict=True)
+            )
+            self.last = nn.ConvTranspose2d(up[-1] + down[0], outputs, 4, 2, 1)
+            self.head = nn.Sequential(LinearChannel(outputs), ScaledTanh())
+        _initialise(self, seed)
+
+    def forward(self, kappa: torch.Tensor) -> torch.Tensor:
+        """Patches (N, inputs, 128, 128) to (N, outputs, 128, 128), in network units."""
+        _check_patches(kappa, self.kwargs["inputs"], "PIXGAN")
+        levels = []
+        x = kappa
+        for layer in self.down:
+            x = layer(x)
+            levels.append(x)
+        levels.pop()
+        for layer in self.up:
+            x = torch.cat([layer(x), levels.pop()], dim=1)
+        return self.head(self.last(x))
+
+
+class VAEGAN(nn.Module):
+    """Step 3: PIXGAN's output from a Gaussian kappa to the statistics of the truth.
+
+    An autoencoder with a skip around the whole: the last step adds what it found to the
+    input, inside the bound. Nothing about it is variational, in spite of its name.
+
+    Parameters
+    ----------
+    channels, width, seed
+        As `Critic`.
+    """
+
+    def __init__(self, channels: int = 5, width: int = 64, *, seed: int = 0) -> None:
+        super().__init__()
+        self.kwargs = {"channels": _count(channels, "channels"), "width": width}
+        sizes = _widths(width, (1, 2, 4, 8, 16))
+        back = sizes[::-1]
+        with torch.random.fork_rng(devices=[]):
+            self.body = nn.Sequential(
+                _down(channels, sizes[0], _leaky(), norm=False),
+                *(_down(a, b, _leaky()) for a, b in pairwise(sizes)),
+                *(_up(a, b, _leaky()) for a, b in pairwise(back)),
+                nn.ConvTranspose2d(sizes[0], channels, 4, 2, 1),
+                LinearChannel(channels),
+            )
+            self.unbound = ScaledArcTanh()
+            self.bound = ScaledTanh()
+        _initialise(self, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Patches (N, channels, 128, 128) to the same shape, in network units."""
+        _check_patches(x, self.kwargs["channels"], "VAEGAN")
+        return self.bound(self.body(x) + self.unbound(x))

@@ -1,0 +1,142 @@
+"""Losses of the adversarial training: WGAN-GP, its relatives, and what is added to them.
+
+Scores are (N,) or (N, 1), patches (N, C, H, W) in network units. Everything returns
+float32 scalars (float64 for float64 patches), also under autocast. Random numbers come
+in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+__all__ = [
+    "PENALTIES",
+    "CriticLoss",
+    "generator_loss",
+    "gradient_norm",
+    "r1_penalty",
+    "relativistic_critic",
+    "relativistic_generator",
+    "variance_l1",
+    "wgan_gp_critic",
+]
+
+#: Gradient penalties: "standard" is (|grad| - 1)^2 (Gulrajani et al. 2017,
+#: arXiv:1704.00028, and the released code of Han et al. 2021), "seed" is |grad| (eq. 3.5
+#: of the seed report).
+PENALTIES = ("standard", "seed")
+
+Critic = Callable[[torch.Tensor], torch.Tensor]
+
+
+class CriticLoss(NamedTuple):
+    """A critic's loss and its parts, for the log."""
+
+    loss: torch.Tensor
+    #: E D(real) - E D(fake): the estimate of the Wasserstein distance.
+    distance: torch.Tensor
+    #: The gradient penalty before its weight.
+    penalty: torch.Tensor
+
+
+def gradient_norm(critic: Critic, patches: torch.Tensor) -> torch.Tensor:
+    """|grad_x D(x)| of each patch (N,), differentiable in the critic's weights."""
+    x = patches.detach().requires_grad_(True)
+    with torch.enable_grad():
+        score = _scores(critic(x)).sum()
+        (gradient,) = torch.autograd.grad(score, x, create_graph=True)
+    return torch.linalg.vector_norm(_single(gradient).flatten(1), dim=1)
+
+
+def wgan_gp_critic(
+    critic: Critic,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    eps: torch.Tensor,
+    penalty_weight: float = 10.0,
+    penalty: str = "standard",
+) -> CriticLoss:
+    """Critic's loss of a Wasserstein GAN with gradient penalty, eqs 3.3 and 3.5.
+
+    ``E D(fake) - E D(real) + lambda E P(|grad D(eps real + (1 - eps) fake)|)``
+
+    Parameters
+    ----------
+    critic
+        Patches (N, C, H, W) to scores.
+    real, fake
+        Patches of the truth and of the generator; no gradient flows into either.
+    eps
+        (N,) uniform numbers in [0, 1], one per pair.
+    penalty_weight
+        lambda; 10 in the paper.
+    penalty
+        "standard": P = (|grad| - 1)^2; "seed": P = |grad|, as the seed report prints it.
+    """
+    if penalty not in PENALTIES:
+        raise ValueError(f"penalty={penalty!r}: must be one of {', '.join(PENALTIES)}")
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"real {tuple(real.shape)} and fake {tuple(fake.shape)}: must have one shape"
+        )
+    if eps.numel() != len(real):
+        raise ValueError(f"eps of shape {tuple(eps.shape)}: must be ({len(real)},), one per patch")
+    real, fake = real.detach(), fake.detach()
+    weight = eps.reshape(-1, *[1] * (real.ndim - 1)).to(real)
+    norm = gradient_norm(critic, weight * real + (1 - weight) * fake)
+    term = ((norm - 1) ** 2 if penalty == "standard" else norm).mean()
+    distance = _scores(critic(real)).mean() - _scores(critic(fake)).mean()
+    return CriticLoss(penalty_weight * term - distance, distance, term)
+
+
+def generator_loss(scores: torch.Tensor) -> torch.Tensor:
+    """Generator's loss of a Wasserstein GAN, eq. 3.4: -E D(fake)."""
+    return -_scores(scores).mean()
+
+
+def relativistic_critic(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
+    """Paired relativistic critic's loss, E ln(1 + exp(D(fake) - D(real))).
+
+    Jolicoeur-Martineau (2018), arXiv:1807.00734; Huang et al. (2024), arXiv:2501.05441.
+    """
+    return functional.softplus(_scores(fake_scores) - _scores(real_scores)).mean()
+
+
+def relativistic_generator(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
+    """Paired relativistic generator's loss, E ln(1 + exp(D(real) - D(fake)))."""
+    return functional.softplus(_scores(real_scores) - _scores(fake_scores)).mean()
+
+
+def r1_penalty(critic: Critic, patches: torch.Tensor) -> torch.Tensor:
+    """E |grad D(x)|^2 / 2: R1 on real patches, R2 on fake ones (no weight).
+
+    Mescheder et al. (2018), arXiv:1801.04406, eqs 9 and 10.
+    """
+    return (gradient_norm(critic, patches) ** 2).mean() / 2
+
+
+def variance_l1(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Mean over patches and channels of |Var_pix(real) - Var_pix(fake)|.
+
+    The only term on power of Han et al. (2021): weight 100 in PIXGAN and VAEGAN, 0 in DCGAN.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"real {tuple(real.shape)} and fake {tuple(fake.shape)}: must have one shape"
+        )
+    variances = [_single(x).var(dim=(-2, -1), correction=0) for x in (real, fake)]
+    return functional.l1_loss(variances[1], variances[0])
+
+
+def _single(x: torch.Tensor) -> torch.Tensor:
+    """At least float32: sums and differences of scores need more than 8 bits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _scores(scores: torch.Tensor) -> torch.Tensor:
+    """Scores as (N,), so that (N,) and (N, 1) never broadcast against each other."""
+    return _single(scores).reshape(-1)

@@ -1,0 +1,123 @@
+"""The paper's networks: parameter counts, no dead parameter, bounds, seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mlsky.networks import han2021
+from mlsky.networks.han2021 import DCGAN, PIXGAN, VAEGAN, Critic
+
+# tanh of artanh in float32: 6e-8 of 15, times up to 20 for the roundings on the way.
+ROUND_TRIP = 2e-5
+
+# (class, arguments that make it small, shape of its input, shape of its output)
+SMALL = [
+    (Critic, {"width": 2}, (3, 5, 128, 128), (3,)),
+    (DCGAN, {"width": 2, "latent": 7}, (3, 7), (3, 5, 128, 128)),
+    (PIXGAN, {"width": 2}, (3, 1, 128, 128), (3, 4, 128, 128)),
+    (VAEGAN, {"width": 2}, (3, 5, 128, 128), (3, 5, 128, 128)),
+]
+
+
+@pytest.mark.parametrize(
+    ("cls", "count"),
+    [(Critic, 11_164_609), (DCGAN, 15_361_871), (PIXGAN, 41_833_484), (VAEGAN, 22_301_199)],
+)
+def test_parameters_at_the_size_of_the_paper(cls, count, monkeypatch):
+    monkeypatch.setattr(han2021, "_initialise", lambda network, seed: None)
+    with torch.device("meta"):
+        network = cls()
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize(("cls", "kwargs", "given", "wanted"), SMALL)
+def test_every_parameter_lives_and_the_output_is_finite(cls, kwargs, given, wanted):
+    network = cls(**kwargs)
+    x = torch.randn(given, generator=torch.Generator().manual_seed(1))
+    y = network(x)
+    assert tuple(y.shape) == wanted
+    assert torch.isfinite(y).all()
+    (y**2).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("cls", "kwargs", "given", "wanted"), SMALL)
+def test_seeded_without_touching_the_global_state(cls, kwargs, given, wanted):
+    before = torch.get_rng_state()
+    one, again, other = cls(**kwargs, seed=3), cls(**kwargs, seed=3), cls(**kwargs, seed=4)
+    assert torch.equal(before, torch.get_rng_state())
+    for (name, a), b, c in zip(
+        one.named_parameters(), again.parameters(), other.parameters(), strict=True
+    ):
+        assert torch.equal(a, b), name
+        # batch norms start with offset 0 whatever the seed
+        assert not torch.equal(a, c) or not a.any(), name
+
+
+def test_first_weights_are_the_papers():
+    network = DCGAN(width=16)
+    kernel = network.body[2][0].weight
+    assert kernel.std().item() == pytest.approx(0.02, rel=0.02)
+    norms = torch.cat([m.weight for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)])
+    assert norms.mean().item() == pytest.approx(1, abs=0.005)
+    assert norms.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_scaled_tanh_and_its_inverse():
+    x = torch.linspace(-14.9, 14.9, 101)
+    tanh, artanh = han2021.ScaledTanh(), han2021.ScaledArcTanh()
+    np.testing.assert_allclose(tanh(artanh(x)), x, atol=ROUND_TRIP)
+    np.testing.assert_allclose(tanh(x), 15 * np.tanh(2 * x.numpy() / 15), rtol=1e-6)
+    far = torch.tensor([-15.0, 15.0, 40.0, float("inf")], requires_grad=True)
+    y = artanh(far)
+    assert torch.isfinite(y).all()
+    assert (y.detach().abs() > 30).all()
+    y.sum().backward()
+    assert torch.isfinite(far.grad).all()
+
+
+def test_linear_channel():
+    layer = han2021.LinearChannel(3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    x = torch.ones(2, 3, 4, 4)
+    assert layer(x)[1, :, 2, 3].tolist() == [1, 3, 2]
+
+
+def test_vaegan_starts_from_its_input():
+    # With nothing found inside, the skip is the identity within the bound.
+    network = VAEGAN(width=2).eval()
+    with torch.no_grad():
+        network.body[-1].weight.zero_()
+        network.body[-1].bias.zero_()
+        x = 3 * torch.randn(2, 5, 128, 128, generator=torch.Generator().manual_seed(1))
+        np.testing.assert_allclose(network(x), x, atol=ROUND_TRIP)
+
+
+def test_bf16_keeps_the_bounded_output_in_float32():
+    x = torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = PIXGAN(width=2).eval()(x)
+    assert y.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PIXGAN(width=2)(torch.zeros(1, 1, 64, 64)), r"PIXGAN.*\(N, 1, 128, 128\)"),
+        (lambda: VAEGAN(width=2)(torch.zeros(1, 4, 128, 128)), r"VAEGAN.*\(N, 5, 128, 128\)"),
+        (lambda: Critic(width=2)(torch.zeros(5, 128, 128)), r"Critic.*\(N, 5, 128, 128\)"),
+        (lambda: DCGAN(width=2)(torch.zeros(1, 5)), r"DCGAN.*\(N, 256\)"),
+        (lambda: Critic(width=0), "width=0"),
+        (lambda: PIXGAN(outputs=2.0), "outputs=2.0"),
+        (lambda: DCGAN(seed=-1, width=1), "seed=-1"),
+    ],
+)
+def test_wrong_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
