@@ -2,7 +2,7 @@
 
 Sunyaev & Zel'dovich 1972; Carlstrom et al. 2002, doi:10.1146/annurev.astro.40.060401.093803,
 eqs. 1-2: dT/T_CMB = y f(x) with f(x) = x coth(x/2) - 4 and x = h nu / (k T_CMB). The
-relativistic correction (their eq. 2, delta_SZE) is left out: a few per cent at 10 keV.
+relativistic correction (their eq. 2, delta_SZE) is left out: several per cent at 10 keV.
 """
 
 from __future__ import annotations
