@@ -1,0 +1,98 @@
+"""Sphinx configuration: the pages here, and a reference page for each part of the package."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+
+import mlsky
+
+project = "mlsky"
+author = "The mlsky developers"
+copyright = "2026, the mlsky developers"
+version = release = mlsky.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+myst_enable_extensions = ["dollarmath"]
+# Single backticks in docstrings are names, as numpydoc has them.
+default_role = "code"
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Correlated, non-Gaussian mock microwave skies by the hundred",
+    "fixed_sidebar": True,
+    "page_width": "1100px",
+}
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+# torch's own docstrings are not ours to render.
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+# Attributes of dataclasses are documented under Parameters; no second entry for each.
+napoleon_use_ivar = True
+
+#: Reference pages: title, and the modules on it (a package brings all of its modules).
+GROUPS = {
+    "simulate": ("Simulating", ("sky", "foregrounds", "outputs", "plotting")),
+    "fields": ("Fields, bands and seeds", ("components", "bands", "seeds", "scaling")),
+    "theory": ("Theory", ("theory",)),
+    "sphere": ("The sphere", ("sphere",)),
+    "sources": ("Sources", ("sources",)),
+    "networks": ("Networks", ("networks",)),
+    "datasets": ("Training data", ("datasets",)),
+    "training": ("Training", ("training",)),
+    "statistics": ("Statistics", ("statistics",)),
+    "registry": ("Weights registry", ("registry",)),
+    "plugins": ("Plugins", ("plugins",)),
+    "errors": ("Errors and the command line", ("errors", "cli")),
+}
+
+
+def _automodule(name: str, is_package: bool) -> str:
+    title = f"``{name}``"
+    # A package's own page says what is in it; its modules describe their members.
+    members = "" if is_package else "   :members:\n   :show-inheritance:\n"
+    return f"{title}\n{'-' * len(title)}\n\n.. automodule:: {name}\n{members}\n"
+
+
+def write_reference(app) -> None:
+    """Write reference/generated/*.rst from the modules that there are."""
+    folder = Path(app.srcdir) / "reference" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = {
+        info.name.removeprefix("mlsky."): info.ispkg
+        for info in pkgutil.walk_packages(mlsky.__path__, "mlsky.")
+        if not info.name.rpartition(".")[2].startswith("_") and info.name != "mlsky.data"
+    }
+    homeless = {name.split(".")[0] for name in modules}
+    wanted = {}
+    for page, (title, heads) in GROUPS.items():
+        homeless -= set(heads)
+        names = [n for head in heads for n in modules if n == head or n.startswith(f"{head}.")]
+        sections = [_automodule(f"mlsky.{name}", modules[name]) for name in names]
+        if sections:
+            wanted[f"{page}.rst"] = f"{title}\n{'=' * len(title)}\n\n" + "\n".join(sections)
+    if homeless:
+        raise ValueError(f"give these modules a page in GROUPS of docs/conf.py: {sorted(homeless)}")
+    for stale in {path.name for path in folder.glob("*.rst")} - set(wanted):
+        (folder / stale).unlink()
+    for name, text in wanted.items():
+        path = folder / name
+        # Unchanged pages keep their time, so that Sphinx does not rebuild them.
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app) -> None:
+    app.connect("builder-inited", write_reference)
