@@ -1,1 +1,1 @@
-
+"""Adapters, one module per outside package; each is imported only where it is needed."""

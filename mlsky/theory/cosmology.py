@@ -1,0 +1,207 @@
+"""Cosmological parameters: flat LCDM with one massive neutrino, and whatever means it.
+
+`parse` takes a name, a dict, a `pyccl.Cosmology` or a `camb.CAMBparams`; the rest
+of the package sees one frozen `Cosmology`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+__all__ = ["DEFAULT", "RANGES", "Cosmology", "names", "parse"]
+
+DEFAULT = "planck2018"
+
+#: What CAMB (its BBN table, its optical depth search) and CCL can both compute.
+RANGES = {
+    "h": (0.3, 1.5),
+    "ombh2": (0.005, 0.04),
+    "omch2": (0.01, 0.5),
+    "mnu": (0.0, 3.0),
+    "ns": (0.5, 1.5),
+    "As": (1e-10, 1e-8),
+    "tau": (0.005, 0.3),
+    "tcmb": (2.0, 3.5),
+    "nnu": (1.1, 10.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosmology:
+    """Parameters of a flat LCDM cosmology.
+
+    Parameters
+    ----------
+    h
+        Hubble constant / (100 km/s/Mpc).
+    ombh2, omch2
+        Physical densities of baryons and of cold dark matter.
+    ns, As
+        Tilt and amplitude of the primordial curvature power at 0.05/Mpc.
+    tau
+        Optical depth to reionisation; only the CMB spectra feel it.
+    mnu
+        Total neutrino mass (eV), carried by one eigenstate.
+    tcmb
+        CMB temperature (K; Fixsen 2009, doi:10.1088/0004-637X/707/2/916).
+    nnu
+        Effective number of neutrinos (Bennett et al. 2021,
+        doi:10.1088/1475-7516/2021/04/073).
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not a number within `RANGES`.
+    """
+
+    h: float
+    ombh2: float
+    omch2: float
+    ns: float
+    As: float
+    tau: float
+    mnu: float = 0.06
+    tcmb: float = 2.7255
+    nnu: float = 3.044
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if isinstance(value, bool) or not low <= number <= high:
+                raise ValueError(
+                    f"cosmology {name}={value!r}: must be a number from {low:g} to {high:g}, "
+                    f"for example {_TABLE[DEFAULT][name]:g}"
+                )
+            object.__setattr__(self, name, number)
+
+    def to_dict(self) -> dict[str, float]:
+        """Every parameter by name, as plain floats; `parse` takes it back."""
+        return asdict(self)
+
+
+_TABLE = {
+    # Planck 2018 VI (doi:10.1051/0004-6361/201833910), Table 2, means of
+    # TT,TE,EE+lowE+lensing; As is from ln(10^10 As) = 3.044.
+    "planck2018": {
+        "h": 0.6736,
+        "ombh2": 0.02237,
+        "omch2": 0.1200,
+        "ns": 0.9649,
+        "As": math.exp(3.044) * 1e-10,
+        "tau": 0.0544,
+        "mnu": 0.06,
+        "tcmb": 2.7255,
+        "nnu": 3.044,
+    },
+    # ACT DR6 (Louis et al. 2025, arXiv:2503.14452), best fit as in the test of
+    # act_dr6_mflike; h is what CAMB finds for its theta_MC = 0.0104055.
+    "act-dr6": {
+        "h": 0.660546,
+        "ombh2": 0.02262,
+        "omch2": 0.1240,
+        "ns": 0.9664,
+        "As": 2.127e-9,
+        "tau": 0.0566,
+        "mnu": 0.06,
+        "tcmb": 2.7255,
+        "nnu": 3.044,
+    },
+    # The simulation of Sehgal et al. 2010 (doi:10.1088/0004-637X/709/2/920), Sec. 2:
+    # Omega_b = 0.044, Omega_m = 0.264, h = 0.71, ns = 0.96, massless neutrinos, and As
+    # such that CAMB gives its sigma8 = 0.80; tau of WMAP5 (Dunkley et al. 2009,
+    # doi:10.1088/0067-0049/180/2/306, Table 2).
+    "wmap5": {
+        "h": 0.71,
+        "ombh2": 0.044 * 0.71**2,
+        "omch2": 0.220 * 0.71**2,
+        "ns": 0.96,
+        "As": 2.14927e-9,
+        "tau": 0.087,
+        "mnu": 0.0,
+        "tcmb": 2.7255,
+        "nnu": 3.04,
+    },
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that `parse` knows."""
+    return tuple(_TABLE)
+
+
+def parse(cosmology: object = DEFAULT) -> Cosmology:
+    """One `Cosmology` from whatever a caller may hold.
+
+    Parameters
+    ----------
+    cosmology
+        A name of `names`; a dict of parameters, those left out being Planck 2018's; a
+        `pyccl.Cosmology` (its parameters only: how it computes P(k) is not kept; tau,
+        which CCL has not, is Planck 2018's; a sigma8 is turned into As by CAMB); a
+        `camb.CAMBparams`; or a `Cosmology`.
+
+    Raises
+    ------
+    ValueError
+        If the name or a key is unknown, a value is out of range, or the object has
+        physics that a flat LCDM cosmology does not (curvature, w, modified gravity,
+        a running tilt).
+
+    Notes
+    -----
+    The mass of several massive neutrinos is summed into one eigenstate.
+    """
+    if isinstance(cosmology, Cosmology):
+        return cosmology
+    if isinstance(cosmology, str):
+        if cosmology not in _TABLE:
+            raise ValueError(
+                f"cosmology={cosmology!r}: must be one of {', '.join(_TABLE)}, a dict, "
+                "a pyccl.Cosmology or a camb.CAMBparams"
+            )
+        return Cosmology(**_TABLE[cosmology])
+    if isinstance(cosmology, Mapping):
+        return _from_mapping(cosmology)
+    # An object of CAMB or CCL can only exist if its package is loaded already.
+    for package, kind, adapter in (("camb", "CAMBparams", "camb"), ("pyccl", "Cosmology", "ccl")):
+        cls = getattr(sys.modules.get(package), kind, None)
+        if cls is not None and isinstance(cosmology, cls):
+            return _from_object(cosmology, adapter)
+    raise ValueError(
+        f"cosmology of type {type(cosmology).__name__}: must be one of {', '.join(_TABLE)}, "
+        "a dict, a pyccl.Cosmology or a camb.CAMBparams"
+    )
+
+
+def _from_mapping(values: Mapping) -> Cosmology:
+    allowed = [field.name for field in fields(Cosmology)]
+    unknown = [key for key in values if key not in allowed]
+    if unknown:
+        raise ValueError(
+            f"cosmology has unknown keys {', '.join(map(repr, unknown))}: "
+            f"allowed are {', '.join(allowed)}"
+        )
+    return Cosmology(**{**_TABLE[DEFAULT], **values})
+
+
+def _from_object(cosmology: object, adapter: str) -> Cosmology:
+    from mlsky.plugins import camb
+
+    if adapter == "camb":
+        return Cosmology(**camb.parameters(cosmology))
+    from mlsky.plugins import ccl
+
+    values = {"tau": _TABLE[DEFAULT]["tau"], **ccl.parameters(cosmology)}
+    wanted = values.pop("sigma8", None)
+    if wanted is None:
+        return Cosmology(**values)
+    # Linear power goes as As, so one run at a reference amplitude gives the scale.
+    reference = Cosmology(**values, As=_TABLE[DEFAULT]["As"])
+    return Cosmology(**values, As=reference.As * (wanted / camb.sigma8(reference)) ** 2)
