@@ -1,0 +1,279 @@
+"""The command line: ``mlsky simulate | plot | weights``.
+
+Only click is imported at the top, so that ``mlsky --help`` is quick. A wrong argument gives
+one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from mlsky._version import __version__
+from mlsky.errors import MlskyError
+
+__all__ = ["cli", "main"]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class ManyValues(click.Command):
+    """A command whose options with ``multiple=True`` take every value up to the next option.
+
+    ``--freqs 93 145 225``, ``--freqs 93,145,225`` and ``--freqs 93 --freqs 145`` all work.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["mlsky.arguments"] = list(args)
+        greedy = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and option.multiple
+            for name in option.opts
+        }
+        merged: list[str] = []
+        rest = list(args)
+        while rest:
+            merged.append(rest.pop(0))
+            if merged[-1] in greedy:
+                values = []
+                while rest and not _is_option(rest[0]):
+                    values.append(rest.pop(0))
+                if values:
+                    merged.append(",".join(values))
+        return super().parse_args(ctx, merged)
+
+
+def _is_option(token: str) -> bool:
+    """True for ``--out`` and ``-h``; False for values, negative numbers among them."""
+    if not token.startswith("-") or token == "-":
+        return False
+    with contextlib.suppress(ValueError):
+        float(token)
+        return False
+    return True
+
+
+def _split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
+    """Every value of a repeated, spaced or comma-separated option."""
+    return [part for value in values for part in value.replace(",", " ").split()]
+
+
+def _numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:
+    numbers = []
+    for part in _split(ctx, option, values):
+        try:
+            numbers.append(float(part))
+        except ValueError:
+            raise click.BadParameter(
+                f"{part!r} is no number; give GHz, for example --freqs 93 145 225"
+            ) from None
+    return numbers
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlsky")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Correlated, non-Gaussian mock microwave skies by the hundred."""
+    ctx.meta["mlsky.debug"] = debug
+
+
+@cli.command(cls=ManyValues)
+@click.option(
+    "--freqs", required=True, multiple=True, callback=_numbers, metavar="GHZ...", help="Bands."
+)
+@click.option("--nside", type=int, help="HEALPix resolution, a power of two.")
+@click.option("--car", type=float, metavar="ARCMIN", help="Full-sky CAR map (Fejer-1) instead.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--cmb-seed", type=int, help="Seed of the unlensed CMB alone.  [default: seed]")
+@click.option(
+    "--components", multiple=True, callback=_split, metavar="NAME...", help="[default: all]"
+)
+@click.option("--stokes", default="TQU", show_default=True)
+@click.option("--unit", default="uK_CMB", show_default=True)
+@click.option("--flux-cut-mjy", type=float, help="Leave brighter sources out (at 148 GHz).")
+@click.option("--cosmology", default="planck2018", show_default=True)
+@click.option("--weights", default="default", show_default=True, help="See mlsky weights list.")
+@click.option(
+    "--kappa",
+    type=click.Path(path_type=Path),
+    help="Gaussian kappa: HEALPix map or alm in FITS, or an array in .npy.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help=".h5 (everything) or .fits."
+)
+@click.pass_context
+def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> None:
+    """Make one sky and write it."""
+    from mlsky import outputs
+
+    outputs.check(out, overwrite)
+    begin = time.monotonic()
+    arguments = _simulate_arguments(**options)
+
+    from mlsky import sky as chain
+
+    with _progress_bar() as progress:
+        sky = chain.simulate(**arguments, progress=progress)
+        sky.meta["command"] = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
+        progress(f"writing {out.name}", 1.0)
+        sky.write(out, overwrite=overwrite)
+    click.echo(_summary(sky, out, time.monotonic() - begin))
+
+
+def _simulate_arguments(
+    *, car: float | None, components: list[str], kappa: Path | None, **options
+) -> dict:
+    """Options of the command line as arguments of `mlsky.simulate`."""
+    if car is not None:
+        options["geometry"] = _car_geometry(car)
+    if kappa is not None:
+        options["kappa"] = _read_kappa(kappa)
+    return {**options, "components": components or None}
+
+
+def _car_geometry(res_arcmin: float):
+    """Full-sky Fejer-1 geometry, (shape, wcs)."""
+    rows = 180 * 60 / res_arcmin if res_arcmin > 0 else 0.0
+    if not 1 <= rows <= 43200 or abs(rows - round(rows)) > 1e-6:
+        raise ValueError(
+            f"--car {res_arcmin:g}: must be arcmin that divide 180 degrees, "
+            "from 0.25 up, for example --car 2"
+        )
+    import numpy as np
+    from pixell import enmap
+
+    return enmap.fullsky_geometry(res=np.radians(res_arcmin / 60), variant="fejer1")
+
+
+def _read_kappa(path: Path):
+    """A kappa map (RING) or alm from FITS, or either from .npy."""
+    import numpy as np
+
+    if not path.is_file():
+        raise ValueError(f"--kappa {path}: no such file")
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        import healpy
+        from astropy.io import fits
+
+        columns = fits.getheader(path, 1)
+        if str(columns.get("TTYPE1", "")).strip().lower() == "index":
+            return healpy.read_alm(path)
+        return healpy.read_map(path, dtype=np.float64)
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"--kappa {path}: cannot be read ({reason}); must be a HEALPix map or alm in FITS, "
+            "or an array in .npy"
+        ) from None
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator:
+    """A progress function that draws a bar on stderr, named after the stage under way."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=100.0, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}"
+    ) as bar:
+
+        def progress(stage: str, fraction: float) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.n = 100 * fraction
+            bar.refresh()
+
+        yield progress
+
+
+def _summary(sky, path: Path, seconds: float) -> str:
+    import numpy as np
+
+    middle = int(np.argmin(np.abs(sky.freqs_ghz - 150)))
+    lines = [f"{path}: {path.stat().st_size / 1e6:.0f} MB in {seconds:.0f} s, {sky!r}"]
+    rms = [f"{name} {sky.band(middle, name)[0].std(dtype=np.float64):.3g}" for name in sky]
+    what = sky.stokes[0]
+    lines.append(f"rms of {what} at {sky.freqs_ghz[middle]:g} GHz, {sky.unit}: {', '.join(rms)}")
+    if sky.catalog is not None:
+        held = int(np.count_nonzero(sky.catalog["in_map"]))
+        lines.append(f"sources above 1 mJy at 148 GHz: {len(sky.catalog)}, in the maps: {held}")
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[default: PATH with .png]")
+@click.option("--freq", type=float, metavar="GHZ", help="Band shown.  [default: nearest to 150]")
+@click.option("--overwrite", is_flag=True, help="Replace the picture.")
+def plot(path: Path, out: Path | None, freq: float | None, overwrite: bool) -> None:
+    """Draw a sky: the whole of it, a 5 x 5 degree zoom of each component, spectra."""
+    from mlsky import outputs, plotting
+
+    out = path.with_suffix(".png") if out is None else out
+    outputs.check(out, overwrite, plotting.SUFFIXES)
+
+    from mlsky.sky import Sky
+
+    plotting.save(Sky.read(path), out, freq_ghz=freq, overwrite=overwrite)
+    click.echo(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _stop_on_sigterm():
+            cli.main(args=arguments, prog_name="mlsky", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted, nothing was kept", EXIT_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help(), err=True)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        return _fail(error.format_message(), EXIT_BAD_INPUT)
+    except (ValueError, MlskyError) as error:
+        if debug:
+            raise
+        return _fail(str(error), EXIT_BAD_INPUT)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"mlsky: error: {' '.join(message.split())}", err=True)
+    return status
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Let a SIGTERM, as from a batch system, unwind like Ctrl-C, so that nothing is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        raise SystemExit(EXIT_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

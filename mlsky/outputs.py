@@ -1,0 +1,513 @@
+"""Sky files: HDF5 with everything, FITS (HEALPix, CAR) with the total, provenance in both.
+
+A file appears whole or not at all: it is written beside, under a temporary name, and moved
+into place.
+
+A component is kept as one or more layers, each a few templates with one weight per band and
+template, ``m_f = sum_k w_fk t_k``; HDF5 files hold the layers, so they are no larger at many
+bands than at one and read back to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.errors import MlskyError
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.table import Table
+
+__all__ = [
+    "SUFFIXES",
+    "TOTAL",
+    "Layer",
+    "beside",
+    "build_geometry",
+    "check",
+    "describe_geometry",
+    "read",
+    "write",
+]
+
+HDF5 = (".h5", ".hdf5")
+FITS = (".fits",)
+SUFFIXES = HDF5 + FITS
+FORMAT = "mlsky sky"
+FORMAT_VERSION = 1
+
+#: Name of the sum of all components.
+TOTAL = "total"
+
+#: Column names that healpy.write_map gives to T, Q and U.
+COLUMNS = {"T": "TEMPERATURE", "Q": "Q_POLARISATION", "U": "U_POLARISATION"}
+
+#: Values of a HEALPix column in one table row, the number healpy writes and reads fastest.
+ROW = 1024
+
+#: Bytes of one HDF5 chunk: large enough for disks, small enough to read one band of one map.
+CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Templates and their weights at the bands: ``m_f = sum_k weights[f, k] templates[k]``.
+
+    Parameters
+    ----------
+    templates
+        (k, len(stokes), *shape) float32; (k, len(stokes), npixels) if `pixels` is given.
+    weights
+        (nfreq, k) float64, unit of the sky per unit of the templates.
+    stokes
+        The Stokes parameters the templates hold; the others are zero.
+    pixels
+        (npixels,) int64 flat index of the pixels held, for maps that are mostly empty.
+    """
+
+    templates: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    stokes: str = "T"
+    pixels: NDArray[np.int64] | None = None
+
+    def add_to(self, out: NDArray[np.float32], stokes: str, share: NDArray[np.float64]) -> None:
+        """Add ``sum_f share[f] m_f`` to `out` (len(stokes), *shape), in place."""
+        for weight, template in zip(share @ self.weights, self.templates, strict=True):
+            if weight == 0:
+                continue
+            for name, values in zip(self.stokes, template, strict=True):
+                if name not in stokes:
+                    continue
+                target = out[stokes.index(name)]
+                if self.pixels is None:
+                    target += np.float32(weight) * values
+                else:
+                    target.reshape(-1)[self.pixels] += np.float32(weight) * values
+
+
+def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -> Path:
+    """Check that a file may be written at `path`, before any work; nothing is left behind.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, `path` exists and `overwrite` is False, is a folder, or its
+        folder is missing or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: suffix must be one of {', '.join(suffixes)}")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, give the name of a file")
+    if path.exists() and not overwrite:
+        raise ValueError(
+            f"{path}: exists; choose another name, or overwrite=True (--overwrite) to replace it"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: folder {path.parent} does not exist, make it first")
+    trial = _temporary(path)
+    try:
+        # The only sure test: permissions, read-only and full file systems differ.
+        trial.touch(exist_ok=False)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: folder {path.parent} cannot be written to ({error.strerror}), choose another"
+        ) from None
+    trial.unlink(missing_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, moved to `path` at the end and removed on failure."""
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MlskyError(f"{path}: cannot be written ({reason}); nothing was kept") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(
+    sky,
+    path: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    component: str | None = None,
+    ordering: str = "RING",
+) -> None:
+    """Write a `mlsky.sky.Sky`; see `mlsky.sky.Sky.write`."""
+    path = check(path, overwrite)
+    if ordering not in ("RING", "NESTED"):
+        raise ValueError(f"ordering={ordering!r}: must be 'RING' or 'NESTED'")
+    if path.suffix.lower() in HDF5:
+        if component is not None or ordering != "RING":
+            raise ValueError(
+                f"{path}: HDF5 files hold every component in RING order; component= and "
+                "ordering= are for .fits"
+            )
+        with beside(path) as temporary:
+            _write_hdf5(sky, temporary)
+        return
+    if component is not None and component not in sky:
+        raise ValueError(f"component={component!r}: this sky has {', '.join(sky)}")
+    with beside(path) as temporary:
+        if sky.geometry.kind == "healpix":
+            _write_healpix(sky, temporary, component, ordering)
+        else:
+            _write_car(sky, temporary, component)
+
+
+def read(path: str | os.PathLike) -> dict:
+    """Content of a file that `write` has written, as arguments of `mlsky.sky.Sky`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is not one of mlsky's, or is damaged.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path}: suffix must be one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    reader = _read_hdf5 if path.suffix.lower() in HDF5 else _read_fits
+    try:
+        return reader(path)
+    except (OSError, KeyError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: damaged or not a file of mlsky's ({reason}); make it again"
+        ) from error
+
+
+def describe_geometry(geometry: pixels.Geometry) -> dict:
+    """A geometry in plain JSON types; `build_geometry` gives it back."""
+    if geometry.kind == "healpix":
+        return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
+    wcs = geometry.wcs.wcs
+    # Numbers, not header cards: cards are rounded to about 12 digits.
+    return {
+        "kind": "car",
+        "shape": list(geometry.shape),
+        "frame": "equatorial",
+        "wcs": {
+            "ctype": list(wcs.ctype),
+            "cunit": [str(unit) for unit in wcs.cunit],
+            "crval": wcs.crval.tolist(),
+            "crpix": wcs.crpix.tolist(),
+            "cdelt": wcs.cdelt.tolist(),
+            "pc": wcs.get_pc().tolist(),
+            "pv": [list(entry) for entry in wcs.get_pv()],
+        },
+    }
+
+
+def build_geometry(description: dict) -> pixels.Geometry:
+    """The geometry that `describe_geometry` described."""
+    if description["kind"] == "healpix":
+        return pixels.Healpix(description["nside"])
+    from astropy.wcs import WCS
+
+    wcs = WCS(naxis=2)
+    values = dict(description["wcs"])
+    wcs.wcs.set_pv([(int(i), int(m), value) for i, m, value in values.pop("pv")])
+    for name, value in values.items():
+        setattr(wcs.wcs, name, value)
+    wcs.wcs.set()
+    return pixels.Car(tuple(description["shape"]), wcs)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _write_hdf5(sky, path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs.update(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            meta=json.dumps(sky.meta),
+            geometry=json.dumps(describe_geometry(sky.geometry)),
+            stokes=sky.stokes,
+            unit=sky.unit,
+            created=_now(),
+        )
+        file["freqs_ghz"] = sky.freqs_ghz
+        components = file.create_group("components", track_order=True)
+        for name, layers in sky.layers.items():
+            group = components.create_group(name, track_order=True)
+            for number, layer in enumerate(layers):
+                entry = group.create_group(str(number))
+                entry.attrs["stokes"] = layer.stokes
+                entry["weights"] = layer.weights
+                _dataset(entry, "templates", layer.templates)
+                if layer.pixels is not None:
+                    _dataset(entry, "pixels", layer.pixels)
+        if sky.kappa is not None:
+            _dataset(file, "kappa", sky.kappa)
+        if sky.catalog is not None:
+            _write_table(file.create_group("catalog", track_order=True), sky.catalog)
+
+
+def _dataset(group, name: str, values: NDArray) -> None:
+    """One array, chunked along its last axes so that a part can be read alone."""
+    if not values.size:
+        group[name] = values
+        return
+    chunks = list(values.shape)
+    for axis in range(values.ndim):
+        rest = int(np.prod(chunks[axis + 1 :], dtype=np.int64)) * values.dtype.itemsize
+        chunks[axis] = max(1, min(chunks[axis], CHUNK_BYTES // max(1, rest)))
+    group.create_dataset(name, data=values, chunks=tuple(chunks))
+
+
+def _write_table(group, table: Table) -> None:
+    group.attrs["meta"] = json.dumps(dict(table.meta))
+    for name in table.colnames:
+        column = table[name]
+        values = np.asarray(column)
+        text = values.dtype.kind == "U"
+        group[name] = np.char.encode(values, "utf-8") if text else values
+        group[name].attrs.update(
+            unit="" if column.unit is None else str(column.unit),
+            description=column.description or "",
+            text=text,
+        )
+
+
+def _read_table(group) -> Table:
+    from astropy.table import Column, Table
+
+    columns = []
+    for name, entry in group.items():
+        values = entry[()]
+        columns.append(
+            Column(
+                np.char.decode(values, "utf-8") if entry.attrs["text"] else values,
+                name=name,
+                unit=entry.attrs["unit"] or None,
+                description=entry.attrs["description"] or None,
+            )
+        )
+    return Table(columns, meta=json.loads(group.attrs["meta"]), copy=False)
+
+
+def _read_hdf5(path: Path) -> dict:
+    import h5py
+
+    with h5py.File(path) as file:
+        if file.attrs.get("format") != FORMAT:
+            raise ValueError(f"{path}: an HDF5 file, but no sky written by mlsky")
+        version = int(file.attrs["format_version"])
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
+            )
+        components = {
+            name: [_read_layer(group[number]) for number in group]
+            for name, group in file["components"].items()
+        }
+        return {
+            "freqs_ghz": file["freqs_ghz"][()],
+            "geometry": build_geometry(json.loads(file.attrs["geometry"])),
+            "stokes": str(file.attrs["stokes"]),
+            "unit": str(file.attrs["unit"]),
+            "components": components,
+            "kappa": file["kappa"][()] if "kappa" in file else None,
+            "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
+            "meta": json.loads(file.attrs["meta"]),
+        }
+
+
+def _read_layer(entry) -> Layer:
+    return Layer(
+        templates=entry["templates"][()],
+        weights=entry["weights"][()],
+        stokes=str(entry.attrs["stokes"]),
+        pixels=entry["pixels"][()] if "pixels" in entry else None,
+    )
+
+
+def _provenance(sky, header: Header, component: str | None) -> None:
+    """What made the sky: cards to read by eye, and all of it as JSON."""
+    meta = sky.meta
+    weights = meta.get("weights", {})
+    cards = {
+        "MLSKY": (meta.get("version"), "version of mlsky"),
+        "COMPONEN": (component or TOTAL, "what the maps hold"),
+        "STOKES": (sky.stokes, "Stokes parameters"),
+        "POLCCONV": ("COSMO", "polarisation convention"),
+        "UNITS": (sky.unit, "unit of the maps"),
+        "NFREQ": (len(sky.freqs_ghz), "number of bands"),
+        "SEED": (meta.get("seed"), "seed of the sky"),
+        "CMBSEED": (meta.get("cmb_seed"), "seed of the unlensed CMB"),
+        "WEIGHTS": (weights.get("name"), "networks"),
+        "WSHA256": (weights.get("sha256"), "sha256 of the weight file"),
+        "CREATED": (_now(), "UTC"),
+    }
+    for key, (value, comment) in cards.items():
+        if value is not None:
+            # A long text and its comment do not fit one card.
+            header[key] = value if isinstance(value, str) and len(value) > 40 else (value, comment)
+    for band, nu in enumerate(sky.freqs_ghz):
+        header[f"FREQ{band}"] = (float(nu), "GHz")
+    header["METAJSON"] = json.dumps(meta)
+    header["GEOMETRY"] = json.dumps(describe_geometry(sky.geometry))
+
+
+def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> None:
+    from astropy.io import fits
+
+    primary = fits.PrimaryHDU()
+    _provenance(sky, primary.header, component)
+    primary.writeto(path)
+    for band, nu in enumerate(sky.freqs_ghz):
+        names = [COLUMNS[s] for s in sky.stokes]
+        hdu = _healpix_hdu(sky.band(band, component), names, sky.unit, sky.geometry, ordering)
+        hdu.header["EXTNAME"] = f"BAND{band}"
+        hdu.header["FREQ"] = (float(nu), "GHz")
+        _append(path, hdu)
+    if sky.kappa is not None:
+        hdu = _healpix_hdu(sky.kappa[np.newaxis], ["KAPPA"], "", sky.geometry, ordering)
+        hdu.header["EXTNAME"] = "KAPPA"
+        _append(path, hdu)
+    _append_catalog(sky, path)
+
+
+def _healpix_hdu(maps: NDArray, names: list[str], unit: str, geometry, ordering: str):
+    from astropy.io import fits
+
+    if ordering == "NESTED":
+        import healpy
+
+        maps = np.stack([healpy.reorder(one, r2n=True) for one in maps])
+    width = min(ROW, geometry.npix)
+    while geometry.npix % width:
+        width //= 2
+    columns = [
+        fits.Column(
+            name=name,
+            format=f"{width}E",
+            unit=unit or None,
+            array=values.reshape(-1, width).astype(np.float32, copy=False),
+        )
+        for name, values in zip(names, maps, strict=True)
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns)
+    hdu.header.update(
+        PIXTYPE="HEALPIX",
+        ORDERING=ordering,
+        COORDSYS="C",
+        NSIDE=geometry.nside,
+        FIRSTPIX=0,
+        LASTPIX=geometry.npix - 1,
+        INDXSCHM="IMPLICIT",
+        OBJECT="FULLSKY",
+        POLCCONV="COSMO",
+    )
+    return hdu
+
+
+def _write_car(sky, path: Path, component: str | None) -> None:
+    from astropy.io import fits
+
+    header = sky.geometry.wcs.to_header(relax=True)
+    # The cards that describe the array come first, and pixell wants the map in the primary HDU.
+    top = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": len(sky.shape)})
+    for axis, size in enumerate(reversed(sky.shape)):
+        top[f"NAXIS{axis + 1}"] = size
+    top.extend(header, unique=True)
+    top["BUNIT"] = sky.unit
+    _provenance(sky, top, component)
+    with contextlib.closing(fits.StreamingHDU(path, top)) as stream:
+        for band in range(len(sky.freqs_ghz)):
+            stream.write(np.ascontiguousarray(sky.band(band, component)))
+    if sky.kappa is not None:
+        _append(path, fits.ImageHDU(np.asarray(sky.kappa), header=header, name="KAPPA"))
+    _append_catalog(sky, path)
+
+
+def _append(path: Path, hdu) -> None:
+    from astropy.io import fits
+
+    with fits.open(path, mode="append") as file:
+        file.append(hdu)
+
+
+def _append_catalog(sky, path: Path) -> None:
+    if sky.catalog is not None:
+        from astropy.io import fits
+
+        hdu = fits.table_to_hdu(sky.catalog)
+        hdu.name = "CATALOG"
+        _append(path, hdu)
+
+
+def _read_fits(path: Path) -> dict:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(path, memmap=False) as file:
+        header = file[0].header
+        if "METAJSON" not in header:
+            raise ValueError(f"{path}: a FITS file, but no sky written by mlsky")
+        geometry = build_geometry(json.loads(header["GEOMETRY"]))
+        stokes, nfreq = header["STOKES"], header["NFREQ"]
+        kappa = None
+        if geometry.kind == "healpix":
+            bands = [_healpix_maps(file[f"BAND{band}"], geometry) for band in range(nfreq)]
+            templates = np.stack(bands)
+            if "KAPPA" in file:
+                kappa = _healpix_maps(file["KAPPA"], geometry)[0]
+        else:
+            templates = file[0].data.astype(np.float32)
+            if "KAPPA" in file:
+                kappa = file["KAPPA"].data.astype(np.float32)
+        if templates.shape != (nfreq, len(stokes), *geometry.shape):
+            raise OSError(f"maps of shape {templates.shape}")
+        catalog = None
+        if "CATALOG" in file:
+            catalog = Table.read(file["CATALOG"], character_as_bytes=False)
+        return {
+            "freqs_ghz": [header[f"FREQ{band}"] for band in range(nfreq)],
+            "geometry": geometry,
+            "stokes": stokes,
+            "unit": header["UNITS"],
+            "components": {header["COMPONEN"]: [Layer(templates, np.eye(nfreq), stokes)]},
+            "kappa": kappa,
+            "catalog": catalog,
+            "meta": json.loads(header["METAJSON"]),
+        }
+
+
+def _healpix_maps(hdu, geometry) -> NDArray[np.float32]:
+    """(ncolumns, npix) in RING order."""
+    maps = np.stack([hdu.data[name].ravel().astype(np.float32) for name in hdu.columns.names])
+    if hdu.header["ORDERING"] == "NESTED":
+        import healpy
+
+        maps = np.stack([healpy.reorder(one, n2r=True) for one in maps])
+    return maps
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")

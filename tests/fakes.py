@@ -1,0 +1,111 @@
+"""Quick stand-ins for the slow stages, so that the chain itself can be tested in milliseconds.
+
+They keep the signatures and shapes of the real stages, and every number comes from `mlsky.seeds`,
+but no network runs and nothing is physical.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+import mlsky
+from mlsky import seeds
+from mlsky.sources import catalogue
+
+#: Band limit of the fake networks; small, so that a drawn kappa costs nothing.
+KAPPA_LMAX = 47
+
+
+@dataclass(frozen=True)
+class FakeWeights:
+    sha256: str = "0" * 64
+    pixel_arcmin: float = 2.0
+
+
+@dataclass
+class Recorder:
+    """What the fake stages were asked for."""
+
+    kappa_alm: list = field(default_factory=list)
+    generate: list = field(default_factory=list)
+    lens: list = field(default_factory=list)
+
+
+def normal(seed: int, tile: int, shape) -> np.ndarray:
+    return seeds.generator(seed, "truth", tile).standard_normal(shape).astype(np.float32)
+
+
+def sources(seed: int):
+    """400 sources over the sky, a fifth of them dusty, 0.3 to 300 mJy."""
+    rng = seeds.generator(seed, "points")
+    n = 400
+    ra, dec = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    flux_mjy = 10 ** rng.uniform(-0.5, 2.5, n)
+    kind = np.where(np.arange(n) % 5 == 0, "dusty", "radio")
+    return catalogue.make(ra, dec, flux_mjy, kind, seed)
+
+
+def install(monkeypatch) -> Recorder:
+    """Put the fakes in place of foregrounds, spectra, Gaussian fields and lensing."""
+    from mlsky import sphere, theory
+
+    record = Recorder()
+
+    def select(weights, geometry):
+        if weights != "default":
+            raise mlsky.RegistryError(f"weights={weights!r}: must be one of default")
+        return FakeWeights()
+
+    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress):
+        record.kappa_alm.append(kappa_alm)
+        record.generate.append(tuple(components))
+        for step in (0.0, 0.5, 1.0):
+            progress("networks", step)
+        shape = geometry.shape
+        maps = {
+            "tsz": -np.abs(normal(seed, 1, shape)),
+            "ksz": normal(seed, 2, shape),
+            "cib": np.abs(normal(seed, 3, shape)),
+        }
+        return SimpleNamespace(
+            kappa_alm=kappa_alm,
+            maps={name: m for name, m in maps.items() if name in components},
+            catalogue=sources(seed),
+            kappa=0.1 * normal(seed, 0, shape),
+        )
+
+    def draw_alm(cl, seed, field="kappa"):
+        size = len(cl) * (len(cl) + 1) // 2
+        return normal(seed, 7, (size, 2)).astype(np.float64).view(np.complex128)[:, 0]
+
+    def draw_cmb(cls, seed):
+        return np.stack([draw_alm(cls["tt"], seed + 10 * i) for i in range(3)])
+
+    def lens(cmb_alm, kappa_alm, geometry):
+        record.lens.append(kappa_alm)
+        return 100 * cmb_alm[0, :1].real.astype(np.float32) * normal(5, 9, (3, *geometry.shape))
+
+    foregrounds = SimpleNamespace(
+        select=select, kappa_lmax=lambda weights: KAPPA_LMAX, generate=generate
+    )
+    spectra = SimpleNamespace(
+        kappa_spectrum=lambda lmax, cosmology=None: np.ones(lmax + 1),
+        cmb_spectra=lambda lmax, cosmology=None: dict.fromkeys(
+            ("tt", "ee", "bb", "te"), np.ones(lmax + 1)
+        ),
+    )
+    gaussian = SimpleNamespace(
+        draw_alm=draw_alm,
+        draw_cmb=draw_cmb,
+        map_to_alm=lambda values, geometry, lmax: np.full(
+            (lmax + 1) * (lmax + 2) // 2, values[0], np.complex128
+        ),
+    )
+    monkeypatch.setattr(mlsky, "foregrounds", foregrounds, raising=False)
+    monkeypatch.setattr(theory, "spectra", spectra, raising=False)
+    monkeypatch.setattr(sphere, "gaussian", gaussian, raising=False)
+    monkeypatch.setattr(sphere, "lensing", SimpleNamespace(lens=lens), raising=False)
+    return record
