@@ -297,7 +297,7 @@ def _array(name: str, tensor: torch.Tensor, dtype: str) -> np.ndarray:
         raise ValueError(f"tensor {name!r} holds NaN or infinity: these weights are not usable")
     kind = _DTYPES[dtype] if array.ndim > 1 else np.float32
     largest = float(np.abs(array).max(initial=0.0))
-    if largest > np.finfo(kind).max:
+    if largest > float(np.finfo(kind).max):
         raise ValueError(
             f"tensor {name!r} reaches {largest:.4g}: at most {np.finfo(kind).max:.4g} fits in "
             f"{np.dtype(kind).name}; save with dtype='float32' or rescale it"

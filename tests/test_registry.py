@@ -1,0 +1,293 @@
+"""Registry: names, places and their order, hashes always checked, versions never edited."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+import yaml
+
+from mlsky import registry
+from mlsky.errors import MissingDependencyError, RegistryError
+
+CONTENT = b"not really weights " * 50
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLSKY_CACHE_DIR", str(tmp_path / "cache"))
+    logging.getLogger("pooch").setLevel(logging.ERROR)
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A registry of two entries and three versions, files in weights/ beside it."""
+    path = tmp_path / "book" / "registry.yaml"
+    path.parent.mkdir()
+    path.write_text("# First line.\n# Second line.\n")
+    publish(path, "painter", b"one", default=True)
+    publish(path, "painter", CONTENT, default=True)
+    publish(path, "han2021", b"three")
+    return path
+
+
+def publish(path, name, content, default=False, urls=(), version=None):
+    text = f"{name}-{hashlib.sha256(content).hexdigest()[:6]}.safetensors"
+    file = path.parent.parent / text
+    file.write_bytes(content)
+    return registry.add(
+        name,
+        [{"path": file, "pixel_arcmin": 2.0, "urls": urls}],
+        kind="default" if name == "painter" else "han2021",
+        licence="CC-BY-4.0",
+        cite=[{"key": "2021JCAP...Han", "why": "the networks"}],
+        inputs=["kappa"],
+        outputs=("tsz", "ksz"),
+        recipe={"steps": 3},
+        data={"name": "truth-v1"},
+        scores={"spectra": 0.1},
+        version=version,
+        default=default,
+        registry=path,
+    )
+
+
+def stored(path, name="painter", version=None):
+    return path.parent / "weights" / registry.describe(name, version, path)["files"][0]["file"]
+
+
+def test_shipped_registry_is_whole():
+    assert registry.verify() is not None
+    for name in registry.names():
+        for version in registry.versions(name):
+            for file in registry.fetch(name, version):
+                assert file.stat().st_size < 25 * 2**20
+            assert registry.cite(name, version)
+
+
+def test_names_versions_and_default(book, monkeypatch):
+    assert registry.names(book) == ["painter", "han2021"]
+    assert registry.versions("painter", book) == ["v1", "v2"]
+    monkeypatch.setenv("MLSKY_REGISTRY", str(book))
+    found = registry.describe()
+    assert (found["name"], found["version"], found["default"]) == ("painter", "v2", True)
+    assert found["outputs"] == ["tsz", "ksz"]
+    assert found["files"][0]["bytes"] == len(CONTENT)
+    assert found["files"][0]["pixel_arcmin"] == 2.0
+    assert registry.describe("painter@v1") == registry.describe("painter", "v1")
+    assert registry.cite("han2021") == [{"key": "2021JCAP...Han", "why": "the networks"}]
+
+
+def test_versions_are_ordered_as_numbers(book):
+    for _ in range(9):
+        publish(book, "han2021", b"three")
+    assert registry.describe("han2021", registry=book)["version"] == "v10"
+
+
+def test_own_folder_then_cache_then_shipped(book, tmp_path, monkeypatch):
+    shipped = stored(book)
+    assert registry.fetch(registry=book) == [shipped]
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    cached = tmp_path / "cache" / "weights" / digest[:16] / shipped.name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(CONTENT)
+    assert registry.fetch(registry=book) == [cached]
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv("MLSKY_DATA_DIR", str(own))
+    assert registry.fetch(registry=book) == [cached]
+    (own / shipped.name).write_bytes(CONTENT)
+    assert registry.fetch(registry=book) == [own / shipped.name]
+    (check,) = [c for c in registry.verify("painter", book) if c.version == "v2"]
+    assert check.paths == (own / shipped.name, cached, shipped)
+    # A bad copy in the cache is passed over; one in a folder of your own is an error.
+    cached.write_bytes(b"bad")
+    (own / shipped.name).unlink()
+    assert registry.fetch(registry=book) == [shipped]
+    (own / shipped.name).write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(RegistryError, match="is altered"):
+        registry.fetch(registry=book)
+
+
+def test_truncated_and_missing_files(book):
+    file = stored(book)
+    file.write_bytes(CONTENT[:100])
+    with pytest.raises(RegistryError, match=f"has 100 of {len(CONTENT)} bytes"):
+        registry.fetch(registry=book)
+    with pytest.raises(RegistryError, match=r"painter v2.*has 100 of"):
+        registry.verify(registry=book)
+    assert len(registry.verify("painter@v1", book)) == 1
+    file.unlink()
+    for call in (registry.fetch, registry.verify):
+        with pytest.raises(RegistryError, match="MLSKY_DATA_DIR"):
+            call("painter", registry=book)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of this machine: its address and the folder it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", folder
+        running.shutdown()
+        thread.join()
+
+
+def test_fetch_from_urls(book, server, tmp_path):
+    address, folder = server
+    (folder / "good").write_bytes(b"new content")
+    (folder / "bad").write_bytes(b"other content")
+    urls = [f"{address}/absent", f"{address}/bad", f"{address}/good"]
+    publish(book, "han2021", b"new content", urls=urls)
+    stored(book, "han2021").unlink()
+    (check,) = registry.verify("han2021@v2", book)
+    assert check.paths == ()
+    assert check.urls == tuple(urls)
+    (path,) = registry.fetch("han2021", registry=book)
+    assert path.read_bytes() == b"new content"
+    assert path.is_relative_to(tmp_path / "cache")
+    (folder / "good").unlink()
+    assert registry.fetch("han2021", registry=book) == [path]
+    path.write_bytes(b"damaged")
+    with pytest.raises(RegistryError, match=r"cannot be fetched \(.*absent.*bad.*good"):
+        registry.fetch("han2021", registry=book)
+
+
+def test_fetch_without_pooch(book, monkeypatch):
+    publish(book, "han2021", b"new content", urls=["http://127.0.0.1:9/x"])
+    stored(book, "han2021").unlink()
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(MissingDependencyError, match="pip install pooch"):
+        registry.fetch("han2021", registry=book)
+
+
+def test_cache_folder_without_pooch_or_variable(book, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLSKY_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    with_pooch = registry._cache()
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert registry._cache() == tmp_path / "xdg" / "mlsky"
+    if sys.platform.startswith("linux"):
+        assert with_pooch == registry._cache()
+
+
+def test_add_leaves_older_versions_and_the_comment(book):
+    before = yaml.safe_load(book.read_text())
+    assert publish(book, "painter", b"four") == "v3"
+    text = book.read_text()
+    assert text.startswith("# First line.\n# Second line.\npainter:")
+    after = yaml.safe_load(text)
+    assert after["painter"]["versions"].pop("v3")["files"][0]["urls"] == []
+    assert after == before
+    publish(book, "han2021", b"five", default=True)
+    assert registry.describe(registry=book)["name"] == "han2021"
+    assert not registry.describe("painter", registry=book)["default"]
+    names = {p.name for p in book.parent.iterdir()}
+    assert names == {"registry.yaml", "weights"}
+
+
+def test_add_makes_a_registry(tmp_path):
+    path = tmp_path / "mine" / "registry.yaml"
+    assert publish(path, "painter", b"x", default=True) == "v1"
+    assert registry.names(path) == ["painter"]
+
+
+def test_add_refuses(book, tmp_path):
+    text = book.read_text()
+    with pytest.raises(ValueError, match="published versions are not edited"):
+        publish(book, "painter", b"four", version="v1")
+    with pytest.raises(ValueError, match="must be v1, v2"):
+        publish(book, "painter", b"four", version="1.0")
+    with pytest.raises(ValueError, match="name='default'"):
+        publish(book, "default", b"four")
+    stored(book).write_bytes(b"other")
+    with pytest.raises(ValueError, match="another file of that name"):
+        publish(book, "painter", CONTENT)
+    arguments = {"licence": "x", "cite": [], "inputs": [], "outputs": [], "recipe": {}, "data": {}}
+    file = {"path": stored(book), "pixel_arcmin": 2}
+    with pytest.raises(ValueError, match="plain finite values"):
+        registry.add(
+            "new", [file], kind="a", scores={"x": float("nan")}, registry=book, **arguments
+        )
+    with pytest.raises(ValueError, match="painter is of kind 'default'"):
+        registry.add("painter", [file], kind="a", scores={}, registry=book, **arguments)
+    file = {"path": tmp_path / "none", "pixel_arcmin": 2}
+    with pytest.raises(RegistryError, match="cannot be read"):
+        registry.add("new", [file], kind="a", scores={}, registry=book, **arguments)
+    assert book.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [
+        ("nothing", None, "weights 'nothing': unknown; there are: default, painter, han2021"),
+        ("painter", "v7", "'painter' version 'v7': unknown; there are: v1, v2"),
+        ("painter@v7", None, "'painter' version 'v7': unknown; there are: v1, v2"),
+    ],
+)
+def test_unknown_name_or_version(book, name, version, message):
+    for call in (registry.describe, registry.fetch, registry.cite):
+        with pytest.raises(RegistryError, match=message):
+            call(name, version, book)
+
+
+def test_no_default(tmp_path):
+    path = tmp_path / "mine" / "registry.yaml"
+    publish(path, "painter", b"x")
+    with pytest.raises(RegistryError, match="no entry is marked default; there are: painter"):
+        registry.describe(registry=path)
+
+
+GOOD_FILE = f"{{file: a, sha256: {'a' * 64}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("[1]", "the whole must be a mapping"),
+        ("default: {versions: {}}", "name 'default' must be"),
+        ("a: {versions: {}}", "versions of a must be"),
+        ("a: {versions: {1: {}}}", "a 1 must be v1"),
+        ("a: {versions: {v1: {}}}", "files of a 'v1' must be"),
+        ("a: {versions: {v1: {files: [{file: ../x}]}}}", "must be a file name without folders"),
+        ("a: {versions: {v1: {files: [{file: x, sha256: 1}]}}}", "sha256 of 'x'"),
+        (
+            f"a: &a {{default: true, versions: {{v1: {{files: [{GOOD_FILE}]}}}}}}\nb: *a",
+            r"default \(a, b\) must be one entry only",
+        ),
+    ],
+)
+def test_bad_registries(tmp_path, text, message):
+    path = tmp_path / "registry.yaml"
+    path.write_text(text)
+    with pytest.raises(RegistryError, match=message) as caught:
+        registry.names(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_registry(tmp_path):
+    with pytest.raises(RegistryError, match="MLSKY_REGISTRY"):
+        registry.names(tmp_path / "none.yaml")
+
+
+def test_import_is_light():
+    code = "import sys, mlsky.registry; print(*({'torch', 'pooch', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
