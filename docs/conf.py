@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 from pathlib import Path
 
 import mlsky
@@ -35,6 +36,7 @@ html_theme_options = {
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 # torch's own docstrings are not ours to render.
 autodoc_inherit_docstrings = False
 napoleon_google_docstring = False
@@ -94,5 +96,26 @@ def write_reference(app) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+#: A bar, or the star of an unpacked shape.
+SIGNS = re.compile(r"\||(?<![\w*\\])\*(?=\w[\w. ]*[,)])")
+
+
+def escape_signs(app, what, name, obj, options, lines) -> None:
+    """Let ``|grad|`` and ``(nfreq, *shape)`` be what they look like, not reStructuredText."""
+    literal_indent = None
+    for i, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        if literal_indent is not None and line.strip() and indent <= literal_indent:
+            literal_indent = None
+        if literal_indent is None:
+            # Pieces between backticks stay: nothing is special there.
+            pieces = re.split(r"(``.*?``|`[^`]*`)", line)
+            lines[i] = "".join(p if p[:1] == "`" else SIGNS.sub(r"\\\g<0>", p) for p in pieces)
+            if line.rstrip().endswith("::") or line.lstrip().startswith(".. "):
+                literal_indent = indent
+
+
 def setup(app) -> None:
+    # After napoleon (500), which reads the docstring's own form.
+    app.connect("autodoc-process-docstring", escape_signs, priority=900)
     app.connect("builder-inited", write_reference)
