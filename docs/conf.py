@@ -115,7 +115,21 @@ def escape_signs(app, what, name, obj, options, lines) -> None:
                 literal_indent = indent
 
 
+def shorten_types(app, what, name, obj, options, signature, returns):
+    """Write array types as the source does, not as numpy spells them out."""
+    return tuple(
+        text
+        and re.sub(
+            r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]",
+            r"NDArray[\1]",
+            text.replace("TypeAliasForwardRef('ArrayLike')", "ArrayLike"),
+        )
+        for text in (signature, returns)
+    )
+
+
 def setup(app) -> None:
+    app.connect("autodoc-process-signature", shorten_types)
     # After napoleon (500), which reads the docstring's own form.
     app.connect("autodoc-process-docstring", escape_signs, priority=900)
     app.connect("builder-inited", write_reference)
