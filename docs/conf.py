@@ -120,8 +120,8 @@ def shorten_types(app, what, name, obj, options, signature, returns):
     return tuple(
         text
         and re.sub(
-            r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]",
-            r"NDArray[\1]",
+            r"~?[\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], ~?[\w.]*dtype\[~?([\w.]+)\]\]",
+            lambda match: f"NDArray[{match[1].rpartition('.')[2]}]".replace("[_ScalarT]", ""),
             text.replace("TypeAliasForwardRef('ArrayLike')", "ArrayLike"),
         )
         for text in (signature, returns)
