@@ -1,0 +1,304 @@
+"""The default family: what simulate() uses.
+
+Fully convolutional, white noise at every scale, no normalisation layers, no transposed
+convolutions (no checkerboard): one network serves patches of any size that is a multiple
+of its stride, and sees in a chart of the full sky what it saw in training.
+
+Two jobs, one trunk: `Convergence` makes a nonlinear kappa of a Gaussian one, `Paint` makes
+kSZ, tSZ and CIB of a nonlinear kappa. `Points` gives the rate of point sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mlsky.networks.inputs import squash
+
+__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur"]
+
+WIDTHS = (16, 32, 64, 96)
+NOISE = (4, 4, 4, 8)
+SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
+VELOCITY_CHANNELS = 4
+
+
+def _gaussian_kernel(sigma: float) -> torch.Tensor:
+    radius = int(3 * sigma + 0.5)
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-(x**2) / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
+def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Separable Gaussian of `sigma` pixels, edges replicated; (B, C, H, W)."""
+    channels = x.shape[1]
+    kernel = _gaussian_kernel(sigma).to(x)
+    pad = len(kernel) // 2
+    x = F.pad(x, (pad, pad, pad, pad), mode="replicate")
+    x = F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+def _act(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
+
+
+def _initialise(module: nn.Module, seed: int) -> None:
+    """He initialisation of every convolution, from an explicit seed."""
+    rng = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, 0.2, generator=rng)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class Trunk(nn.Module):
+    """U-Net with white noise at every scale.
+
+    Parameters
+    ----------
+    outputs
+        Channels out, no activation.
+    widths
+        Channels by level; level l has pixels 2^l times as large.
+    noise
+        Noise channels by level.
+    """
+
+    def __init__(self, outputs: int, widths: Sequence[int] = WIDTHS, noise: Sequence[int] = NOISE):
+        super().__init__()
+        self.widths, self.noise = tuple(widths), tuple(noise)
+        w, z, levels = self.widths, self.noise, len(widths)
+        # encoder: conv, residual conv; decoder: the same after the skip
+        self.enter = nn.ModuleList(_conv((1 if i == 0 else w[i]) + z[i], w[i]) for i in range(levels))
+        self.enter_residual = nn.ModuleList(_conv(c, c) for c in w)
+        self.down = nn.ModuleList(_conv(w[i], w[i + 1], 4, 2) for i in range(levels - 1))
+        self.up = nn.ModuleList(_conv(w[i + 1], w[i], 1) for i in range(levels - 1))
+        self.leave = nn.ModuleList(
+            _conv(2 * w[i] + (z[0] if i == 0 else 0), w[i]) for i in range(levels - 1)
+        )
+        self.leave_residual = nn.ModuleList(_conv(w[i], w[i]) for i in range(levels - 1))
+        self.head = nn.Conv2d(w[0], outputs, 1)
+
+    def forward(self, x: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        skips = []
+        levels = len(self.widths)
+        for i in range(levels):
+            x = _act(self.enter[i](torch.cat([x, noise[i].to(x.dtype)], 1)))
+            x = x + _act(self.enter_residual[i](x))
+            if i < levels - 1:
+                skips.append(x)
+                x = _act(self.down[i](x))
+        for i in range(levels - 2, -1, -1):
+            x = F.interpolate(self.up[i](x), scale_factor=2, mode="nearest")
+            parts = [x, skips[i]] + ([noise[0].to(x.dtype)] if i == 0 else [])
+            x = _act(self.leave[i](torch.cat(parts, 1)))
+            x = x + _act(self.leave_residual[i](x))
+        return self.head(x)
+
+
+class _Generator(nn.Module):
+    """What both jobs share: noise of the right shapes."""
+
+    trunk: Trunk
+
+    @property
+    def noise_levels(self) -> list[tuple[int, int]]:
+        """(level, channels) of each noise tensor that `forward` takes, in order."""
+        return list(enumerate(self.trunk.noise))
+
+    @property
+    def stride(self) -> int:
+        """Sides of the input must be multiples of this."""
+        return 2 ** max(level for level, _ in self.noise_levels)
+
+    def draw_noise(self, batch: int, ny: int, nx: int, rng: torch.Generator) -> list[torch.Tensor]:
+        """White noise for a batch of (ny, nx) patches, on the device of `rng`."""
+        return [
+            torch.randn(batch, c, ny >> level, nx >> level, generator=rng, device=rng.device)
+            for level, c in self.noise_levels
+        ]
+
+
+class Convergence(_Generator):
+    """Gaussian kappa and noise to nonlinear kappa, both divided by the same standard deviation.
+
+    kappa = 3 sinh((L + N) / 3): L a learned linear blur pyramid of the input, N the trunk's
+    residual, so that large scales pass through and cores can be sharp.
+    """
+
+    BLURS = (0.8, 1.6, 3.2)  # pixels
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, noise: Sequence[int] = NOISE, seed: int = 0):
+        super().__init__()
+        self.kwargs = {"widths": list(widths), "noise": list(noise)}
+        with torch.random.fork_rng(devices=[]):
+            self.trunk = Trunk(1, widths, noise)
+        _initialise(self, seed)
+        rng = torch.Generator().manual_seed(seed + 1)
+        nn.init.normal_(self.trunk.head.weight, 0, 0.03, generator=rng)
+        self.gain = nn.Parameter(torch.tensor([0.3, 0.3, 0.2, 0.2]))
+
+    def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, 1, H, W) normalised Gaussian kappa to (B, 1, H, W) normalised kappa."""
+        out = self.trunk(squash(kappa), noise).float()
+        with torch.autocast(kappa.device.type, enabled=False):
+            kappa = kappa.float()
+            linear = self.gain[0] * kappa
+            for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
+                linear = linear + g * blur(kappa, sigma)
+            return 3 * torch.sinh((linear + out).clamp(-9, 12) / 3)
+
+
+class Paint(_Generator):
+    """Nonlinear kappa and noise to kSZ, tSZ and CIB (normalised units).
+
+    kSZ is a sum of positive amplitudes times linear, bias-free functions of a noise of its
+    own, so it is exactly odd in that noise: its mean product with anything is zero by
+    construction. tSZ is a sum of non-negative amplitude maps each convolved with an
+    isotropic Gaussian: round, smooth and of one sign.
+    """
+
+    STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # pixels
+    OUTPUTS = ("ksz", "tsz", "cib")
+
+    def __init__(
+        self,
+        tsz_mean: float,
+        tsz_std: float,
+        widths: Sequence[int] = WIDTHS,
+        noise: Sequence[int] = NOISE,
+        velocities: int = 6,
+        velocity_levels: int = 6,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.tsz_mean, self.tsz_std = float(tsz_mean), float(tsz_std)
+        self.velocities, self.velocity_levels = velocities, velocity_levels
+        self.kwargs = {
+            "tsz_mean": self.tsz_mean,
+            "tsz_std": self.tsz_std,
+            "widths": list(widths),
+            "noise": list(noise),
+            "velocities": velocities,
+            "velocity_levels": velocity_levels,
+        }
+        with torch.random.fork_rng(devices=[]):
+            self.trunk = Trunk(velocities + len(self.STAMPS) + 1, widths, noise)
+            self.flow = nn.ModuleList(
+                nn.Conv2d(VELOCITY_CHANNELS, velocities, 7, 1, 3, bias=False)
+                for _ in range(velocity_levels)
+            )
+        _initialise(self, seed)
+        rng = torch.Generator().manual_seed(seed + 1)
+        nn.init.normal_(self.trunk.head.weight, 0, 0.1, generator=rng)
+        for layer in self.flow:
+            nn.init.normal_(layer.weight, 0, 1 / 35, generator=rng)
+        with torch.no_grad():  # stamps start at equal, low height
+            bias = self.trunk.head.bias
+            for i, sigma in enumerate(self.STAMPS):
+                bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
+
+    @property
+    def noise_levels(self) -> list[tuple[int, int]]:
+        flow = [(level, VELOCITY_CHANNELS) for level in range(self.velocity_levels)]
+        return list(enumerate(self.trunk.noise)) + flow
+
+    def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
+        v = None
+        for level in range(self.velocity_levels - 1, -1, -1):
+            here = self.flow[level](noise[level].float())
+            if v is not None:
+                v = F.interpolate(v, scale_factor=2, mode="bilinear", align_corners=False)
+                here = here + v
+            v = here
+        return v
+
+    def _thermal(self, amplitude: torch.Tensor) -> torch.Tensor:
+        """Sum of blurred amplitude maps: |tSZ| in units of the normaliser's scale."""
+        total = 0
+        for i, sigma in enumerate(self.STAMPS):
+            a = amplitude[:, i : i + 1]
+            factor = 2 ** max(0, round(math.log2(sigma / 1.2)))
+            if factor == 1:
+                total = total + blur(a, sigma)
+            else:  # wide stamps on pooled maps: the same picture at a fraction of the cost
+                a = blur(F.avg_pool2d(a, factor), sigma / factor)
+                total = total + F.interpolate(a, scale_factor=factor, mode="bilinear", align_corners=False)
+        return total
+
+    def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, 1, H, W) normalised kappa to (B, 3, H, W) normalised kSZ, tSZ, CIB."""
+        levels = len(self.trunk.widths)
+        out = self.trunk(squash(kappa), noise[:levels]).float()
+        with torch.autocast(kappa.device.type, enabled=False):
+            n = self.velocities
+            ksz = (F.softplus(out[:, :n]) * self.velocity(noise[levels:])).sum(1, keepdim=True)
+            amplitude = torch.exp(out[:, n : n + len(self.STAMPS)].clamp(-12, 5))
+            tsz = (-torch.log1p(self._thermal(amplitude)) - self.tsz_mean) / self.tsz_std
+            bounded = SATURATION * torch.tanh(torch.cat([ksz, out[:, -1:]], 1) / SATURATION)
+            return torch.cat([bounded[:, :1], tsz, bounded[:, 1:]], 1)
+
+
+class Points(nn.Module):
+    """Log of the expected number of radio sources per pixel, given kappa, tSZ and CIB.
+
+    A Poisson process by maximum likelihood: no haze, no negative flux. Fluxes are drawn
+    from the counts.
+    """
+
+    INPUTS = ("kappa", "tsz", "cib")
+
+    def __init__(self, log_rate: float = -5.0, width: int = 12, seed: int = 0):
+        super().__init__()
+        self.log_rate = float(log_rate)
+        self.kwargs = {"log_rate": self.log_rate, "width": width}
+        with torch.random.fork_rng(devices=[]):
+            self.near = nn.Conv2d(len(self.INPUTS), width, 3, 1, 1)
+            self.middle = nn.Conv2d(width, width, 3, 1, 2, 2)
+            self.far = nn.Conv2d(width, width, 3, 1, 4, 4)
+            self.head = nn.Conv2d(width, 1, 1)
+        _initialise(self, seed)
+        nn.init.normal_(self.head.weight, 0, 0.05, generator=torch.Generator().manual_seed(seed + 1))
+
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) normalised kappa, tSZ, CIB to (B, 1, H, W) ln(sources per pixel)."""
+        x = _act(self.near(squash(fields)))
+        x = x + _act(self.middle(x))
+        x = x + _act(self.far(x))
+        return self.head(x).float() + self.log_rate
+
+
+class Critic(nn.Module):
+    """Fully convolutional critic: scores averaged over two receptive fields."""
+
+    def __init__(self, channels: int, widths: Sequence[int] = (32, 64, 96, 128), seed: int = 0):
+        super().__init__()
+        sizes = (channels, *widths)
+        with torch.random.fork_rng(devices=[]):
+            self.down = nn.ModuleList(_conv(a, b, 4, 2) for a, b in pairwise(sizes))
+            self.middle = _conv(widths[-1], widths[-1])
+            self.coarse = _conv(widths[-1], 1, 1)
+            self.fine = _conv(widths[1], 1)
+        _initialise(self, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) squashed fields to (B,) scores."""
+        fine = 0
+        for i, layer in enumerate(self.down):
+            x = _act(layer(x))
+            if i == 1:
+                fine = self.fine(x).float().mean((1, 2, 3))
+        return self.coarse(_act(self.middle(x))).float().mean((1, 2, 3)) + fine

@@ -1,0 +1,459 @@
+"""One training loop for every recipe; the steps differ by data and loss, not by code.
+
+    train(recipe("paint-0.5"), "train.h5", "runs/paint", minutes=60)
+
+The run folder holds `checkpoint.safetensors` (weights, averages, optimisers: enough to go
+on as if never stopped), `log.jsonl` (one line per report: losses, and the ratio of
+generated to true power by band) and `recipe.json`. With `steps=` a run is reproducible to
+the bit on one device, interrupted or not; with `minutes=` its schedule follows the clock.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlsky import seeds
+from mlsky.networks.inputs import squash
+from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.weights import ARCHITECTURES
+from mlsky.training import losses, matching
+from mlsky.training.data import Crops
+from mlsky.training.recipes import Recipe
+
+__all__ = ["Run", "load_generator", "train"]
+
+logger = logging.getLogger("mlsky")
+
+LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
+REPORT_EVERY = 25  # steps
+SAVE_EVERY = 120.0  # seconds
+POWER_MEMORY = 0.1  # share of a report's batch in the logged running power ratios
+
+
+def make(name: str, **options) -> nn.Module:
+    """A module by its architecture name, "default:Paint"."""
+    short, _, cls = name.partition(":")
+    return getattr(importlib.import_module(ARCHITECTURES[short]), cls)(**options)
+
+
+def pick_device(device: str) -> torch.device:
+    """The device asked for; "auto" takes CUDA where there is one.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r}: must be auto, cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}: no CUDA device is here; use device='cpu'")
+    return found
+
+
+def fit_normaliser(crops: Crops) -> Normaliser:
+    """Eqs 5.2, 5.3 constants from every eighth region; kappa_in shares kappa's."""
+    names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
+    index = [crops.names.index(n) for n in names]
+    sample = crops.data[:: max(1, len(crops.data) // 40)][:, index].astype(np.float32)
+    return Normaliser.fit(sample, names, [n for n in names if n in LOG_CHANNELS])
+
+
+def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tensor:
+    """(B, C, H, W) physical to network units; kappa_in counts as kappa, CIB holds no negatives."""
+    rows = []
+    for i, name in enumerate(names):
+        channel = fields[:, i : i + 1]
+        if name == "cib":
+            channel = channel.clamp(min=0)
+        rows.append(normaliser.select(["kappa" if name == "kappa_in" else name]).forward(channel))
+    return torch.cat(rows, 1)
+
+
+@dataclass
+class Run:
+    """State of a training run."""
+
+    recipe: Recipe
+    normaliser: Normaliser
+    generator: nn.Module
+    critic: nn.Module
+    averaged: nn.Module
+    generator_adam: torch.optim.Adam
+    critic_adam: torch.optim.Adam
+    match: matching.Matching | None
+    step: int = 0
+    seconds: float = 0.0
+
+
+def _new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.device) -> Run:
+    options = dict(recipe.generator_options)
+    if recipe.generator == "default:Paint":
+        tsz = normaliser.select(["tsz"])
+        options |= {"tsz_mean": tsz.mean[0], "tsz_std": tsz.std[0]}
+    generator = make(recipe.generator, seed=seeds.integer(seed, "weights", 0) % 2**31, **options)
+    critic = make(
+        recipe.critic, seed=seeds.integer(seed, "weights", 1) % 2**31, **recipe.critic_options
+    )
+    generator, critic = (
+        m.to(device, memory_format=torch.channels_last) for m in (generator, critic)
+    )
+    averaged = copy.deepcopy(generator).requires_grad_(False)
+    match = None
+    if recipe.match:
+        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
+        make_statistics = {
+            "default:Paint": matching.paint_statistics,
+            "default:Convergence": matching.convergence_statistics,
+        }[recipe.generator]
+        match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
+    return Run(
+        recipe,
+        normaliser,
+        generator,
+        critic,
+        averaged,
+        torch.optim.Adam(generator.parameters(), recipe.generator_rate, recipe.generator_betas),
+        torch.optim.Adam(critic.parameters(), recipe.critic_rate, recipe.critic_betas),
+        match,
+    )
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+def _adam_tensors(adam: torch.optim.Adam, prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}.{i}.{key}": value
+        for i, state in adam.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
+    """Write the state of a run, beside and then renamed."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name in ("generator", "critic", "averaged"):
+        tensors |= {f"{name}.{k}": v for k, v in getattr(run, name).state_dict().items()}
+    tensors |= _adam_tensors(run.generator_adam, "generator_adam")
+    tensors |= _adam_tensors(run.critic_adam, "critic_adam")
+    if run.match is not None:
+        tensors |= {f"match.{k}": v for k, v in run.match.running.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    state = {
+        "recipe": run.recipe.to_dict(),
+        "normaliser": run.normaliser.to_dict(),
+        "step": run.step,
+        "seconds": run.seconds,
+        "seed": seed,
+    }
+    part = folder / "checkpoint.part"
+    save_file(tensors, part, metadata={"state": json.dumps(state)})
+    os.replace(part, folder / "checkpoint.safetensors")
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({error}); remove it") from None
+    return tensors, state
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+
+def _restore(run: Run, path: Path, seed: int) -> None:
+    tensors, state = _read_checkpoint(path)
+    mine = json.loads(json.dumps(run.recipe.to_dict()))
+    if state["recipe"] != mine or state["seed"] != seed:
+        changed = [k for k, v in mine.items() if state["recipe"].get(k) != v] or ["seed"]
+        raise ValueError(
+            f"{path}: was trained with another {', '.join(changed)}; continue it with its own "
+            "recipe and seed, or name another folder"
+        )
+    for name in ("generator", "critic", "averaged"):
+        getattr(run, name).load_state_dict(_part(tensors, name))
+    for name in ("generator_adam", "critic_adam"):
+        adam, states = getattr(run, name), {}
+        for key, value in _part(tensors, name).items():
+            i, _, field = key.partition(".")
+            states.setdefault(int(i), {})[field] = value
+        adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})
+    if run.match is not None:
+        device = next(run.generator.parameters()).device
+        run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
+    run.step, run.seconds = state["step"], state["seconds"]
+    run.normaliser = Normaliser.from_dict(state["normaliser"])
+
+
+def load_generator(folder: str | os.PathLike) -> tuple[nn.Module, Normaliser, dict]:
+    """The averaged generator of a run in eval mode, its normaliser, and the run's state."""
+    tensors, state = _read_checkpoint(Path(folder) / "checkpoint.safetensors")
+    normaliser = Normaliser.from_dict(state["normaliser"])
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in state["recipe"].items()}
+    run = _new_run(Recipe(**fields), normaliser, state["seed"], torch.device("cpu"))
+    run.averaged.load_state_dict(_part(tensors, "averaged"))
+    return run.averaged.eval(), normaliser, state
+
+
+# ------------------------------------------------------------------ one step
+
+
+def _rate(recipe: Recipe, step: int, done: float) -> float:
+    """Learning-rate factor: linear warm-up, constant, cosine to 1 %."""
+    factor = min(1.0, (step + 1) / recipe.warm_up) if recipe.warm_up else 1.0
+    if done > recipe.decay_from:
+        phase = (done - recipe.decay_from) / (1 - recipe.decay_from)
+        factor *= 0.5 * (1 + math.cos(math.pi * phase)) + 0.01
+    return factor
+
+
+def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
+    """What the critic is shown."""
+    if run.recipe.objective == "wgan-gp":
+        # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
+        conditional = run.recipe.generator == "han2021:PIXGAN"
+        return torch.cat([condition, fields], 1) if conditional else fields
+    shown = [squash(torch.cat([condition, fields], 1))]
+    if "tsz" in run.recipe.outputs:
+        i = run.recipe.outputs.index("tsz")
+        m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))
+        # bright clusters again in linear units, where their profiles can be told apart
+        shown.append(torch.expm1(-(fields[:, i : i + 1] * d + m).clamp(-6, 0)) / 10)
+    return torch.cat(shown, 1)
+
+
+def _generate(run: Run, module: nn.Module, condition: torch.Tensor, rng) -> torch.Tensor:
+    if run.recipe.generator == "han2021:DCGAN":
+        latent = torch.randn(
+            condition.shape[0], module.kwargs["latent"], generator=rng, device=rng.device
+        )
+        return module(latent)
+    if run.recipe.objective == "wgan-gp":
+        return module(condition)
+    noise = module.draw_noise(len(condition), *condition.shape[-2:], rng)
+    return module(condition.contiguous(memory_format=torch.channels_last), noise)
+
+
+def _apply(module: nn.Module, adam: torch.optim.Adam, loss: torch.Tensor, clip: float) -> float:
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(module.parameters(), clip).item()
+    if math.isfinite(norm):  # one bad batch is skipped, not learnt
+        adam.step()
+    return norm
+
+
+def _relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, float]:
+    """Critic and generator on the same fakes; R1 + R2 every few steps."""
+    r = run.recipe
+    with autocast():
+        fake = _generate(run, run.generator, condition, rng)
+    shown_real, shown_fake = _view(run, condition, real), _view(run, condition, fake)
+    n = len(real)
+    with autocast():
+        scores = run.critic(torch.cat([shown_real, shown_fake.detach()]))
+    loss = losses.relativistic_critic(scores[:n], scores[n:])
+    log = {"critic": loss.item(), "distance": (scores[:n] - scores[n:]).mean().item()}
+    if run.step % r.penalty_every == 0:
+
+        def score(x):
+            with autocast():
+                return run.critic(x)
+
+        penalty = losses.r1_penalty(score, shown_real) + losses.r1_penalty(score, shown_fake)
+        loss = loss + r.penalty_every * r.penalty_weight * penalty
+    _apply(run.critic, run.critic_adam, loss, float("inf"))
+    run.critic.requires_grad_(False)
+    with autocast():
+        scores = run.critic(torch.cat([shown_real, shown_fake]))
+    loss = losses.relativistic_generator(scores[:n], scores[n:])
+    matched, parts = run.match(condition, fake, real)
+    log["gradient"] = _apply(
+        run.generator, run.generator_adam, loss + r.match_weight * matched, r.clip
+    )
+    run.critic.requires_grad_(True)
+    return log | parts
+
+
+def _wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
+    """`critic_steps` critic steps, then one of the generator (the paper's order)."""
+    r = run.recipe
+    for condition, real in batches:
+        with torch.no_grad(), autocast():
+            fake = _generate(run, run.generator, condition, rng)
+        eps = torch.rand(len(real), generator=rng, device=rng.device)
+        critic = losses.wgan_gp_critic(
+            run.critic, _view(run, condition, real), _view(run, condition, fake), eps, r.penalty_weight
+        )
+        _apply(run.critic, run.critic_adam, critic.loss, float("inf"))
+    run.critic.requires_grad_(False)
+    condition, real = batches[0]
+    with autocast():
+        fake = _generate(run, run.generator, condition, rng)
+        loss = losses.generator_loss(run.critic(_view(run, condition, fake)))
+    if r.variance_weight:
+        loss = loss + r.variance_weight * losses.variance_l1(real, fake)
+    gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
+    run.critic.requires_grad_(True)
+    return {"distance": critic.distance.item(), "penalty": critic.penalty.item(), "generator": loss.item(), "gradient": gradient}
+
+
+def _power_report(run: Run, spectra: matching.Spectra, condition, real, rng, ratios: dict) -> dict:
+    """Running ratio of generated to true power, three wide bands per field."""
+    with torch.no_grad():
+        fake = _generate(run, run.averaged, condition, rng)
+        p_fake, p_real = (torch.diagonal(spectra.pairs(spectra.modes(x)), dim1=0, dim2=1).t() for x in (fake, real))
+    bands = torch.arange(len(spectra.ell)).tensor_split(3)
+    out = {}
+    for i, name in enumerate(run.recipe.outputs):
+        for j, band in enumerate(bands):
+            key = f"{name}{j}"
+            now = (p_fake[i, band].mean().item(), p_real[i, band].mean().item())
+            old = ratios.get(key, now)
+            ratios[key] = tuple((1 - POWER_MEMORY) * a + POWER_MEMORY * b for a, b in zip(old, now, strict=True))
+        out[name] = [round(ratios[f"{name}{j}"][0] / ratios[f"{name}{j}"][1], 3) for j in range(3)]
+    return out
+
+
+def train(
+    recipe: Recipe,
+    data: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    target: str | os.PathLike | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    normaliser: Normaliser | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train one recipe; continues the run in folder `out` if there is one.
+
+    Parameters
+    ----------
+    recipe
+        What to train.
+    data
+        Training set (HDF5) of the condition, and of the truth unless `target` is given.
+    out
+        Run folder.
+    target
+        Another set for the truth, unpaired with the condition (the paper's third step).
+    minutes, steps
+        Length of the whole run: give one.
+    device
+        "auto", "cpu" or "cuda".
+    seed
+        Of weights, crops and noise.
+    normaliser
+        Constants to use; by default fitted on the truth.
+
+    Raises
+    ------
+    ValueError
+        For a bad set, folder, device or length; before anything is trained.
+    """
+    from tqdm import tqdm
+
+    if (minutes is None) == (steps is None):
+        raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
+    length = minutes if steps is None else steps
+    if not length > 0:
+        raise ValueError(f"length of the run {length}: must be > 0")
+    device = pick_device(device)
+    names = (*recipe.inputs, *recipe.outputs)
+    truth = Crops(data if target is None else target, recipe.outputs if target else names, recipe.size, seed)
+    conditions = Crops(data, recipe.inputs, recipe.size, seed + 1) if target else None
+    for crops in (truth, conditions):
+        if crops is not None and crops.attrs["pixel_arcmin"] != recipe.pixel_arcmin:
+            raise ValueError(
+                f"pixels of {crops.attrs['pixel_arcmin']}' in the data, {recipe.pixel_arcmin}' in "
+                f"recipe {recipe.name}: paint or cut the data at the recipe's pixel size"
+            )
+    normaliser = fit_normaliser(truth) if normaliser is None else normaliser
+    run = _new_run(recipe, normaliser, seed, device)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "checkpoint.safetensors").exists():
+        _restore(run, folder / "checkpoint.safetensors", seed)
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
+    spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
+    split = len(recipe.inputs)
+
+    def batch(number):
+        fields = truth.batch(number, recipe.batch)
+        if conditions is not None:
+            condition = conditions.batch(number, recipe.batch)
+            fields = torch.cat([condition, fields], 1)
+        fields = normalise(fields.to(device), names, run.normaliser)
+        return fields[:, :split], fields[:, split:]
+
+    def autocast():
+        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
+
+    def done():
+        return run.seconds / (60 * minutes) if steps is None else run.step / steps
+
+    ratios: dict = {}
+    saved = time.monotonic()
+    bar = tqdm(total=100, disable=not progress, desc=recipe.name, unit="%")
+    with (folder / "log.jsonl").open("a") as log_file, bar:
+        while done() < 1:
+            began = time.monotonic()
+            factor = _rate(recipe, run.step, done())
+            for adam, rate in ((run.generator_adam, recipe.generator_rate), (run.critic_adam, recipe.critic_rate)):
+                adam.param_groups[0]["lr"] = rate * factor
+            rng = torch.Generator(device=device).manual_seed(seeds.integer(seed, "training", run.step, 1))
+            if recipe.objective == "wgan-gp":
+                k = recipe.critic_steps
+                batches = [batch(run.step * k + i) for i in range(k)]
+                log = _wgan_step(run, batches, rng, autocast)
+                condition, real = batches[-1]
+            else:
+                condition, real = batch(run.step)
+                log = _relativistic_step(run, condition, real, rng, autocast)
+            run.step += 1
+            memory = min(recipe.average, run.step / (run.step + 20)) if recipe.average else 0.0
+            with torch.no_grad():
+                for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
+                    a.lerp_(b, 1 - memory)
+                for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
+                    a.copy_(b)
+            if run.step % REPORT_EVERY == 0:
+                log = {k: float(f"{v:.4g}") for k, v in log.items()}
+                log["power"] = _power_report(run, spectra, condition, real, rng, ratios)
+                print(json.dumps({"step": run.step, "seconds": round(run.seconds, 1), **log}), file=log_file, flush=True)
+                bar.set_postfix_str(f"step {run.step}")
+            run.seconds += time.monotonic() - began
+            bar.update(min(100, 100 * done()) - bar.n)
+            if time.monotonic() - saved > SAVE_EVERY:
+                save_checkpoint(run, folder, seed)
+                saved = time.monotonic()
+    save_checkpoint(run, folder, seed)
+    return run

@@ -1,0 +1,244 @@
+"""Statistics that a generator must share with the truth, as differentiable losses.
+
+Each statistic is averaged over a batch and over past batches, for the truth and for the
+generator *on the same conditions*, so that sample variance cancels; the gradient flows
+through the present batch. Conditions and fields are in normalised units.
+
+Statistics are dicts ``name -> (kind, tensor)``; the kind says how two of them are compared:
+"power" by the log of their ratio, "coherence" and "quantile" by their difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mlsky.networks.default import blur
+from mlsky.networks.inputs import squash
+from mlsky.networks.normaliser import Normaliser
+
+__all__ = ["Matching", "Spectra", "convergence_statistics", "paint_statistics"]
+
+ARCMIN = math.pi / 180 / 60
+#: beta of the smooth L1 comparison: below it errors count quadratically
+BETA = {"power": 0.1, "coherence": 0.05, "quantile": 0.05}
+SECTORS = 4  # angle sectors: an oriented texture has the right angle-averaged power
+
+
+class Spectra:
+    """Binned auto and cross spectra of patches, all pairs of channels.
+
+    Parameters
+    ----------
+    size
+        Pixels along a side.
+    pixel_arcmin
+        Pixel size.
+    bins
+        Logarithmic bins between the patch's fundamental and its corner modes.
+    """
+
+    def __init__(self, size: int, pixel_arcmin: float, device, bins: int = 14) -> None:
+        pixel = pixel_arcmin * ARCMIN
+        ky = 2 * np.pi * np.fft.fftfreq(size, pixel)[:, None]
+        kx = 2 * np.pi * np.fft.rfftfreq(size, pixel)[None]
+        k = np.hypot(ky, kx).ravel()
+        edges = np.geomspace(0.83, 0.5 * size, bins + 1) * 2 * np.pi / (size * pixel)
+        index = np.digitize(k, edges) - 1
+        column = np.arange(size // 2 + 1)[None]
+        weight = np.where((column == 0) | (column == size // 2), 1.0, 2.0) * np.ones((size, 1))
+        binning = np.stack([(index == b) * weight.ravel() for b in range(bins)], 1)
+        binning = binning[:, binning.sum(0) > 0]
+        self.ell = (k[:, None] * binning).sum(0) / binning.sum(0)
+        angle = np.arctan2(ky + 0 * kx, kx + 0 * ky).ravel()
+        sector = np.floor((angle + np.pi / 8) / (np.pi / SECTORS)).astype(int) % SECTORS
+        sectors = np.concatenate([binning * (sector == s)[:, None] for s in range(SECTORS)], 1)
+        sectors = sectors[:, (sectors > 0).sum(0) >= 3]
+        window = np.hanning(size + 1)[:-1]
+        window = window[:, None] * window[None]
+        norm = pixel**2 / size**2
+
+        def tensor(x):
+            return torch.as_tensor(x, dtype=torch.float32, device=device)
+
+        self.window = tensor(window / np.sqrt((window**2).mean()))
+        self.binning = tensor(binning / binning.sum(0) * norm)
+        self.sectors = tensor(sectors / sectors.sum(0) * norm)
+
+    def modes(self, x: torch.Tensor) -> torch.Tensor:
+        """Windowed Fourier modes (B, C, K, 2) of patches (B, C, n, n)."""
+        return torch.view_as_real(torch.fft.rfft2(x.float() * self.window)).flatten(2, 3)
+
+    def pairs(self, modes: torch.Tensor) -> torch.Tensor:
+        """Batch-mean spectra (C, C, bins)."""
+        b, c, k, _ = modes.shape
+        flat = modes.permute(2, 1, 0, 3).reshape(k, c, 2 * b)
+        power = flat @ flat.transpose(1, 2) / b  # (K, C, C)
+        return torch.einsum("kij,kb->ijb", power, self.binning)
+
+    def by_angle(self, modes: torch.Tensor) -> torch.Tensor:
+        """Batch-mean auto spectra in angle sectors (C, bins x sectors)."""
+        return modes.square().sum(-1).mean(0) @ self.sectors
+
+
+def _coherence(power: torch.Tensor) -> torch.Tensor:
+    """Correlation coefficients of all pairs (pairs, bins) from spectra (C, C, bins)."""
+    auto = torch.diagonal(power).t().clamp(min=1e-30)
+    r = power / torch.sqrt(auto[:, None] * auto[None])
+    i, j = torch.triu_indices(len(auto), len(auto), 1)
+    return r[i, j]
+
+
+def _edges(n: int, tail: float, body) -> np.ndarray:
+    """Edges of probability bins with equal weight per decade of the tails."""
+    wing = np.geomspace(tail, body[0], 9 if tail < 1e-4 else 6)
+    p = np.concatenate([wing, body[1:-1], 1 - wing[::-1]])
+    return np.unique(np.concatenate([[0], (p * n).astype(int), [n]]))
+
+
+def _bin_means(sorted_values: torch.Tensor, edges: np.ndarray) -> torch.Tensor:
+    """Means of sorted values (..., n) between edges."""
+    edges = torch.as_tensor(edges, device=sorted_values.device)
+    total = F.pad(sorted_values.double().cumsum(-1), (1, 0))[..., edges]
+    return ((total[..., 1:] - total[..., :-1]) / (edges[1:] - edges[:-1])).float()
+
+
+def quantiles(x: torch.Tensor) -> torch.Tensor:
+    """Tail-binned quantile function of each channel: (B, C, n, n) to (C, bins).
+
+    The L1 distance of two of these is a Wasserstein distance with equal weight per decade
+    of probability.
+    """
+    flat = x.transpose(0, 1).flatten(1)
+    edges = _edges(flat.shape[1], 3e-5, np.linspace(0.1, 0.9, 9))
+    return _bin_means(flat.sort(-1).values, edges)
+
+
+def conditional_quantiles(condition: torch.Tensor, x: torch.Tensor, groups: int = 8) -> torch.Tensor:
+    """Quantile functions of x inside rank groups of the condition: (C, groups, bins)."""
+    order = condition.flatten().argsort()
+    flat = x.transpose(0, 1).flatten(1)[:, order]
+    flat = flat.view(len(flat), groups, -1).sort(-1).values
+    edges = _edges(flat.shape[-1], 2.0 / flat.shape[-1], np.array([0.25, 0.5, 0.75]))
+    return _bin_means(flat, edges)
+
+
+def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
+    """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB."""
+    std = dict(zip(normaliser.channels, normaliser.std, strict=True))
+    mean = dict(zip(normaliser.channels, normaliser.mean, strict=True))
+
+    def raw(x, name):  # in units of the channel's scale, its brightest pixels held
+        v = x * std[name] + mean[name]
+        return torch.sign(v) * torch.expm1(v.abs().clamp(max=4.9))
+
+    def statistics(kappa: torch.Tensor, x: torch.Tensor) -> dict:
+        ksz2 = (x[:, :1] ** 2 - 1).clamp(max=100.0)
+        tsz, cib = raw(x[:, 1:2], "tsz"), raw(x[:, 2:3], "cib")
+        modes = spectra.modes(torch.cat([kappa, x, ksz2, tsz, cib], 1))
+        normal = spectra.pairs(modes[:, :4])
+        linear = spectra.pairs(modes[:, [0, 4, 5, 6]])
+        pool2, pool4 = F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)
+        out = {
+            "power": ("power", torch.diagonal(normal)[:, 1:]),
+            "power_raw": ("power", torch.diagonal(linear)[:, 1:]),
+            "coherence": ("coherence", _coherence(normal)),
+            "coherence_raw": ("coherence", _coherence(linear)),
+            "angle": ("power", spectra.by_angle(modes[:, 1:4])),
+            "pixel": ("quantile", quantiles(x)),
+            "pixel4": ("quantile", quantiles(pool4)),
+        }
+        for factor, pooled in ((2, pool2), (4, pool4)):
+            fields = torch.cat([pooled, pooled[:, :1].abs()], 1)
+            out[f"given{factor}"] = (
+                "quantile",
+                conditional_quantiles(F.avg_pool2d(kappa, factor), fields),
+            )
+        return out
+
+    return statistics
+
+
+def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = None) -> Callable:
+    """Statistics of kappa given the Gaussian kappa it grew from.
+
+    A local map of the Gaussian passes power and pixel histogram and fails smoothed
+    skewness and peaks, so pooled fields, details between pools and a field of peaks count.
+    """
+
+    def statistics(start: torch.Tensor, x: torch.Tensor) -> dict:
+        p2 = F.avg_pool2d(x, 2)
+        p4 = F.avg_pool2d(p2, 2)
+        p8 = F.avg_pool2d(p4, 2)
+        peaks = F.relu(blur(x, 1.2) - 1.5).clamp(max=10.0)
+        modes = spectra.modes(torch.cat([start, x, squash(x), peaks], 1))
+        power = spectra.pairs(modes)
+
+        def up(y):
+            return F.interpolate(y, scale_factor=2, mode="nearest")
+
+        d1, d2, d4 = x - up(p2), p2 - up(p4), p4 - up(p8)
+        local = torch.log(0.05 + F.avg_pool2d(d1**2, 8)), torch.log(0.05 + F.avg_pool2d(d2**2, 4))
+        coarse = torch.cat([p8, *local], 1)
+        return {
+            "power": ("power", torch.diagonal(power)[:, 1:]),
+            "coherence": ("coherence", _coherence(power)),
+            "angle": ("power", spectra.by_angle(modes[:, [1, 3]])),
+            "pixel": ("quantile", quantiles(x)),
+            "pixel2": ("quantile", quantiles(p2)),
+            "pixel4": ("quantile", quantiles(p4)),
+            "pixel8": ("quantile", quantiles(p8)),
+            "detail1": ("quantile", quantiles(d1)),
+            "detail2": ("quantile", quantiles(d2)),
+            "detail4": ("quantile", quantiles(d4)),
+            "peaks": ("quantile", quantiles(peaks)),
+            "given2": ("quantile", conditional_quantiles(F.avg_pool2d(start, 2), p2)),
+            "given4": ("quantile", conditional_quantiles(F.avg_pool2d(start, 4), p4)),
+            "given8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
+            "self8": ("quantile", conditional_quantiles(p8, coarse[:, 1:])),
+        }
+
+    return statistics
+
+
+class Matching:
+    """Running comparison of the generator's statistics with the truth's.
+
+    Parameters
+    ----------
+    statistics
+        Function (condition, fields) to a dict of statistics.
+    weights
+        Weight of each statistic in the loss.
+    memory
+        Share of the present batch in the running averages.
+    """
+
+    def __init__(self, statistics: Callable, weights: Mapping[str, float], memory: float = 0.15) -> None:
+        self.statistics, self.weights, self.memory = statistics, dict(weights), memory
+        self.running: dict[str, torch.Tensor] = {}
+
+    def _average(self, key: str, value: torch.Tensor) -> torch.Tensor:
+        if key in self.running:
+            value = (1 - self.memory) * self.running[key] + self.memory * value
+        self.running[key] = value.detach()
+        return value
+
+    def __call__(self, condition, fake, real) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss, and its parts by name."""
+        with torch.no_grad():
+            truth = {k: (kind, self._average(f"real.{k}", v)) for k, (kind, v) in self.statistics(condition, real).items()}
+        total, parts = 0.0, {}
+        for name, (kind, value) in self.statistics(condition, fake).items():
+            a, b = self._average(f"fake.{name}", value), truth[name][1]
+            if kind == "power":
+                a = torch.log(a.clamp(min=1e-30) / b.clamp(min=1e-30))
+                b = torch.zeros_like(a)
+            part = F.smooth_l1_loss(a, b, beta=BETA[kind])
+            parts[name] = part.item()
+            total = total + self.weights[name] * part
+        return total, parts

@@ -1,0 +1,194 @@
+"""Frozen recipes: every hyperparameter of every training run, with its unit and reason.
+
+A recipe is data. The loop (`mlsky.training.loop`) reads it; the weight file keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+__all__ = ["RECIPES", "Recipe", "recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    The `objective` is "relativistic" (paired relativistic critic with R1 + R2, and matched
+    statistics) or "wgan-gp" (the paper: eqs 3.3-3.5 of the seed report).
+    """
+
+    name: str
+    generator: str  # architecture, as weight files name it
+    critic: str
+    objective: str
+    inputs: tuple[str, ...]  # condition: fields of the data the generator sees
+    outputs: tuple[str, ...]  # fields it makes
+    pixel_arcmin: float  # of the data
+    generator_options: dict = field(default_factory=dict)
+    critic_options: dict = field(default_factory=dict)
+    size: int = 128  # pixels along a side of a patch
+    batch: int = 8  # patches per step: small batches give more steps per hour on two cores
+    generator_rate: float = 6e-4  # Adam learning rate
+    critic_rate: float = 4.2e-4  # 0.7 of the generator's: the critic only has to keep up
+    generator_betas: tuple[float, float] = (0.5, 0.99)
+    critic_betas: tuple[float, float] = (0.0, 0.99)
+    warm_up: int = 40  # steps of linear rise of the rate
+    decay_from: float = 0.4  # share of the run after which the rate falls (cosine) to 1 %
+    clip: float = 20.0  # gradient norm; the first 250 steps reach 1000
+    average: float = 0.995  # memory of the averaged weights, per step
+    critic_steps: int = 1  # critic steps per generator step
+    penalty_weight: float = 1.0  # gamma of R1 + R2, or lambda of the gradient penalty
+    penalty_every: int = 4  # steps between penalties (times as heavy): lazy regularisation
+    match_weight: float = 6.0  # of the matched statistics against the critic's term
+    match: dict = field(default_factory=dict)  # weight of each statistic
+    variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
+    bfloat16: bool = True  # autocast of trunks and critics; heads and losses stay float32
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+_PAINT = Recipe(
+    name="paint-0.5",
+    generator="default:Paint",
+    critic="default:Critic",
+    objective="relativistic",
+    inputs=("kappa",),
+    outputs=("ksz", "tsz", "cib"),
+    pixel_arcmin=0.5,
+    critic_options={"channels": 5},  # kappa, the outputs, and tSZ in linear units
+    match={
+        "power": 2.0,
+        "power_raw": 1.0,
+        "coherence": 6.0,
+        "coherence_raw": 3.0,
+        "angle": 2.0,
+        "pixel": 1.5,
+        "pixel4": 1.5,
+        "given2": 2.0,
+        "given4": 2.0,
+    },
+)
+
+_CONVERGENCE = Recipe(
+    name="convergence-0.5",
+    generator="default:Convergence",
+    critic="default:Critic",
+    objective="relativistic",
+    inputs=("kappa_in",),
+    outputs=("kappa",),
+    pixel_arcmin=0.5,
+    critic_options={"channels": 2},
+    match={
+        "power": 2.0,
+        "coherence": 6.0,
+        "angle": 2.0,
+        "pixel": 1.0,
+        "pixel2": 0.7,
+        "pixel4": 1.0,
+        "pixel8": 0.7,
+        "detail1": 0.7,
+        "detail2": 0.7,
+        "detail4": 0.7,
+        "peaks": 1.0,  # the tail of smoothed kappa: clusters
+        "given2": 1.5,
+        "given4": 1.5,
+        "given8": 1.5,
+        "self8": 1.0,
+    },
+)
+
+# nside <= 1024 uses 2' pixels; narrower, so that a sky of nside 1024 is quick
+_NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
+
+# The three steps of Han, Sehgal & Villaescusa-Navarro (2021), their numbers but for the width
+_PAPER = Recipe(
+    name="dcgan",
+    generator="han2021:DCGAN",
+    critic="han2021:Critic",
+    objective="wgan-gp",
+    inputs=(),
+    outputs=("kappa", "ksz", "tsz", "cib", "radio"),
+    pixel_arcmin=0.5,
+    batch=32,
+    generator_rate=1e-4,
+    critic_rate=1e-4,
+    generator_betas=(0.5, 0.9),
+    critic_betas=(0.5, 0.9),
+    warm_up=0,
+    decay_from=1.0,
+    clip=float("inf"),
+    average=0.0,
+    critic_steps=5,
+    penalty_weight=10.0,
+    penalty_every=1,
+    match_weight=0.0,
+    bfloat16=False,
+)
+_PIXGAN = replace(
+    _PAPER,
+    name="pixgan",
+    generator="han2021:PIXGAN",
+    inputs=("kappa",),
+    outputs=("ksz", "tsz", "cib", "radio"),
+    variance_weight=100.0,
+)
+_VAEGAN = replace(
+    _PAPER,
+    name="vaegan",
+    generator="han2021:VAEGAN",
+    inputs=("kappa", "ksz", "tsz", "cib", "radio"),
+    variance_weight=100.0,
+)
+
+
+def _small(base: Recipe, width: int = 16) -> Recipe:
+    """The same step at a width that two cores can train; more batches at a higher rate."""
+    return replace(
+        base,
+        name=f"{base.name}-w{width}",
+        generator_options={"width": width},
+        critic_options={"width": width},
+        batch=16,
+        generator_rate=3e-4,
+        critic_rate=3e-4,
+        critic_steps=3,
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        _PAINT,
+        _CONVERGENCE,
+        replace(
+            _PAINT,
+            name="paint-2",
+            pixel_arcmin=2.0,
+            generator_options={**_NARROW, "velocity_levels": 5},
+        ),
+        replace(
+            _CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW
+        ),
+        _PAPER,
+        _PIXGAN,
+        _VAEGAN,
+        _small(_PAPER),
+        _small(_PIXGAN),
+        _small(_VAEGAN),
+    )
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe={name!r}: must be one of {', '.join(RECIPES)}")
+    return RECIPES[name]
