@@ -117,6 +117,16 @@ def test_the_wheel_holds_all_that_is_needed(wheel):
     assert not [n for n in names if n.startswith(("tests/", "docs/", "data/"))]
 
 
+def test_default_weights_are_in_the_wheel(wheel):
+    """The first sky needs no network."""
+    registry = yaml.safe_load((REPOSITORY / "data/registry.yaml").read_text(encoding="utf-8"))
+    (entry,) = (e for e in (registry or {}).values() if e["default"])
+    newest = entry["versions"][max(entry["versions"], key=lambda version: int(version[1:]))]
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    assert {file["file"] for file in newest["files"]} <= names
+
+
 def test_the_wheel_works_away_from_the_checkout(wheel, tmp_path):
     """Unpacked anywhere, imported from an empty folder, it finds its own files."""
     home, empty = tmp_path / "home", tmp_path / "empty"
