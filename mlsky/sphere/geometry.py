@@ -15,6 +15,9 @@ __all__ = ["Car", "Geometry", "Healpix", "geometry"]
 
 NSIDE_MAX = 8192
 
+#: FITS projections whose rows are iso-latitude (Calabretta & Greisen 2002, Sec. 5.2).
+CYLINDRICAL = {"CAR", "CEA", "MER", "CYP"}
+
 
 @dataclass(frozen=True)
 class Healpix:
@@ -117,12 +120,18 @@ class Car:
     def npix(self) -> int:
         return self.map_shape[0] * self.map_shape[1]
 
+    @property
+    def cylindrical(self) -> bool:
+        """Whether rows are iso-latitude and columns evenly spaced in RA."""
+        kinds = {str(name)[5:8] for name in self.wcs.wcs.ctype}
+        return len(kinds) == 1 and kinds <= CYLINDRICAL and float(self.wcs.wcs.crval[1]) == 0
+
     @functools.cached_property
-    def _area_rows(self) -> np.ndarray:
-        """Pixel area (sr) by row for the cylindrical grids, by pixel otherwise."""
+    def _area(self) -> np.ndarray:
+        """Pixel area (sr), *(ny, 1)* for the cylindrical grids, *(ny, nx)* otherwise."""
         from pixell import enmap
 
-        return np.asarray(enmap.pixsizemap(self.map_shape, self.wcs))
+        return np.asarray(enmap.pixsizemap(self.map_shape, self.wcs, broadcastable=True))
 
     @property
     def pixel_arcmin(self) -> float:
@@ -132,7 +141,7 @@ class Car:
     @property
     def lmax(self) -> int:
         """Band limit: Nyquist of the declination spacing."""
-        return int(round(180 * 60 / self.pixel_arcmin))
+        return round(180 * 60 / self.pixel_arcmin)
 
     def angles(self, pixel=None) -> tuple[np.ndarray, np.ndarray]:
         """Colatitude and longitude (rad) of pixel centres (flat index)."""
@@ -146,16 +155,22 @@ class Car:
         ny, nx = self.map_shape
         ra, dec = np.degrees(phi), 90.0 - np.degrees(theta)
         x, y = self.wcs.wcs_world2pix(ra, dec, 0)
-        turn = abs(360.0 / self.wcs.wcs.cdelt[0])
-        x = np.rint((x + 0.5) % turn - 0.5).astype(np.int64)
-        y = np.rint(y).astype(np.int64)
+        x, y = np.floor(x + 0.5), np.floor(y + 0.5)
+        if self.cylindrical:
+            # After rounding, so that a direction half a pixel off the seam cannot fall
+            # between the last column and the first.
+            x = x % abs(360.0 / self.wcs.wcs.cdelt[0])
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
-        return np.where(inside, y * nx + x, -1)
+        flat = np.where(inside, y, -1) * nx + np.where(inside, x, nx - 1)
+        return flat.astype(np.int64)
 
     def area(self, pixel=None) -> np.ndarray | float:
         """Solid angle (sr) of the pixels asked for."""
-        area = self._area_rows.ravel()
-        return area if pixel is None else area[np.asarray(pixel)]
+        ny, nx = self.map_shape
+        area = np.broadcast_to(self._area, (ny, nx))
+        if pixel is None:
+            return area.ravel()
+        return area[np.divmod(np.asarray(pixel), nx)]
 
 
 Geometry = Healpix | Car
@@ -182,6 +197,7 @@ def geometry(nside=None, shape_wcs=None) -> Geometry:
         shape, wcs = shape_wcs
     except (TypeError, ValueError):
         raise ValueError(
-            f"geometry={shape_wcs!r}: must be (shape, wcs), as pixell.enmap.fullsky_geometry returns it"
+            f"geometry={shape_wcs!r}: must be (shape, wcs), "
+            "as pixell.enmap.fullsky_geometry returns it"
         ) from None
     return Car(tuple(np.atleast_1d(shape)), wcs)
