@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,10 +186,15 @@ def read(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path}: suffix must be one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    from astropy.utils.exceptions import AstropyUserWarning
+
     reader = _read_hdf5 if path.suffix.lower() in HDF5 else _read_fits
     try:
-        return reader(path)
-    except (OSError, KeyError, TypeError, IndexError) as error:
+        with warnings.catch_warnings():
+            # Of a truncated file astropy only warns.
+            warnings.simplefilter("error", AstropyUserWarning)
+            return reader(path)
+    except (OSError, KeyError, TypeError, IndexError, AstropyUserWarning) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: damaged or not a file of mlsky's ({reason}); make it again"
@@ -361,6 +367,7 @@ def _provenance(sky, header: Header, component: str | None) -> None:
         "WEIGHTS": (weights.get("name"), "networks"),
         "WSHA256": (weights.get("sha256"), "sha256 of the weight file"),
         "CREATED": (_now(), "UTC"),
+        "NHDU": (_number_of_hdus(sky), "header and data units of a whole file"),
     }
     for key, (value, comment) in cards.items():
         if value is not None:
@@ -370,6 +377,11 @@ def _provenance(sky, header: Header, component: str | None) -> None:
         header[f"FREQ{band}"] = (float(nu), "GHz")
     header["METAJSON"] = json.dumps(meta)
     header["GEOMETRY"] = json.dumps(describe_geometry(sky.geometry))
+
+
+def _number_of_hdus(sky) -> int:
+    bands = len(sky.freqs_ghz) if sky.geometry.kind == "healpix" else 0
+    return 1 + bands + (sky.kappa is not None) + (sky.catalog is not None)
 
 
 def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> None:
@@ -468,6 +480,8 @@ def _read_fits(path: Path) -> dict:
         header = file[0].header
         if "METAJSON" not in header:
             raise ValueError(f"{path}: a FITS file, but no sky written by mlsky")
+        if len(file) != header["NHDU"]:
+            raise OSError(f"{len(file)} of {header['NHDU']} parts, truncated")
         geometry = build_geometry(json.loads(header["GEOMETRY"]))
         stokes, nfreq = header["STOKES"], header["NFREQ"]
         kappa = None

@@ -101,7 +101,7 @@ def install(monkeypatch) -> Recorder:
         draw_alm=draw_alm,
         draw_cmb=draw_cmb,
         map_to_alm=lambda values, geometry, lmax: np.full(
-            (lmax + 1) * (lmax + 2) // 2, values[0], np.complex128
+            (lmax + 1) * (lmax + 2) // 2, np.ravel(values)[0], np.complex128
         ),
     )
     monkeypatch.setattr(mlsky, "foregrounds", foregrounds, raising=False)

@@ -14,6 +14,9 @@ __all__ = ["Given", "complete", "parse"]
 #: Values beyond this are masks, such as healpy.UNSEEN = -1.6e30, and no convergence.
 LARGEST = 1e20
 
+#: Rms that no convergence has: that of CMB lensing is below 0.2 on any pixels.
+RMS_MAX = 1.0
+
 
 @dataclass(frozen=True, eq=False)
 class Given:
@@ -58,7 +61,14 @@ def parse(kappa: ArrayLike) -> Given:
             f"kappa has {bad} NaN, infinite or masked values of {values.size}: "
             "must be finite everywhere, fill them first"
         )
-    return _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
+    given = _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
+    rms = _rms(given)
+    if rms > RMS_MAX:
+        raise ValueError(
+            f"kappa has rms {rms:.3g}: must be the dimensionless convergence (that of the CMB has "
+            f"less than 0.2, {RMS_MAX:g} is allowed); check its unit"
+        )
+    return given
 
 
 def complete(
@@ -83,6 +93,15 @@ def complete(
     for m in range(top + 1):
         out[_slice(m, top, lmax)] = alm[_slice(m, top, given.lmax)]
     return out
+
+
+def _rms(given: Given) -> float:
+    """Of the map, without its mean; of an alm, l > 0."""
+    if given.nside is not None:
+        return float(given.values.std())
+    power = np.abs(given.values) ** 2
+    zonal = power[: given.lmax + 1]
+    return float(np.sqrt((2 * power.sum() - zonal.sum() - zonal[0]) / (4 * np.pi)))
 
 
 def _slice(m: int, top: int, lmax: int) -> slice:

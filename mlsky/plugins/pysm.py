@@ -1,0 +1,221 @@
+"""PySM 3: an mlsky sky as a component of ``pysm3.Sky`` (extra ``mlsky[pysm]``).
+
+>>> import pysm3, pysm3.units as u  # doctest: +SKIP
+>>> from mlsky.plugins.pysm import Extragalactic  # doctest: +SKIP
+>>> sky = pysm3.Sky(nside=1024, preset_strings=["d10", "s5"],
+...                 component_objects=[Extragalactic(1024, seed=1)])  # doctest: +SKIP
+>>> sky.get_emission(145 * u.GHz)  # doctest: +SKIP
+
+Frames: PySM's own components are Galactic, a sky of `mlsky.simulate` is Equatorial. Pixels are
+passed on as they are, so inside ``pysm3.Sky`` the same realisation stands in Galactic
+coordinates: for its statistics it makes no difference, but `Extragalactic.catalog` and
+`Extragalactic.kappa` are then to be read as Galactic too. ``coord`` turns it as it turns any
+component of PySM: ``coord=("C", "G")`` takes the Equatorial sky to where it is in Galactic
+coordinates. A rotation goes through spherical harmonics and rings around bright sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlsky import seeds
+from mlsky.errors import MissingDependencyError
+from mlsky.sky import Realisation, check, observe, realise
+
+try:
+    import pysm3
+    from pysm3 import units as u
+    from pysm3.utils import check_freq_input, normalize_weights
+except ImportError as error:
+    raise MissingDependencyError(
+        f"pysm3 is needed for mlsky.plugins.pysm ({error}): pip install 'mlsky[pysm]'"
+    ) from error
+
+__all__ = ["Extragalactic"]
+
+#: Highest nside of mlsky.sphere.geometry.
+MAX_NSIDE = 8192
+
+
+class Extragalactic(pysm3.Model):
+    """Lensed CMB, kSZ, tSZ, CIB and radio sources of one mlsky realisation.
+
+    The sky is simulated once, when emission is first asked for; every further band reuses it.
+    The CMB is among the components by default: leave it out, or leave out PySM's ``c1``-``c4``.
+
+    Parameters
+    ----------
+    nside
+        HEALPix resolution, a power of two, that of the ``pysm3.Sky``.
+    seed
+        Seed of the first realisation.
+    num
+        Number of the realisation: the seed used is ``seed + num``. mapsims passes its ``num``.
+    components
+        Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
+    weights, kappa, cosmology, flux_cut_mjy, cmb_seed, device
+        As in `mlsky.simulate`.
+    max_nside
+        As in ``pysm3.Model``; 8192 by default.
+    map_dist
+        Must be None: a sky is not distributed over MPI processes.
+
+    Raises
+    ------
+    ValueError, RegistryError
+        As `mlsky.simulate`, when the component is made, not at the first emission.
+    """
+
+    #: ``fwhm`` is applied by `get_emission` itself; mapsims asks for this.
+    includes_smoothing = True
+
+    # Arguments are spelt out, and undecorated, because mapsims looks for their names.
+    def __init__(
+        self,
+        nside: int,
+        seed: int = 0,
+        num: int = 0,
+        components: Sequence[str] | None = None,
+        weights: str = "default",
+        kappa=None,
+        cosmology="planck2018",
+        flux_cut_mjy: float | None = None,
+        cmb_seed: int | None = None,
+        device: str = "auto",
+        max_nside: int | None = None,
+        map_dist=None,
+    ) -> None:
+        if map_dist is not None:
+            raise ValueError(
+                f"map_dist={map_dist!r}: must be None, mlsky skies are not distributed; "
+                "give each process a realisation of its own (num=)"
+            )
+        self._request = check(
+            freqs=148.0,  # not used: bands come with get_emission
+            nside=nside,
+            seed=seeds.check(seed) + seeds.check(num, "num"),
+            geometry=None,
+            components=components,
+            stokes="TQU",
+            kappa=kappa,
+            cosmology=cosmology,
+            weights=weights,
+            flux_cut_mjy=flux_cut_mjy,
+            unit="uK_RJ",
+            cmb_seed=cmb_seed,
+            device=device,
+            progress=None,
+        )
+        self._realisation: Realisation | None = None
+        super().__init__(nside=nside, max_nside=max_nside or MAX_NSIDE, map_dist=None)
+
+    @property
+    def realisation(self) -> Realisation:
+        """The sky at 148 GHz; made at the first use."""
+        if self._realisation is None:
+            self._realisation = realise(self._request)
+        return self._realisation
+
+    @property
+    def kappa(self) -> np.ndarray:
+        """(npix,) float32 convergence, in the frame and order of the maps."""
+        return self.realisation.kappa
+
+    @property
+    def catalog(self):
+        """Every source, as an astropy Table; positions in the frame of the maps."""
+        return self.realisation.catalog
+
+    def get_emission(
+        self,
+        freqs: u.Quantity,
+        weights=None,
+        fwhm: u.Quantity | None = None,
+        output_nside: int | None = None,
+        output_car_resol: u.Quantity | None = None,
+        coord: tuple[str, str] | None = None,
+        lmax: int | None = None,
+        return_healpix: bool = True,
+        return_car: bool = False,
+    ) -> u.Quantity:
+        """Emission at a frequency or over a passband.
+
+        Parameters
+        ----------
+        freqs
+            One frequency, or the (n,) points of a passband.
+        weights
+            (n,) response in power (Jy/sr), as everywhere in PySM; a top hat by default.
+        fwhm
+            Gaussian beam; pixels are left alone without one.
+        output_nside, lmax
+            Of the transform that smoothing, rotation and CAR need, as in
+            ``pysm3.apply_smoothing_and_coord_transform``.
+        output_car_resol, return_healpix, return_car
+            Return a full-sky Fejer-1 CAR map beside, or in place of, the HEALPix map.
+        coord
+            Rotation in healpy's letters, for example ("C", "G").
+
+        Returns
+        -------
+        Quantity
+            (3, npix) float32 uK_RJ, RING, a new array at each call; a (3, ny, nx) ndmap of
+            uK_RJ numbers for CAR, a tuple of the two if both are asked for, as in PySM.
+
+        Raises
+        ------
+        TypeError
+            If `freqs` has no unit.
+        ValueError
+            If a frequency is outside the calibrated range, or no map is asked for.
+        """
+        if not isinstance(freqs, u.Quantity):
+            raise TypeError(f"freqs={freqs!r}: must have a unit, for example 145 * u.GHz")
+        if return_car and output_car_resol is None:
+            raise ValueError("return_car=True: give output_car_resol, for example 2 * u.arcmin")
+        if not (return_healpix or return_car):
+            raise ValueError("return_healpix=False: must be True unless return_car=True")
+        out = self._integrate(freqs.to(u.GHz, equivalencies=u.spectral()), weights) << u.uK_RJ
+        degraded = output_nside is not None and output_nside != self.nside
+        if fwhm is None and coord is None and not degraded and not return_car:
+            return out
+        import healpy
+
+        return pysm3.apply_smoothing_and_coord_transform(
+            out,
+            fwhm=fwhm,
+            rot=None if coord is None else healpy.Rotator(coord=coord),
+            lmax=lmax,
+            output_nside=output_nside,
+            output_car_resol=output_car_resol,
+            return_healpix=return_healpix,
+            return_car=return_car,
+        )
+
+    def _integrate(self, freqs: u.Quantity, weights) -> np.ndarray:
+        """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
+        nu_ghz = check_freq_input(freqs)
+        if weights is not None and np.shape(weights) != nu_ghz.shape:
+            raise ValueError(
+                f"weights of shape {np.shape(weights)}: must be one per frequency, {nu_ghz.shape}"
+            )
+        response = normalize_weights(nu_ghz, weights)
+        share = response * _trapezoid(nu_ghz)
+        out = np.zeros((3, self._request.geometry.npix), dtype=np.float32)
+        for nu, part in zip(nu_ghz, share, strict=True):
+            if part == 0:
+                continue
+            # One frequency at a time: painted sources of all of them would not fit.
+            band = observe(self.realisation, np.array([nu]), stokes="TQU", unit="uK_RJ")
+            out += band.integrate([part])
+        return out
+
+
+def _trapezoid(x: np.ndarray) -> np.ndarray:
+    """Weights of the trapezoidal rule at `x`; 1 for a single point."""
+    if len(x) == 1:
+        return np.ones(1)
+    step = np.diff(x)
+    return 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))

@@ -1,0 +1,308 @@
+"""The chain and the Sky object, over quick stand-ins for the slow stages (tests/fakes.py)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import fakes
+import numpy as np
+import pytest
+from astropy import units
+from pixell import enmap
+
+import mlsky
+from mlsky import bands, scaling
+from mlsky import sky as chain
+from mlsky.sources import catalogue
+from mlsky.sphere.geometry import Healpix
+
+NSIDE = 16
+FREQS = [93, 145, 225]
+
+#: float32 sums in another order.
+ROUNDING = 1e-5
+
+
+@pytest.fixture
+def record(monkeypatch):
+    return fakes.install(monkeypatch)
+
+
+@pytest.fixture
+def sky(record):
+    return mlsky.simulate(FREQS, NSIDE, 1)
+
+
+def _car():
+    return enmap.fullsky_geometry(res=np.radians(10), variant="fejer1")
+
+
+def test_the_public_call_is_the_promised_one():
+    expected = (
+        "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
+        "cosmology='planck2018', weights='default', flux_cut_mjy=None, unit='uK_CMB', "
+        "cmb_seed=None, device='auto', progress=None)"
+    )
+    signature = inspect.signature(mlsky.simulate)
+    bare = signature.replace(
+        parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
+        return_annotation=signature.empty,
+    )
+    assert str(bare) == expected
+    assert mlsky.simulate is chain.simulate
+    assert mlsky.Sky is chain.Sky
+
+
+def test_shapes(sky):
+    assert sky.total.shape == sky.shape == (3, 3, 12 * NSIDE**2)
+    assert sky.total.dtype == np.float32
+    assert tuple(sky) == sky.keys() == ("cmb", "tsz", "ksz", "cib", "radio")
+    assert len(sky) == 5
+    assert "tsz" in sky
+    assert "dust" not in sky
+    for name in sky:
+        assert sky[name].shape == sky.shape
+    assert sky.kappa.shape == (12 * NSIDE**2,)
+    assert sky.freqs.unit == units.GHz
+    np.testing.assert_array_equal(sky.freqs.value, FREQS)
+
+
+def test_car_shapes(record):
+    shape, wcs = _car()
+    sky = mlsky.simulate(150, geometry=(shape, wcs))
+    assert sky.total.shape == (1, 3, *shape)
+    assert sky.kappa.shape == tuple(shape)
+    assert "CAR 18 x 36 at 600'" in repr(sky)
+
+
+def test_the_total_is_the_sum(sky):
+    total = sum(sky[name] for name in sky)
+    np.testing.assert_allclose(sky.total, total, rtol=ROUNDING, atol=ROUNDING * np.abs(total).max())
+
+
+def test_each_access_is_a_new_array(sky):
+    first = sky["tsz"]
+    first[:] = 7
+    assert not np.any(sky["tsz"] == 7)
+
+
+def test_asarray(sky):
+    np.testing.assert_array_equal(np.asarray(sky), sky.total)
+    assert np.asarray(sky, dtype=np.float64).dtype == np.float64
+    assert np.array(sky, copy=True).shape == sky.shape
+    with pytest.raises(ValueError, match="copy=False"):
+        np.asarray(sky, copy=False)
+
+
+def test_one_band_and_sums_over_bands(sky):
+    for name in (None, "radio", "cmb"):
+        full = sky.total if name is None else sky[name]
+        np.testing.assert_array_equal(sky.band(1, name), full[1])
+        share = np.array([0.2, -1.0, 0.5])
+        expected = np.tensordot(share, full.astype(np.float64), 1)
+        np.testing.assert_allclose(
+            sky.integrate(share, name), expected, atol=ROUNDING * np.abs(full).max()
+        )
+    with pytest.raises(ValueError, match=r"weights of shape \(2,\)"):
+        sky.integrate([1, 2])
+
+
+def test_every_component_follows_its_law(sky):
+    reference = {name: mlsky.simulate(148, NSIDE, 1)[name][0, 0] for name in sky}
+    for band, nu in enumerate(FREQS):
+        np.testing.assert_array_equal(sky["cmb"][band, 0], reference["cmb"])
+        np.testing.assert_array_equal(sky["ksz"][band, 0], reference["ksz"])
+        factor = scaling.tsz.factor(nu)
+        np.testing.assert_allclose(sky["tsz"][band, 0], factor * reference["tsz"], rtol=ROUNDING)
+    assert sky["tsz"][0, 0].max() < 0 < sky["tsz"][2, 0].min()
+
+
+def test_cib_is_the_map_and_the_dusty_sources(sky):
+    table = fakes.sources(1)
+    kind = np.asarray(table["kind"])
+    for name, chosen in (("cib", "dusty"), ("radio", "radio")):
+        painted = catalogue.paint(table[kind == chosen], Healpix(NSIDE), np.array(FREQS, float))
+        if name == "cib":
+            diffuse = np.abs(fakes.normal(1, 3, 12 * NSIDE**2))
+            painted[:, 0] += scaling.cib.factor(np.array(FREQS))[:, None] * diffuse
+        np.testing.assert_allclose(sky[name], painted, rtol=ROUNDING)
+
+
+def test_intensities_without_polarisation_have_none(sky):
+    for name in ("tsz", "ksz"):
+        assert not sky[name][:, 1:].any()
+    for name in ("cmb", "radio"):
+        assert sky[name][:, 1:].any()
+
+
+@pytest.mark.parametrize("stokes", ["T", "QU"])
+def test_stokes_are_rows_of_the_whole(sky, stokes):
+    part = mlsky.simulate(FREQS, NSIDE, 1, stokes=stokes)
+    rows = ["TQU".index(s) for s in stokes]
+    np.testing.assert_allclose(part.total, sky.total[:, rows], rtol=ROUNDING, atol=ROUNDING)
+    for name in sky:
+        np.testing.assert_array_equal(part[name], sky[name][:, rows])
+
+
+@pytest.mark.parametrize("unit", bands.UNITS)
+def test_units(sky, unit):
+    other = mlsky.simulate(FREQS, NSIDE, 1, unit=unit)
+    factor = bands.convert(np.array(FREQS, float), "uK_CMB", unit)
+    assert other.unit == other.meta["unit"] == unit
+    for name in sky:
+        np.testing.assert_allclose(other[name], factor[:, None, None] * sky[name], rtol=ROUNDING)
+
+
+def test_components_asked_for(record, sky):
+    part = mlsky.simulate(FREQS, NSIDE, 1, components=["radio", "tsz"])
+    assert part.keys() == ("tsz", "radio")
+    for name in part:
+        np.testing.assert_array_equal(part[name], sky[name])
+    assert set(part.catalog["kind"]) == {"radio"}
+    assert len(record.lens) == 1  # of the whole sky alone: no CMB, no lensing
+    none = mlsky.simulate(FREQS, NSIDE, 1, components=["cmb"])
+    assert none.catalog is None
+    assert record.generate[-1] == ()
+    with pytest.raises(KeyError, match="component 'tsz': this sky holds cmb"):
+        none["tsz"]
+
+
+def test_catalogue_and_flux_cut(sky):
+    cut = mlsky.simulate(FREQS, NSIDE, 1, flux_cut_mjy=20)
+    flux = np.asarray(cut.catalog["flux_mjy"])
+    assert flux.min() >= chain.CATALOG_MIN_MJY
+    np.testing.assert_array_equal(cut.catalog["in_map"], flux <= 20)
+    assert np.all(sky.catalog["in_map"])
+    assert len(cut.catalog) == len(sky.catalog)
+    gone = cut.catalog[~cut.catalog["in_map"]]
+    assert 0 < len(gone) < len(cut.catalog)
+    lost = catalogue.paint(gone, Healpix(NSIDE), np.array(FREQS, float))
+    difference = sky["radio"] + sky["cib"] - cut["radio"] - cut["cib"]
+    np.testing.assert_allclose(difference, lost, atol=ROUNDING * lost.max())
+
+
+def test_a_map_without_sources(record):
+    """A cut below every source leaves an empty map, not an error."""
+    sky = mlsky.simulate(FREQS, NSIDE, 1, flux_cut_mjy=1e-6, components=["radio"])
+    assert not sky["radio"].any()
+    assert not np.any(sky.catalog["in_map"])
+
+
+def test_the_same_seed_gives_the_same_bits(sky):
+    again = mlsky.simulate(FREQS, NSIDE, 1)
+    np.testing.assert_array_equal(again.total, sky.total)
+    np.testing.assert_array_equal(again.kappa, sky.kappa)
+    assert again.meta == sky.meta
+    assert not np.array_equal(mlsky.simulate(FREQS, NSIDE, 2).total, sky.total)
+
+
+def test_the_cmb_seed_changes_the_cmb_alone(sky):
+    other = mlsky.simulate(FREQS, NSIDE, 1, cmb_seed=5)
+    assert not np.array_equal(other["cmb"], sky["cmb"])
+    for name in ("tsz", "ksz", "cib", "radio"):
+        np.testing.assert_array_equal(other[name], sky[name])
+    assert (other.meta["seed"], other.meta["cmb_seed"]) == (1, 5)
+
+
+def test_the_cmb_is_lensed_by_the_skys_own_kappa(record):
+    mlsky.simulate(FREQS, NSIDE, 1)
+    np.testing.assert_array_equal(record.lens[0], record.kappa_alm[0])
+
+
+def test_a_kappa_of_the_users_own(record):
+    lmax = fakes.KAPPA_LMAX
+    alm = np.full((lmax + 1) * (lmax + 2) // 2, 1e-3 + 0j)
+    mlsky.simulate(FREQS, NSIDE, 1, kappa=alm)
+    np.testing.assert_array_equal(record.kappa_alm[-1], alm)
+    sky = mlsky.simulate(FREQS, NSIDE, 1, kappa=np.full(12 * 8**2, 2e-3))
+    assert sky.meta["kappa"] == "given up to l = 16"
+    assert record.kappa_alm[-1][0] == 2e-3  # l = 0 is the user's
+    assert record.kappa_alm[-1][lmax] != 2e-3  # l = lmax is not held by the map
+
+
+def test_progress_names_stages_and_only_grows(record):
+    seen = []
+    mlsky.simulate(FREQS, NSIDE, 1, progress=lambda stage, fraction: seen.append((stage, fraction)))
+    stages = list(dict.fromkeys(stage for stage, _ in seen))
+    assert stages == [
+        "spectra",
+        "Gaussian kappa",
+        "networks",
+        "lensing of the CMB",
+        "bands and sources",
+        "done",
+    ]
+    fractions = [fraction for _, fraction in seen]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+
+
+def test_provenance_is_json(sky):
+    assert json.loads(json.dumps(sky.meta)) == sky.meta
+    assert sky.meta["version"] == mlsky.__version__
+    assert sky.meta["weights"] == {"name": "default", "sha256": "0" * 64, "pixel_arcmin": 2.0}
+    assert sky.meta["cosmology"]["mnu"] == 0.06
+    assert sky.meta["command"] == "mlsky.simulate(freqs=[93.0, 145.0, 225.0], nside=16, seed=1)"
+    other = mlsky.simulate(150, 1, stokes="T", flux_cut_mjy=15, components="tsz")
+    assert other.meta["command"] == (
+        "mlsky.simulate(freqs=[150.0], nside=1, seed=0, components=['tsz'], stokes='T', "
+        "flux_cut_mjy=15.0)"
+    )
+
+
+def test_repr(sky):
+    assert repr(sky) == (
+        "<Sky [93, 145, 225] GHz, TQU, nside=16, uK_CMB, seed=1: cmb, tsz, ksz, cib, radio>"
+    )
+
+
+def test_frequencies_as_quantities(record, sky):
+    np.testing.assert_array_equal(
+        mlsky.simulate(np.array([0.093, 0.145, 0.225]) * units.THz, NSIDE, 1)["tsz"], sky["tsz"]
+    )
+
+
+BAD = [
+    ({"nside": 1000}, "nside=1000: must be a power of two"),
+    ({"nside": 0}, "nside=0"),
+    ({"nside": 1024.0}, "nside=1024.0"),
+    ({"nside": None}, "nside=None with geometry=None"),
+    ({"geometry": "full"}, "nside=16 with geometry"),
+    ({"nside": None, "geometry": 7}, r"geometry=7: must be \(shape, wcs\)"),
+    ({"freqs": []}, "freqs"),
+    ({"freqs": -93}, "-93"),
+    ({"freqs": [93, np.nan]}, "nan"),
+    ({"freqs": [93, np.inf]}, "inf"),
+    ({"freqs": 10}, "10 GHz: outside the calibrated range"),
+    ({"freqs": [145, 857]}, "857 GHz: outside the calibrated range"),
+    ({"freqs": "many"}, "freqs"),
+    ({"freqs": 3 * units.kg}, "freqs"),
+    ({"components": ["dust"]}, "component 'dust': must be one of cmb, tsz, ksz, cib, radio"),
+    ({"components": []}, "give at least one"),
+    ({"stokes": "UQT"}, "stokes='UQT': must be one of T, QU, TQU"),
+    ({"stokes": ""}, "stokes=''"),
+    ({"unit": "K"}, "unit='K': must be one of uK_CMB"),
+    ({"seed": -1}, "seed=-1: must be an integer >= 0"),
+    ({"seed": 1.5}, "seed=1.5"),
+    ({"cmb_seed": "a"}, "cmb_seed='a'"),
+    ({"flux_cut_mjy": -3}, "flux_cut_mjy=-3"),
+    ({"flux_cut_mjy": np.nan}, "flux_cut_mjy=nan"),
+    ({"device": "tpu"}, "device='tpu': must be 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+    ({"device": "cpu:1"}, "device='cpu:1'"),
+    ({"progress": 3}, "progress=3"),
+    ({"kappa": np.zeros(7)}, "kappa map of length 7"),
+    ({"kappa": np.full(12, np.nan)}, "kappa has 12 NaN"),
+    ({"kappa": np.zeros(12) * units.uK}, "kappa in uK"),
+    ({"cosmology": "planck3000"}, "cosmology='planck3000': must be one of planck2018"),
+    ({"cosmology": {"hubble": 0.7}}, "unknown keys 'hubble'"),
+    ({"weights": "best"}, "weights='best'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_input_is_one_line_before_any_work(record, change, message):
+    with pytest.raises((ValueError, mlsky.MlskyError), match=message) as caught:
+        mlsky.simulate(**{"freqs": FREQS, "nside": NSIDE, **change})
+    assert "\n" not in str(caught.value)
+    assert not record.kappa_alm
