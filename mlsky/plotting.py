@@ -110,10 +110,8 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
     grid = drawing.add_gridspec(2, 1, height_ratios=(1.35, 1.0))
     top = grid[0].subgridspec(1, 2, width_ratios=(1.75, 1.0))
     unit = UNIT_TEXT.get(sky.unit, sky.unit)
-    title = f"{sky.stokes[0]} at {sky.freqs_ghz[band]:g} GHz"
-    _draw_mollweide(
-        drawing.add_subplot(top[0]), total, sky.geometry, f"{title}, mean removed", unit
-    )
+    title = f"{sky.stokes[0]} at {sky.freqs_ghz[band]:g} GHz, everything, mean removed"
+    _draw_mollweide(drawing.add_subplot(top[0]), total, sky.geometry, title, unit)
     _draw_spectra(drawing.add_subplot(top[1]), sky, band, maps, total, unit)
     bottom = grid[1].subgridspec(1, len(panels))
     for column, (name, values) in enumerate(panels.items()):

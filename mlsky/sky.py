@@ -379,6 +379,9 @@ def check(
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
+    weights = os.fspath(weights)
     given = None if kappa is None else given_kappa.parse(kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
@@ -578,6 +581,10 @@ def _check_device(device) -> None:
     name, _, index = str(device).partition(":")
     if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdigit())):
         raise ValueError(f"device={device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if name == "cuda":
+        from mlsky.training.loop import pick_device
+
+        pick_device(device)
 
 
 def _span(progress: Progress, start: float, stop: float) -> Progress:

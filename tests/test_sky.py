@@ -297,6 +297,7 @@ BAD = [
     ({"cosmology": "planck3000"}, "cosmology='planck3000': must be one of planck2018"),
     ({"cosmology": {"hubble": 0.7}}, "unknown keys 'hubble'"),
     ({"weights": "best"}, "weights='best'"),
+    ({"weights": 3}, "weights=3: must be a name"),
 ]
 
 
@@ -305,4 +306,13 @@ def test_bad_input_is_one_line_before_any_work(record, change, message):
     with pytest.raises((ValueError, mlsky.MlskyError), match=message) as caught:
         mlsky.simulate(**{"freqs": FREQS, "nside": NSIDE, **change})
     assert "\n" not in str(caught.value)
+    assert not record.kappa_alm
+
+
+def test_a_missing_gpu_is_said_before_any_work(record, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device is here"):
+        mlsky.simulate(FREQS, NSIDE, device="cuda:0")
     assert not record.kappa_alm

@@ -1,0 +1,329 @@
+"""The command line: what it writes, what it says, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fakes
+import healpy
+import numpy as np
+import pytest
+
+import mlsky
+from mlsky import cli, plotting
+from mlsky.sky import Sky
+
+BASE = ["simulate", "--freqs", "93", "145", "--nside", "16", "--seed", "1"]
+
+
+@pytest.fixture
+def record(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return fakes.install(monkeypatch)
+
+
+def _error(capsys, arguments, status=2):
+    """The one line that a failing command says, and that it left no file."""
+    before = sorted(os.listdir())
+    assert cli.main(arguments) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("mlsky: error: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    assert sorted(os.listdir()) == before
+    return lines[0]
+
+
+def test_simulate(record, capsys):
+    assert cli.main([*BASE, "--out", "sky.h5"]) == 0
+    sky = Sky.read("sky.h5")
+    np.testing.assert_array_equal(sky.total, mlsky.simulate([93, 145], 16, 1).total)
+    assert sky.meta["command"] == "mlsky simulate --freqs 93 145 --nside 16 --seed 1 --out sky.h5"
+    out, err = capsys.readouterr()
+    assert "sky.h5: " in out
+    assert "rms of T at 145 GHz, uK_CMB: cmb " in out
+    assert "sources above 1 mJy" in out
+    for stage in ("spectra", "networks", "lensing of the CMB", "writing sky.h5"):
+        assert stage in err
+    assert os.listdir() == ["sky.h5"]
+
+
+@pytest.mark.parametrize(
+    "freqs",
+    [
+        ["--freqs", "93", "145", "225"],
+        ["--freqs", "93,145,225"],
+        ["--freqs=93,145,225"],
+        ["--freqs", "93, 145", "225"],
+        ["--freqs", "93", "--freqs", "145", "225"],
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_every_way_to_give_frequencies(record, freqs, last):
+    rest = ["--nside", "1", "--out", "a.fits"]
+    assert cli.main(["simulate", *(rest + freqs if last else freqs + rest)]) == 0
+    np.testing.assert_array_equal(Sky.read("a.fits").freqs_ghz, [93, 145, 225])
+
+
+def test_every_option_reaches_simulate(record, monkeypatch):
+    seen = {}
+    real = mlsky.simulate
+
+    @functools.wraps(real)
+    def spy(**arguments):
+        seen.update(arguments)
+        return real(**arguments)
+
+    monkeypatch.setattr("mlsky.sky.simulate", spy)
+    options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
+    options += " --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
+    assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
+    assert seen.pop("progress") is not None
+    assert seen.pop("geometry")[0] == (18, 36)
+    assert seen == {
+        "freqs": [150.0],
+        "nside": None,
+        "seed": 9,
+        "cmb_seed": 4,
+        "components": ["tsz", "radio"],
+        "stokes": "T",
+        "unit": "K_CMB",
+        "flux_cut_mjy": 15.0,
+        "cosmology": "act-dr6",
+        "weights": "default",
+        "device": "cpu",
+    }
+    assert Sky.read("a.h5").shape == (1, 1, 18, 36)
+
+
+def test_kappa_files(record, capsys):
+    values = 1e-2 * fakes.normal(3, 0, 12 * 8**2).astype(np.float64)
+    healpy.write_map("nested.fits", healpy.reorder(values, r2n=True), nest=True, dtype=np.float64)
+    np.save("ring.npy", values)
+    alm = np.full(45, 1e-3 + 0j)
+    healpy.write_alm("alm.fits", alm)
+    np.testing.assert_allclose(cli._read_kappa(cli.Path("nested.fits")), values)
+    np.testing.assert_allclose(cli._read_kappa(cli.Path("ring.npy")), values)
+    np.testing.assert_allclose(cli._read_kappa(cli.Path("alm.fits")), alm)
+    assert cli.main([*BASE, "--kappa", "ring.npy", "--out", "a.h5"]) == 0
+    assert Sky.read("a.h5").meta["kappa"] == "given up to l = 16"
+    capsys.readouterr()
+    cli.Path("junk.fits").write_bytes(b"junk" * 100)
+    np.save("short.npy", values[:7])
+    np.save("object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name, message in (
+        ("none.fits", "no such file"),
+        ("junk.fits", "cannot be read"),
+        ("object.npy", "cannot be read"),
+        ("short.npy", "kappa map of length 7"),
+    ):
+        assert message in _error(capsys, [*BASE, "--kappa", name, "--out", "b.h5"])
+
+
+BAD = [
+    (["--nside", "1000"], "nside=1000: must be a power of two"),
+    (["--nside", "many"], "'many' is not a valid integer"),
+    (["--freqs", "-93"], "-93"),
+    (["--freqs", "nan"], "nan"),
+    (["--freqs", "93", "inf"], "inf"),
+    (["--freqs", "9"], "9 GHz: outside the calibrated range"),
+    (["--freqs", "93GHz"], "'93GHz' is no number"),
+    (["--freqs", ","], "freqs=[]: empty"),
+    (["--components", "dust"], "component 'dust'"),
+    (["--unit", "K"], "unit='K'"),
+    (["--stokes", "QT"], "stokes='QT'"),
+    (["--weights", "best"], "weights='best'"),
+    (["--cosmology", "mine"], "cosmology='mine'"),
+    (["--flux-cut-mjy", "-1"], "flux_cut_mjy=-1"),
+    (["--device", "abacus"], "device='abacus'"),
+    (["--seed", "-1"], "seed=-1"),
+    (["--car", "2"], "give exactly one"),
+    (["--car", "7.1"], "--car 7.1: must be arcmin that divide 180 degrees"),
+    (["--car", "0"], "--car 0"),
+    (["--out", "sky.txt"], "suffix must be one of"),
+    (["--out", "none/sky.h5"], "folder none does not exist"),
+    (["--no-such-option"], "No such option"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
+    replaced = {change[0]} & {"--freqs", "--nside", "--out"}
+    arguments = ["simulate"]
+    if "--freqs" not in replaced:
+        arguments += ["--freqs", "93"]
+    if "--nside" not in replaced:
+        arguments += ["--nside", "16"]
+    if "--out" not in replaced:
+        arguments += ["--out", "sky.h5"]
+    assert message in _error(capsys, arguments + change)
+    assert not record.kappa_alm
+
+
+def test_an_existing_file(record, capsys):
+    cli.Path("sky.h5").write_text("precious")
+    assert "sky.h5: exists" in _error(capsys, [*BASE, "--out", "sky.h5"])
+    assert cli.Path("sky.h5").read_text() == "precious"
+    assert not record.kappa_alm
+    assert cli.main([*BASE, "--out", "sky.h5", "--overwrite"]) == 0
+    assert Sky.read("sky.h5").shape == (2, 3, 3072)
+
+
+@pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--freqs"], ["paint"]])
+def test_wrong_usage(record, capsys, arguments):
+    _error(capsys, arguments)
+
+
+def test_help_and_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"mlsky, version {mlsky.__version__}"
+    for arguments in (["--help"], ["simulate", "-h"], ["weights", "--help"]):
+        assert cli.main(arguments) == 0
+        assert "Usage: mlsky" in capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert "simulate" in capsys.readouterr().err
+
+
+def test_help_is_light():
+    code = (
+        "import sys; from mlsky import cli; cli.main(['simulate', '--help'])\n"
+        "heavy = {'torch', 'numpy', 'healpy', 'astropy', 'camb', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.strip() == "[]"
+
+
+def test_interrupted(record, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlsky.outputs._write_table", interrupt)
+    line = _error(capsys, [*BASE, "--out", "sky.h5"], status=130)
+    assert "interrupted" in line
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_writing_leaves_nothing(tmp_path, number, status):
+    """A real process, stopped half way through the file."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, time, pytest, fakes\n"
+        "from mlsky import cli, outputs\n"
+        "fakes.install(pytest.MonkeyPatch())\n"
+        "def wait(*args):\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "outputs._write_table = wait\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    folder = tmp_path / "out"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(script), *BASE, "--out", "sky.h5"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(fakes.__file__)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline().strip() == "writing"
+        assert len(os.listdir(folder)) == 1  # the temporary file
+        process.send_signal(number)
+        assert process.wait(30) == status
+    assert os.listdir(folder) == []
+
+
+def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):
+    """Only what mlsky can explain is one line; a bug keeps its traceback."""
+
+    def bug(**arguments):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("mlsky.sky.simulate", bug)
+    with pytest.raises(ZeroDivisionError):
+        cli.main([*BASE, "--out", "sky.h5"])
+
+
+def test_debug_shows_the_traceback(record):
+    with pytest.raises(ValueError, match="nside=3"):
+        cli.main(["--debug", "simulate", "--freqs", "93", "--nside", "3", "--out", "a.h5"])
+
+
+def test_plot(record, capsys):
+    assert cli.main([*BASE, "--out", "sky.h5"]) == 0
+    capsys.readouterr()
+    assert cli.main(["plot", "sky.h5"]) == 0
+    assert capsys.readouterr().out.strip() == "sky.png"
+    assert cli.Path("sky.png").read_bytes().startswith(b"\x89PNG")
+    assert "sky.png: exists" in _error(capsys, ["plot", "sky.h5"])
+    assert cli.main(["plot", "sky.h5", "--out", "other.pdf", "--freq", "93"]) == 0
+    assert cli.Path("other.pdf").read_bytes().startswith(b"%PDF")
+    capsys.readouterr()
+    assert "no such file" in _error(capsys, ["plot", "none.h5"])
+    assert "suffix must be one of" in _error(capsys, ["plot", "sky.h5", "--out", "a.txt"])
+    assert plotting.SUFFIXES[0] == ".png"
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A registry of one good file and one altered one."""
+    import hashlib
+
+    folder = tmp_path / "registry"
+    (folder / "weights").mkdir(parents=True)
+    good = b"good weights"
+    (folder / "weights" / "good.safetensors").write_bytes(good)
+    digest = hashlib.sha256(good).hexdigest()
+    text = "".join(
+        f"{name}:\n  kind: default\n  default: {str(name == 'good').lower()}\n  versions:\n"
+        f"    v1:\n      files:\n        - file: {name}.safetensors\n          sha256: {digest}\n"
+        f"          bytes: {len(good)}\n          pixel_arcmin: 2.0\n          urls: []\n"
+        "      licence: CC-BY-4.0\n      cite: []\n      inputs: [kappa]\n"
+        "      outputs: [tsz]\n      recipe: {}\n      data: {}\n      scores: {}\n"
+        for name in ("good", "other")
+    )
+    (folder / "registry.yaml").write_text(text)
+    monkeypatch.setenv("MLSKY_REGISTRY", str(folder / "registry.yaml"))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_weights(registry, capsys):
+    assert cli.main(["weights", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:6] for line in lines] == ["* good", "  othe"]
+    assert lines[0].split() == ["*", "good", "v1", "default", "2'"]
+    for name in ("good", "default", "good@v1"):
+        assert cli.main(["weights", "show", name]) == 0
+        assert "licence: CC-BY-4.0" in capsys.readouterr().out
+    assert cli.main(["weights", "fetch", "good"]) == 0
+    assert capsys.readouterr().out.strip().endswith("good.safetensors")
+    assert cli.main(["weights", "verify", "good"]) == 0
+    assert capsys.readouterr().out.strip() == "good v1 good.safetensors: good"
+    for command in ("show", "fetch", "verify"):
+        assert "'none'" in _error(capsys, ["weights", command, "none"])
+    _error(capsys, ["weights", "fetch", "other"])
+    path = registry / "weights" / "good.safetensors"
+    path.write_bytes(b"good wEights")
+    assert "altered" in _error(capsys, ["weights", "verify"])
+    path.write_bytes(b"good")
+    assert "4 of 12 bytes" in _error(capsys, ["weights", "fetch", "good"])
+
+
+def test_help_takes_no_time():
+    """Python itself takes most of it; the limit is five times what a slow machine needs."""
+    begin = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "mlsky.cli", "--help"], check=True, stdout=subprocess.DEVNULL
+    )
+    assert time.monotonic() - begin < 5
