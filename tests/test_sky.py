@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from types import SimpleNamespace
 
 import fakes
 import numpy as np
@@ -22,6 +23,8 @@ FREQS = [93, 145, 225]
 
 #: float32 sums in another order.
 ROUNDING = 1e-5
+#: lenspyx's interpolation (1e-7 of the rms) and float32 maps.
+LENSING = 1e-5
 
 
 @pytest.fixture
@@ -316,3 +319,34 @@ def test_a_missing_gpu_is_said_before_any_work(record, monkeypatch):
     with pytest.raises(ValueError, match="no CUDA device is here"):
         mlsky.simulate(FREQS, NSIDE, device="cuda:0")
     assert not record.kappa_alm
+
+
+@pytest.mark.parametrize("pixels", ["healpix", "car"])
+def test_the_real_fields_and_lensing_fit_the_chain(monkeypatch, pixels):
+    """Without kappa the lensed CMB is the unlensed one of the seed, on either kind of pixels."""
+    from mlsky import sphere, theory
+    from mlsky.sphere import gaussian, lensing
+
+    fakes.install(monkeypatch)
+    monkeypatch.setattr(sphere, "gaussian", gaussian)
+    monkeypatch.setattr(sphere, "lensing", lensing)
+    power = np.r_[0, 0, 1e3 / np.arange(2.0, 400.0) ** 2]
+    spectra = SimpleNamespace(
+        kappa_spectrum=lambda lmax, cosmology: np.zeros(lmax + 1),
+        cmb_spectra=lambda lmax, cosmology: {
+            "tt": power[: lmax + 1],
+            "ee": 0.1 * power[: lmax + 1],
+            "bb": 0 * power[: lmax + 1],
+            "te": 0.2 * power[: lmax + 1],
+        },
+    )
+    monkeypatch.setattr(theory, "spectra", spectra)
+    where = {"nside": NSIDE} if pixels == "healpix" else {"geometry": _car()}
+    sky = mlsky.simulate(150, seed=3, components=["cmb"], **where)
+    lmax = sky.geometry.lmax + sky.geometry.lmax // 6
+    alm = gaussian.draw_cmb(spectra.cmb_spectra(lmax, None), 3)
+    expected = gaussian.alm_to_map(alm[0], sky.geometry)
+    atol = LENSING * expected.std()
+    np.testing.assert_allclose(sky["cmb"][0, 0], expected, atol=atol)
+    expected = gaussian.alm_to_map(alm[1:], sky.geometry, spin=2)
+    np.testing.assert_allclose(sky["cmb"][0, 1:], expected, atol=LENSING * expected.std())
