@@ -1,4 +1,4 @@
-"""Pictures: projections against healpy and pixell, spectra against known ones, every kind of sky."""
+"""Pictures: projections against healpy, spectra against known ones, every kind of sky."""
 
 from __future__ import annotations
 
