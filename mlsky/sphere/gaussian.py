@@ -291,13 +291,15 @@ def pixel_values(
     layout = rings(geometry)
     lmax = alm_lmax(alm)
     out = np.zeros((1 if spin == 0 else 2, geometry.npix), dtype=dtype)
-    common = {"alm": alm, "lmax": lmax, "spin": spin, "nthreads": threads(), "mode": mode}
+    common = {"alm": alm, "lmax": lmax, "spin": spin, "mode": mode}
     if layout is None:
+        # One thread: the bits of this transform depend on how many there are.
         for part in chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
             theta, phi = geometry.angles(part)
             on_sky = np.isfinite(theta) & np.isfinite(phi)
             loc = np.stack([theta[on_sky], phi[on_sky]], axis=1)
-            out[:, part[on_sky]] = ducc0.sht.synthesis_general(loc=loc, epsilon=_EPSILON, **common)
+            values = ducc0.sht.synthesis_general(loc=loc, epsilon=_EPSILON, nthreads=1, **common)
+            out[:, part[on_sky]] = values
         return out
     for ring in layout.pieces(_CHUNK):
         nphi = layout.nphi[ring]
@@ -307,6 +309,7 @@ def pixel_values(
             phi0=layout.phi0[ring],
             nphi=nphi.astype(np.uint64),
             ringstart=offset[:-1].astype(np.uint64),
+            nthreads=threads(),
             **common,
         )
         for first, start, used in zip(offset, layout.start[ring], layout.used[ring], strict=False):
@@ -420,6 +423,7 @@ def _analyse(map: np.ndarray, geometry: Geometry, lmax: int, spin: int) -> np.nd
     from pixell import curvedsky, enmap
 
     grid = enmap.ndmap(map.reshape(len(map), *geometry.shape), geometry.wcs)
+    # One thread: the bits of ducc0's transform of a grid depend on how many there are.
     if spin == 0:
-        return curvedsky.map2alm(grid[0], lmax=lmax, spin=0, nthread=threads())[None]
-    return curvedsky.map2alm(grid, lmax=lmax, spin=[spin], nthread=threads())
+        return curvedsky.map2alm(grid[0], lmax=lmax, spin=0, nthread=1)[None]
+    return curvedsky.map2alm(grid, lmax=lmax, spin=[spin], nthread=1)

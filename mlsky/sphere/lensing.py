@@ -6,6 +6,7 @@ unlensed fields at the deflected positions and parallel-transports the polarisat
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +19,8 @@ __all__ = ["deflection_alm", "lens"]
 #: Accuracy of the remapping, relative to the rms of the field.
 EPSILON = 1e-7
 
-#: Pixels lensed at once; 2**25 need about 2 GiB beside the maps.
+#: Pixels lensed at once (2**25 need about 2 GiB), or twice lmax^2 if that is more: each
+#: piece transforms the CMB anew, and its grid of that size fills the memory anyway.
 _CHUNK = 2**25
 
 #: A deflection (rad) that no kappa of a CMB sky has; the real rms is 2.5', 7e-4.
@@ -78,7 +80,8 @@ def lens(cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry) -> np.n
     out = np.zeros((3, geometry.npix), dtype=np.float32)
     layout = gaussian.rings(geometry)
     whole = layout is not None and layout.full
-    for geom, pixels in _pieces(layout) if whole else _points(geometry, dlm):
+    limit = max(_CHUNK, 2 * gaussian.alm_lmax(cmb) ** 2)
+    for geom, pixels in _pieces(layout, limit) if whole else _points(geometry, dlm, limit):
         out[:, pixels] = _lens_piece(geom, cmb, dlm)
     return out.reshape(3, *geometry.shape)
 
@@ -95,11 +98,11 @@ def _check_deflection(dlm: np.ndarray) -> None:
         )
 
 
-def _pieces(layout: gaussian.Rings) -> Iterator[tuple[object, np.ndarray]]:
+def _pieces(layout: gaussian.Rings, limit: int) -> Iterator[tuple[object, np.ndarray]]:
     """lenspyx geometries that cover whole rings, each with the map index of its pixels."""
     from lenspyx.remapping.utils_geom import Geom
 
-    for ring in layout.pieces(_CHUNK):
+    for ring in layout.pieces(limit):
         nphi = layout.nphi[ring]
         offset = np.concatenate([[0], np.cumsum(nphi)])
         # ducc0 wants azimuths below 2 pi, so a ring is taken from its point next to 0;
@@ -120,10 +123,10 @@ def _pieces(layout: gaussian.Rings) -> Iterator[tuple[object, np.ndarray]]:
         yield geom, row + layout.stride * (point % np.repeat(nphi, nphi))
 
 
-def _points(geometry: Geometry, dlm: np.ndarray) -> Iterator[tuple[object, np.ndarray]]:
+def _points(geometry: Geometry, dlm: np.ndarray, limit: int) -> Iterator[tuple[object, np.ndarray]]:
     """The pixels of a cut-out, or of any projection, as `_Points` with their map index."""
     d1 = gaussian.pixel_values(dlm[None], geometry, 1, mode="GRAD_ONLY")
-    for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
+    for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), limit):
         theta, phi = geometry.angles(part)
         on_sky = np.isfinite(theta) & np.isfinite(phi)
         part = part[on_sky]
@@ -131,16 +134,29 @@ def _points(geometry: Geometry, dlm: np.ndarray) -> Iterator[tuple[object, np.nd
 
 
 def _lens_piece(geom: object, cmb: np.ndarray, dlm: np.ndarray) -> np.ndarray:
-    """T, Q, U of the unlensed CMB at the deflected positions of `geom`, *(3, npix)*."""
+    """T, Q, U of the unlensed CMB at the deflected positions of `geom`, *(3, npix)*.
+
+    The bits of ducc0's non-uniform transform depend on its number of threads (how lines
+    are shared out decides which go through its vector FFT), unlike those of all else here.
+    So each field is remapped by one thread, and the fields beside each other.
+    """
+    from lenspyx import cachers
     from lenspyx.remapping.deflection_029 import deflection
 
-    field = deflection(
-        geom, dlm, None, numthreads=gaussian.threads(), epsilon=EPSILON, single_prec=False
-    )
-    # E alone takes a faster transform.
+    cacher = cachers.cacher_mem(safe=False)
+    common = {"cacher": cacher, "epsilon": EPSILON, "single_prec": False}
+    # Fills the cacher with the deflected positions and the rotations there.
+    deflection(geom, dlm, None, numthreads=gaussian.threads(), **common)._build_angles()
+
+    def remap(alm: np.ndarray, spin: int) -> np.ndarray:
+        field = deflection(geom, dlm, None, numthreads=1, **common)
+        return field.gclm2lenmap(alm, None, spin, False)
+
+    # E alone takes a faster transform. Polarisation goes first, being the longer one.
     polarised = cmb[1:] if cmb[2].any() else cmb[1:2]
-    temperature = field.gclm2lenmap(cmb[:1], None, 0, False)
-    return np.concatenate([temperature, field.gclm2lenmap(polarised, None, 2, False)])
+    with concurrent.futures.ThreadPoolExecutor(min(2, gaussian.threads())) as pool:
+        maps = list(pool.map(remap, [polarised, cmb[:1]], [2, 0]))
+    return np.concatenate(maps[::-1])
 
 
 class _Points:
