@@ -7,8 +7,9 @@ holds it. Into a chart: `Field`, which evaluates a band-limited field anywhere. 
 it: `resample` (pixel averages, never negative for a field that is not) and
 `interpolate` (point samples of smooth fields).
 
-The projection is that of Snyder (1987, USGS Prof. Paper 1395, eqs 21-2 to 21-4): radius 2 tan(c/2) at distance c from the centre, so a chart pixel
-subtends ``pixel_arcmin`` at the centre and cos^2(c/2) of it elsewhere.
+The projection is that of Snyder (1987, USGS Prof. Paper 1395, eqs 21-2 to 21-4), with
+radius 2 tan(c/2) at distance c from the centre: a chart pixel subtends ``pixel_arcmin``
+at the centre and cos^2(c/2) of it elsewhere.
 
 Everything is computed in blocks of fixed size, so no result depends on the number of
 threads.
