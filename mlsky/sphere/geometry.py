@@ -15,6 +15,9 @@ __all__ = ["Car", "Geometry", "Healpix", "geometry"]
 
 NSIDE_MAX = 8192
 
+#: Pixels (of a row) by which a direction may lie beyond the edge of a map through rounding.
+EDGE = 1e-6
+
 #: FITS projections whose rows are iso-latitude (Calabretta & Greisen 2002, Sec. 5.2).
 CYLINDRICAL = {"CAR", "CEA", "MER", "CYP"}
 
@@ -155,6 +158,8 @@ class Car:
         ny, nx = self.map_shape
         ra, dec = np.degrees(phi), 90.0 - np.degrees(theta)
         x, y = self.wcs.wcs_world2pix(ra, dec, 0)
+        # The poles lie on the outer edges of a full-sky grid; rounding must not lose them.
+        y = np.where(np.abs(y + 0.5) < EDGE, 0, np.where(np.abs(y + 0.5 - ny) < EDGE, ny - 1, y))
         x, y = np.floor(x + 0.5), np.floor(y + 0.5)
         if self.cylindrical:
             # After rounding, so that a direction half a pixel off the seam cannot fall
