@@ -85,6 +85,8 @@ def test_project_inverts_angles(index):
     iy, ix = np.indices(c.shape)
     assert np.abs(y - iy).max() < ROUND_TRIP
     assert np.abs(x - ix).max() < ROUND_TRIP
+    flat = c.vectors_at(iy.ravel(), ix.ravel())
+    assert flat == pytest.approx(c.vectors(), abs=1e-15)
     part = c.angles(slice(100, 200))
     assert np.array_equal(part[0], theta.ravel()[100:200])
 
