@@ -257,9 +257,7 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
     expected = (() if spin == 0 else (2,)) + geometry.shape
     if np.shape(map) != expected:
         raise ValueError(f"map of shape {np.shape(map)}: must be {expected}, as its geometry")
-    map = np.asarray(map, dtype=np.float64).reshape(max(1, len(expected) - len(geometry.shape)), -1)
-    if spin:
-        map = map.reshape(2, -1)
+    map = np.asarray(map, dtype=np.float64).reshape(1 if spin == 0 else 2, -1)
     if not np.isfinite(map).all():
         bad = int(np.count_nonzero(~np.isfinite(map)))
         raise ValueError(f"map has {bad} pixels that are not finite: fill them, for example with 0")

@@ -71,11 +71,11 @@ def lens(cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry) -> np.n
     if np.ndim(kappa_alm) != 1:
         raise ValueError(f"kappa_alm of shape {np.shape(kappa_alm)}: must be (nalm,)")
     gaussian.alm_lmax(cmb_alm)
-    dlm = deflection_alm(kappa_alm)
-    cmb = np.ascontiguousarray(cmb_alm, dtype=np.complex128)
-    for name, alm in (("cmb_alm", cmb), ("kappa_alm", dlm)):
+    for name, alm in (("cmb_alm", cmb_alm), ("kappa_alm", kappa_alm)):
         if not np.isfinite(alm).all():
             raise ValueError(f"{name} has values that are not finite: it must have none")
+    cmb = np.ascontiguousarray(cmb_alm, dtype=np.complex128)
+    dlm = deflection_alm(kappa_alm)
     _check_deflection(dlm)
     out = np.zeros((3, geometry.npix), dtype=np.float32)
     layout = gaussian.rings(geometry)

@@ -177,7 +177,8 @@ def _key(cosmology: Cosmology, source: str, settings: dict) -> str:
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:
     """Spectra of a cache file, or None if there is none or it is damaged (a warning)."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # Opened here, as numpy leaves a file that it cannot read open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             table = {key: data[key] for key in keys}
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None

@@ -1,0 +1,145 @@
+"""Cosmologies: names, dicts and the objects of CAMB and CCL mean the same numbers."""
+
+import dataclasses
+
+import camb
+import pyccl
+import pytest
+
+from mlsky.plugins import camb as camb_plugin
+from mlsky.plugins import ccl as ccl_plugin
+from mlsky.theory import Cosmology, names, parse
+
+#: Densities pass through Omega h^2 and back: rounding only.
+ROUNDING = 1e-9
+
+#: CCL takes 0.06 eV with a slightly other neutrino temperature, and its own sigma8
+#: integral; the As from its sigma8 differs by that.
+SIGMA8_TO_AS = 2e-3
+
+
+def test_default_is_planck():
+    planck = parse()
+    assert planck == parse("planck2018")
+    assert (planck.h, planck.ombh2, planck.mnu) == (0.6736, 0.02237, 0.06)
+
+
+@pytest.mark.parametrize("name", names())
+def test_dict_and_back(name):
+    cosmology = parse(name)
+    assert parse(cosmology.to_dict()) == cosmology
+    assert parse(cosmology) is cosmology
+
+
+def test_published_sigma8():
+    # Planck 2018 VI, Table 2: 0.8111 +- 0.0060. Sehgal et al. 2010: 0.80, and our As is
+    # given to six digits.
+    assert camb_plugin.sigma8(parse("planck2018")) == pytest.approx(0.8111, abs=0.001)
+    assert camb_plugin.sigma8(parse("wmap5")) == pytest.approx(0.80, abs=1e-4)
+
+
+def test_act_h_follows_from_theta():
+    act = parse("act-dr6")
+    params = camb.set_params(
+        cosmomc_theta=0.0104055, ombh2=act.ombh2, omch2=act.omch2, mnu=act.mnu, nnu=act.nnu
+    )
+    assert params.h == pytest.approx(act.h, abs=1e-6)
+
+
+def test_dict_overrides_planck():
+    changed = parse({"ns": 0.97, "mnu": 0})
+    assert changed == dataclasses.replace(parse(), ns=0.97, mnu=0.0)
+
+
+def test_camb_params_round_trip():
+    for name in names():
+        cosmology = parse(name)
+        got = parse(camb_plugin.to_params(cosmology))
+        for key, value in cosmology.to_dict().items():
+            assert getattr(got, key) == pytest.approx(value, rel=ROUNDING, abs=1e-12), (name, key)
+
+
+def test_ccl_round_trip():
+    for name in names():
+        cosmology = parse(name)
+        got = parse(ccl_plugin.to_cosmology(cosmology))
+        expected = dataclasses.replace(cosmology, tau=parse().tau)
+        for key, value in expected.to_dict().items():
+            assert getattr(got, key) == pytest.approx(value, rel=ROUNDING, abs=1e-12), (name, key)
+
+
+def test_ccl_sigma8():
+    cosmology = parse()
+    ccl = pyccl.Cosmology(
+        Omega_b=cosmology.ombh2 / cosmology.h**2,
+        Omega_c=cosmology.omch2 / cosmology.h**2,
+        h=cosmology.h,
+        n_s=cosmology.ns,
+        sigma8=camb_plugin.sigma8(cosmology),
+        m_nu=0.06,
+        mass_split="single",
+    )
+    assert parse(ccl).As == pytest.approx(cosmology.As, rel=SIGMA8_TO_AS)
+
+
+def test_several_neutrinos_are_summed():
+    params = camb.set_params(
+        H0=67.36, ombh2=0.022, omch2=0.12, tau=0.05, mnu=0.3, num_massive_neutrinos=3
+    )
+    assert parse(params).mnu == pytest.approx(0.3, rel=0.02)
+    ccl = pyccl.Cosmology(
+        Omega_b=0.05, Omega_c=0.26, h=0.67, n_s=0.96, A_s=2.1e-9, m_nu=[0.1, 0.1, 0.1]
+    )
+    assert parse(ccl).mnu == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("cosmology", "message"),
+    [
+        ("planck", r"cosmology='planck': must be one of planck2018, act-dr6, wmap5"),
+        (3, r"cosmology of type int: must be one of planck2018"),
+        (None, r"cosmology of type NoneType"),
+        ({"H0": 67}, r"unknown keys 'H0': allowed are h, ombh2"),
+        ({"h": 67.36}, r"h=67\.36: must be a number from 0\.3 to 1\.5, for example 0\.6736"),
+        ({"As": float("nan")}, r"As=nan"),
+        ({"mnu": -0.1}, r"mnu=-0\.1"),
+        ({"ns": "tilted"}, r"ns='tilted'"),
+        ({"tau": None}, r"tau=None"),
+    ],
+)
+def test_bad_cosmology(cosmology, message):
+    with pytest.raises(ValueError, match=message):
+        parse(cosmology)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"omk": 0.01}, "omk=0.01: must be 0"),
+        ({"w": -0.9}, "w=-0.9: must be -1"),
+        ({"nrun": 0.01}, "nrun=0.01"),
+        ({"pivot_scalar": 0.002}, "pivot_scalar=0.002"),
+        ({"zrei": 8.0}, "optical depth"),
+    ],
+)
+def test_camb_params_beyond_lcdm(change, message):
+    params = camb.set_params(H0=67.36, ombh2=0.022, omch2=0.12, **change)
+    with pytest.raises(ValueError, match=message):
+        parse(params)
+
+
+@pytest.mark.parametrize("change", [{"Omega_k": 0.01}, {"w0": -0.9}, {"wa": 0.1}])
+def test_ccl_beyond_lcdm(change):
+    ccl = pyccl.Cosmology(Omega_b=0.05, Omega_c=0.26, h=0.67, n_s=0.96, A_s=2.1e-9, **change)
+    with pytest.raises(ValueError, match=r"must be .*flat LCDM"):
+        parse(ccl)
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse().h = 0.7
+
+
+def test_values_are_plain_floats():
+    cosmology = Cosmology(h=1, ombh2=0.02, omch2=0.1, ns=1, As=2e-9, tau=0.05)
+    assert all(type(value) is float for value in cosmology.to_dict().values())
