@@ -23,8 +23,9 @@ import torch
 from mlsky import seeds
 from mlsky.datasets import tables as halo_tables
 from mlsky.networks.inputs import kappa_lmax
+from mlsky.sources.counts import draw_radio_flux, radio_density
 
-__all__ = ["FIELDS", "Painter", "radio_counts"]
+__all__ = ["FIELDS", "Painter", "Region"]
 
 #: Datasets of a region, in order; uK_CMB at 148 GHz but for the convergences.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio")
@@ -35,19 +36,6 @@ X_148 = 0.0479924307 * 148 / 2.7255  # h nu / k T
 TSZ_148 = T_CMB_UK * (X_148 / math.tanh(X_148 / 2) - 4)  # uK per unit y
 DELTA_BINS = 96
 JOINT_ELL_MAX = 2700.0
-RADIO_FLUX_MIN_JY = 5e-5
-RADIO_FLUX_MAX_JY = 2.0
-RADIO_COUNTS_SCALE = 1.12  # brings the Poisson level at 15 mJy to ACT DR6 a_s (Louis+ 2025)
-#: log10(S^2.5 dN/dS [Jy^1.5/sr]) as a polynomial in log10(S/Jy) at 148 GHz: our fit, good to
-#: 0.035 dex from 0.05 mJy to 2 Jy, of model C2Ex of Tucci et al. 2011 (arXiv:1103.5707)
-RADIO_COUNTS = (1.1442, 0.3758, -0.0361, -0.0089, -0.0022)
-
-
-def radio_counts(flux_jy) -> np.ndarray:
-    """Differential radio counts dN/dS at 148 GHz, per Jy per sr."""
-    x = np.log10(flux_jy)
-    euclidean = 10 ** sum(c * x**i for i, c in enumerate(RADIO_COUNTS))
-    return RADIO_COUNTS_SCALE * euclidean * np.asarray(flux_jy) ** -2.5
 
 
 def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -269,14 +257,10 @@ class Painter:
 
     def _set_up_sources(self, radio_max_mjy: float) -> None:
         t = self.t
-        flux = np.geomspace(RADIO_FLUX_MIN_JY, RADIO_FLUX_MAX_JY, 4000)
-        dn = radio_counts(flux)
-        cdf = np.concatenate([[0], np.cumsum(0.5 * (dn[1:] + dn[:-1]) * np.diff(flux))])
-        total = cdf[-1]  # sources per sr
-        # interpolate in ln S: equal steps of the CDF up to 90 %, then equal steps of ln(1 - CDF)
+        # inverse CDF of the counts, dense where the few bright sources are
         tail = 1 - np.geomspace(1, 1e-9, 4096)
         self.radio_u = self._tensor(tail, torch.float64)
-        self.radio_inverse = self._tensor(np.interp(tail, cdf / total, np.log(flux)), torch.float64)
+        self.radio_log_jy = self._tensor(np.log(draw_radio_flux(tail) * 1e-3), torch.float64)
         # hosts: haloes above 10^12.8 Msun, rate ~ M^0.5 p(z) with p(z) ~ z^1.5 exp(-z): a placeholder
         # for the occupation of radio-loud galaxies, normalised to the counts
         z = t["z"].astype(float)
@@ -284,7 +268,7 @@ class Painter:
         mass = t["log10_mass"].astype(float)
         weight = np.where(mass >= halo_tables.RADIO_HOST_LOG10_MASS, 10 ** (0.5 * (mass - 13)), 0)[None]
         rate = weight * (per_z / (t["number"] * weight).sum(1))[:, None]
-        self.radio_rate = self._tensor((rate * total / (t["number"] * rate).sum()).reshape(-1))
+        self.radio_rate = self._tensor((rate * radio_density() / (t["number"] * rate).sum()).reshape(-1))
         self.radio_max_jy = radio_max_mjy * 1e-3
         self.scatter = float(t["scatter"])
         self.flux_cut = float(t["flux_cut_uk_sr"])
@@ -418,7 +402,7 @@ class Painter:
         i = torch.searchsorted(self.radio_u, u).clamp(1, len(self.radio_u) - 1)
         u0, u1 = self.radio_u[i - 1], self.radio_u[i]
         w = (u - u0) / (u1 - u0)
-        return host, torch.exp(self.radio_inverse[i - 1] * (1 - w) + self.radio_inverse[i] * w)
+        return host, torch.exp(self.radio_log_jy[i - 1] * (1 - w) + self.radio_log_jy[i] * w)
 
     def _points(self, pixel, flux):
         n = self.n

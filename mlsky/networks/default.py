@@ -239,13 +239,23 @@ class Paint(_Generator):
                 total = total + F.interpolate(a, scale_factor=factor, mode="bilinear", align_corners=False)
         return total
 
-    def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, 1, H, W) normalised kappa to (B, 3, H, W) normalised kSZ, tSZ, CIB."""
+    def forward(
+        self,
+        kappa: torch.Tensor,
+        noise: Sequence[torch.Tensor],
+        velocity: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, 1, H, W) normalised kappa to (B, 3, H, W) normalised kSZ, tSZ, CIB.
+
+        `velocity` is what `velocity` gave, if it was made beforehand for a larger area.
+        """
         levels = len(self.trunk.widths)
         out = self.trunk(squash(kappa), noise[:levels]).float()
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            ksz = (F.softplus(out[:, :n]) * self.velocity(noise[levels:])).sum(1, keepdim=True)
+            if velocity is None:
+                velocity = self.velocity(noise[levels:])
+            ksz = (F.softplus(out[:, :n]) * velocity).sum(1, keepdim=True)
             amplitude = torch.exp(out[:, n : n + len(self.STAMPS)].clamp(-12, 5))
             tsz = (-torch.log1p(self._thermal(amplitude)) - self.tsz_mean) / self.tsz_std
             bounded = SATURATION * torch.tanh(torch.cat([ksz, out[:, -1:]], 1) / SATURATION)

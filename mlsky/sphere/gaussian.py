@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: Multipoles drawn into one buffer before it is scattered into m-major order.
-_BLOCK = 64
+_BLOCK = 256
 
 #: Pixels synthesised at once in float64; bounds the memory beside the float32 map.
 _CHUNK = 2**26
@@ -358,7 +358,7 @@ def _white(lmax: int, seed: int, field: str, count: int) -> np.ndarray:
             for _ in pool.map(fill, block, ells.tolist()):
                 pass
             for k, out in enumerate(alm):
-                # Scattering runs of consecutive l is far faster than single values.
+                # Scattering long runs of consecutive l is far faster than single values.
                 out[first[: low + 1, None] + ells] = block[: len(ells), k, : low + 1].T
                 for row, ell in zip(block[:, k], ells, strict=False):
                     out[first[low + 1 : ell + 1] + ell] = row[low + 1 : ell + 1]

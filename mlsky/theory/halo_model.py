@@ -152,7 +152,10 @@ class HaloModel:
         self.velocity_factor = self.growth_velocity(self.a)
         k = np.geomspace(1e-4, 10, 800)
         self.sigma_v = self.velocity_factor * np.array(
-            [np.sqrt(np.trapezoid(cosmo.linear_matter_power(k, a), k) / (6 * np.pi**2)) for a in self.a]
+            [
+                np.sqrt(np.trapezoid(cosmo.linear_matter_power(k, a), k) / (6 * np.pi**2))
+                for a in self.a
+            ]
         )  # one-dimensional linear velocity dispersion, units of c
 
     def kernel(self, chi, a) -> np.ndarray:
@@ -191,7 +194,9 @@ class HaloModel:
         self.number = self.dn * self.volume[:, None] * self.dln_mass
         # M200c of each NFW halo: solve m(c)/c^3 = m(c_m)/c_m^3 rho_c/rho_m by bisection
         c_m = self.concentration
-        target = _nfw_mass(c_m) / c_m**3 * (self.rho_critical / (self.rho_mean / self.a**3))[:, None]
+        target = (
+            _nfw_mass(c_m) / c_m**3 * (self.rho_critical / (self.rho_mean / self.a**3))[:, None]
+        )
         lo, hi = np.full_like(c_m, 1e-3), c_m * 1.001
         for _ in range(60):
             mid = np.sqrt(lo * hi)

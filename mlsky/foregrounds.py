@@ -1,0 +1,309 @@
+"""Gaussian kappa to a correlated sky at 148 GHz, chart by chart.
+
+For each of the 192 charts: sample kappa, draw noise anchored to the sky, run the networks,
+draw the point sources, and give the pixels that the chart owns to the output maps. Memory
+is bounded by the output maps and one chart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import registry, seeds
+from mlsky.sphere.geometry import Geometry, Healpix
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from mlsky.networks.weights import Weights
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["Foregrounds", "generate", "kappa_lmax", "select"]
+
+#: Width of the apron between the owned area of a chart and its edge, arcmin (whole pixels):
+#: the edge is zero padded, and its mark fades within about 16 pixels.
+MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
+#: Below the first multipole kappa is the Gaussian start itself, above the second the
+#: network's; r between the two is 0.99 there, so little is lost in between.
+KAPPA_JOIN = (40, 120)
+#: Streams of the networks' noise.
+STREAMS = {"convergence": 0, "paint": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Foregrounds:
+    """What the networks made of a kappa.
+
+    Attributes
+    ----------
+    kappa_alm
+        Nonlinear convergence, healpy order, up to the band limit of the intermediate map.
+    kappa
+        (*shape,) float32, the same on the output pixels.
+    maps
+        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages.
+    catalogue
+        Every point source: radio ones, and dusty ones too bright for the CIB map.
+    """
+
+    kappa_alm: NDArray[np.complex128]
+    kappa: NDArray[np.float32]
+    maps: dict[str, NDArray[np.float32]]
+    catalogue: Table | None
+
+
+def select(name: str, geometry: Geometry) -> Weights:
+    """The weight file for a geometry: the coarsest pixels that still resolve the map.
+
+    Parameters
+    ----------
+    name
+        Entry of the registry, "default", "name@version", or the path of a file.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such entry or file, or it cannot be used.
+    ValueError
+        If the file holds no networks that make a sky.
+    """
+    from mlsky.networks import evaluate
+    from mlsky.networks.weights import open_weights
+
+    name = os.fspath(name)
+    if name.endswith(".safetensors"):
+        weights = open_weights(name)
+    else:
+        files = registry.describe(name)["files"]
+        order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
+        fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin]
+        index = fine[-1] if fine else order[0]
+        path: Path = registry.fetch(name)[index]
+        weights = open_weights(path, sha256=files[index]["sha256"])
+    evaluate.kind(weights)
+    return weights
+
+
+def kappa_lmax(weights: Weights) -> int:
+    """Band limit of the Gaussian kappa that these weights start from."""
+    from mlsky.networks.inputs import kappa_lmax as of_pixel
+
+    return of_pixel(weights.pixel_arcmin)
+
+
+def generate(
+    kappa_alm: NDArray[np.complex128],
+    geometry: Geometry,
+    *,
+    weights: Weights,
+    seed: int,
+    components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
+    device: str = "auto",
+    progress: Callable[[str, float], None] | None = None,
+) -> Foregrounds:
+    """Run the networks over the whole sky.
+
+    Parameters
+    ----------
+    kappa_alm
+        Gaussian kappa with the full nonlinear power, healpy order, to `kappa_lmax`.
+    geometry
+        Output pixels.
+    weights
+        From `select`.
+    seed
+        Of noise and sources.
+    components
+        Which maps to keep; kappa is always made, and sources if cib or radio are.
+    device
+        "auto", "cpu", "cuda", "cuda:N".
+    progress
+        Called as ``progress(stage, fraction)``.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    from mlsky.networks import evaluate
+    from mlsky.sphere import charts, gaussian
+    from mlsky.training.loop import pick_device
+
+    report = progress or (lambda stage, fraction: None)
+    target = pick_device(device)
+    for network in weights.networks.values():
+        network.to(target)
+    channels = evaluate.noise_channels(weights)
+    stride = 2 ** max((level for z in channels.values() for level, _ in z), default=0)
+    multiple = max(stride, evaluate.TILE if evaluate.kind(weights) == "han2021" else 1)
+    pixel = weights.pixel_arcmin
+    margin = max(MARGIN_PIXELS, round(MARGIN_ARCMIN / pixel))
+    report("Gaussian kappa on charts", 0.0)
+    start = charts.Field(kappa_alm)
+    middle = _intermediate(geometry, pixel)
+    kappa_map = np.empty(middle.npix, np.float32)
+    maps = {n: np.zeros(geometry.npix, np.float32) for n in ("tsz", "ksz", "cib") if n in components}
+    sources = []
+    all_charts = charts.charts(pixel, margin, multiple)
+    for number, chart in enumerate(all_charts):
+        report("networks", 0.05 + 0.85 * number / len(all_charts))
+        noise = _noise(chart, channels, seed)
+        made = evaluate.evaluate(weights, start.on(chart), noise)
+        made = {name: field.cpu().numpy() for name, field in made.items()}
+        pixel_k = charts.owned(chart, middle)
+        kappa_map[pixel_k] = charts.interpolate(chart, made["kappa"], middle, pixel_k)
+        owned = charts.owned(chart, geometry)
+        if maps and owned.size:
+            stack = np.stack([made[name] for name in maps])
+            values = charts.resample(chart, stack, geometry, owned)
+            for target_map, value in zip(maps.values(), values, strict=True):
+                target_map[owned] = value
+        if {"cib", "radio"} & set(components):
+            sources.append(_sources(chart, made, weights, seed))
+    del start
+    report("kappa", 0.92)
+    alm = _join(gaussian.map_to_alm(kappa_map, middle, 2 * middle.nside), kappa_alm, weights)
+    del kappa_map
+    kappa = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry).astype(np.float32)
+    catalogue = None
+    if sources:
+        report("sources", 0.97)
+        catalogue = _catalogue(sources, seed)
+    maps = {name: m.reshape(geometry.shape) for name, m in maps.items()}
+    return Foregrounds(alm, kappa.reshape(geometry.shape), maps, catalogue)
+
+
+def _intermediate(geometry: Geometry, pixel_arcmin: float) -> Healpix:
+    """Pixels on which the network's kappa is analysed: finer than the output, if worth it."""
+    finest = 2048 if pixel_arcmin >= 1.5 else 4096
+    nside = 2 ** int(np.ceil(np.log2(3438 / geometry.pixel_arcmin)))  # 3438': nside of 1' pixels
+    return Healpix(int(np.clip(2 * nside, 256, finest)))
+
+
+def _noise(chart: Chart, channels: dict, seed: int) -> dict[str, list[np.ndarray]]:
+    """Noise of every network on a chart; the same numbers wherever charts overlap."""
+    from mlsky.sphere import noise
+
+    levels = sorted({level for z in channels.values() for level, _ in z})
+    lattice = {level: noise.lattice(chart, level) for level in levels}
+    out = {}
+    for name, wanted in channels.items():
+        key = seeds.integer(seed, "network", STREAMS[name])
+        total = {level: sum(c for l, c in wanted if l == level) for level in levels}
+        drawn = {
+            level: noise.chart_noise(chart, n, level, key, lattice[level]) for level, n in total.items()
+        }
+        used = dict.fromkeys(levels, 0)
+        parts = []
+        for level, c in wanted:
+            parts.append(drawn[level][used[level] : used[level] + c])
+            used[level] += c
+        out[name] = parts
+    return out
+
+
+def _sources(chart: Chart, made: dict, weights: Weights, seed: int) -> dict[str, np.ndarray]:
+    """Point sources that a chart owns: unit vectors, fluxes (mJy) and kinds."""
+    import healpy
+
+    from mlsky.sources import counts
+    from mlsky.sphere import charts
+
+    rng = seeds.generator(seed, "points", chart.index)
+    area = chart.scale() ** 2
+    found = []
+    if "log_rate" in made:
+        gain = weights.header.get("calibration", {}).get("radio_rate", 1.0)
+        place = _place(rng, gain * np.exp(made["log_rate"].astype(np.float64)) * area, chart)
+        flux = counts.draw_radio_flux(rng.random(len(place[0])))
+        found.append((place, flux, np.zeros(len(flux), bool)))
+    else:  # the paper's chain makes a map: every bright pixel is a source
+        found.append(_pixels_to_sources(rng, made["radio"], chart, weights))
+    dusty = weights.header.get("sources", {}).get("dusty")
+    if dusty:
+        # bright dusty galaxies follow the CIB they belong to
+        follow = made["cib"].astype(np.float64) / dusty["mean_cib_uk"]
+        per_pixel = dusty["per_sr"] * chart.pixel_rad**2
+        place = _place(rng, per_pixel * follow * area, chart)
+        quantile = np.linspace(0, 1, len(dusty["flux_mjy"]))
+        flux = np.interp(rng.random(len(place[0])), quantile, dusty["flux_mjy"])
+        found.append((place, flux, np.ones(len(flux), bool)))
+    y, x = (np.concatenate([f[0][i] for f in found]) for i in (0, 1))
+    flux, is_dusty = (np.concatenate([f[i] for f in found]) for i in (1, 2))
+    vectors = chart.vectors_at(y, x)
+    mine = healpy.vec2pix(charts.NSIDE, *vectors, nest=True) == chart.index
+    return {"vectors": vectors[:, mine], "flux": flux[mine], "dusty": is_dusty[mine]}
+
+
+def _place(rng, rate: np.ndarray, chart: Chart) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (y, x; pixels) of a Poisson process with `rate` points per pixel."""
+    number = rng.poisson(rate)
+    y, x = np.divmod(np.repeat(np.arange(rate.size), number.ravel()), rate.shape[1])
+    return y + rng.random(y.size) - 0.5, x + rng.random(x.size) - 0.5
+
+
+def _pixels_to_sources(rng, radio: np.ndarray, chart: Chart, weights: Weights):
+    """Sources of a radio map: pixels above the faintest source, at random places inside."""
+    from mlsky import bands
+    from mlsky.sources import counts
+
+    mjy = radio * bands.jy_per_sr_per_uk(148.0) * chart.pixel_rad**2 * 1e3
+    y, x = np.nonzero(mjy > counts.FLUX_MIN_MJY)
+    flux = mjy[y, x].astype(np.float64)
+    place = y + rng.random(y.size) - 0.5, x + rng.random(x.size) - 0.5
+    return place, flux, np.zeros(len(flux), bool)
+
+
+def _catalogue(sources: list[dict], seed: int) -> Table:
+    from mlsky.sources import catalogue
+
+    vectors = np.concatenate([s["vectors"] for s in sources], 1)
+    flux, dusty = (np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty"))
+    ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
+    dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
+    return catalogue.make(ra, dec, flux, np.where(dusty, "dusty", "radio"), seed)
+
+
+def _lmax(alm: np.ndarray) -> int:
+    from mlsky.sphere import gaussian
+
+    return gaussian.alm_lmax(alm)
+
+
+def _truncate(alm: np.ndarray, lmax: int) -> np.ndarray:
+    """Drop the multipoles above `lmax`."""
+    import healpy
+
+    have = _lmax(alm)
+    return alm if have <= lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
+
+
+def _join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
+    """The network's kappa, its power calibrated, with the Gaussian start on the largest scales.
+
+    A network trained on patches knows nothing below their size: there kappa *is* the
+    Gaussian start, so that low multipoles are never altered.
+    """
+    import healpy
+
+    lmax = _lmax(alm)
+    ell = np.arange(lmax + 1)
+    gain = np.ones(lmax + 1)
+    table = weights.header.get("calibration", {}).get("kappa")
+    if table:
+        gain = np.interp(ell, table["ell"], table["gain"])
+    phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
+    share = 0.5 - 0.5 * np.cos(np.pi * phase)
+    low = np.zeros_like(alm)
+    top = min(KAPPA_JOIN[1], _lmax(start), lmax)
+    part = healpy.resize_alm(start, _lmax(start), _lmax(start), top, top)
+    l, m = healpy.Alm.getlm(top)
+    low[healpy.Alm.getidx(lmax, l, m)] = part
+    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)

@@ -1,0 +1,170 @@
+"""How well networks reproduce held-out truth: one table of figures per weight file.
+
+Generated fields start from the truth's own Gaussian kappa, so that both sides share the
+sample variance of the large scales; errors are those of the mean over regions.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from mlsky import bands, seeds
+from mlsky.components import REFERENCE_GHZ
+from mlsky.networks import evaluate
+from mlsky.networks.weights import Weights
+from mlsky.sources import counts
+from mlsky.training.data import fields_of
+
+__all__ = ["FIELDS", "generate", "score"]
+
+FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
+EDGES = (300, 700, 1200, 2000, 3000, 4500, 6000, 8000)  # multipoles of the bands
+PAIRS = (("kappa", "ksz"), ("kappa", "tsz"), ("kappa", "cib"), ("kappa", "radio"), ("tsz", "cib"))
+QUANTILES = (0.001, 0.01, 0.99, 0.999)
+COUNTS_MJY = (0.5, 1.0, 2.0)  # pixel flux
+#: tSZ spectra are those of maps clipped here: rare clusters set the rest (uK)
+TSZ_CLIP = -40.0
+
+
+def generate(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> np.ndarray:
+    """All of `FIELDS` (5, n, n) from a Gaussian kappa (n, n), with white noise of `seed`.
+
+    Radio sources above 7 mJy are left out, as in the training truth.
+    """
+    n = kappa.shape[-1]
+    noise = {}
+    for i, (name, levels) in enumerate(evaluate.noise_channels(weights).items()):
+        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", tile, i))
+        noise[name] = [torch.randn(c, n >> l, n >> l, generator=rng) for l, c in levels]
+    made = evaluate.evaluate(weights, kappa, noise)
+    if "radio" not in made:
+        rng = seeds.generator(seed, "points", tile)
+        gain = weights.header.get("calibration", {}).get("radio_rate", 1.0)
+        number = rng.poisson(gain * np.exp(made["log_rate"].double().numpy())).ravel()
+        flux = counts.draw_radio_flux(rng.random(number.sum()))
+        flux[flux > 7.0] = 0
+        pixel = np.repeat(np.arange(number.size), number)
+        uk = np.bincount(pixel, flux, number.size) * 1e-3 / _jy_per_uk(weights.pixel_arcmin)
+        made["radio"] = torch.from_numpy(uk.reshape(n, n))
+    return np.stack([made[name].numpy().astype(np.float32) for name in FIELDS])
+
+
+def _jy_per_uk(pixel_arcmin: float) -> float:
+    """Flux (Jy) of one pixel of 1 uK at the reference frequency."""
+    return bands.jy_per_sr_per_uk(REFERENCE_GHZ) * math.radians(pixel_arcmin / 60) ** 2
+
+
+def _spectra(maps: np.ndarray, pixel_arcmin: float) -> np.ndarray:
+    """Band powers (fields, fields, bands) of windowed maps (fields, n, n)."""
+    n = maps.shape[-1]
+    pixel = math.radians(pixel_arcmin / 60)
+    window = np.hanning(n + 2)[1:-1]
+    window = window[:, None] * window[None]
+    maps = maps - maps.mean((1, 2), keepdims=True)
+    modes = np.fft.rfft2(maps * window) * pixel / n / np.sqrt((window**2).mean())
+    ell = np.hypot(
+        2 * np.pi * np.fft.fftfreq(n, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(n, pixel)[None]
+    )
+    out = np.empty((len(maps), len(maps), len(EDGES) - 1))
+    for b, (lo, hi) in enumerate(pairwise(EDGES)):
+        inside = modes[:, (ell >= lo) & (ell < hi)]
+        out[..., b] = (inside @ inside.conj().T).real / max(inside.shape[1], 1)
+    return out
+
+
+def _moments(maps: np.ndarray, pixel_arcmin: float) -> np.ndarray:
+    """Per field: std, skewness, quantiles, and sources per square degree by pixel flux."""
+    per_mjy = 1e-3 / _jy_per_uk(pixel_arcmin)
+    area = maps[0].size * (pixel_arcmin / 60) ** 2
+    rows = []
+    for x in maps.astype(np.float64):
+        s = x.std()
+        above = [(x > f * per_mjy).sum() / area for f in COUNTS_MJY]
+        rows.append([s, ((x - x.mean()) ** 3).mean() / s**3, *np.quantile(x, QUANTILES), *above])
+    return np.array(rows)
+
+
+def _regions(weights: Weights, data: str | os.PathLike, regions: int | None, seed: int) -> Iterator:
+    fields, attrs = fields_of(data, (*FIELDS, "kappa_in"))
+    if attrs["pixel_arcmin"] != weights.pixel_arcmin:
+        raise ValueError(
+            f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
+        )
+    total = len(fields[0])
+    for i in range(total if regions is None else min(regions, total)):
+        *truth, start = (f[i] for f in fields)
+        truth = np.stack(truth)
+        truth[3] = np.maximum(truth[3], 0)
+        yield truth, generate(weights, start, seed, i)
+
+
+def score(
+    weights: Weights, data: str | os.PathLike, regions: int | None = None, seed: int = 0
+) -> dict:
+    """Figures of a weight file against a held-out set.
+
+    Returns
+    -------
+    dict
+        ``power``: ratio generated / true per field and band, with errors; ``correlation``:
+        coefficients of pairs, true and generated; ``pixels``: standard deviation, skewness,
+        quantiles, and densities of pixels above 0.5, 1, 2 mJy, true and generated.
+    """
+    spectra, moments = [], []
+    for pair in _regions(weights, data, regions, seed):
+        clipped = []
+        for maps in pair:
+            maps = maps.copy()
+            maps[2] = np.maximum(maps[2], TSZ_CLIP)
+            clipped.append(maps)
+        spectra.append([_spectra(m, weights.pixel_arcmin) for m in clipped])
+        moments.append([_moments(m, weights.pixel_arcmin) for m in pair])
+    spectra, moments = np.array(spectra), np.array(moments)
+    bands_used = sum(hi <= 10800 / weights.pixel_arcmin for hi in EDGES[1:])
+    mean = spectra.mean(0)
+    out = {
+        "regions": len(spectra),
+        "square_degrees": round(len(spectra) * _area(data), 1),
+        "ell": [[a, b] for a, b in pairwise(EDGES[: bands_used + 1])],
+        "power": {},
+        "correlation": {},
+        "pixels": {},
+    }
+    for i, name in enumerate(FIELDS):
+        true, made = mean[0, i, i, :bands_used], mean[1, i, i, :bands_used]
+        ratio = made / true
+        # paired: regions share their large scales
+        scatter = (spectra[:, 1, i, i, :bands_used] - ratio * spectra[:, 0, i, i, :bands_used]).std(0)
+        error = scatter / true / math.sqrt(len(spectra))
+        out["power"][name] = {"ratio": _round(ratio), "error": _round(error)}
+    for a, b in PAIRS:
+        i, j = FIELDS.index(a), FIELDS.index(b)
+        r = mean[:, i, j] / np.sqrt(mean[:, i, i] * mean[:, j, j])
+        out["correlation"][f"{a} x {b}"] = {
+            "true": _round(r[0, :bands_used]),
+            "generated": _round(r[1, :bands_used]),
+        }
+    names = ("std", "skewness", *(f"q{100 * q:g}%" for q in QUANTILES), *(f"N>{f:g}mJy" for f in COUNTS_MJY))
+    for i, name in enumerate(FIELDS):
+        average = moments.mean(0)[:, i]
+        out["pixels"][name] = {
+            k: {"true": float(f"{t:.4g}"), "generated": float(f"{g:.4g}")}
+            for k, t, g in zip(names, *average, strict=True)
+            if not k.startswith("N>") or name in ("cib", "radio")
+        }
+    return out
+
+
+def _area(data) -> float:
+    (field,), attrs = fields_of(data, ("kappa",))
+    return (field.shape[-1] * attrs["pixel_arcmin"] / 60) ** 2
+
+
+def _round(x) -> list[float]:
+    return [float(f"{v:.4g}") for v in x]

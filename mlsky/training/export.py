@@ -1,0 +1,102 @@
+"""Training runs to one weight file of the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from mlsky.networks.weights import network_header, pack, save
+from mlsky.training.loop import load_generator
+
+__all__ = ["export", "file_hash"]
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def export(
+    path: str | os.PathLike,
+    runs: Mapping[str, str | os.PathLike],
+    *,
+    data: Mapping[str, str],
+    device: str,
+    extra: Mapping[str, tuple[nn.Module, list[str], list[str]]] | None = None,
+    **header,
+) -> str:
+    """Write the averaged generators of runs as one weight file.
+
+    Parameters
+    ----------
+    path
+        File to write, at most 25 MiB.
+    runs
+        Network name to run folder, in order of evaluation; they must share pixel size and
+        normaliser.
+    data
+        Name to sha256 of the training sets.
+    device
+        Where they were trained, in words.
+    extra
+        Further networks: name to (module, inputs, outputs).
+    header
+        Further entries: calibration, scores, sources.
+
+    Returns
+    -------
+    sha256
+
+    Raises
+    ------
+    ValueError
+        If the runs do not belong together.
+    """
+    networks, entries, recipes, training = {}, {}, {}, {}
+    normaliser = pixel = None
+    for name, folder in runs.items():
+        module, used, state = load_generator(folder)
+        recipe = state["recipe"]
+        if normaliser is None:
+            normaliser, pixel = used, recipe["pixel_arcmin"]
+        shared = [c for c in used.channels if c in normaliser.channels]
+        if recipe["pixel_arcmin"] != pixel or used.select(shared) != normaliser.select(shared):
+            raise ValueError(
+                f"{folder}: has other pixels or another normaliser than the first run; train all "
+                "networks of a file on one set with one normaliser"
+            )
+        if len(used.channels) > len(normaliser.channels):
+            normaliser = used
+        networks[name] = module
+        entries[name] = network_header(module, recipe["inputs"], recipe["outputs"])
+        recipes[name] = recipe
+        training[name] = {
+            "steps": state["step"],
+            "seconds": round(state["seconds"]),
+            "device": device,
+            "seed": state["seed"],
+        }
+    for name, (module, inputs, outputs) in (extra or {}).items():
+        networks[name] = module
+        entries[name] = network_header(module, inputs, outputs)
+    return save(
+        path,
+        pack(networks),
+        {
+            "networks": entries,
+            "normaliser": normaliser.to_dict(),
+            "pixel_arcmin": pixel,
+            "recipe": recipes,
+            "training": training,
+            "data": dict(data),
+            **header,
+        },
+    )
