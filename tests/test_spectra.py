@@ -10,12 +10,12 @@ import pytest
 
 from mlsky.theory import cmb_spectra, kappa_spectrum, parse, spectra
 
-#: What issue asked of the two codes for 30 < L < 8000 is 1 %; 0.07 % is measured. A
+#: What is promised of the two codes for 30 < L < 8000 is 1 %; 0.07 % is measured. A
 #: change of settings that costs a third of a percent should be noticed.
 CAMB_CCL = 0.003
 
-#: Beyond, CAMB lacks some of the k range (0.6 % at 22000), and at L = 2..30 CCL's
-#: sub-horizon P(k) and its FKEM integral differ from CAMB's Weyl potential (0.8 % at 2).
+#: Beyond, CAMB lacks some of the k range (0.6 % at 22000); at L = 2, where Limber's
+#: approximation would be 10 % off, 0.8 % is measured.
 CAMB_CCL_OUTSIDE = 0.012
 
 CODES = ("camb", "ccl")

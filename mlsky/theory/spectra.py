@@ -85,7 +85,7 @@ def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]
     Parameters
     ----------
     lmax
-        Last multipole, 1 to 108000. The power above 25000 (there below 1e-15 of that at
+        Last multipole, 1 to 108000. The power above 25000 (there below 1e-12 of that at
         the first peak) is zero.
     cosmology
         Anything `mlsky.theory.parse` takes.
