@@ -134,6 +134,7 @@ def generate(
     """
     from mlsky.networks import evaluate
     from mlsky.sphere import charts, gaussian
+    from mlsky.sphere.field import Field
     from mlsky.training.loop import pick_device
 
     report = progress or (lambda stage, fraction: None)
@@ -146,7 +147,7 @@ def generate(
     pixel = weights.pixel_arcmin
     margin = max(MARGIN_PIXELS, round(MARGIN_ARCMIN / pixel))
     report("Gaussian kappa on charts", 0.0)
-    start = charts.Field(kappa_alm)
+    start = Field(kappa_alm)
     middle = _intermediate(geometry, pixel)
     kappa_map = np.empty(middle.npix, np.float32)
     maps = {n: np.zeros(geometry.npix, np.float32) for n in ("tsz", "ksz", "cib") if n in components}

@@ -29,7 +29,7 @@ import yaml
 
 from mlsky.errors import MissingDependencyError, RegistryError
 
-__all__ = ["Check", "add", "cite", "describe", "fetch", "names", "verify", "versions"]
+__all__ = ["Check", "add", "cache_dir", "cite", "describe", "fetch", "names", "verify", "versions"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _VERSION = re.compile(r"v([1-9][0-9]*)\Z")
@@ -289,6 +289,18 @@ def add(
     return version
 
 
+def cache_dir() -> Path:
+    """Folder of everything fetched or computed once: ``MLSKY_CACHE_DIR`` or the user's cache."""
+    own = os.environ.get("MLSKY_CACHE_DIR")
+    if own:
+        return Path(own).expanduser()
+    try:
+        import pooch
+    except ImportError:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsky"
+    return Path(pooch.os_cache("mlsky"))
+
+
 def _registry_path(registry: str | os.PathLike | None) -> Path:
     if registry is not None:
         return Path(registry)
@@ -302,17 +314,6 @@ def _package_data() -> Path:
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
     return Path(__file__).resolve().parents[1] / "data"
-
-
-def _cache() -> Path:
-    own = os.environ.get("MLSKY_CACHE_DIR")
-    if own:
-        return Path(own).expanduser()
-    try:
-        import pooch
-    except ImportError:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsky"
-    return Path(pooch.os_cache("mlsky"))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -402,7 +403,7 @@ def _places(registry: Path, item: Mapping[str, Any]) -> list[Path]:
 
 def _cached(item: Mapping[str, Any]) -> Path:
     # The hash in the path: two registries may use one file name for two files.
-    return _cache() / "weights" / item["sha256"][:16] / item["file"]
+    return cache_dir() / "weights" / item["sha256"][:16] / item["file"]
 
 
 def _fetch(registry: Path, what: str, item: Mapping[str, Any]) -> Path:

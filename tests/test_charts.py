@@ -10,15 +10,15 @@ from pixell import enmap
 
 from mlsky.sphere.charts import (
     NSIDE,
-    Field,
     area_factor,
     charts,
     interpolate,
     owned,
     resample,
-    run_blocks,
 )
+from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Car, Healpix
+from mlsky.sphere.threads import run_blocks
 
 #: Error of the sampler over the rms of the field: stated 5e-5 rms, and six times that in
 #: the worst of thousands of points.

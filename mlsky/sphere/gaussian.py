@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from mlsky import seeds
 from mlsky.sphere.geometry import Geometry, Healpix
+from mlsky.sphere.threads import threads
 
 __all__ = [
     "Rings",
@@ -29,7 +29,6 @@ __all__ = [
     "pixel_values",
     "rings",
     "scale_alm",
-    "threads",
 ]
 
 #: Multipoles drawn into one buffer before it is scattered into m-major order.
@@ -85,14 +84,6 @@ class Rings:
         order = np.stack([np.arange(n), np.arange(n)[::-1]], axis=1).ravel()[:n]
         for part in chunks(self.nphi[order], limit):
             yield np.sort(order[part])
-
-
-def threads() -> int:
-    """Threads for a transform: ``OMP_NUM_THREADS``, or every core this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def alm_lmax(alm: np.ndarray) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Geometry
+from mlsky.sphere.threads import threads
 
 __all__ = ["deflection_alm", "lens"]
 
@@ -146,7 +147,7 @@ def _lens_piece(geom: object, cmb: np.ndarray, dlm: np.ndarray) -> np.ndarray:
     cacher = cachers.cacher_mem(safe=False)
     common = {"cacher": cacher, "epsilon": EPSILON, "single_prec": False}
     # Fills the cacher with the deflected positions and the rotations there.
-    deflection(geom, dlm, None, numthreads=gaussian.threads(), **common)._build_angles()
+    deflection(geom, dlm, None, numthreads=threads(), **common)._build_angles()
 
     def remap(alm: np.ndarray, spin: int) -> np.ndarray:
         field = deflection(geom, dlm, None, numthreads=1, **common)
@@ -154,7 +155,7 @@ def _lens_piece(geom: object, cmb: np.ndarray, dlm: np.ndarray) -> np.ndarray:
 
     # E alone takes a faster transform. Polarisation goes first, being the longer one.
     polarised = cmb[1:] if cmb[2].any() else cmb[1:2]
-    with concurrent.futures.ThreadPoolExecutor(min(2, gaussian.threads())) as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(2, threads())) as pool:
         maps = list(pool.map(remap, [polarised, cmb[:1]], [2, 0]))
     return np.concatenate(maps[::-1])
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.sphere.charts import Chart, run_blocks
+from mlsky.sphere.charts import Chart
+from mlsky.sphere.threads import run_blocks
 
 __all__ = ["chart_noise", "lattice", "lattice_nside", "normal", "uniform"]
 
@@ -50,7 +51,7 @@ def normal(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.float
     pixel
         Integers of any shape (int64).
     nthreads
-        0 takes every core; the numbers do not depend on it.
+        0 takes `mlsky.sphere.threads.threads`; the numbers do not depend on it.
 
     Returns
     -------

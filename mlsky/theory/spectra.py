@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlsky import registry
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
 
 __all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum"]
@@ -112,12 +113,7 @@ def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]
 
 def cache_dir() -> Path:
     """Folder of the kept spectra: ``$MLSKY_CACHE_DIR/spectra`` or the user's cache."""
-    folder = os.environ.get("MLSKY_CACHE_DIR")
-    if not folder:
-        import pooch
-
-        folder = pooch.os_cache("mlsky")
-    return Path(folder).expanduser() / "spectra"
+    return registry.cache_dir() / "spectra"
 
 
 def _check_lmax(lmax: int) -> int:

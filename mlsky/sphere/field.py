@@ -1,0 +1,206 @@
+"""A band-limited field at any points of the sphere, from one oversampled grid.
+
+A value costs 36 multiplications, so a field of any lmax can be looked at chart by chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.sphere.threads import run_blocks, threads
+
+if TYPE_CHECKING:
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["Field", "gather"]
+
+#: Taps of the gridding kernel and oversampling of its grid. The error of the kernel is
+#: about exp(-pi W sqrt(1 - 1/sigma)) (Barnett, Magland & af Klinteberg 2019,
+#: arXiv:1808.06736): 2e-5 in one dimension; 5e-5 was measured on the sphere.
+_TAPS, _OVERSAMPLING = 6, 1.5
+
+#: Degree of the polynomials that stand for the kernel, one per tap: 1e-6 of its peak.
+_DEGREE = 9
+
+
+def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Polynomials (degree+1, taps, 1) in the offset, and the transform of what they make.
+
+    The kernel is exp(beta (sqrt(1 - (2 x / W)^2) - 1)), Barnett et al. 2019, eq. 1.8.
+    """
+    beta = 0.98 * np.pi * _TAPS * (1 - 0.5 / _OVERSAMPLING)
+
+    def shape(x):
+        return np.exp(beta * (np.sqrt(np.maximum(1 - (2 * x / _TAPS) ** 2, 0)) - 1))
+
+    u = (1 - np.cos(np.pi * (np.arange(64) + 0.5) / 64)) / 2
+    tap = np.arange(_TAPS) - _TAPS // 2 + 1
+    fits = [np.polynomial.Polynomial.fit(u, shape(u - t), _DEGREE, [0, 1]) for t in tap]
+    poly = np.stack([f.convert(domain=[-1, 1]).coef for f in fits], axis=1)
+
+    node, weight = np.polynomial.legendre.leggauss(32)
+    node, weight = (node + 1) / 2, weight / 2
+    position = np.concatenate([node - t for t in tap])
+    value = np.concatenate([f(node) * weight for f in fits])
+
+    def transform(angle):
+        """Integral of kernel(x) cos(angle x) dx, for angles in rad per grid step."""
+        return np.cos(np.outer(angle, position)) @ value
+
+    return poly[:, :, None].astype(np.float32), transform
+
+
+def _synthesise(alm, lmax: int, transform, nthreads: int):
+    """Grid (with four points of apron on each side) and its two steps (rad)."""
+    import ducc0
+
+    n = lmax + 2
+    ntheta = ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
+    nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
+    steps = np.pi / ntheta, 2 * np.pi / nphi
+    grid = np.zeros((ntheta + 8, nphi + 8), np.float32)
+    # Ring spectra are kept in the grid's own memory until their Fourier transform.
+    spectrum = grid.view(np.complex64)[4:-4]
+
+    ell = np.arange(lmax + 1)
+    over_m = 1 / transform(ell * steps[1])
+    over_k = 1 / (2 * n * transform(ell * steps[0]))
+    theta = (np.arange(n) + 0.5) * np.pi / n
+    start = ell * (2 * lmax + 1 - ell) // 2
+    width = max(16, (1 << 21) // n)  # 32 MB of Legendre transforms at a time
+    for odd in (0, 1):
+        # In colatitude ring spectra are cosine series for even m, sine series for odd m.
+        transformer = ducc0.fft.dst if odd else ducc0.fft.dct
+        all_m = ell[odd::2]
+        for i in range(0, all_m.size, width):
+            m = all_m[i : i + width]
+            leg = ducc0.sht.alm2leg(
+                alm=alm[None],
+                spin=0,
+                lmax=lmax,
+                mval=m.astype(np.uint64),
+                mstart=start[m].astype(np.uint64),
+                theta=theta,
+                nthreads=nthreads,
+            )[0]
+            series = transformer(leg.view(np.float64), axes=(0,), type=2, nthreads=nthreads)
+            k = over_k[odd:]
+            padded = np.zeros((ntheta, 2 * m.size))
+            padded[: k.size] = series[: k.size] * k[:, None]
+            padded = transformer(padded, axes=(0,), type=3, nthreads=nthreads)
+            spectrum[:, m] = padded.view(np.complex128) * over_m[m]
+    for i in range(0, ntheta, 64):
+        rows = spectrum[i : i + 64, : nphi // 2 + 1].copy()
+        ring = ducc0.fft.c2r(rows, axes=(1,), lastsize=nphi, forward=False, nthreads=nthreads)
+        grid[4 + i : 4 + i + ring.shape[0], 4:-4] = ring
+    # Beyond a pole: the rings before it, half a turn on. Then the apron in longitude.
+    for apron, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
+        for a, b in zip(apron, inside, strict=True):
+            grid[a, 4:-4] = np.roll(grid[b, 4:-4], nphi // 2)
+    grid[:, :4] = grid[:, -8:-4]
+    grid[:, -4:] = grid[:, 4:8]
+    return grid, steps
+
+
+def _horner(poly: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Weights (taps, n) of all taps at the offsets `u`."""
+    out = poly[-1] * u
+    for c in poly[-2:0:-1]:
+        out += c
+        out *= u
+    out += poly[0]
+    return out
+
+
+def gather(grid: np.ndarray, base: np.ndarray, wy: np.ndarray, wx: np.ndarray) -> np.ndarray:
+    """Sum of wy[j] wx[i] grid.flat[base + j * row + i] over the taps, (n,) float32."""
+    flat, row = grid.reshape(-1), grid.shape[1]
+    out = np.zeros(base.size, np.float32)
+    value, line = np.empty_like(out), np.empty_like(out)
+    for j in range(len(wy)):
+        line.fill(0)
+        for i in range(len(wx)):
+            # "clip" only spares numpy a copy: every index is inside.
+            np.take(flat[j * row + i :], base, out=value, mode="clip")
+            value *= wx[i]
+            line += value
+        line *= wy[j]
+        out += line
+    return out
+
+
+class Field:
+    """A real band-limited field that can be evaluated at any points of the sphere.
+
+    The field is synthesised once on an oversampled equiangular grid, already divided by
+    the transform of a compact kernel; a value is then a sum over 6 x 6 grid points. It
+    is a type-2 non-uniform FFT (as in ducc0's ``synthesis_general``) whose grid is kept,
+    so that the sky can come out chart by chart.
+
+    Parameters
+    ----------
+    alm
+        (nalm,) complex, healpy order with mmax = lmax.
+    nthreads
+        0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
+
+    Raises
+    ------
+    ValueError
+        If `alm` has no such length.
+
+    Notes
+    -----
+    Error: 5e-5 of the rms of the field (white to lmax, the worst case). Memory:
+    4 (1.5 lmax) (3 lmax) bytes, 0.53 GB at lmax 5400 and 2.1 GB at 10800.
+    """
+
+    def __init__(self, alm: NDArray[np.complexfloating], nthreads: int = 0):
+        alm = np.asarray(alm)
+        lmax = round((np.sqrt(8 * alm.size + 1) - 3) / 2) if alm.ndim == 1 else -1
+        if lmax < 0 or (lmax + 1) * (lmax + 2) // 2 != alm.size:
+            raise ValueError(
+                f"alm of shape {alm.shape}: must be (nalm,) with nalm = (lmax+1)(lmax+2)/2 "
+                "in healpy order, mmax = lmax"
+            )
+        self.lmax = lmax
+        self.nthreads = nthreads or threads()
+        self._poly, transform = _kernel()
+        self._grid, self._steps = _synthesise(
+            np.ascontiguousarray(alm, np.complex128), lmax, transform, self.nthreads
+        )
+
+    def __call__(self, theta, phi) -> NDArray[np.float32]:
+        """Values at colatitude and longitude (rad), of their common shape."""
+        theta, phi = np.broadcast_arrays(np.asarray(theta, float), np.asarray(phi, float))
+        out = np.empty(theta.size, np.float32)
+        flat_theta, flat_phi = theta.ravel(), phi.ravel() % (2 * np.pi)
+
+        def work(s: slice) -> None:
+            out[s] = self._evaluate(flat_theta[s], flat_phi[s])
+
+        run_blocks(work, out.size, self.nthreads)
+        return out.reshape(theta.shape)
+
+    def on(self, chart: Chart) -> NDArray[np.float32]:
+        """Values at the pixel centres of a chart, (ny, nx)."""
+        out = np.empty(chart.npix, np.float32)
+
+        def work(s: slice) -> None:
+            out[s] = self._evaluate(*chart.angles(s))
+
+        run_blocks(work, out.size, self.nthreads)
+        return out.reshape(chart.shape)
+
+    def _evaluate(self, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        y, x = theta / self._steps[0] - 0.5, phi / self._steps[1]
+        fy, fx = np.floor(y), np.floor(x)
+        # The first tap lies two points before the point at or below; four rows of apron.
+        base = (fy.astype(np.int64) + 2) * self._grid.shape[1] + (fx.astype(np.int64) + 2)
+        wy = _horner(self._poly, (y - fy).astype(np.float32))
+        wx = _horner(self._poly, (x - fx).astype(np.float32))
+        return gather(self._grid, base, wy, wx)
