@@ -179,11 +179,11 @@ def test_fetch_without_pooch(book, monkeypatch):
 def test_cache_folder_without_pooch_or_variable(book, tmp_path, monkeypatch):
     monkeypatch.delenv("MLSKY_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    with_pooch = registry._cache()
+    with_pooch = registry.cache_dir()
     monkeypatch.setitem(sys.modules, "pooch", None)
-    assert registry._cache() == tmp_path / "xdg" / "mlsky"
+    assert registry.cache_dir() == tmp_path / "xdg" / "mlsky"
     if sys.platform.startswith("linux"):
-        assert with_pooch == registry._cache()
+        assert with_pooch == registry.cache_dir()
 
 
 def test_add_leaves_older_versions_and_the_comment(book):
