@@ -142,8 +142,7 @@ def generate(
     for network in weights.networks.values():
         network.to(target)
     channels = evaluate.noise_channels(weights)
-    stride = 2 ** max((level for z in channels.values() for level, _ in z), default=0)
-    multiple = max(stride, evaluate.TILE if evaluate.kind(weights) == "han2021" else 1)
+    multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
     margin = max(MARGIN_PIXELS, round(MARGIN_ARCMIN / pixel))
     report("Gaussian kappa on charts", 0.0)

@@ -45,6 +45,11 @@ def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
+def _pooling(sigma: float) -> int:
+    """How far a map may be pooled before a blur of `sigma` pixels: to sigma of 1.2 or more."""
+    return 2 ** max(0, round(math.log2(sigma / 1.2)))
+
+
 def _act(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, 0.2)
 
@@ -81,7 +86,9 @@ class Trunk(nn.Module):
         self.widths, self.noise = tuple(widths), tuple(noise)
         w, z, levels = self.widths, self.noise, len(widths)
         # encoder: conv, residual conv; decoder: the same after the skip
-        self.enter = nn.ModuleList(_conv((1 if i == 0 else w[i]) + z[i], w[i]) for i in range(levels))
+        self.enter = nn.ModuleList(
+            _conv((1 if i == 0 else w[i]) + z[i], w[i]) for i in range(levels)
+        )
         self.enter_residual = nn.ModuleList(_conv(c, c) for c in w)
         self.down = nn.ModuleList(_conv(w[i], w[i + 1], 4, 2) for i in range(levels - 1))
         self.up = nn.ModuleList(_conv(w[i + 1], w[i], 1) for i in range(levels - 1))
@@ -215,6 +222,10 @@ class Paint(_Generator):
         flow = [(level, VELOCITY_CHANNELS) for level in range(self.velocity_levels)]
         return list(enumerate(self.trunk.noise)) + flow
 
+    @property
+    def stride(self) -> int:
+        return max(super().stride, _pooling(self.STAMPS[-1]))
+
     def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
         v = None
@@ -231,12 +242,14 @@ class Paint(_Generator):
         total = 0
         for i, sigma in enumerate(self.STAMPS):
             a = amplitude[:, i : i + 1]
-            factor = 2 ** max(0, round(math.log2(sigma / 1.2)))
+            factor = _pooling(sigma)
             if factor == 1:
                 total = total + blur(a, sigma)
             else:  # wide stamps on pooled maps: the same picture at a fraction of the cost
                 a = blur(F.avg_pool2d(a, factor), sigma / factor)
-                total = total + F.interpolate(a, scale_factor=factor, mode="bilinear", align_corners=False)
+                total = total + F.interpolate(
+                    a, scale_factor=factor, mode="bilinear", align_corners=False
+                )
         return total
 
     def forward(
@@ -281,7 +294,9 @@ class Points(nn.Module):
             self.far = nn.Conv2d(width, width, 3, 1, 4, 4)
             self.head = nn.Conv2d(width, 1, 1)
         _initialise(self, seed)
-        nn.init.normal_(self.head.weight, 0, 0.05, generator=torch.Generator().manual_seed(seed + 1))
+        nn.init.normal_(
+            self.head.weight, 0, 0.05, generator=torch.Generator().manual_seed(seed + 1)
+        )
 
     def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised kappa, tSZ, CIB to (B, 1, H, W) ln(sources per pixel)."""

@@ -16,7 +16,7 @@ from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
-__all__ = ["APRON", "BLOCK", "SETS", "evaluate", "kind", "noise_channels"]
+__all__ = ["APRON", "BLOCK", "SETS", "evaluate", "kind", "multiple", "noise_channels"]
 
 BLOCK = 1024  # pixels along a side of a block, without its apron
 APRON = 96  # trunk 62 pixels, widest stamp 29; a multiple of the stride
@@ -49,6 +49,13 @@ def noise_channels(weights: Weights) -> dict[str, list[tuple[int, int]]]:
         for name in SETS[kind(weights)]
         if hasattr(weights[name], "noise_levels")
     }
+
+
+def multiple(weights: Weights) -> int:
+    """Sides of a picture must be multiples of this many pixels."""
+    if kind(weights) == "han2021":
+        return TILE
+    return max(weights[name].stride for name in noise_channels(weights))
 
 
 def _blocks(n: int, stride: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -143,7 +150,15 @@ def evaluate(
         "kappa" (H, W) and "ksz", "tsz", "cib" in uK_CMB at 148 GHz, tSZ nowhere positive
         and CIB nowhere negative; with "log_rate", ln of radio sources per pixel (default
         family), or "radio", a map (the paper's chain).
+
+    Raises
+    ------
+    ValueError
+        If a side is not a multiple of the networks' stride, or the file makes no sky.
     """
+    stride = max([weights[name].stride for name in noise_channels(weights)], default=1)
+    if any(side % stride for side in kappa.shape):
+        raise ValueError(f"kappa of shape {tuple(kappa.shape)}: sides must be multiples of {stride}")
     device = next(weights[SETS[kind(weights)][0]].parameters()).device
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if kind(weights) == "default":

@@ -1,0 +1,74 @@
+"""Calibration of a weight file on validation truth: what is stored beside the weights.
+
+Two things are fitted, both of which a sky cannot do without: an isotropic gain of kappa by
+multipole, because its power is given by theory and must be exact; and one factor on the
+rate of radio sources, which was learnt on true maps and is used on generated ones.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+
+from mlsky.networks.weights import Weights
+from mlsky.statistics.scores import generate
+from mlsky.training.data import fields_of
+
+__all__ = ["fit_calibration"]
+
+BINS = 20  # logarithmic bins of the kappa gain
+LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
+
+
+def fit_calibration(
+    weights: Weights, data: str | os.PathLike, regions: int | None = None, seed: int = 1
+) -> dict:
+    """Gain of kappa and factor on the rate of radio sources.
+
+    Parameters
+    ----------
+    weights
+        An uncalibrated weight file.
+    data
+        Validation set.
+    regions
+        How many to use, all by default.
+    seed
+        Of the networks' noise.
+
+    Returns
+    -------
+    dict
+        For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_rate``.
+    """
+    (kappa, radio, start), attrs = fields_of(data, ("kappa", "radio", "kappa_in"))
+    count = len(kappa) if regions is None else min(regions, len(kappa))
+    n = kappa.shape[-1]
+    pixel = math.radians(attrs["pixel_arcmin"] / 60)
+    window = np.hanning(n + 2)[1:-1]
+    window = window[:, None] * window[None]
+    ell = np.hypot(
+        2 * np.pi * np.fft.fftfreq(n, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(n, pixel)[None]
+    )
+    edges = np.geomspace(150, np.pi / pixel, BINS + 1)
+    index = np.digitize(ell, edges)
+    power, hits = np.zeros((2, BINS + 2)), np.zeros(2)
+    for i in range(count):
+        made = generate(weights, start[i], seed, i)
+        for j, field in enumerate((kappa[i], made[0])):
+            mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
+            power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
+        hits += (radio[i] > 0).sum(), (made[4] > 0).sum()
+    gain = np.sqrt(power[0] / power[1])[1 : BINS + 1]
+    gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
+    centre = np.sqrt(edges[1:] * edges[:-1])
+    calibration = {
+        "kappa": {"ell": np.round(centre, 1).tolist(), "gain": np.round(gain, 4).tolist()},
+        "regions": count,
+    }
+    if "points" in weights.networks:
+        before = weights.header.get("calibration", {}).get("radio_rate", 1.0)
+        calibration["radio_rate"] = round(before * float(hits[0] / hits[1]), 4)
+    return calibration

@@ -1,0 +1,120 @@
+"""The three steps of Han, Sehgal & Villaescusa-Navarro (2021), one after the other.
+
+DCGAN learns the truth; patches drawn from it (intermediate product 1) teach PIXGAN to make
+four fields of a kappa; PIXGAN on *Gaussian* kappa gives intermediate product 2, which
+VAEGAN learns to map to the truth, unpaired. Four times as many patches are drawn from
+DCGAN as the truth holds, as in the paper.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import torch
+from torch import nn
+
+from mlsky import seeds
+from mlsky.networks.normaliser import Normaliser
+from mlsky.training.data import Crops
+from mlsky.training.loop import load_generator, normalise, train
+from mlsky.training.recipes import Recipe, recipe
+
+__all__ = ["han2021"]
+
+FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
+MULTIPLE = 4  # patches of intermediate 1 per patch of the truth
+CHUNK = 64  # patches made at a time
+
+
+def _write(path: Path, patches: int, size: int, pixel_arcmin: float, make: Callable) -> None:
+    """A set of independent patches, made by ``make(first, count) -> (count, 5, size, size)``."""
+    part = path.with_name(path.name + ".part")
+    with h5py.File(part, "w") as file:
+        file.attrs["pixel_arcmin"] = pixel_arcmin
+        sets = [file.create_dataset(n, (patches, size, size), "f4") for n in FIELDS]
+        for first in range(0, patches, CHUNK):
+            fields = make(first, min(CHUNK, patches - first))
+            for i, data in enumerate(sets):
+                data[first : first + len(fields)] = fields[:, i]
+    os.replace(part, path)
+
+
+def _draw(generator: nn.Module, normaliser: Normaliser, seed: int) -> Callable:
+    """Intermediate product 1: patches of DCGAN."""
+
+    @torch.no_grad()
+    def make(first: int, count: int):
+        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", 10, first))
+        latent = torch.randn(count, generator.kwargs["latent"], generator=rng)
+        return normaliser.inverse(generator(latent)).numpy()
+
+    return make
+
+
+def _from_gaussian(generator: nn.Module, normaliser: Normaliser, crops: Crops) -> Callable:
+    """Intermediate product 2: PIXGAN on Gaussian kappa."""
+
+    @torch.no_grad()
+    def make(first: int, count: int):
+        kappa = normalise(crops.batch(first, count), ("kappa_in",), normaliser)
+        return normaliser.inverse(torch.cat([kappa, generator(kappa)], 1)).numpy()
+
+    return make
+
+
+def han2021(
+    data: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    minutes: float,
+    suffix: str = "",
+    device: str = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Path]:
+    """Train DCGAN, PIXGAN and VAEGAN; a stopped run goes on where it was.
+
+    Parameters
+    ----------
+    data
+        Truth, with `kappa_in` for the Gaussian kappa.
+    out
+        Folder of the three runs and the two intermediate sets.
+    minutes
+        For each step.
+    suffix
+        Of the recipes: "" for the paper's size, "-w16" for the small one.
+
+    Returns
+    -------
+    dict
+        Run folders by network name.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    steps: dict[str, Recipe] = {n: recipe(n + suffix) for n in ("dcgan", "pixgan", "vaegan")}
+    runs = {name: out / name for name in steps}
+    size, pixel = steps["dcgan"].size, steps["dcgan"].pixel_arcmin
+    options = {"minutes": minutes, "device": device, "seed": seed, "progress": progress}
+
+    run = train(steps["dcgan"], data, runs["dcgan"], **options)
+    normaliser = run.normaliser
+    crops = Crops(data, ("kappa_in",), size, seed + 2)
+    per_region = (crops.data.shape[-1] // size) ** 2
+    patches = len(crops.data) * per_region
+    first = out / "intermediate1.h5"
+    if not first.exists():
+        generator, _, _ = load_generator(runs["dcgan"])
+        _write(first, MULTIPLE * patches, size, pixel, _draw(generator, normaliser, seed))
+
+    train(steps["pixgan"], first, runs["pixgan"], normaliser=normaliser, **options)
+    second = out / "intermediate2.h5"
+    if not second.exists():
+        generator, _, _ = load_generator(runs["pixgan"])
+        _write(second, patches, size, pixel, _from_gaussian(generator, normaliser, crops))
+
+    train(steps["vaegan"], second, runs["vaegan"], target=data, normaliser=normaliser, **options)
+    return runs

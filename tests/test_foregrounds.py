@@ -1,0 +1,238 @@
+"""The full sky from networks: complete, finite, reproducible, true to its input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mlsky import RegistryError, foregrounds, simulate
+from mlsky.networks import default, han2021
+from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.weights import network_header, pack, save
+from mlsky.sources import counts
+from mlsky.sphere import gaussian
+from mlsky.sphere.geometry import Car, Healpix
+
+#: Coarse pixels, so that the whole sky is a second's work.
+PIXEL_ARCMIN = 20.0
+NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
+PER_PIXEL = 0.5  # radio sources per chart pixel
+DUSTY_PER_SR = 300.0
+
+
+def normaliser() -> Normaliser:
+    return Normaliser(
+        ("kappa", "ksz", "tsz", "cib", "radio"),
+        (None, None, 3.4, 16.4, 6.9),
+        (0.0, 0.0, -0.26, 0.75, 1.4),
+        (0.1, 2.5, 0.29, 0.32, 0.84),
+    )
+
+
+def write_default(path, **header):
+    """An untrained file of the default family with small networks."""
+    networks = {
+        "convergence": default.Convergence(**NARROW, seed=1),
+        "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
+        "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
+    }
+    torch.nn.init.zeros_(networks["points"].head.weight)  # a constant rate
+    entries = {n: network_header(m) for n, m in networks.items()}
+    save(
+        path,
+        pack(networks),
+        {
+            "networks": entries,
+            "normaliser": normaliser().to_dict(),
+            "pixel_arcmin": PIXEL_ARCMIN,
+            "sources": {
+                "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
+            },
+            **header,
+        },
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def weight_file(tmp_path_factory):
+    return write_default(tmp_path_factory.mktemp("weights") / "small.safetensors")
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A Gaussian kappa with a red spectrum, to the band limit of the coarse pixels."""
+    ell = np.arange(541)
+    cl = np.zeros(541)
+    cl[2:] = 1e-3 / ell[2:] ** 1.5
+    return gaussian.draw_alm(cl, seed=5)
+
+
+@pytest.fixture(scope="module")
+def made(weight_file, start):
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    return foregrounds.generate(start, Healpix(64), weights=weights, seed=3, device="cpu")
+
+
+def test_every_pixel_is_painted(made):
+    for name, values in made.maps.items():
+        assert values.shape == (Healpix(64).npix,)
+        assert np.isfinite(values).all(), name
+        assert np.count_nonzero(values) > 0.999 * values.size, name
+    assert np.isfinite(made.kappa).all()
+
+
+def test_signs(made):
+    assert made.maps["tsz"].max() <= 0
+    assert made.maps["cib"].min() >= 0
+    assert made.maps["ksz"].min() < 0 < made.maps["ksz"].max()
+
+
+def test_poles_are_like_the_rest(made):
+    """Variance of kSZ round the poles within 5 sigma of the whole sky's."""
+    import healpy
+
+    theta, _ = healpy.pix2ang(64, np.arange(Healpix(64).npix))
+    cap = np.minimum(theta, np.pi - theta) < np.radians(15)
+    ksz = made.maps["ksz"].astype(float)
+    # neighbouring pixels share a chart pixel's surroundings: count every tenth as independent
+    error = ksz.var() * np.sqrt(2 / (cap.sum() / 10))
+    assert abs(ksz[cap].var() - ksz.var()) < 5 * error
+
+
+def test_low_multipoles_of_kappa_are_the_input(made, start):
+    lmax = foregrounds.KAPPA_JOIN[0]
+    for l in range(2, lmax):
+        for m in range(l + 1):
+            i = m * (2 * 540 + 1 - m) // 2 + l
+            top = gaussian.alm_lmax(made.kappa_alm)
+            j = m * (2 * top + 1 - m) // 2 + l
+            assert made.kappa_alm[j] == pytest.approx(start[i], abs=1e-12)
+
+
+def test_sources_follow_the_rate(made):
+    """Numbers of radio sources within 5 Poisson errors; the rate is per pixel at the centre."""
+    pixel_sr = np.radians(PIXEL_ARCMIN / 60) ** 2
+    expected = PER_PIXEL * 4 * np.pi / pixel_sr
+    radio = np.asarray(made.catalogue["kind"]) == "radio"
+    assert abs(radio.sum() - expected) < 5 * np.sqrt(expected)
+    assert made.catalogue["flux_mjy"][~radio].min() >= 7.0
+    assert made.catalogue["flux_mjy"][radio].min() >= counts.FLUX_MIN_MJY * (1 - 1e-9)
+
+
+def test_sources_are_everywhere_once(made):
+    """Counts in the 192 owners of charts scatter as Poisson numbers do."""
+    import healpy
+
+    owner = healpy.ang2pix(4, made.catalogue["ra"], made.catalogue["dec"], lonlat=True)
+    number = np.bincount(owner, minlength=192)
+    chi2 = ((number - number.mean()) ** 2 / number.mean()).sum()
+    assert abs(chi2 - 191) < 5 * np.sqrt(2 * 191)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_same_seed_same_bits(weight_file, start, made, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        weights = foregrounds.select(str(weight_file), Healpix(64))
+        again = foregrounds.generate(start, Healpix(64), weights=weights, seed=3, device="cpu")
+    finally:
+        torch.set_num_threads(before)
+    for name, values in made.maps.items():
+        assert np.array_equal(values, again.maps[name]), name
+    assert np.array_equal(made.kappa, again.kappa)
+    assert (made.catalogue == again.catalogue).all()
+
+
+def test_other_seed_other_sky(weight_file, start, made):
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    other = foregrounds.generate(
+        start, Healpix(64), weights=weights, seed=4, components=["ksz"], device="cpu"
+    )
+    assert set(other.maps) == {"ksz"}
+    assert other.catalogue is None
+    r = np.corrcoef(other.maps["ksz"], made.maps["ksz"])[0, 1]
+    assert abs(r) < 5 / np.sqrt(Healpix(64).npix / 10)
+
+
+def test_car_is_the_same_sky(weight_file, start, made):
+    """CAR pixels averaged over HEALPix ones give the HEALPix map of the same seed."""
+    from pixell import enmap
+
+    shape, wcs = enmap.fullsky_geometry(res=np.radians(0.25))
+    geometry = Car(shape, wcs)
+    weights = foregrounds.select(str(weight_file), geometry)
+    car = foregrounds.generate(
+        start, geometry, weights=weights, seed=3, components=["ksz"], device="cpu"
+    )
+    area = geometry.area()
+    pixel = Healpix(64).pixel(*geometry.angles())
+    mean = np.bincount(pixel, car.maps["ksz"].ravel() * area) / np.bincount(pixel, area)
+    # 13 CAR pixels to a HEALPix one, cut at its border: measured 0.99
+    assert np.corrcoef(mean, made.maps["ksz"])[0, 1] > 0.97
+
+
+def test_calibration_of_kappa_is_applied(tmp_path, start, made):
+    table = {"ell": [0, 1000], "gain": [0.5, 0.5]}
+    path = write_default(tmp_path / "gain.safetensors", calibration={"kappa": table})
+    weights = foregrounds.select(str(path), Healpix(64))
+    halved = foregrounds.generate(
+        start, Healpix(64), weights=weights, seed=3, components=[], device="cpu"
+    )
+    top = gaussian.alm_lmax(made.kappa_alm)
+    l = np.concatenate([np.arange(m, top + 1) for m in range(top + 1)])
+    high = l > foregrounds.KAPPA_JOIN[1]
+    np.testing.assert_allclose(halved.kappa_alm[high], 0.5 * made.kappa_alm[high], rtol=1e-9)
+
+
+def test_chain_of_the_paper(tmp_path, start):
+    """PIXGAN and VAEGAN in aligned tiles; bright pixels of their radio map become sources."""
+    networks = {"pixgan": han2021.PIXGAN(width=2, seed=1), "vaegan": han2021.VAEGAN(width=2, seed=2)}
+    path = tmp_path / "han.safetensors"
+    save(
+        path,
+        pack(networks),
+        {
+            "networks": {n: network_header(m) for n, m in networks.items()},
+            "normaliser": normaliser().to_dict(),
+            "pixel_arcmin": PIXEL_ARCMIN,
+        },
+    )
+    weights = foregrounds.select(str(path), Healpix(16))
+    made = foregrounds.generate(start, Healpix(16), weights=weights, seed=3, device="cpu")
+    for values in made.maps.values():
+        assert np.isfinite(values).all()
+    assert (np.asarray(made.catalogue["kind"]) == "radio").all()
+
+
+def test_simulate_from_end_to_end(weight_file):
+    """The public call with real spectra, networks and lensing on a tiny map."""
+    sky = simulate([93, 225], nside=32, seed=2, weights=str(weight_file), flux_cut_mjy=100.0)
+    assert sky.total.shape == (2, 3, 12 * 32**2)
+    assert np.isfinite(sky.total).all()
+    assert sky["tsz"][0, 0].max() <= 0 <= sky["tsz"][1, 0].min()
+    for name in ("cib", "radio"):
+        assert sky[name][:, 0].min() >= 0
+
+
+def test_unknown_weights():
+    with pytest.raises(RegistryError, match="must be one of|unknown|no entry"):
+        foregrounds.select("nothing", Healpix(64))
+
+
+def test_file_without_a_sky(tmp_path):
+    path = tmp_path / "points.safetensors"
+    points = default.Points(seed=1)
+    save(
+        path,
+        pack({"points": points}),
+        {
+            "networks": {"points": network_header(points)},
+            "normaliser": normaliser().to_dict(),
+            "pixel_arcmin": 2.0,
+        },
+    )
+    with pytest.raises(ValueError, match="a sky needs"):
+        foregrounds.select(str(path), Healpix(64))
