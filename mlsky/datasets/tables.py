@@ -11,13 +11,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
-import tempfile
+import secrets
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-__all__ = ["build", "load", "mixing", "save"]
+from mlsky import registry
+from mlsky.theory.halo_model import SMOOTHING_MPC, T_CMB_UK
+
+if TYPE_CHECKING:
+    from mlsky.theory.halo_model import HaloModel
+
+__all__ = ["build", "build_for", "load", "mixing", "save"]
+
+_log = logging.getLogger("mlsky")
 
 FORMAT = 1
 LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
@@ -65,7 +77,79 @@ def _truncated_mean(flux, scatter, cut):
     return flux * norm.cdf((np.log(cut / flux) - 0.5 * scatter**2) / scatter)
 
 
-def build(model, uk_per_jy_sr: float, cosmology: dict) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class _Galaxies:
+    """Infrared galaxies of the hosts, with what the tables need of them.
+
+    Parameters
+    ----------
+    central, satellites : (n_shell, n_mass)
+        Mean flux (Jy) of the central and of all satellites of a host.
+    by_sub : (n_shell, n_sub)
+        Mean flux (Jy) of a satellite by its sub-halo's mass.
+    number_sub, per_host : (n_mass, n_sub)
+        dN/dln m and number per bin of sub-haloes of a host.
+    drawn : (n_sub,)
+        Sub-haloes whose galaxies are painted one by one.
+    quench : (n_mass,)
+        Share of the satellites of a host that still shine.
+    """
+
+    central: np.ndarray
+    satellites: np.ndarray
+    by_sub: np.ndarray
+    number_sub: np.ndarray
+    per_host: np.ndarray
+    drawn: np.ndarray
+    quench: np.ndarray
+    scatter: float
+
+    def clustered(self, u_nfw: np.ndarray) -> np.ndarray:
+        """Profiles (Jy): the central is a point, satellites follow the mass."""
+        faded = (self.satellites * self.quench)[:, :, None]
+        return self.central[:, :, None] + faded * u_nfw
+
+    def mean_faint(self) -> np.ndarray:
+        """Mean flux of a host (Jy) from galaxies fainter than the cut."""
+        faint = _truncated_mean(self.by_sub, self.scatter, FLUX_CUT_JY)
+        central = _truncated_mean(self.central, self.scatter, FLUX_CUT_JY)
+        return central + np.einsum("mk,ik->im", self.per_host, faint) * self.quench
+
+
+def build_for(cosmology: object = "planck2018") -> dict[str, np.ndarray]:
+    """Make tables for a cosmology, with CCL.
+
+    Parameters
+    ----------
+    cosmology
+        Anything that `mlsky.theory.cosmology.parse` takes.
+
+    Returns
+    -------
+    tables
+        For `save`, or for a `mlsky.datasets.halos.Painter`.
+
+    Raises
+    ------
+    ValueError
+        If the cosmology is not valid or CCL cannot compute it.
+
+    Notes
+    -----
+    About ten seconds, most of them CAMB's. For planck2018 it gives the shipped tables to
+    6e-6 of the largest value of each: those were made with A_s = 2.0989e-9.
+    """
+    from mlsky import bands
+    from mlsky.theory import halo_model
+    from mlsky.theory.cosmology import parse
+
+    parsed = parse(cosmology)
+    model = halo_model.for_cosmology(parsed)
+    uk_per_jy_sr = 1 / float(bands.jy_per_sr_per_uk(model.nu_ghz))
+    return build(model, uk_per_jy_sr, parsed.to_dict())
+
+
+def build(model: HaloModel, uk_per_jy_sr: float, cosmology: dict) -> dict[str, np.ndarray]:
     """Tables from a `mlsky.theory.halo_model.HaloModel`.
 
     Parameters
@@ -76,140 +160,33 @@ def build(model, uk_per_jy_sr: float, cosmology: dict) -> dict[str, np.ndarray]:
         uK_CMB of one Jy/sr at 148 GHz.
     cosmology
         What the tables were made for; kept in the file.
+
+    Returns
+    -------
+    tables
+        Arrays by name: those whose name begins with ``low_`` or ``gauss_`` are of what is
+        not painted halo by halo, ``analytic_`` are the spectra to expect.
     """
-    from mlsky.theory import halo_model as hm
-
-    m, par = model, model.parameters
-    cut = FLUX_CUT_JY
+    m = model
     painted = m.log10_mass >= LOG10_MASS_MIN - 1e-9
-    number, bias = m.number, m.bias
-    u = uk_per_jy_sr
-    central, satellites, by_sub, log10_sub, number_sub = m.infrared()
-    quench = 1 / (1 + m.mass / 10**par.cib_log10_quench)
-    dln_sub = 0.02 * np.log(10)
-    drawn = log10_sub >= LOG10_SUBHALO_MIN
-    per_host = number_sub * dln_sub
-    small = np.einsum("mk,ik->im", per_host[:, ~drawn], by_sub[:, ~drawn]) * quench
-
-    t: dict[str, np.ndarray] = {}
-    weights = {
-        "nfw": (m.u_nfw, m.kappa_mass),
-        "y": (m.u_y, np.ones_like(number)),
-        "tau": (m.u_tau, np.repeat(m.sigma_v[:, None], len(m.mass), 1)),
-    }
-    for name, (profile, weight) in weights.items():
-        t[f"phi_{name}"], t[f"a_{name}"] = _basis(
-            profile[:, painted], number[:, painted], weight[:, painted], RANK
-        )
-    t["log10_mass"] = m.log10_mass[painted]
-    t["number"] = number[:, painted]
-    t["bias"] = bias[:, painted]
-    t["kappa_mass"] = m.kappa_mass[:, painted]
-    t["central_uk_sr"] = central[:, painted] * u
-    t["small_satellites_uk_sr"] = small[:, painted] * u
-    t["satellite_uk_sr"] = by_sub[:, drawn] * u
-    t["satellite_number"] = (number_sub[painted][:, drawn].sum(1) * dln_sub) * quench[painted]
-    cdf = np.cumsum(number_sub[painted][:, drawn], 1)
-    cdf /= np.maximum(cdf[:, -1:], 1e-30)
-    uniform = (np.arange(256) + 0.5) / 256
-    t["satellite_inverse"] = np.array([np.searchsorted(c, uniform) for c in cdf]).clip(
-        0, drawn.sum() - 1
-    ).astype(np.int16)
-    t["concentration"] = m.concentration[:, painted]
-    t["theta_200m"] = m.r200m[:, painted] / m.chi[:, None]
-    t["flux_cut_uk_sr"] = np.array(cut * u)
-    t["uk_per_jy_sr"] = np.array(u)
-    t["scatter"] = np.array(par.cib_scatter)
-
-    # below the mass cut: linear bias, and one Gaussian field for the one-halo part
-    low = ~painted
-    n_low = number[:, low]
-    mass_bias = (number[:, painted] * bias[:, painted] * m.mass[painted]).sum(1)
-    lens = m.lensing_kernel * m.volume / m.chi**2
-    t["low_kappa"] = (1 - mass_bias / m.volume / m.rho_mean) * lens
-    t["low_y"] = (n_low * bias[:, low] * m.u_y[:, low, 0]).sum(1)
-    mean_galaxies = _mean_below(central, by_sub, per_host, par.cib_scatter, cut, quench)
-    t["low_cib"] = (n_low * bias[:, low] * mean_galaxies[:, low]).sum(1) * u
-    t["low_cib_mean"] = (n_low * mean_galaxies[:, low]).sum() * u
-    tau_shell = par.ionised_fraction * m.tau_per_mpc / m.a**2 * m.thickness
-    b_tau = np.einsum("im,iml->il", number * bias, m.u_tau)
-    b_tau += (tau_shell - (number * bias * m.u_tau[:, :, 0]).sum(1))[:, None]
-    b_tau_painted = np.einsum("im,iml->il", number[:, painted] * bias[:, painted], m.u_tau[:, painted])
-    t["low_tau"] = tau_shell - (number[:, painted] * bias[:, painted] * m.u_tau[:, painted, 0]).sum(1)
-    boost = np.exp(par.cib_scatter**2)
-    low_kappa = m.u_kappa[:, low]
-    low_cib = (central[:, low, None] + (satellites * quench)[:, low, None] * m.u_nfw[:, low]) * u
-    t["gauss_kk"] = np.einsum("im,iml->l", n_low, low_kappa**2)
-    t["gauss_kc"] = np.einsum("im,iml,iml->l", n_low, low_kappa, low_cib)
-    shot_low = (n_low * central[:, low] ** 2).sum() * (boost - 1)
-    subs = np.einsum("im,mk,ik->", number * quench, per_host, by_sub**2)
-    subs -= np.einsum("im,mk,ik->", number[:, painted] * quench[painted], per_host[painted][:, drawn], by_sub[:, drawn] ** 2)
-    t["gauss_cc"] = np.einsum("im,iml->l", n_low, low_cib**2) + (shot_low + subs * boost) * u**2
-    # low-mass one-halo kSZ, left out of the painted haloes
-    t["gauss_ksz"] = np.einsum("i,im,iml->l", m.sigma_v**2, n_low, m.u_tau[:, low] ** 2)
-
-    # analytic spectra: reference of the tests, power of the smooth fields
-    p_smooth = m.p_linear * np.exp(-((m.k * hm.SMOOTHING_MPC) ** 2)) / m.volume[:, None]
-    b_kappa_painted = np.einsum(
-        "im,iml->il", number[:, painted] * bias[:, painted], m.u_kappa[:, painted]
-    )
-    nonlinear = (m.lensing_kernel[:, None] ** 2 * m.p_nonlinear * m.thickness[:, None] / m.chi[:, None] ** 2).sum(0)
-    hh = np.einsum("im,iml->l", number[:, painted], m.u_kappa[:, painted] ** 2)
-    hh += t["gauss_kk"] + (b_kappa_painted**2 * p_smooth).sum(0)
-    smooth = t["low_kappa"][:, None]
-    hs = (b_kappa_painted * smooth * p_smooth).sum(0)
-    ss = (smooth**2 * p_smooth).sum(0)
-    #: transfer of the smooth kappa so that hh + 2 t hs + t^2 ss is the nonlinear power
-    t["smooth_kappa"] = (-hs + np.sqrt(np.maximum(hs**2 - ss * (hh - nonlinear), 0))) / ss
-    t["linear_kappa"] = lens  # weights of kappa_G: all matter, linear
-    b_kappa = b_kappa_painted + t["smooth_kappa"] * smooth
-    u_cib = (central[:, :, None] + (satellites * quench)[:, :, None] * m.u_nfw) * u
-    shot = (number * _truncated_second_moment(central, par.cib_scatter, cut)).sum()
-    shot -= (number * central**2).sum()
-    shot += np.einsum("im,mk,ik->", number * quench, per_host, _truncated_second_moment(by_sub, par.cib_scatter, cut))
-    b_y, b_cib = m.biased(m.u_y), m.biased(u_cib)
-    chi_far = np.linspace(m.edges[-1], m.chi_source * 0.999, 120)
-    a_far = m.cosmo.scale_factor_of_chi(chi_far)
-    p_far = np.array(
-        [[m.cosmo.linear_matter_power((l + 0.5) / c, a) for c, a in zip(chi_far, a_far, strict=True)] for l in m.ell]
-    )
-    t["far_kappa"] = np.trapezoid(m.kernel(chi_far, a_far) ** 2 / chi_far**2 * p_far, chi_far, axis=-1)
-    t["analytic_kk"] = nonlinear + t["far_kappa"]
-    t["analytic_yy"] = m.one_halo(m.u_y, m.u_y).sum(0) + (b_y**2 * p_smooth).sum(0)
-    t["analytic_cc"] = m.one_halo(u_cib, u_cib).sum(0) + shot * u**2 + (b_cib**2 * p_smooth).sum(0)
-    t["analytic_ky"] = m.one_halo(m.u_kappa, m.u_y).sum(0) + (b_kappa * b_y * p_smooth).sum(0)
-    t["analytic_kc"] = m.one_halo(m.u_kappa, u_cib).sum(0) + (b_kappa * b_cib * p_smooth).sum(0)
-    t["analytic_yc"] = m.one_halo(m.u_y, u_cib).sum(0) + (b_y * b_cib * p_smooth).sum(0)
-    ov = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
-    two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * ov
-    one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, number)
-    t["analytic_ksz"] = (two.sum(0) + one) * hm.T_CMB_UK**2
-    t["ksz_two_halo"] = two
-    t["ksz_painted_bias"] = b_tau_painted + t["low_tau"][:, None]
-    t["p_shell"] = p_smooth
+    galaxies = _infrared(m)
+    # power of the smoothed shells, per multipole and shell
+    p_shell = m.p_linear * np.exp(-((m.k * SMOOTHING_MPC) ** 2)) / m.volume[:, None]
+    t = _painted_haloes(m, painted)
+    t |= _painted_galaxies(galaxies, painted, uk_per_jy_sr)
+    t |= _below_cut(m, galaxies, painted, uk_per_jy_sr)
+    t |= _smooth_kappa(m, painted, t["low_kappa"], t["gauss_kk"], p_shell)
+    t |= _ksz(m, painted)
+    t |= _spectra(m, galaxies, painted, t, p_shell, uk_per_jy_sr)
+    t |= _slices(m)
+    t["p_shell"], t["sigma_v"] = p_shell, m.sigma_v
     t["ell"], t["z"], t["chi"], t["edges"] = m.ell, m.z, m.chi, m.edges
-    t["sigma_v"] = m.sigma_v
-    # what the mixing matrix needs
-    n_slice = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
-    edges = np.concatenate(
-        [np.linspace(lo, hi, n + 1)[:-1] for lo, hi, n in zip(m.edges[:-1], m.edges[1:], n_slice, strict=True)]
-        + [m.edges[-1:]]
-    )
-    centre = 0.5 * (edges[1:] + edges[:-1])
-    a_slice = m.cosmo.scale_factor_of_chi(centre)
-    t["slices"] = n_slice.astype(np.int32)
-    t["slice_edges"] = edges
-    t["slice_growth"] = m.cosmo.growth_factor(a_slice)
-    t["slice_velocity"] = m.growth_velocity(a_slice)
-    t["shell_growth"] = m.cosmo.growth_factor(m.a)
-    k = np.geomspace(1e-4, 30, 600)
-    t["k"], t["p_k"] = k, m.cosmo.linear_matter_power(k, 1.0)
     out = {name: _compact(value) for name, value in t.items()}
     header = {
         "format": FORMAT,
         "cosmology": cosmology,
-        "parameters": par.to_dict(),
-        "flux_cut_mjy": cut * 1e3,
+        "parameters": m.parameters.to_dict(),
+        "flux_cut_mjy": FLUX_CUT_JY * 1e3,
         "log10_mass_min": LOG10_MASS_MIN,
         "nu_ghz": m.nu_ghz,
     }
@@ -217,10 +194,207 @@ def build(model, uk_per_jy_sr: float, cosmology: dict) -> dict[str, np.ndarray]:
     return out
 
 
-def _mean_below(central, by_sub, per_host, scatter, cut, quench):
-    """Mean infrared flux of a host (Jy) from galaxies fainter than the cut."""
-    faint = _truncated_mean(by_sub, scatter, cut)
-    return _truncated_mean(central, scatter, cut) + np.einsum("mk,ik->im", per_host, faint) * quench
+def _infrared(m: HaloModel) -> _Galaxies:
+    central, satellites, by_sub, log10_sub, number_sub = m.infrared()
+    dln_sub = 0.02 * np.log(10)
+    return _Galaxies(
+        central=central,
+        satellites=satellites,
+        by_sub=by_sub,
+        number_sub=number_sub,
+        per_host=number_sub * dln_sub,
+        drawn=log10_sub >= LOG10_SUBHALO_MIN,
+        quench=1 / (1 + m.mass / 10**m.parameters.cib_log10_quench),
+        scatter=m.parameters.cib_scatter,
+    )
+
+
+def _painted_haloes(m: HaloModel, painted: np.ndarray) -> dict[str, np.ndarray]:
+    """Abundance and low-rank profiles of the haloes painted one by one."""
+    t = {}
+    weights = {
+        "nfw": (m.u_nfw, m.kappa_mass),
+        "y": (m.u_y, np.ones_like(m.number)),
+        "tau": (m.u_tau, np.repeat(m.sigma_v[:, None], len(m.mass), 1)),
+    }
+    for name, (profile, weight) in weights.items():
+        t[f"phi_{name}"], t[f"a_{name}"] = _basis(
+            profile[:, painted], m.number[:, painted], weight[:, painted], RANK
+        )
+    t["log10_mass"] = m.log10_mass[painted]
+    for name in ("number", "bias", "kappa_mass", "concentration"):
+        t[name] = getattr(m, name)[:, painted]
+    t["theta_200m"] = m.r200m[:, painted] / m.chi[:, None]
+    return t
+
+
+def _painted_galaxies(g: _Galaxies, painted: np.ndarray, u: float) -> dict[str, np.ndarray]:
+    """Fluxes and numbers of the galaxies of painted haloes; `u` is uK per Jy/sr."""
+    small = np.einsum("mk,ik->im", g.per_host[:, ~g.drawn], g.by_sub[:, ~g.drawn]) * g.quench
+    dln_sub = 0.02 * np.log(10)
+    number_sub = g.number_sub[painted][:, g.drawn]
+    cdf = np.cumsum(number_sub, 1)
+    cdf /= np.maximum(cdf[:, -1:], 1e-30)
+    uniform = (np.arange(256) + 0.5) / 256
+    inverse = np.array([np.searchsorted(row, uniform) for row in cdf])
+    return {
+        "central_uk_sr": g.central[:, painted] * u,
+        "small_satellites_uk_sr": small[:, painted] * u,
+        "satellite_uk_sr": g.by_sub[:, g.drawn] * u,
+        "satellite_number": (number_sub.sum(1) * dln_sub) * g.quench[painted],
+        "satellite_inverse": inverse.clip(0, g.drawn.sum() - 1).astype(np.int16),
+        "flux_cut_uk_sr": np.array(FLUX_CUT_JY * u),
+        "uk_per_jy_sr": np.array(u),
+        "scatter": np.array(g.scatter),
+    }
+
+
+def _below_cut(m: HaloModel, g: _Galaxies, painted: np.ndarray, u: float) -> dict[str, np.ndarray]:
+    """What haloes below the mass cut add: by linear bias, and as Gaussian one-halo fields."""
+    low = ~painted
+    n_low, b_low = m.number[:, low], m.bias[:, low]
+    mass_bias = (m.number[:, painted] * m.bias[:, painted] * m.mass[painted]).sum(1)
+    lens = m.lensing_kernel * m.volume / m.chi**2
+    mean = g.mean_faint()[:, low]
+    kappa = m.u_kappa[:, low]
+    cib = (g.central[:, low, None] + (g.satellites * g.quench)[:, low, None] * m.u_nfw[:, low]) * u
+    # shot power of central galaxies, then of the satellites that are not drawn one by one
+    boost = np.exp(g.scatter**2)
+    shot = (n_low * g.central[:, low] ** 2).sum() * (boost - 1)
+    subs = np.einsum("im,mk,ik->", m.number * g.quench, g.per_host, g.by_sub**2)
+    subs -= np.einsum(
+        "im,mk,ik->",
+        m.number[:, painted] * g.quench[painted],
+        g.per_host[painted][:, g.drawn],
+        g.by_sub[:, g.drawn] ** 2,
+    )
+    return {
+        "linear_kappa": lens,  # weights of kappa_G: all matter, linear
+        "low_kappa": (1 - mass_bias / m.volume / m.rho_mean) * lens,
+        "low_y": (n_low * b_low * m.u_y[:, low, 0]).sum(1),
+        "low_cib": (n_low * b_low * mean).sum(1) * u,
+        "low_cib_mean": (n_low * mean).sum() * u,
+        "gauss_kk": np.einsum("im,iml->l", n_low, kappa**2),
+        "gauss_kc": np.einsum("im,iml,iml->l", n_low, kappa, cib),
+        "gauss_cc": np.einsum("im,iml->l", n_low, cib**2) + (shot + subs * boost) * u**2,
+        "gauss_ksz": np.einsum("i,im,iml->l", m.sigma_v**2, n_low, m.u_tau[:, low] ** 2),
+    }
+
+
+def _smooth_kappa(
+    m: HaloModel,
+    painted: np.ndarray,
+    low_kappa: np.ndarray,
+    gauss_kk: np.ndarray,
+    p_shell: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Transfer t(ell) of the smooth kappa that makes the total power the nonlinear one.
+
+    With h the painted haloes and s the smooth field, it solves hh + 2 t hs + t^2 ss = C_NL.
+    """
+    b_painted = _biased(m, m.u_kappa, painted)
+    weight = m.lensing_kernel[:, None] ** 2 * m.p_nonlinear
+    nonlinear = (weight * m.thickness[:, None] / m.chi[:, None] ** 2).sum(0)
+    smooth = low_kappa[:, None]
+    hh = np.einsum("im,iml->l", m.number[:, painted], m.u_kappa[:, painted] ** 2)
+    hh += gauss_kk + (b_painted**2 * p_shell).sum(0)
+    hs = (b_painted * smooth * p_shell).sum(0)
+    ss = (smooth**2 * p_shell).sum(0)
+    transfer = (-hs + np.sqrt(np.maximum(hs**2 - ss * (hh - nonlinear), 0))) / ss
+    far = _far_kappa(m)
+    return {"smooth_kappa": transfer, "far_kappa": far, "analytic_kk": nonlinear + far}
+
+
+def _far_kappa(m: HaloModel) -> np.ndarray:
+    """Power of the convergence between the last shell and the CMB, linear, (n_ell,)."""
+    chi = np.linspace(m.edges[-1], m.chi_source * 0.999, 120)
+    a = m.cosmo.scale_factor_of_chi(chi)
+    power = np.array(
+        [
+            [m.cosmo.linear_matter_power((ell + 0.5) / x, y) for x, y in zip(chi, a, strict=True)]
+            for ell in m.ell
+        ]
+    )
+    return np.trapezoid(m.kernel(chi, a) ** 2 / chi**2 * power, chi, axis=-1)
+
+
+def _ksz(m: HaloModel, painted: np.ndarray) -> dict[str, np.ndarray]:
+    """Bias of the optical depth, diffuse gas included, and the kSZ power it makes."""
+    par = m.parameters
+    tau_shell = par.ionised_fraction * m.tau_per_mpc / m.a**2 * m.thickness
+    weight = m.number * m.bias
+    b_tau = np.einsum("im,iml->il", weight, m.u_tau)
+    b_tau += (tau_shell - (weight * m.u_tau[:, :, 0]).sum(1))[:, None]
+    halo_depth = (m.number[:, painted] * m.bias[:, painted] * m.u_tau[:, painted, 0]).sum(1)
+    low_tau = tau_shell - halo_depth
+    # transverse momentum over velocity dispersion times density, exact to 5 % at z = 1
+    transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
+    two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
+    one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
+    return {
+        "low_tau": low_tau,
+        "analytic_ksz": (two.sum(0) + one) * T_CMB_UK**2,
+        "ksz_two_halo": two,
+        "ksz_painted_bias": _biased(m, m.u_tau, painted) + low_tau[:, None],
+    }
+
+
+def _spectra(
+    m: HaloModel,
+    g: _Galaxies,
+    painted: np.ndarray,
+    t: dict[str, np.ndarray],
+    p_shell: np.ndarray,
+    u: float,
+) -> dict[str, np.ndarray]:
+    """One- plus two-halo spectra of tSZ, CIB and convergence: what painting should give."""
+    u_cib = g.clustered(m.u_nfw) * u
+    by_sub = _truncated_second_moment(g.by_sub, g.scatter, FLUX_CUT_JY)
+    shot = (m.number * _truncated_second_moment(g.central, g.scatter, FLUX_CUT_JY)).sum()
+    shot -= (m.number * g.central**2).sum()
+    shot += np.einsum("im,mk,ik->", m.number * g.quench, g.per_host, by_sub)
+    profile = {"k": m.u_kappa, "y": m.u_y, "c": u_cib}
+    bias = {
+        "k": _biased(m, m.u_kappa, painted) + t["smooth_kappa"] * t["low_kappa"][:, None],
+        "y": m.biased(m.u_y),
+        "c": m.biased(u_cib),
+    }
+    added = {"cc": shot * u**2}
+    out = {}
+    for a, b in ("yy", "cc", "ky", "kc", "yc"):
+        one = m.one_halo(profile[a], profile[b]).sum(0)
+        if a + b in added:
+            one = one + added[a + b]
+        square = bias[a] ** 2 if a == b else bias[a] * bias[b]
+        out[f"analytic_{a}{b}"] = one + (square * p_shell).sum(0)
+    return out
+
+
+def _slices(m: HaloModel) -> dict[str, np.ndarray]:
+    """Thin slices that carry the velocities, and what `mixing` needs of the cosmology."""
+    number = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
+    inner = [
+        np.linspace(low, high, n + 1)[:-1]
+        for low, high, n in zip(m.edges[:-1], m.edges[1:], number, strict=True)
+    ]
+    edges = np.concatenate([*inner, m.edges[-1:]])
+    a = m.cosmo.scale_factor_of_chi(0.5 * (edges[1:] + edges[:-1]))
+    k = np.geomspace(1e-4, 30, 600)
+    return {
+        "slices": number.astype(np.int32),
+        "slice_edges": edges,
+        "slice_growth": m.cosmo.growth_factor(a),
+        "slice_velocity": m.growth_velocity(a),
+        "shell_growth": m.cosmo.growth_factor(m.a),
+        "k": k,
+        "p_k": m.cosmo.linear_matter_power(k, 1.0),
+    }
+
+
+def _biased(m: HaloModel, profile: np.ndarray, painted: np.ndarray) -> np.ndarray:
+    """Sum of n b U over the painted masses, (n_shell, n_ell)."""
+    weight = m.number[:, painted] * m.bias[:, painted]
+    return np.einsum("im,iml->il", weight, profile[:, painted])
 
 
 def _compact(x) -> np.ndarray:
@@ -238,13 +412,12 @@ def save(path: str | os.PathLike, tables: dict[str, np.ndarray]) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
+        beside.write_bytes(data)
+        os.replace(beside, path)
     except BaseException:
-        os.unlink(name)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -260,21 +433,18 @@ def load(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
         from importlib.resources import files
 
         path = files("mlsky.data") / "tables" / "halos_planck2018.npz"
-    with np.load(path, allow_pickle=False) as archive:
-        tables = dict(archive)
-    header = json.loads(tables.pop("header").tobytes()) if "header" in tables else {}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            tables = dict(archive)
+        header = json.loads(tables.pop("header").tobytes())
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a file of painter tables: {error}") from error
     if header.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: painter tables of format {header.get('format')!r}, this version reads {FORMAT}; "
-            "make them again with `mlsky tables build`"
+            f"{path}: painter tables of format {header.get('format')!r}: this version reads "
+            f"{FORMAT}; make them again with `mlsky tables build`"
         )
     return {**tables, "header": header}
-
-
-def cache_folder() -> Path:
-    """Folder of rebuilt files: MLSKY_CACHE_DIR, else the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlsky"
-    return Path(os.environ.get("MLSKY_CACHE_DIR", default))
 
 
 def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -295,26 +465,29 @@ def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
     is not exactly positive for close shells (their transverse k differ): eigenvalues of
     the correlation matrix are clipped at 1e-6.
     """
-    from mlsky.theory.halo_model import SMOOTHING_MPC
-
     names = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
     digest = hashlib.sha256(repr((FORMAT, MIXING_ELL, SMOOTHING_MPC)).encode())
     for name in names:
         digest.update(np.ascontiguousarray(tables[name]).tobytes())
-    cached = cache_folder() / f"mixing-{digest.hexdigest()[:16]}.npy"
+    cached = registry.cache_dir() / f"mixing-{digest.hexdigest()[:16]}.npy"
     ell = np.geomspace(*MIXING_ELL)
-    if cached.exists():
+    try:
         matrix = np.load(cached, allow_pickle=False)
         if matrix.shape[0] == len(ell):
             return ell, matrix
-    matrix = _mixing(tables, ell, SMOOTHING_MPC)
+    except (OSError, ValueError, EOFError):
+        pass  # none yet, or a damaged one: it is made again
+    matrix = _mixing(tables, ell)
     buffer = io.BytesIO()
     np.save(buffer, matrix)
-    _replace(cached, buffer.getvalue())
+    try:
+        _replace(cached, buffer.getvalue())
+    except OSError as error:
+        _log.warning("mixing matrix not kept in %s: %s", cached.parent, error)
     return ell, matrix
 
 
-def _mixing(tables, ell, smoothing):
+def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
     t = {k: np.asarray(v, float) for k, v in tables.items() if k != "header"}
     shell_mid = 0.5 * (t["edges"][1:] + t["edges"][:-1])
     slice_mid = 0.5 * (t["slice_edges"][1:] + t["slice_edges"][:-1])
@@ -334,7 +507,7 @@ def _mixing(tables, ell, smoothing):
         for start in range(0, len(rows), 2000):
             a, b = rows[start : start + 2000], cols[start : start + 2000]
             k = np.sqrt((multipole**2 / (x[a] * x[b]))[:, None] + k_par[None] ** 2)
-            power = np.exp(np.interp(np.log(k), log_k, log_p) - (k * smoothing) ** 2)
+            power = np.exp(np.interp(np.log(k), log_k, log_p) - (k * SMOOTHING_MPC) ** 2)
             phase = k_par[None] * (x[a] - x[b])[:, None]
             ratio = k_par[None] / k**2
             va, vb = is_v[a][:, None], is_v[b][:, None]

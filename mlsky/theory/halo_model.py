@@ -17,10 +17,14 @@ Tinker & Wetzel 2010 (arXiv:0909.1325), eq. 12.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["HaloModel", "Parameters", "shell_edges"]
+if TYPE_CHECKING:
+    from mlsky.theory.cosmology import Cosmology
+
+__all__ = ["HaloModel", "Parameters", "for_cosmology", "shell_edges"]
 
 C_KM_S = 299792.458  # speed of light, km/s (SI definition)
 G_NEWTON = 4.30091e-9  # Mpc (km/s)^2 / Msun (CODATA 2018, IAU 2015 nominal GM_sun)
@@ -68,8 +72,41 @@ def shell_edges(chi_min: float = 60.0, chi_max: float = 8430.0) -> np.ndarray:
     """Comoving edges (Mpc) of the shells: geometric by 1.2, then about 300 Mpc thick."""
     near = chi_min * 1.2 ** np.arange(40)
     near = near[near * 0.2 < 300.0]
-    n = int(round((chi_max - near[-1]) / 300.0))
+    n = round((chi_max - near[-1]) / 300.0)
     return np.concatenate([near, np.linspace(near[-1], chi_max, n + 1)[1:]])
+
+
+def for_cosmology(
+    cosmology: Cosmology, parameters: Parameters | None = None, **options: Any
+) -> HaloModel:
+    """Halo model of a cosmology, its P(k) from CAMB through CCL (mead2020 halofit).
+
+    Parameters
+    ----------
+    cosmology
+        A `mlsky.theory.cosmology.Cosmology`.
+    parameters, **options
+        Of `HaloModel`.
+
+    Raises
+    ------
+    ValueError
+        If CCL or the CAMB inside it refuses the cosmology.
+    """
+    import camb
+    import pyccl
+
+    from mlsky.plugins import ccl
+
+    # CCL writes this global of CAMB's and leaves it so.
+    accuracy = getattr(camb.config, "AccuracyTarget", None)
+    try:
+        return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
+    except (pyccl.CCLError, camb.CAMBError) as error:
+        raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
+    finally:
+        if accuracy is not None:
+            camb.config.AccuracyTarget = accuracy
 
 
 def _spherical_transform(q, x, weight, profile):
