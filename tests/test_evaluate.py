@@ -1,0 +1,157 @@
+"""Blocks give what one evaluation gives; the paper's tiles; which files make a sky."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlsky.networks import evaluate, han2021
+from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
+from mlsky.networks.normaliser import HAN2021, Normaliser
+from mlsky.networks.weights import Weights
+
+# float32 sums in another order, in units of a map's standard deviation.
+FLOAT32 = 2e-5
+# Trunks run in bfloat16 (8 bits); other shapes may take other kernels, and so round elsewhere.
+BF16 = 0.05
+
+NORMALISER = Normaliser(
+    ("kappa", "ksz", "tsz", "cib"), (None, None, 3.7, 17.0), (0, 0, -0.63, 0.6), (0.08, 2, 0.3, 0.3)
+)
+#: Measured below: how far the outputs see, for the four levels of the default networks.
+REACH = {"convergence": 58, "paint": 96}
+
+
+def _weights(networks) -> Weights:
+    header = {"normaliser": NORMALISER.to_dict(), "pixel_arcmin": 0.5}
+    return Weights(networks, header, Path("test.safetensors"), "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def default():
+    small = {"widths": (4, 4, 4, 4), "noise": (1, 1, 1, 1)}
+    assert len(WIDTHS) == len(NOISE) == 4  # the reach is that of the number of levels
+    networks = {
+        "convergence": Convergence(**small),
+        "paint": Paint(-0.63, 0.3, **small),
+        "points": Points(),
+    }
+    return _weights({k: m.eval().requires_grad_(False) for k, m in networks.items()})
+
+
+def _inputs(weights, ny, nx, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    noise = {
+        name: [torch.randn(c, ny >> l, nx >> l, generator=rng) for l, c in levels]
+        for name, levels in evaluate.noise_channels(weights).items()
+    }
+    return (0.08 * torch.randn(ny, nx, generator=rng)).numpy(), noise
+
+
+def _in_float32(monkeypatch):
+    real = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: real("cpu", enabled=False))
+
+
+def _reach(network, n=256) -> int:
+    """Largest distance of an input pixel that moves an output pixel, over all phases of 8."""
+    rng = torch.Generator().manual_seed(0)
+    at = torch.arange(n // 2 - 4, n // 2 + 4)
+    kappa = torch.randn(len(at), 1, n, n, generator=rng).requires_grad_(True)
+    out = network(kappa, network.draw_noise(len(at), n, n, rng))
+    (gradient,) = torch.autograd.grad(out[torch.arange(len(at)), :, at, at].sum(), kappa)
+    patch, y, x = (gradient[:, 0] != 0).nonzero().T
+    return int(torch.maximum((y - at[patch]).abs(), (x - at[patch]).abs()).max())
+
+
+@pytest.mark.parametrize("name", REACH)
+def test_the_apron_is_as_wide_as_the_reach(default, name):
+    assert _reach(default[name]) == REACH[name] <= evaluate.APRON
+    assert evaluate.APRON % default[name].stride == 0
+    assert evaluate.BLOCK % default[name].stride == 0
+
+
+def _difference(a: dict, b: dict) -> float:
+    assert set(a) == set(b) == {"kappa", "ksz", "tsz", "cib", "log_rate"}
+    return max(((a[k] - b[k]).abs().max() / a[k].std()).item() for k in a)
+
+
+def test_blocks_give_one_whole_evaluation(default, monkeypatch):
+    kappa, noise = _inputs(default, 288, 352)
+    rounded = evaluate.evaluate(default, kappa, noise)  # BLOCK is larger: one evaluation
+    with monkeypatch.context() as context:
+        _in_float32(context)
+        whole = evaluate.evaluate(default, kappa, noise)
+        context.setattr(evaluate, "BLOCK", 96)
+        assert _difference(whole, evaluate.evaluate(default, kappa, noise)) < FLOAT32
+        # and this would tell: a narrower apron shows
+        context.setattr(evaluate, "APRON", 32)
+        assert _difference(whole, evaluate.evaluate(default, kappa, noise)) > 10 * FLOAT32
+    monkeypatch.setattr(evaluate, "BLOCK", 96)
+    assert _difference(rounded, evaluate.evaluate(default, kappa, noise)) < BF16
+
+
+def test_signs_shapes_and_dtype(default):
+    kappa, noise = _inputs(default, 64, 96)
+    out = evaluate.evaluate(default, kappa, noise)
+    for field in out.values():
+        assert field.shape == (64, 96)
+        assert field.dtype == torch.float32
+    assert out["tsz"].max() <= 0
+    assert out["cib"].min() >= 0
+
+
+def test_sides_are_multiples_of_the_stride(default):
+    kappa, noise = _inputs(default, 64, 96)
+    with pytest.raises(ValueError, match=r"\(64, 80\): sides must be multiples of 32"):
+        evaluate.evaluate(default, kappa[:, :80], noise)
+
+
+@pytest.mark.parametrize("n", [32, 96, 1000, 1024, 1056, 5000])
+def test_blocks_cover_an_axis_once(n):
+    n -= n % 32
+    covered = np.zeros(n, int)
+    for read, kept, goes in evaluate._blocks(n, 32):
+        assert read.start % 32 == goes.start % 32 == 0
+        assert goes.stop - goes.start <= evaluate.BLOCK
+        assert range(read.start, read.stop)[kept] == range(goes.start, goes.stop)
+        covered[goes] += 1
+    assert (covered == 1).all()
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """PIXGAN and VAEGAN, thin, in eval mode with batch statistics of a first batch."""
+    networks = {"pixgan": han2021.PIXGAN(width=2), "vaegan": han2021.VAEGAN(width=2)}
+    weights = _weights({k: m.eval().requires_grad_(False) for k, m in networks.items()})
+    weights.header["normaliser"] = HAN2021.to_dict()
+    return weights
+
+
+def test_the_papers_chain_runs_in_tiles(paper):
+    rng = torch.Generator().manual_seed(1)
+    kappa = 0.08 * torch.randn(256, 200, generator=rng)
+    assert evaluate.noise_channels(paper) == {}
+    out = evaluate.evaluate(paper, kappa, {})
+    assert set(out) == set(HAN2021.channels)
+    # the second tile of the first column, by hand
+    with torch.no_grad():
+        tile = HAN2021.select(["kappa"]).forward(kappa[None, None, 128:, :128])
+        fields = torch.cat([tile, paper["pixgan"](tile)], 1)
+        want = HAN2021.inverse(paper["vaegan"](fields))[0]
+    for name, field in zip(HAN2021.channels, want, strict=True):
+        assert out[name].shape == (256, 200)
+        limits = {"tsz": (None, 0), "cib": (0, None), "radio": (0, None)}.get(name)
+        field = field if limits is None else field.clamp(*limits)
+        torch.testing.assert_close(out[name][128:, :128], field, rtol=1e-4, atol=1e-5)
+
+
+def test_kind(default, paper):
+    assert evaluate.kind(default) == "default"
+    assert evaluate.kind(paper) == "han2021"
+    half = _weights({"convergence": default["convergence"], "pixgan": paper["pixgan"]})
+    with pytest.raises(ValueError, match=r"test.safetensors holds convergence, pixgan: a sky"):
+        evaluate.kind(half)
