@@ -5,7 +5,7 @@ gives the value, what is allowed and how to mend it. The classes below are for
 what is not an argument's fault.
 """
 
-__all__ = ["MlskyError", "RegistryError", "MissingDependencyError"]
+__all__ = ["MissingDependencyError", "MlskyError", "RegistryError"]
 
 
 class MlskyError(Exception):

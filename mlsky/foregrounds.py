@@ -149,7 +149,9 @@ def generate(
     start = Field(kappa_alm)
     middle = _intermediate(geometry, pixel)
     kappa_map = np.empty(middle.npix, np.float32)
-    maps = {n: np.zeros(geometry.npix, np.float32) for n in ("tsz", "ksz", "cib") if n in components}
+    maps = {
+        n: np.zeros(geometry.npix, np.float32) for n in ("tsz", "ksz", "cib") if n in components
+    }
     sources = []
     all_charts = charts.charts(pixel, margin, multiple)
     for number, chart in enumerate(all_charts):
@@ -198,7 +200,8 @@ def _noise(chart: Chart, channels: dict, seed: int) -> dict[str, list[np.ndarray
         key = seeds.integer(seed, "network", STREAMS[name])
         total = {level: sum(c for l, c in wanted if l == level) for level in levels}
         drawn = {
-            level: noise.chart_noise(chart, n, level, key, lattice[level]) for level, n in total.items()
+            level: noise.chart_noise(chart, n, level, key, lattice[level])
+            for level, n in total.items()
         }
         used = dict.fromkeys(levels, 0)
         parts = []

@@ -189,7 +189,10 @@ def test_calibration_of_kappa_is_applied(tmp_path, start, made):
 
 def test_chain_of_the_paper(tmp_path, start):
     """PIXGAN and VAEGAN in aligned tiles; bright pixels of their radio map become sources."""
-    networks = {"pixgan": han2021.PIXGAN(width=2, seed=1), "vaegan": han2021.VAEGAN(width=2, seed=2)}
+    networks = {
+        "pixgan": han2021.PIXGAN(width=2, seed=1),
+        "vaegan": han2021.VAEGAN(width=2, seed=2),
+    }
     path = tmp_path / "han.safetensors"
     save(
         path,
@@ -218,7 +221,7 @@ def test_simulate_from_end_to_end(weight_file):
 
 
 def test_unknown_weights():
-    with pytest.raises(RegistryError, match="must be one of|unknown|no entry"):
+    with pytest.raises(RegistryError, match=r"must be one of|unknown|no entry"):
         foregrounds.select("nothing", Healpix(64))
 
 
