@@ -14,6 +14,7 @@ coherence of the flow that made the structure. See docs/truth for accuracy.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from mlsky import seeds
 from mlsky.datasets import tables as halo_tables
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.sources.counts import draw_radio_flux, radio_density
+from mlsky.theory.halo_model import H_OVER_K_GHZ, T_CMB_UK
 
 __all__ = ["FIELDS", "Painter", "Region"]
 
@@ -31,11 +33,21 @@ __all__ = ["FIELDS", "Painter", "Region"]
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio")
 
 ARCMIN = math.pi / 180 / 60
-T_CMB_UK = 2.7255e6  # uK, Fixsen 2009
-X_148 = 0.0479924307 * 148 / 2.7255  # h nu / k T
-TSZ_148 = T_CMB_UK * (X_148 / math.tanh(X_148 / 2) - 4)  # uK per unit y
+_X_148 = H_OVER_K_GHZ * 148 / (T_CMB_UK * 1e-6)
+#: uK_CMB at 148 GHz per unit of Compton y: Sunyaev & Zeldovich 1972, non-relativistic.
+TSZ_148 = T_CMB_UK * (_X_148 / math.tanh(_X_148 / 2) - 4)
+#: Densities at which abundances are tabulated, from -6 to 7 sigma.
 DELTA_BINS = 96
+#: Densities and velocities are drawn jointly up to about this multipole.
 JOINT_ELL_MAX = 2700.0
+#: Smooth fields outside the painted haloes, and the table of their weights by shell.
+_SMOOTH = {
+    "kappa": "low_kappa",
+    "kappa_g": "linear_kappa",
+    "y": "low_y",
+    "cib": "low_cib",
+    "tau": "low_tau",
+}
 
 
 def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,6 +66,16 @@ def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 small.append(large.pop())
         q[row, small] = 1
     return index, q
+
+
+def _nfw_radii(concentration: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Radii (of R200m) within which a share `u` of an NFW halo's mass lies, (n_c, n_u)."""
+    x = np.linspace(1e-4, 1, 2000)
+
+    def mass(c, x):
+        return np.log1p(c * x) - c * x / (1 + c * x)
+
+    return np.array([np.interp(u, mass(c, x) / mass(c, 1.0), x) for c in concentration])
 
 
 @dataclass
@@ -75,13 +97,18 @@ class Painter:
     pixel_arcmin
         Pixel size; 0.5 or 2 are what the networks use.
     n
-        Pixels along a side, a multiple of 16.
+        Pixels along a side, a multiple of 16; powers of two always do.
     tables
         Output of `mlsky.datasets.tables.load`; the shipped ones by default.
     device
         Where to paint.
     radio_max_mjy
         Radio sources above this flux are left out of the maps.
+
+    Raises
+    ------
+    ValueError
+        If `n` or `pixel_arcmin` is not allowed.
     """
 
     def __init__(
@@ -94,6 +121,8 @@ class Painter:
     ) -> None:
         if n < 64 or n % 16:
             raise ValueError(f"n={n}: must be a multiple of 16 and at least 64")
+        if not 0.1 <= pixel_arcmin <= 4:
+            raise ValueError(f"pixel_arcmin={pixel_arcmin!r}: must be from 0.1 to 4, as 0.5 or 2")
         self.n, self.pixel, self.device = n, pixel_arcmin * ARCMIN, torch.device(device)
         self.pixel_arcmin = pixel_arcmin
         t = halo_tables.load() if tables is None else tables
@@ -105,6 +134,11 @@ class Painter:
         # grid of the joint draw, its Nyquist near JOINT_ELL_MAX
         joint = 2 * int(JOINT_ELL_MAX * self.side / (2 * math.pi) / 8) * 8
         self.joint = min(max(joint, 32), self.cells // 2)
+        if self.cells % (2 * self.joint):
+            raise ValueError(
+                f"n={n}: on pixels of {pixel_arcmin:g} arcmin the grid of velocities does not "
+                "divide that of densities; take a power of two, for example n=512"
+            )
         self.n_shell, self.n_slice = len(t["z"]), int(t["slices"].sum())
         self._set_up_grids()
         self._set_up_modes()
@@ -130,7 +164,7 @@ class Painter:
 
     def _set_up_grids(self) -> None:
         t, n, p = self.t, self.n, self.pixel
-        ky, kx, ell = self._wave_numbers(n)
+        _, _, ell = self._wave_numbers(n)
         self.ell = ell
         self.phi = {k: self._tensor(self._at(ell, t[f"phi_{k}"])) for k in ("nfw", "y", "tau")}
         # Gaussian fields of what is not painted halo by halo, all divided by the pixel side
@@ -176,7 +210,9 @@ class Painter:
         self.mix = self._tensor(matrix)
         # rows used of the joint grid: everything but its Nyquist row and column and the mean
         ns = self.n_shell
-        use = (np.abs(np.fft.fftfreq(nj, 1 / nj))[:, None] < half) & (np.arange(nj // 2 + 1)[None] < half)
+        use = (np.abs(np.fft.fftfreq(nj, 1 / nj))[:, None] < half) & (
+            np.arange(nj // 2 + 1)[None] < half
+        )
         use[0, 0] = False
         self.joint_use = self._tensor(use)
         mult = np.where(np.arange(nj // 2 + 1)[None] == 0, 1, 2) * use
@@ -184,7 +220,9 @@ class Painter:
         log_j, log_m = np.log(np.maximum(ell_j, 1)), np.log(ell_mix)
 
         def grid_variance(rows, weight=1.0):
-            return np.array([(mult * weight * np.interp(log_j, log_m, r)).sum() / self.area for r in rows.T])
+            return np.array(
+                [(mult * weight * np.interp(log_j, log_m, r)).sum() / self.area for r in rows.T]
+            )
 
         sel_y = np.arange(-half, half) % nc
         joint_window = np.ones_like(ell_j)
@@ -200,9 +238,12 @@ class Painter:
         first = np.concatenate([[0], np.cumsum(t["slices"])])
         self.first = self._tensor(first[:-1], torch.int64)
         self.n_slices = self._tensor(t["slices"], torch.int64)
-        shell_rows = np.stack([matrix[:, ns + a : ns + b].mean(1) for a, b in zip(first[:-1], first[1:], strict=True)])
+        shell_rows = np.stack(
+            [matrix[:, ns + a : ns + b].mean(1) for a, b in itertools.pairwise(first)]
+        )
         var_shell = grid_variance((shell_rows.astype(np.float64) ** 2).sum(-1).T)
-        made = (np.minimum(var_shell, t["sigma_v"] ** 2)[:, None] * t["ksz_painted_bias"] ** 2 * t["p_shell"]).sum(0)
+        var_made = np.minimum(var_shell, t["sigma_v"] ** 2)[:, None]
+        made = (var_made * t["ksz_painted_bias"] ** 2 * t["p_shell"]).sum(0)
         missing = np.maximum(t["ksz_two_halo"].sum(0) - made, 0) + t["gauss_ksz"]
         self.gauss["ksz"] = self._tensor(np.sqrt(self._at(self.ell, missing)) / self.pixel)
 
@@ -216,7 +257,9 @@ class Painter:
         for i in range(ns):
             delta = self.delta_min[i] + self.delta_step[i] * np.arange(DELTA_BINS)
             b = t["bias"][i].astype(np.float64)
-            w = t["number"][i] * np.exp(np.clip(b * delta[:, None] - 0.5 * b**2 * self.variance[i], -300, 60))
+            w = t["number"][i] * np.exp(
+                np.clip(b * delta[:, None] - 0.5 * b**2 * self.variance[i], -300, 60)
+            )
             rate[i] = w.sum(1)
             alias, q = _alias(w)
             index.append(alias)
@@ -228,7 +271,12 @@ class Painter:
         self.n_mass = nm
         a_nfw, a_y = t["a_nfw"], t["a_y"]
         rows = np.concatenate(
-            [t["kappa_mass"][..., None] * a_nfw, a_y, t["small_satellites_uk_sr"][..., None] * a_nfw], -1
+            [
+                t["kappa_mass"][..., None] * a_nfw,
+                a_y,
+                t["small_satellites_uk_sr"][..., None] * a_nfw,
+            ],
+            -1,
         )
         self.rank = a_nfw.shape[-1]
         self.halo_rows = self._tensor(rows.reshape(ns * nm, -1))
@@ -238,22 +286,12 @@ class Painter:
         self.satellite_number = self._tensor(np.tile(t["satellite_number"], ns))
         self.satellite_inverse = self._tensor(t["satellite_inverse"], torch.int64)
         self.satellite_uk_sr = self._tensor(t["satellite_uk_sr"])
-        # inverse of the NFW mass profile, by concentration
         c = np.geomspace(1, 30, 60)
-        x = np.linspace(1e-4, 1, 2000)
-        u = (np.arange(512) + 0.5) / 512
-
-        def mass(c_, x_):
-            return np.log1p(c_ * x_) - c_ * x_ / (1 + c_ * x_)
-
-        self.nfw_inverse = self._tensor([np.interp(u, mass(ci, x) / mass(ci, 1.0), x) for ci in c])
+        self.nfw_inverse = self._tensor(_nfw_radii(c, (np.arange(512) + 0.5) / 512))
         self.c_bin = self._tensor(
             np.abs(np.log(t["concentration"].reshape(-1, 1)) - np.log(c)).argmin(-1), torch.int64
         )
-        self.smooth = {
-            k: self._tensor(t[v])
-            for k, v in (("kappa", "low_kappa"), ("kappa_g", "linear_kappa"), ("y", "low_y"), ("cib", "low_cib"), ("tau", "low_tau"))
-        }
+        self.smooth = {name: self._tensor(t[table]) for name, table in _SMOOTH.items()}
 
     def _set_up_sources(self, radio_max_mjy: float) -> None:
         t = self.t
@@ -261,20 +299,20 @@ class Painter:
         tail = 1 - np.geomspace(1, 1e-9, 4096)
         self.radio_u = self._tensor(tail, torch.float64)
         self.radio_log_jy = self._tensor(np.log(draw_radio_flux(tail) * 1e-3), torch.float64)
-        # hosts: haloes above 10^12.8 Msun, rate ~ M^0.5 p(z) with p(z) ~ z^1.5 exp(-z): a placeholder
-        # for the occupation of radio-loud galaxies, normalised to the counts
+        # hosts: haloes above 10^12.8 Msun, rate ~ M^0.5 p(z) with p(z) ~ z^1.5 exp(-z): our
+        # choice, not a measured occupation of radio-loud galaxies; normalised to the counts
         z = t["z"].astype(float)
         per_z = z**1.5 * np.exp(-z) * np.gradient(z)
         mass = t["log10_mass"].astype(float)
-        weight = np.where(mass >= halo_tables.RADIO_HOST_LOG10_MASS, 10 ** (0.5 * (mass - 13)), 0)[None]
+        hosts = mass >= halo_tables.RADIO_HOST_LOG10_MASS
+        weight = np.where(hosts, 10 ** (0.5 * (mass - 13)), 0)[None]
         rate = weight * (per_z / (t["number"] * weight).sum(1))[:, None]
-        self.radio_rate = self._tensor((rate * radio_density() / (t["number"] * rate).sum()).reshape(-1))
+        rate = rate * radio_density() / (t["number"] * rate).sum()
+        self.radio_rate = self._tensor(rate.reshape(-1))
         self.radio_max_jy = radio_max_mjy * 1e-3
         self.scatter = float(t["scatter"])
         self.flux_cut = float(t["flux_cut_uk_sr"])
         self.uk_per_jy_sr = float(t["uk_per_jy_sr"])
-
-    # ------------------------------------------------------------------ painting
 
     def gaussian_start(self, kappa_g: torch.Tensor) -> torch.Tensor:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
@@ -308,7 +346,7 @@ class Painter:
         return torch.rand(n, generator=rng, device=self.device, dtype=dtype)
 
     def _fields(self, rng):
-        """Shell densities (n_shell, cells, cells) and slice velocities (n_slice, joint*2, joint*2)."""
+        """Shell densities (n_shell, cells, cells), slice velocities (n_slice, 2 joint, 2 joint)."""
         nc, nj, ns = self.cells, self.joint, self.n_shell
         half = nj // 2
         white = torch.fft.rfft2(self._normal(rng, ns + self.n_slice, nj, nj)) / nj
@@ -369,7 +407,9 @@ class Painter:
         f = torch.fft.rfft2(grid)
         grid = bag(row, self.tau_rows, offsets, mode="sum", per_sample_weights=velocity[order])
         f_tau = torch.fft.rfft2(grid.t().reshape(k, n, n))
-        parts = zip((f[:k], f[k : 2 * k], f[2 * k :], f_tau), ("nfw", "y", "nfw", "tau"), strict=True)
+        parts = zip(
+            (f[:k], f[k : 2 * k], f[2 * k :], f_tau), ("nfw", "y", "nfw", "tau"), strict=True
+        )
         # a halo in one pixel is a delta of area pixel^2
         return [(g * self.phi[p]).sum(0) / self.pixel**2 for g, p in parts]
 
@@ -386,7 +426,9 @@ class Painter:
         sub = self.satellite_inverse[mass, (self._uniform(rng, n_sat) * 256).long().clamp(max=255)]
         sat_flux = self.satellite_uk_sr[shell[host], sub] * self._lognormal(rng, n_sat)
         u = (self._uniform(rng, n_sat) * 512).long().clamp(max=511)
-        radius = self.nfw_inverse[self.c_bin[row[host]], u] * self.theta_200m[row[host]] / self.pixel
+        radius = (
+            self.nfw_inverse[self.c_bin[row[host]], u] * self.theta_200m[row[host]] / self.pixel
+        )
         cos = 2 * self._uniform(rng, n_sat) - 1
         radius = radius * torch.sqrt(1 - cos**2)
         angle = 2 * math.pi * self._uniform(rng, n_sat)
@@ -428,7 +470,7 @@ class Painter:
         up = torch.zeros(len(maps), n, n // 2 + 1, dtype=low.dtype, device=self.device)
         up[:, :half, :half] = low[:, :half, :half]
         up[:, -half + 1 :, :half] = low[:, -half + 1 :, :half]
-        return dict(zip(("kappa", "kappa_g", "y", "cib", "tau"), up, strict=True))
+        return dict(zip(_SMOOTH, up, strict=True))
 
     def _region(self, rng) -> Region:
         n = self.n
@@ -439,7 +481,9 @@ class Painter:
         slice_ = self.first[shell] + torch.minimum(pick, self.n_slices[shell] - 1)
         nv = velocity.shape[-1]
         step = n / nv
-        v = velocity[slice_, (y / step).long().clamp(max=nv - 1), (x / step).long().clamp(max=nv - 1)]
+        v = velocity[
+            slice_, (y / step).long().clamp(max=nv - 1), (x / step).long().clamp(max=nv - 1)
+        ]
         v = v + self.v_residual[slice_] * self._normal(rng, len(row))
         pixel = self._pixel(y, x)
         kappa_f, y_f, cib_f, tau_f = self._paint_haloes(row, v, pixel)
