@@ -159,7 +159,8 @@ def evaluate(
     """
     stride = max([weights[name].stride for name in noise_channels(weights)], default=1)
     if any(side % stride for side in kappa.shape):
-        raise ValueError(f"kappa of shape {tuple(kappa.shape)}: sides must be multiples of {stride}")
+        shape = tuple(kappa.shape)
+        raise ValueError(f"kappa of shape {shape}: sides must be multiples of {stride}")
     device = next(weights[SETS[kind(weights)][0]].parameters()).device
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if kind(weights) == "default":

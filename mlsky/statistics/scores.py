@@ -140,7 +140,9 @@ def score(
         true, made = mean[0, i, i, :bands_used], mean[1, i, i, :bands_used]
         ratio = made / true
         # paired: regions share their large scales
-        scatter = (spectra[:, 1, i, i, :bands_used] - ratio * spectra[:, 0, i, i, :bands_used]).std(0)
+        scatter = (spectra[:, 1, i, i, :bands_used] - ratio * spectra[:, 0, i, i, :bands_used]).std(
+            0
+        )
         error = scatter / true / math.sqrt(len(spectra))
         out["power"][name] = {"ratio": _round(ratio), "error": _round(error)}
     for a, b in PAIRS:
@@ -150,7 +152,12 @@ def score(
             "true": _round(r[0, :bands_used]),
             "generated": _round(r[1, :bands_used]),
         }
-    names = ("std", "skewness", *(f"q{100 * q:g}%" for q in QUANTILES), *(f"N>{f:g}mJy" for f in COUNTS_MJY))
+    names = (
+        "std",
+        "skewness",
+        *(f"q{100 * q:g}%" for q in QUANTILES),
+        *(f"N>{f:g}mJy" for f in COUNTS_MJY),
+    )
     for i, name in enumerate(FIELDS):
         average = moments.mean(0)[:, i]
         out["pixels"][name] = {

@@ -37,15 +37,16 @@ def paint(
 
     The file grows under ``<path>.part`` and takes its name when it is whole.
     """
-    from tqdm import tqdm
-
     from mlsky.datasets.halos import Painter
 
     path = Path(path)
     if path.exists():
         raise ValueError(f"{path}: exists already; give another name or remove it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
     if regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
+    seeds.check(seed)
     painter = Painter(pixel_arcmin, n, device=device)
     part = path.with_name(path.name + ".part")
     attributes = {
@@ -53,22 +54,46 @@ def paint(
         "seed": seed,
         "source": json.dumps(painter.t["header"], sort_keys=True),
     }
-    with h5py.File(part, "a") as file:
-        if not file.attrs:
-            file.attrs.update(attributes)
-            file.attrs["done"] = 0
-            for name in FIELDS:
-                file.create_dataset(name, (regions, n, n), "f4", chunks=(1, n, n))
-        elif any(file.attrs[k] != v for k, v in attributes.items()) or file["kappa"].shape != (regions, n, n):
-            raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
-        done = int(file.attrs["done"])
-        for i in tqdm(range(done, regions), initial=done, total=regions, disable=not progress, desc=f"painting {path.name}"):
+    try:
+        file = h5py.File(part, "a")
+    except OSError as error:
+        raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
+    with file:
+        _begin(file, part, attributes, (regions, n, n))
+        _fill(file, painter, seed, progress, path.name)
+    os.replace(part, path)
+
+
+def _begin(file: h5py.File, part: Path, attributes: dict, shape: tuple[int, int, int]) -> None:
+    """Lay out a new file, or check that one begun before is the same set."""
+    if "done" not in file.attrs:
+        file.attrs.update(attributes)
+        for name in FIELDS:
+            if name in file:  # of a run stopped while it laid the file out
+                del file[name]
+            file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
+        file.attrs["done"] = 0
+        return
+    same = all(file.attrs.get(k) == v for k, v in attributes.items())
+    if not same or file["kappa"].shape != shape:
+        raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
+
+
+def _fill(file: h5py.File, painter, seed: int, progress: bool, title: str) -> None:
+    """Paint the regions that are not there yet; region i depends on (seed, i) alone."""
+    from tqdm import tqdm
+
+    done, regions = int(file.attrs["done"]), len(file["kappa"])
+    bar = tqdm(total=regions, initial=done, disable=not progress, desc=f"painting {title}")
+    with bar:
+        for i in range(done, regions):
             maps = painter.region(seed, i).maps
             start = painter.gaussian_start(maps[1])
             for name, values in zip(FIELDS, (*maps, start), strict=True):
                 file[name][i] = values.cpu().numpy()
             file.attrs["done"] = i + 1
-    os.replace(part, path)
+            file.flush()  # so that a killed run loses one region at most
+            bar.update()
 
 
 def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.Dataset], dict]:
@@ -85,9 +110,10 @@ def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.
         raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from None
     missing = [n for n in names if n not in file]
     if missing or "pixel_arcmin" not in file.attrs:
+        lacks = ", ".join(missing) or "the attribute pixel_arcmin"
         raise ValueError(
-            f"{path}: lacks {', '.join(missing) or 'the attribute pixel_arcmin'}; a training set has "
-            f"datasets {', '.join(FIELDS)} of shape (regions, n, n), as `mlsky data paint` writes them"
+            f"{path}: lacks {lacks}; a training set has datasets {', '.join(FIELDS)} of shape "
+            "(regions, n, n), as `mlsky data paint` writes them"
         )
     return [file[n] for n in names], dict(file.attrs)
 
@@ -95,8 +121,10 @@ def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.
 class Crops:
     """Random crops of a set, with the symmetries of the sky.
 
-    Each crop is rolled across the periodic edge, flipped and turned at random (the eight
-    elements of D4), and the sign of kSZ is drawn: velocities know no preferred direction.
+    Each crop is flipped and turned at random (the eight elements of D4), and the sign of kSZ
+    is drawn: velocities know no preferred direction. Regions larger than a crop are periodic,
+    and rolled at random; regions of the size of a crop are patches on their own (as a
+    generator makes them), whose edges do not meet, and are not rolled.
 
     Parameters
     ----------
@@ -107,16 +135,27 @@ class Crops:
     size
         Pixels along a side of a crop.
     seed
-        Of the crops; crop number i of a seed is always the same.
+        Of the crops; batch number i of a seed is always the same.
+
+    Raises
+    ------
+    ValueError
+        If the file is no training set, its regions are smaller than a crop, or it holds values
+        that are not finite in half precision.
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
         data, self.attrs = fields_of(path, names)
         self.names, self.size, self.seed = tuple(names), size, seed
+        n = min(data[0].shape[-2:])
+        if n < size:
+            raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
         # half precision holds every field to 5e-4, and a whole set in memory
-        self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
-        if min(self.data.shape[-2:]) < size:
-            raise ValueError(f"{path}: regions of {self.data.shape[-1]} pixels, crops of {size} asked for")
+        with np.errstate(over="ignore"):  # told of just below
+            self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
+        data[0].file.close()
+        if not np.isfinite(self.data).all():
+            raise ValueError(f"{path}: holds NaN, infinity or values beyond 65504; mend it first")
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
 
     def batch(self, step: int, batch_size: int) -> torch.Tensor:
@@ -127,6 +166,8 @@ class Crops:
         index = np.arange(size)
         for b in range(batch_size):
             i, y, x, turn, sign = rng.integers((len(self.data), n, n, 8, 2))
+            if n == size:
+                y = x = 0
             crop = self.data[i][:, (y + index)[:, None] % n, (x + index)[None] % n]
             if turn & 1:
                 crop = crop[:, ::-1]

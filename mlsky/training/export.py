@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,13 @@ def file_hash(path: str | os.PathLike) -> str:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _plain(recipe: Mapping) -> dict:
+    """A recipe as plain JSON, which has no infinity: no limit is null."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in recipe.items()
+    }
 
 
 def export(
@@ -77,7 +85,7 @@ def export(
             normaliser = used
         networks[name] = module
         entries[name] = network_header(module, recipe["inputs"], recipe["outputs"])
-        recipes[name] = recipe
+        recipes[name] = _plain(recipe)
         training[name] = {
             "steps": state["step"],
             "seconds": round(state["seconds"]),

@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def _new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.de
     generator, critic = (
         m.to(device, memory_format=torch.channels_last) for m in (generator, critic)
     )
-    averaged = copy.deepcopy(generator).requires_grad_(False)
+    # in eval mode: reports must not move its batch-norm statistics
+    averaged = copy.deepcopy(generator).requires_grad_(False).eval()
     match = None
     if recipe.match:
         spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
@@ -176,7 +178,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         with safe_open(path, "pt") as file:
             state = json.loads((file.metadata() or {})["state"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as a checkpoint ({error}); remove it") from None
     return tensors, state
@@ -186,28 +188,45 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
-def _restore(run: Run, path: Path, seed: int) -> None:
+def _find_checkpoint(
+    folder: Path, recipe: Recipe, seed: int
+) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """Checkpoint of a folder, None if there is none; refused if it is another run's."""
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
     tensors, state = _read_checkpoint(path)
-    mine = json.loads(json.dumps(run.recipe.to_dict()))
+    mine = json.loads(json.dumps(recipe.to_dict()))
     if state["recipe"] != mine or state["seed"] != seed:
         changed = [k for k, v in mine.items() if state["recipe"].get(k) != v] or ["seed"]
         raise ValueError(
             f"{path}: was trained with another {', '.join(changed)}; continue it with its own "
             "recipe and seed, or name another folder"
         )
+    return tensors, state
+
+
+def _load_adam(adam: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = [p for group in adam.param_groups for p in group["params"]]
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        i, _, field = key.partition(".")
+        if field != "step":
+            # strides of the parameter, as Adam made them: other strides, other rounding
+            value = torch.empty_like(parameters[int(i)], requires_grad=False).copy_(value)
+        states.setdefault(int(i), {})[field] = value
+    adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})
+
+
+def _restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
     for name in ("generator", "critic", "averaged"):
         getattr(run, name).load_state_dict(_part(tensors, name))
     for name in ("generator_adam", "critic_adam"):
-        adam, states = getattr(run, name), {}
-        for key, value in _part(tensors, name).items():
-            i, _, field = key.partition(".")
-            states.setdefault(int(i), {})[field] = value
-        adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})
+        _load_adam(getattr(run, name), _part(tensors, name))
     if run.match is not None:
         device = next(run.generator.parameters()).device
         run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
     run.step, run.seconds = state["step"], state["seconds"]
-    run.normaliser = Normaliser.from_dict(state["normaliser"])
 
 
 def load_generator(folder: str | os.PathLike) -> tuple[nn.Module, Normaliser, dict]:
@@ -308,7 +327,11 @@ def _wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
             fake = _generate(run, run.generator, condition, rng)
         eps = torch.rand(len(real), generator=rng, device=rng.device)
         critic = losses.wgan_gp_critic(
-            run.critic, _view(run, condition, real), _view(run, condition, fake), eps, r.penalty_weight
+            run.critic,
+            _view(run, condition, real),
+            _view(run, condition, fake),
+            eps,
+            r.penalty_weight,
         )
         _apply(run.critic, run.critic_adam, critic.loss, float("inf"))
     run.critic.requires_grad_(False)
@@ -320,14 +343,22 @@ def _wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         loss = loss + r.variance_weight * losses.variance_l1(real, fake)
     gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
     run.critic.requires_grad_(True)
-    return {"distance": critic.distance.item(), "penalty": critic.penalty.item(), "generator": loss.item(), "gradient": gradient}
+    return {
+        "distance": critic.distance.item(),
+        "penalty": critic.penalty.item(),
+        "generator": loss.item(),
+        "gradient": gradient,
+    }
 
 
 def _power_report(run: Run, spectra: matching.Spectra, condition, real, rng, ratios: dict) -> dict:
     """Running ratio of generated to true power, three wide bands per field."""
     with torch.no_grad():
         fake = _generate(run, run.averaged, condition, rng)
-        p_fake, p_real = (torch.diagonal(spectra.pairs(spectra.modes(x)), dim1=0, dim2=1).t() for x in (fake, real))
+        p_fake, p_real = (
+            torch.diagonal(spectra.pairs(spectra.modes(x)), dim1=0, dim2=1).t()
+            for x in (fake, real)
+        )
     bands = torch.arange(len(spectra.ell)).tensor_split(3)
     out = {}
     for i, name in enumerate(run.recipe.outputs):
@@ -335,9 +366,112 @@ def _power_report(run: Run, spectra: matching.Spectra, condition, real, rng, rat
             key = f"{name}{j}"
             now = (p_fake[i, band].mean().item(), p_real[i, band].mean().item())
             old = ratios.get(key, now)
-            ratios[key] = tuple((1 - POWER_MEMORY) * a + POWER_MEMORY * b for a, b in zip(old, now, strict=True))
+            ratios[key] = tuple(
+                (1 - POWER_MEMORY) * a + POWER_MEMORY * b for a, b in zip(old, now, strict=True)
+            )
         out[name] = [round(ratios[f"{name}{j}"][0] / ratios[f"{name}{j}"][1], 3) for j in range(3)]
     return out
+
+
+def _update_average(run: Run) -> None:
+    """Averaged weights after a step; early on the memory is shorter."""
+    memory = min(run.recipe.average, run.step / (run.step + 20)) if run.recipe.average else 0.0
+    with torch.no_grad():
+        for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
+            a.lerp_(b, 1 - memory)
+        for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
+            a.copy_(b)
+
+
+def _one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[str, float], tuple]:
+    """One step of any recipe: its log, and (condition, real, rng) for the report."""
+    recipe = run.recipe
+    device = next(run.generator.parameters()).device
+
+    def autocast():
+        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
+
+    factor = _rate(recipe, run.step, done)
+    run.generator_adam.param_groups[0]["lr"] = recipe.generator_rate * factor
+    run.critic_adam.param_groups[0]["lr"] = recipe.critic_rate * factor
+    # a generator of its own for each step: nothing to save, nothing to restore
+    key = seeds.integer(seed, "training", run.step, 1)
+    rng = torch.Generator(device=device).manual_seed(key)
+    if recipe.objective == "wgan-gp":
+        k = recipe.critic_steps
+        batches = [batch(run.step * k + i) for i in range(k)]
+        log = _wgan_step(run, batches, rng, autocast)
+        condition, real = batches[-1]
+    else:
+        condition, real = batch(run.step)
+        log = _relativistic_step(run, condition, real, rng, autocast)
+    run.step += 1
+    _update_average(run)
+    return log, (condition, real, rng)
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+def _check_length(minutes: float | None, steps: int | None) -> None:
+    if (minutes is None) == (steps is None):
+        raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
+    name, length = ("minutes", minutes) if steps is None else ("steps", steps)
+    if not (length > 0 and math.isfinite(length)):
+        raise ValueError(f"{name}={length}: must be > 0")
+
+
+def _open_sets(recipe: Recipe, data, target, seed: int) -> tuple[Crops, Crops | None]:
+    """Crops of the truth (with its condition, if paired), and of an unpaired condition."""
+    if target is None:
+        truth, conditions = Crops(data, (*recipe.inputs, *recipe.outputs), recipe.size, seed), None
+    else:
+        if not recipe.inputs:
+            raise ValueError(f"target={target}: recipe {recipe.name} has no condition to unpair")
+        truth = Crops(target, recipe.outputs, recipe.size, seed)
+        conditions = Crops(data, recipe.inputs, recipe.size, seed + 1)
+    for crops in (truth, conditions):
+        if crops is not None and crops.attrs["pixel_arcmin"] != recipe.pixel_arcmin:
+            raise ValueError(
+                f"pixels of {crops.attrs['pixel_arcmin']}' in the data, {recipe.pixel_arcmin}' in "
+                f"recipe {recipe.name}: paint or cut the data at the recipe's pixel size"
+            )
+    return truth, conditions
+
+
+def _choose_normaliser(
+    recipe: Recipe, given: Normaliser | None, found: tuple | None, truth: Crops
+) -> Normaliser:
+    """Constants of the checkpoint, those given, or those of the truth."""
+    if found is not None:
+        # the run's own, even if the data have changed: its weights mean nothing with others
+        stored = Normaliser.from_dict(found[1]["normaliser"])
+        if given not in (None, stored):
+            raise ValueError("normaliser: not that of the run in this folder; name another folder")
+        return stored
+    normaliser = fit_normaliser(truth) if given is None else given
+    for name in (*recipe.inputs, *recipe.outputs):
+        if ("kappa" if name == "kappa_in" else name) not in normaliser.channels:
+            raise ValueError(
+                f"recipe {recipe.name}: the normaliser has {', '.join(normaliser.channels)} and "
+                f"not {name}; give normaliser="
+            )
+    return normaliser
+
+
+def _make_batch(recipe: Recipe, truth: Crops, conditions: Crops | None, run: Run) -> Callable:
+    """Function of a batch number to (condition, real) in network units, on the run's device."""
+    names, split = (*recipe.inputs, *recipe.outputs), len(recipe.inputs)
+    device = next(run.generator.parameters()).device
+
+    def batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        fields = truth.batch(number, recipe.batch)
+        if conditions is not None:
+            fields = torch.cat([conditions.batch(number, recipe.batch), fields], 1)
+        fields = normalise(fields.to(device), names, run.normaliser)
+        return fields[:, :split], fields[:, split:]
+
+    return batch
 
 
 def train(
@@ -381,41 +515,20 @@ def train(
     """
     from tqdm import tqdm
 
-    if (minutes is None) == (steps is None):
-        raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
-    length = minutes if steps is None else steps
-    if not length > 0:
-        raise ValueError(f"length of the run {length}: must be > 0")
+    _check_length(minutes, steps)
+    seeds.check(seed)
     device = pick_device(device)
-    names = (*recipe.inputs, *recipe.outputs)
-    truth = Crops(data if target is None else target, recipe.outputs if target else names, recipe.size, seed)
-    conditions = Crops(data, recipe.inputs, recipe.size, seed + 1) if target else None
-    for crops in (truth, conditions):
-        if crops is not None and crops.attrs["pixel_arcmin"] != recipe.pixel_arcmin:
-            raise ValueError(
-                f"pixels of {crops.attrs['pixel_arcmin']}' in the data, {recipe.pixel_arcmin}' in "
-                f"recipe {recipe.name}: paint or cut the data at the recipe's pixel size"
-            )
-    normaliser = fit_normaliser(truth) if normaliser is None else normaliser
-    run = _new_run(recipe, normaliser, seed, device)
     folder = Path(out)
+    found = _find_checkpoint(folder, recipe, seed)
+    truth, conditions = _open_sets(recipe, data, target, seed)
+    normaliser = _choose_normaliser(recipe, normaliser, found, truth)
+    run = _new_run(recipe, normaliser, seed, device)
+    if found is not None:
+        _restore(run, *found)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "checkpoint.safetensors").exists():
-        _restore(run, folder / "checkpoint.safetensors", seed)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
     spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
-    split = len(recipe.inputs)
-
-    def batch(number):
-        fields = truth.batch(number, recipe.batch)
-        if conditions is not None:
-            condition = conditions.batch(number, recipe.batch)
-            fields = torch.cat([condition, fields], 1)
-        fields = normalise(fields.to(device), names, run.normaliser)
-        return fields[:, :split], fields[:, split:]
-
-    def autocast():
-        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
+    batch = _make_batch(recipe, truth, conditions, run)
 
     def done():
         return run.seconds / (60 * minutes) if steps is None else run.step / steps
@@ -426,29 +539,12 @@ def train(
     with (folder / "log.jsonl").open("a") as log_file, bar:
         while done() < 1:
             began = time.monotonic()
-            factor = _rate(recipe, run.step, done())
-            for adam, rate in ((run.generator_adam, recipe.generator_rate), (run.critic_adam, recipe.critic_rate)):
-                adam.param_groups[0]["lr"] = rate * factor
-            rng = torch.Generator(device=device).manual_seed(seeds.integer(seed, "training", run.step, 1))
-            if recipe.objective == "wgan-gp":
-                k = recipe.critic_steps
-                batches = [batch(run.step * k + i) for i in range(k)]
-                log = _wgan_step(run, batches, rng, autocast)
-                condition, real = batches[-1]
-            else:
-                condition, real = batch(run.step)
-                log = _relativistic_step(run, condition, real, rng, autocast)
-            run.step += 1
-            memory = min(recipe.average, run.step / (run.step + 20)) if recipe.average else 0.0
-            with torch.no_grad():
-                for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
-                    a.lerp_(b, 1 - memory)
-                for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
-                    a.copy_(b)
+            log, shown = _one_step(run, batch, seed, done())
             if run.step % REPORT_EVERY == 0:
                 log = {k: float(f"{v:.4g}") for k, v in log.items()}
-                log["power"] = _power_report(run, spectra, condition, real, rng, ratios)
-                print(json.dumps({"step": run.step, "seconds": round(run.seconds, 1), **log}), file=log_file, flush=True)
+                log["power"] = _power_report(run, spectra, *shown, ratios)
+                line = {"step": run.step, "seconds": round(run.seconds, 1), **log}
+                print(json.dumps(line), file=log_file, flush=True)
                 bar.set_postfix_str(f"step {run.step}")
             run.seconds += time.monotonic() - began
             bar.update(min(100, 100 * done()) - bar.n)

@@ -118,7 +118,9 @@ def quantiles(x: torch.Tensor) -> torch.Tensor:
     return _bin_means(flat.sort(-1).values, edges)
 
 
-def conditional_quantiles(condition: torch.Tensor, x: torch.Tensor, groups: int = 8) -> torch.Tensor:
+def conditional_quantiles(
+    condition: torch.Tensor, x: torch.Tensor, groups: int = 8
+) -> torch.Tensor:
     """Quantile functions of x inside rank groups of the condition: (C, groups, bins)."""
     order = condition.flatten().argsort()
     flat = x.transpose(0, 1).flatten(1)[:, order]
@@ -218,20 +220,27 @@ class Matching:
         Share of the present batch in the running averages.
     """
 
-    def __init__(self, statistics: Callable, weights: Mapping[str, float], memory: float = 0.15) -> None:
+    def __init__(
+        self, statistics: Callable, weights: Mapping[str, float], memory: float = 0.15
+    ) -> None:
         self.statistics, self.weights, self.memory = statistics, dict(weights), memory
         self.running: dict[str, torch.Tensor] = {}
 
     def _average(self, key: str, value: torch.Tensor) -> torch.Tensor:
+        value = value.contiguous()  # as a checkpoint gives it back: sums in the same order
         if key in self.running:
             value = (1 - self.memory) * self.running[key] + self.memory * value
-        self.running[key] = value.detach()
+        if torch.isfinite(value).all():  # a bad batch must not spoil all that follow
+            self.running[key] = value.detach()
         return value
 
     def __call__(self, condition, fake, real) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss, and its parts by name."""
         with torch.no_grad():
-            truth = {k: (kind, self._average(f"real.{k}", v)) for k, (kind, v) in self.statistics(condition, real).items()}
+            truth = {
+                k: (kind, self._average(f"real.{k}", v))
+                for k, (kind, v) in self.statistics(condition, real).items()
+            }
         total, parts = 0.0, {}
         for name, (kind, value) in self.statistics(condition, fake).items():
             a, b = self._average(f"fake.{name}", value), truth[name][1]

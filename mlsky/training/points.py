@@ -46,7 +46,9 @@ def fit_points(
     # flux of the faintest source in one pixel; half of it tells a source from rounding
     faintest = FLUX_MIN_MJY * 1e-3 / bands.jy_per_sr_per_uk(REFERENCE_GHZ) / pixel**2
     occupied = float((crops.data[:, -1] > faintest / 2).mean(dtype=np.float64))
-    points = Points(math.log(-math.log1p(-occupied)), seed=seeds.integer(seed, "weights", 2) % 2**31)
+    points = Points(
+        math.log(-math.log1p(-occupied)), seed=seeds.integer(seed, "weights", 2) % 2**31
+    )
     adam = torch.optim.Adam(points.parameters(), RATE)
     history = []
     for step in range(steps):

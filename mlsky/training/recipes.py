@@ -168,9 +168,7 @@ RECIPES: dict[str, Recipe] = {
             pixel_arcmin=2.0,
             generator_options={**_NARROW, "velocity_levels": 5},
         ),
-        replace(
-            _CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW
-        ),
+        replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW),
         _PAPER,
         _PIXGAN,
         _VAEGAN,

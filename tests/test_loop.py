@@ -1,0 +1,332 @@
+"""The training loop: reproducible, resumable, and hard to spoil."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mlsky import seeds
+from mlsky.networks.normaliser import Normaliser
+from mlsky.training import loop
+from mlsky.training.loop import load_generator, train
+from mlsky.training.recipes import recipe
+
+FIELDS = ("kappa", "ksz", "tsz", "cib", "radio", "kappa_in")
+STEPS = 4
+
+
+def _set(path, n=64, regions=2, pixel_arcmin=0.5, seed=0, leave_out=()):
+    """Correlated fields with the signs and rough sizes of the truth."""
+    rng = seeds.generator(seed, "truth")
+    g = rng.standard_normal((3, regions, n, n)).astype(np.float32)
+    mass = np.exp(g[0])
+    fields = {
+        "kappa": 0.05 * (mass - 1.6),
+        "kappa_in": 0.08 * g[0],
+        "ksz": 2 * g[1] * mass,
+        "tsz": -3 * mass,
+        "cib": 10 * mass * np.exp(0.3 * g[2]),
+        "radio": np.where(g[2] > 2, 20 * mass, 0),
+    }
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = pixel_arcmin
+        for name in set(fields) - set(leave_out):
+            file[name] = fields[name].astype(np.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return _set(tmp_path_factory.mktemp("data") / "train.h5")
+
+
+def _tiny(name="paint-0.5", **changes):
+    small = {"widths": (4, 4, 4, 4), "noise": (1, 1, 1, 1)}
+    base = recipe(name)
+    options = {**small, "velocity_levels": 3} if "paint" in name else small
+    changes = {
+        "size": 64,
+        "batch": 2,
+        "generator_options": options,
+        "critic_options": {**base.critic_options, "widths": (4, 4, 4, 4)},
+        "warm_up": 2,
+        **changes,
+    }
+    return dataclasses.replace(base, **changes)
+
+
+def _thin(name, **changes):
+    return dataclasses.replace(
+        recipe(name),
+        generator_options={"width": 2},
+        critic_options={"width": 2},
+        batch=2,
+        critic_steps=2,
+        **changes,
+    )
+
+
+def _train(recipe, data, out, **options):
+    options = {"steps": STEPS, "device": "cpu", "seed": 1, "progress": False, **options}
+    return train(recipe, data, out, **options)
+
+
+def _state(run) -> dict[str, torch.Tensor]:
+    state = {}
+    for name in ("generator", "critic", "averaged"):
+        state |= {f"{name}.{k}": v for k, v in getattr(run, name).state_dict().items()}
+    for name in ("generator_adam", "critic_adam"):
+        state |= loop._adam_tensors(getattr(run, name), name)
+    if run.match is not None:
+        state |= {f"match.{k}": v for k, v in run.match.running.items()}
+    return state
+
+
+def _assert_same(a, b):
+    a, b = _state(a), _state(b)
+    assert set(a) == set(b)
+    different = [k for k in a if not torch.equal(a[k], b[k])]
+    assert not different, different
+
+
+def _stop_after(monkeypatch, step):
+    """Save after every step, and be interrupted in the middle of a later one."""
+    real = loop._relativistic_step
+
+    def stop(run, *args):
+        if run.step == step:
+            raise KeyboardInterrupt
+        return real(run, *args)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(loop, "_relativistic_step", stop)
+
+
+@pytest.mark.parametrize("name", ["paint-0.5", "convergence-0.5"])
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(data, tmp_path, monkeypatch, name):
+    state = torch.get_rng_state()
+    whole = _train(_tiny(name), data, tmp_path / "whole")
+    assert whole.step == STEPS
+    with monkeypatch.context() as context:
+        _stop_after(context, 2)
+        with pytest.raises(KeyboardInterrupt):
+            _train(_tiny(name), data, tmp_path / "stopped")
+    _, _, saved = load_generator(tmp_path / "stopped")
+    assert saved["step"] == 2
+    resumed = _train(_tiny(name), data, tmp_path / "stopped")
+    assert resumed.step == STEPS
+    _assert_same(whole, resumed)
+    steps = {k: v for k, v in _state(resumed).items() if k.endswith(".step")}
+    assert {v.item() for v in steps.values()} == {STEPS}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_resumed_optimisers_have_the_strides_of_their_weights(data, tmp_path):
+    """Otherwise a GPU or a vectorised CPU loop may round another way."""
+    _train(_tiny(), data, tmp_path, steps=1)
+    run = _train(_tiny(), data, tmp_path, steps=1)
+    for adam in (run.generator_adam, run.critic_adam):
+        for parameter, state in adam.state.items():
+            assert state["exp_avg"].stride() == parameter.stride()
+
+
+def _logged(monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+
+
+def _lines(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_the_seed_sets_the_losses_and_reports_change_nothing(data, tmp_path, monkeypatch):
+    silent = _train(_tiny(), data, tmp_path / "silent")
+    _logged(monkeypatch)
+    a = _train(_tiny(), data, tmp_path / "a")
+    _train(_tiny(), data, tmp_path / "b")
+    other = _train(_tiny(), data, tmp_path / "other", seed=2)
+    _assert_same(silent, a)
+    first = _lines(tmp_path / "a")
+    assert [line["step"] for line in first] == [1, 2, 3, 4]
+    assert first == _lines(tmp_path / "b") != _lines(tmp_path / "other")
+    assert set(first[0]) >= {"critic", "distance", "gradient", "power", *_tiny().match}
+    assert set(first[0]["power"]) == {"ksz", "tsz", "cib"}
+    assert not torch.equal(a.generator.trunk.head.weight, other.generator.trunk.head.weight)
+
+
+def test_a_run_folder(data, tmp_path):
+    run = _train(_tiny(), data, tmp_path / "deep" / "run")
+    folder = tmp_path / "deep" / "run"
+    assert {p.name for p in folder.iterdir()} == {
+        "checkpoint.safetensors",
+        "log.jsonl",
+        "recipe.json",
+    }
+    assert json.loads((folder / "recipe.json").read_text())["name"] == "paint-0.5"
+    generator, normaliser, state = load_generator(folder)
+    assert normaliser == run.normaliser
+    assert (state["step"], state["seed"]) == (STEPS, 1)
+    assert not generator.training
+    for a, b in zip(generator.parameters(), run.averaged.parameters(), strict=True):
+        assert torch.equal(a, b)
+    # a finished run stays as it is
+    _assert_same(run, _train(_tiny(), data, folder))
+
+
+def test_another_recipe_or_seed_is_refused(data, tmp_path):
+    _train(_tiny(), data, tmp_path, steps=1)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"trained with another seed; continue it"):
+        _train(_tiny(), data, tmp_path, seed=2)
+    with pytest.raises(ValueError, match=r"trained with another generator_rate, clip;"):
+        _train(_tiny(generator_rate=1e-3, clip=1.0), data, tmp_path)
+    other = Normaliser(("kappa", "ksz", "tsz", "cib"), (None, None, 1, 1), (0,) * 4, (1,) * 4)
+    with pytest.raises(ValueError, match="not that of the run in this folder"):
+        _train(_tiny(), data, tmp_path, normaliser=other)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert json.loads((tmp_path / "recipe.json").read_text())["clip"] == 20.0
+    (tmp_path / "checkpoint.safetensors").write_bytes(before[:-8])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        _train(_tiny(), data, tmp_path)
+
+
+def test_a_resumed_run_keeps_its_normaliser_on_other_data(data, tmp_path):
+    first = _train(_tiny(), data, tmp_path / "run", steps=1)
+    second = _train(_tiny(), _set(tmp_path / "other.h5", seed=9), tmp_path / "run", steps=2)
+    assert second.normaliser == first.normaliser
+    assert second.generator.tsz_std == first.generator.tsz_std
+
+
+BAD = [
+    ({"steps": None}, "minutes=None, steps=None: give exactly one"),
+    ({"minutes": 1.0}, "minutes=1.0, steps=4: give exactly one"),
+    ({"steps": 0}, "steps=0: must be > 0"),
+    ({"steps": None, "minutes": -1.0}, "minutes=-1.0: must be > 0"),
+    ({"steps": None, "minutes": math.nan}, "minutes=nan: must be > 0"),
+    ({"steps": None, "minutes": math.inf}, "minutes=inf: must be > 0"),
+    ({"device": "tpu9"}, "device='tpu9': must be auto, cpu or cuda"),
+    ({"seed": -1}, "seed=-1: must be an integer"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_options(data, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        _train(_tiny(), data, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_no_gpu(data, tmp_path):
+    with pytest.raises(ValueError, match="no CUDA device is here; use device='cpu'"):
+        _train(_tiny(), data, tmp_path / "run", device="cuda")
+    assert loop.pick_device("auto").type == "cpu"
+
+
+def test_bad_data(data, tmp_path):
+    coarse = _set(tmp_path / "coarse.h5", pixel_arcmin=2.0)
+    with pytest.raises(ValueError, match=r"pixels of 2.0' in the data, 0.5' in recipe paint-0.5"):
+        _train(_tiny(), coarse, tmp_path / "run")
+    poor = _set(tmp_path / "poor.h5", leave_out=("ksz", "cib"))
+    with pytest.raises(ValueError, match=r"poor.h5: lacks ksz, cib"):
+        _train(_tiny(), poor, tmp_path / "run")
+    with pytest.raises(ValueError, match="regions of 64 pixels, crops of 128"):
+        _train(_tiny(size=128), data, tmp_path / "run")
+    with pytest.raises(ValueError, match="dcgan has no condition to unpair"):
+        _train(_thin("dcgan"), data, tmp_path / "run", target=data)
+    with pytest.raises(
+        ValueError, match=r"paint-0.5: the normaliser has ksz, tsz, cib and not kap"
+    ):
+        _train(_tiny(), data, tmp_path / "run", target=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_minutes_follow_the_clock(data, tmp_path):
+    run = _train(_tiny(), data, tmp_path, steps=None, minutes=0.2 / 60)
+    assert run.seconds >= 0.2
+    assert run.step >= 1
+
+
+def test_a_bad_batch_is_skipped(data, tmp_path, monkeypatch):
+    """NaN in one step leaves weights, optimisers and running statistics as they were."""
+    real = loop._make_batch
+    states = []
+
+    def make(*args):
+        batch, run = real(*args), args[-1]
+
+        def spoiled(number):
+            states.append({k: v.clone() for k, v in _state(run).items()})
+            condition, fields = batch(number)
+            return (condition * math.nan if number == 2 else condition), fields
+
+        return spoiled
+
+    monkeypatch.setattr(loop, "_make_batch", make)
+    run = _train(_tiny(average=0.0), data, tmp_path)
+    assert all(torch.isfinite(v).all() for v in _state(run).values())
+    before, after = states[2], states[3]
+    spoiled = [k for k in before if not torch.equal(before[k], after[k])]
+    # the truth's own statistics do not see the condition, and go on
+    assert all(k.startswith("match.real.") for k in spoiled)
+    assert not torch.equal(after["generator.trunk.head.weight"], run.generator.trunk.head.weight)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    return _set(folder / "truth.h5", 128), _set(folder / "other.h5", 128, seed=8)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "pixgan", "vaegan"])
+def test_the_papers_steps(large, tmp_path, monkeypatch, name):
+    _logged(monkeypatch)
+    truth, other = large
+    options = {"steps": 2}
+    if name == "vaegan":  # unpaired: PIXGAN's patches against the truth
+        options["target"] = truth
+    run = _train(_thin(name), other if name == "vaegan" else truth, tmp_path / "a", **options)
+    first = loop._new_run(run.recipe, run.normaliser, 1, torch.device("cpu")).generator
+    for a, b in zip(first.parameters(), run.generator.parameters(), strict=True):
+        assert torch.isfinite(b).all()
+        assert not torch.equal(a, b)
+    for a, b in zip(
+        run.averaged.state_dict().values(), run.generator.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)  # no averaging in the paper
+    line = _lines(tmp_path / "a")[-1]
+    assert set(line) == {"step", "distance", "penalty", "generator", "gradient", "power"}
+    assert set(line["power"]) == set(run.recipe.outputs)
+    again = _train(_thin(name), other if name == "vaegan" else truth, tmp_path / "b", **options)
+    _assert_same(run, again)
+    # resumed: state of Adam and of the batch norms
+    if name == "vaegan":
+        _train(_thin(name), other, tmp_path / "b", **{**options, "steps": 3})
+        assert load_generator(tmp_path / "b")[2]["step"] == 3
+
+
+def test_an_unpaired_run_draws_its_conditions_apart(large, tmp_path):
+    truth, other = large
+    names = ("kappa", "ksz", "tsz", "cib", "radio")
+    paired, none = loop._open_sets(_thin("pixgan"), truth, None, 1)
+    assert none is None
+    assert paired.names == names
+    of_truth, of_condition = loop._open_sets(_thin("vaegan"), other, truth, 1)
+    assert of_truth.names == of_condition.names == names
+    assert not torch.equal(of_truth.batch(0, 2), of_condition.batch(0, 2))
+
+
+def test_the_rate():
+    r = dataclasses.replace(recipe("paint-0.5"), warm_up=40, decay_from=0.4)
+    assert loop._rate(r, 0, 0.0) == pytest.approx(1 / 40)
+    assert loop._rate(r, 39, 0.1) == 1
+    assert loop._rate(r, 1000, 0.4) == 1
+    assert loop._rate(r, 1000, 0.7) == pytest.approx(0.51)
+    assert loop._rate(r, 1000, 1.0) == pytest.approx(0.01)
+    assert loop._rate(recipe("dcgan"), 0, 0.99) == 1
