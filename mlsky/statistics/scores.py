@@ -115,7 +115,14 @@ def score(
         ``power``: ratio generated / true per field and band, with errors; ``correlation``:
         coefficients of pairs, true and generated; ``pixels``: standard deviation, skewness,
         quantiles, and densities of pixels above 0.5, 1, 2 mJy, true and generated.
+
+    Raises
+    ------
+    ValueError
+        If the set cannot be read, lacks a field or has other pixels; if `regions` < 1.
     """
+    if regions is not None and regions < 1:
+        raise ValueError(f"regions={regions}: must be at least 1")
     spectra, moments = [], []
     for pair in _regions(weights, data, regions, seed):
         clipped = []
@@ -125,45 +132,50 @@ def score(
             clipped.append(maps)
         spectra.append([_spectra(m, weights.pixel_arcmin) for m in clipped])
         moments.append([_moments(m, weights.pixel_arcmin) for m in pair])
-    spectra, moments = np.array(spectra), np.array(moments)
-    bands_used = sum(hi <= 10800 / weights.pixel_arcmin for hi in EDGES[1:])
-    mean = spectra.mean(0)
-    out = {
+    used = sum(hi <= 10800 / weights.pixel_arcmin for hi in EDGES[1:])
+    spectra = np.array(spectra)[..., :used]
+    return {
         "regions": len(spectra),
         "square_degrees": round(len(spectra) * _area(data), 1),
-        "ell": [[a, b] for a, b in pairwise(EDGES[: bands_used + 1])],
-        "power": {},
-        "correlation": {},
-        "pixels": {},
+        "ell": [[a, b] for a, b in pairwise(EDGES[: used + 1])],
+        "power": _power(spectra),
+        "correlation": _correlation(spectra.mean(0)),
+        "pixels": _pixels(np.mean(moments, 0)),
     }
+
+
+def _power(spectra: np.ndarray) -> dict:
+    """Ratios generated / true of (regions, 2, fields, fields, bands), and their errors."""
+    out = {}
     for i, name in enumerate(FIELDS):
-        true, made = mean[0, i, i, :bands_used], mean[1, i, i, :bands_used]
-        ratio = made / true
+        true, made = spectra[:, 0, i, i], spectra[:, 1, i, i]
+        ratio = made.mean(0) / true.mean(0)
         # paired: regions share their large scales
-        scatter = (spectra[:, 1, i, i, :bands_used] - ratio * spectra[:, 0, i, i, :bands_used]).std(
-            0
-        )
-        error = scatter / true / math.sqrt(len(spectra))
-        out["power"][name] = {"ratio": _round(ratio), "error": _round(error)}
+        error = (made - ratio * true).std(0) / true.mean(0) / math.sqrt(len(spectra))
+        out[name] = {"ratio": _round(ratio), "error": _round(error)}
+    return out
+
+
+def _correlation(mean: np.ndarray) -> dict:
+    """Correlation coefficients of `PAIRS` from (2, fields, fields, bands)."""
+    out = {}
     for a, b in PAIRS:
         i, j = FIELDS.index(a), FIELDS.index(b)
         r = mean[:, i, j] / np.sqrt(mean[:, i, i] * mean[:, j, j])
-        out["correlation"][f"{a} x {b}"] = {
-            "true": _round(r[0, :bands_used]),
-            "generated": _round(r[1, :bands_used]),
-        }
-    names = (
-        "std",
-        "skewness",
-        *(f"q{100 * q:g}%" for q in QUANTILES),
-        *(f"N>{f:g}mJy" for f in COUNTS_MJY),
-    )
-    for i, name in enumerate(FIELDS):
-        average = moments.mean(0)[:, i]
-        out["pixels"][name] = {
-            k: {"true": float(f"{t:.4g}"), "generated": float(f"{g:.4g}")}
-            for k, t, g in zip(names, *average, strict=True)
-            if not k.startswith("N>") or name in ("cib", "radio")
+        out[f"{a} x {b}"] = {"true": _round(r[0]), "generated": _round(r[1])}
+    return out
+
+
+def _pixels(mean: np.ndarray) -> dict:
+    """Named one-point figures from (2, fields, figures) of `_moments`."""
+    quantiles = [f"q{100 * q:g}%" for q in QUANTILES]
+    names = ("std", "skewness", *quantiles, *(f"N>{f:g}mJy" for f in COUNTS_MJY))
+    out = {}
+    for i, field in enumerate(FIELDS):
+        out[field] = {
+            name: {"true": float(f"{t:.4g}"), "generated": float(f"{g:.4g}")}
+            for name, t, g in zip(names, *mean[:, i], strict=True)
+            if not name.startswith("N>") or field in ("cib", "radio")
         }
     return out
 

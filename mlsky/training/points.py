@@ -39,6 +39,11 @@ def fit_points(
     report
         Mean negative log-likelihood per pixel of the last steps, that of a constant rate,
         and the mean rate (sources per pixel).
+
+    Raises
+    ------
+    ValueError
+        If the set cannot be used, or no pixel or every pixel holds a source.
     """
     names = (*Points.INPUTS, "radio")
     crops = Crops(data, names, 128, seed)
@@ -46,6 +51,8 @@ def fit_points(
     # flux of the faintest source in one pixel; half of it tells a source from rounding
     faintest = FLUX_MIN_MJY * 1e-3 / bands.jy_per_sr_per_uk(REFERENCE_GHZ) / pixel**2
     occupied = float((crops.data[:, -1] > faintest / 2).mean(dtype=np.float64))
+    if not 0 < occupied < 1:
+        raise ValueError(f"{data}: {occupied:.0%} of pixels hold a radio source: nothing to fit")
     points = Points(
         math.log(-math.log1p(-occupied)), seed=seeds.integer(seed, "weights", 2) % 2**31
     )

@@ -1,0 +1,82 @@
+"""Recipes are data: complete, frozen, and buildable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from mlsky.networks import weights
+from mlsky.training import data, loop, losses, matching
+from mlsky.training.recipes import RECIPES, recipe
+
+FIELDS = data.FIELDS
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_built(name):
+    r = recipe(name)
+    assert r.name == name
+    assert set(r.inputs) | set(r.outputs) <= set(FIELDS)
+    options = dict(r.generator_options)
+    if r.generator == "default:Paint":
+        options |= {"tsz_mean": 0.0, "tsz_std": 1.0}
+    if r.generator.startswith("han2021"):  # the paper's are large: thin ones have one shape
+        options["width"] = 2
+    generator = loop.make(r.generator, seed=0, **options)
+    assert weights.architecture(generator) == r.generator
+    critic = {**r.critic_options, **({"width": 2} if "han2021" in r.critic else {})}
+    assert weights.architecture(loop.make(r.critic, seed=0, **critic)) == r.critic
+    if r.objective == "relativistic":
+        assert r.size % generator.stride == 0
+        shown = len(r.inputs) + len(r.outputs) + ("tsz" in r.outputs)
+        assert r.critic_options["channels"] == shown
+        assert r.match_weight > 0
+    else:
+        assert r.objective == "wgan-gp"
+        assert r.size == 128
+        assert not r.match
+
+
+def test_the_matched_statistics_exist():
+    for r in RECIPES.values():
+        if not r.match:
+            continue
+        spectra = matching.Spectra(32, r.pixel_arcmin, "cpu")
+        if "paint" in r.name:
+            normaliser = matching.Normaliser(("tsz", "cib"), (1, 1), (0, 0), (1, 1))
+            made = matching.paint_statistics(spectra, normaliser)
+        else:
+            made = matching.convergence_statistics(spectra)
+        rng = torch.Generator().manual_seed(0)
+        x = torch.randn(8, len(r.outputs), 32, 32, generator=rng)
+        assert set(made(x[:, :1], x)) == set(r.match)
+
+
+def test_the_papers_numbers():
+    """Han et al. (2021): Adam 1e-4 (0.5, 0.9), lambda 10, five critic steps, L1 weight 100."""
+    for name, variance in (("dcgan", 0), ("pixgan", 100), ("vaegan", 100)):
+        r = recipe(name)
+        assert (r.generator_rate, r.critic_rate) == (1e-4, 1e-4)
+        assert r.generator_betas == r.critic_betas == (0.5, 0.9)
+        assert (r.penalty_weight, r.critic_steps, r.variance_weight) == (10, 5, variance)
+        assert (r.batch, r.size, r.pixel_arcmin) == (32, 128, 0.5)
+        assert r.generator_options == r.critic_options == {}  # the paper's width
+    assert "standard" in losses.PENALTIES
+
+
+def test_recipes_are_frozen_and_survive_json():
+    r = recipe("paint-0.5")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        r.batch = 4
+    for r in RECIPES.values():
+        back = json.loads(json.dumps(r.to_dict()))
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in back.items()}
+        assert json.dumps(type(r)(**fields).to_dict()) == json.dumps(r.to_dict())
+
+
+def test_an_unknown_recipe():
+    with pytest.raises(ValueError, match=r"recipe='best': must be one of paint-0.5, convergence"):
+        recipe("best")
