@@ -1,0 +1,66 @@
+"""The halo model and the painted regions that several test modules look at, made once."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import torch
+
+from mlsky.datasets import tables
+from mlsky.datasets.halos import Painter, Region
+from mlsky.theory import cosmology, halo_model
+
+#: Regions of 4.3 degrees on 2' pixels: 580 square degrees of them.
+REGIONS, PIXEL_ARCMIN, N = 32, 2.0, 128
+
+
+@functools.cache
+def model() -> halo_model.HaloModel:
+    return halo_model.for_cosmology(cosmology.parse("planck2018"))
+
+
+@functools.cache
+def shipped() -> dict:
+    return tables.load()
+
+
+@functools.cache
+def painter() -> Painter:
+    return Painter(PIXEL_ARCMIN, N, shipped())
+
+
+@functools.cache
+def regions() -> tuple[Region, ...]:
+    return tuple(painter().region(11, index) for index in range(REGIONS))
+
+
+@functools.cache
+def maps() -> torch.Tensor:
+    """(REGIONS, 6, N, N) float64."""
+    return torch.stack([region.maps for region in regions()]).double()
+
+
+def bands(ell: np.ndarray, edges: list[float]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(where, weights) of the half-plane modes of each band; conjugates count."""
+    weight = np.full(ell.shape, 2.0)
+    weight[:, [0, -1]] = 1
+    masks = [(ell >= low) & (ell < high) for low, high in itertools.pairwise(edges)]
+    return [(torch.as_tensor(mask), torch.as_tensor(weight[mask])) for mask in masks]
+
+
+def band_powers(a: torch.Tensor, b: torch.Tensor, edges: list[float]) -> np.ndarray:
+    """(regions, bands) cross powers (per sr) of maps (regions, N, N) of `painter`."""
+    side = painter().side
+    fourier = [torch.fft.rfft2(x) * (side / N) ** 2 / side for x in (a, b)]
+    product = (fourier[0] * fourier[1].conj()).real
+    out = [(product[:, mask] * w).sum(1) / w.sum() for mask, w in bands(painter().ell, edges)]
+    return torch.stack(out, 1).numpy()
+
+
+def expected(name: str, edges: list[float]) -> np.ndarray:
+    """(bands,) of an analytic spectrum of the tables, averaged over the same modes."""
+    table, ell = shipped(), painter().ell
+    cl = np.interp(np.log(np.maximum(ell, 1)), np.log(table["ell"]), table[f"analytic_{name}"])
+    return np.array([np.average(cl[m.numpy()], weights=w.numpy()) for m, w in bands(ell, edges)])
