@@ -1,4 +1,4 @@
-"""The command line: ``mlsky simulate | plot | weights``.
+"""The command line: ``mlsky simulate | plot | weights | data | train | validate``.
 
 Only click is imported at the top, so that ``mlsky --help`` is quick. A wrong argument gives
 one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file behind.
@@ -282,14 +282,174 @@ def weights_verify(name: str | None) -> None:
         click.echo(f"{found.name} {found.version} {found.file}: {state}")
 
 
+@cli.group()
+def data() -> None:
+    """Sets that networks are trained and validated on."""
+
+
+@data.command("paint")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file.")
+@click.option("--regions", type=int, default=40, show_default=True)
+@click.option("--seed", type=int, required=True, help="Another one for each set: no shared sky.")
+@click.option("--pixel-arcmin", type=float, default=0.5, show_default=True)
+@click.option("--pixels", type=int, default=512, show_default=True, help="Along a side.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def data_paint(
+    out: Path, regions: int, seed: int, pixel_arcmin: float, pixels: int, device: str
+) -> None:
+    """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
+    from mlsky.training import data, loop
+
+    with _to_be_gone_on_with():
+        data.paint(out, regions, seed, pixel_arcmin, pixels, str(loop.pick_device(device)))
+    click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
+
+
+def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from mlsky.training.recipes import RECIPES
+
+    for name, r in RECIPES.items():
+        what = f"{', '.join(r.inputs) or 'noise'} -> {', '.join(r.outputs)}"
+        click.echo(f"{name:<16} {r.generator:<20} {r.pixel_arcmin:g}'  {what}")
+    ctx.exit()
+
+
+@cli.command()
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_recipes,
+    help="List the recipes and exit.",
+)
+@click.option("--recipe", required=True, help="Name of a recipe.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option(
+    "--target", type=click.Path(path_type=Path), help="Truth unpaired with --data (vaegan)."
+)
+@click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
+@click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Weights, crops and noise.")
+def train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    target: Path | None,
+    minutes: float | None,
+    steps: int | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Train one recipe; goes on with the run in the folder if there is one."""
+    from mlsky.training import recipes
+
+    chosen = recipes.recipe(recipe)
+
+    from mlsky.training import loop
+
+    with _to_be_gone_on_with():
+        run = loop.train(
+            chosen, data, out, target=target, minutes=minutes, steps=steps, device=device, seed=seed
+        )
+    click.echo(f"{out}: {run.step} steps in {run.seconds:.0f} s")
+
+
+@contextlib.contextmanager
+def _to_be_gone_on_with() -> Iterator[None]:
+    """Of commands that keep what they have done when they are interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort("interrupted; the same command goes on from what was saved") from None
+
+
+@cli.command()
+@click.option("--weights", default="default", show_default=True, help="Name, or a file.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Held-out set.")
+@click.option("--regions", type=int, help="Use so many.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the networks' noise.")
+@click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
+def validate(
+    weights: str, data: Path, regions: int | None, seed: int, table: Path | None, overwrite: bool
+) -> None:
+    """Compare generated with true fields: power, correlations, pixels; one figure a line."""
+    from mlsky import outputs
+
+    if table is not None:
+        outputs.check(table, overwrite, (".json",))
+
+    from mlsky.statistics import scores
+    from mlsky.training.data import fields_of
+
+    pixel_arcmin = float(fields_of(data, scores.FIELDS)[1]["pixel_arcmin"])
+    opened = _weights_of_pixel(weights, pixel_arcmin)
+    figures = scores.score(opened, data, regions, seed)
+    if table is not None:
+        _write_json(table, {"weights": opened.sha256, **figures})
+    click.echo(
+        f"{opened.path.name}, sha256 {opened.sha256[:12]}: {figures['regions']} regions, "
+        f"{figures['square_degrees']} square degrees of {pixel_arcmin:g}' pixels"
+    )
+    for line in _figure_lines(figures):
+        click.echo(line)
+
+
+def _weights_of_pixel(name: str, pixel_arcmin: float):
+    """A file, or that file of a registry entry whose pixels are those of the set."""
+    from mlsky import registry
+    from mlsky.networks.weights import open_weights
+
+    if name.endswith(".safetensors"):
+        return open_weights(name)
+    files = registry.describe(name)["files"]
+    for file, path in zip(files, registry.fetch(name), strict=True):
+        if file["pixel_arcmin"] == pixel_arcmin:
+            return open_weights(path, sha256=file["sha256"])
+    have = ", ".join(f"{file['pixel_arcmin']:g}'" for file in files)
+    raise ValueError(f"--weights {name} are of {have}: the set has pixels of {pixel_arcmin:g}'")
+
+
+def _figure_lines(figures: dict) -> Iterator[str]:
+    bands = [f"l {lo}-{hi}" for lo, hi in figures["ell"]]
+    for field, row in figures["power"].items():
+        for band, ratio, error in zip(bands, row["ratio"], row["error"], strict=True):
+            yield f"power        {field:<14} {band:<12} ratio {ratio:<10g} +- {error:g}"
+    for pair, row in figures["correlation"].items():
+        for band, true, made in zip(bands, row["true"], row["generated"], strict=True):
+            yield f"correlation  {pair:<14} {band:<12} true {true:<11g} generated {made:g}"
+    for field, rows in figures["pixels"].items():
+        for name, row in rows.items():
+            true, made = row["true"], row["generated"]
+            yield f"pixels       {field:<14} {name:<12} true {true:<11g} generated {made:g}"
+
+
+def _write_json(path: Path, values: dict) -> None:
+    """Beside, then moved into place."""
+    import json
+    import os
+
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         with _stop_on_sigterm():
             cli.main(args=arguments, prog_name="mlsky", standalone_mode=False)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted, nothing was kept", EXIT_INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(str(error) or "interrupted, nothing was kept", EXIT_INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help(), err=True)
         return EXIT_BAD_INPUT

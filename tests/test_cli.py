@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import mlsky
-from mlsky import cli, plotting
+from mlsky import cli, plotting, seeds
 from mlsky.sky import Sky
 
 BASE = ["simulate", "--freqs", "93", "145", "--nside", "16", "--seed", "1"]
@@ -183,7 +183,7 @@ def test_wrong_usage(record, capsys, arguments):
 def test_help_and_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"mlsky, version {mlsky.__version__}"
-    for arguments in (["--help"], ["simulate", "-h"], ["weights", "--help"]):
+    for arguments in (["--help"], ["simulate", "-h"], ["weights", "--help"], ["train", "-h"]):
         assert cli.main(arguments) == 0
         assert "Usage: mlsky" in capsys.readouterr().out
     assert cli.main([]) == 2
@@ -318,6 +318,228 @@ def test_weights(registry, capsys):
     assert "altered" in _error(capsys, ["weights", "verify"])
     path.write_bytes(b"good")
     assert "4 of 12 bytes" in _error(capsys, ["weights", "fetch", "good"])
+
+
+def _tiny_set(path, pixel_arcmin=0.5, n=64, leave_out=()):
+    import h5py
+
+    rng = seeds.generator(1, "truth")
+    mass = np.exp(rng.standard_normal((2, n, n))).astype(np.float32)
+    fields = {"kappa": 0.05 * mass, "kappa_in": 0.05 * mass, "tsz": -3 * mass, "cib": 10 * mass}
+    fields |= {"ksz": mass - 1.5, "radio": 30 * np.maximum(mass - 6, 0)}
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = pixel_arcmin
+        for name in set(fields) - set(leave_out):
+            file[name] = fields[name]
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch, tmp_path):
+    """A recipe that trains in a second, a set for it, and the folder they are in."""
+    import dataclasses
+
+    from mlsky.training import recipes
+
+    small = {"widths": (4, 4), "noise": (1, 1)}
+    base = recipes.recipe("paint-0.5")
+    tiny = dataclasses.replace(
+        base,
+        name="tiny",
+        size=64,
+        batch=2,
+        generator_options={**small, "velocity_levels": 2},
+        critic_options={**base.critic_options, "widths": (4, 4)},
+    )
+    monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
+    monkeypatch.chdir(tmp_path)
+    _tiny_set("set.h5")
+
+
+TRAIN = "train --recipe tiny --data set.h5 --out run --device cpu --seed 3".split()
+
+
+def test_train(tiny_recipe, capsys):
+    from mlsky.training.loop import load_generator
+
+    assert cli.main([*TRAIN, "--steps", "2"]) == 0
+    assert capsys.readouterr().out.startswith("run: 2 steps in ")
+    _, _, state = load_generator("run")
+    assert (state["step"], state["seed"], state["recipe"]["name"]) == (2, 3, "tiny")
+    assert cli.main([*TRAIN, "--steps", "3"]) == 0  # goes on
+    assert load_generator("run")[2]["step"] == 3
+    capsys.readouterr()
+    assert "another seed" in _error(capsys, [*TRAIN, "--steps", "4", "--seed", "4"])
+
+
+def test_every_option_reaches_train(tiny_recipe, monkeypatch):
+    from types import SimpleNamespace
+
+    from mlsky.training import loop
+
+    seen = {}
+
+    def spy(recipe, data, out, **options):
+        seen.update(recipe=recipe.name, data=str(data), out=str(out), **options)
+        return SimpleNamespace(step=1, seconds=1.0)
+
+    monkeypatch.setattr(loop, "train", spy)
+    assert cli.main([*TRAIN, "--target", "truth.h5", "--minutes", "1.5"]) == 0
+    assert seen == {
+        "recipe": "tiny",
+        "data": "set.h5",
+        "out": "run",
+        "target": cli.Path("truth.h5"),
+        "minutes": 1.5,
+        "steps": None,
+        "device": "cpu",
+        "seed": 3,
+    }
+
+
+def test_train_list(capsys):
+    assert cli.main(["train", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == "paint-0.5 default:Paint 0.5' kappa -> ksz, tsz, cib".split()
+    assert any(line.startswith("dcgan ") and " noise -> kappa" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([], "give exactly one"),
+        (["--steps", "1", "--minutes", "1"], "give exactly one"),
+        (["--steps", "0"], "steps=0: must be > 0"),
+        (["--steps", "1", "--recipe", "best"], "recipe='best': must be one of paint-0.5"),
+        (["--steps", "1", "--data", "none.h5"], "none.h5: cannot be read"),
+        (["--steps", "1", "--data", "poor.h5"], "poor.h5: lacks tsz"),
+        (["--steps", "1", "--data", "coarse.h5"], "pixels of 2.0' in the data"),
+        (["--steps", "1", "--device", "tpu9"], "device='tpu9'"),
+        (["--steps", "1", "--seed", "-1"], "seed=-1"),
+        (["--steps", "1", "--out", "set.h5"], "set.h5: is a file"),
+    ],
+)
+def test_bad_training(tiny_recipe, capsys, change, message):
+    _tiny_set("poor.h5", leave_out=("tsz",))
+    _tiny_set("coarse.h5", pixel_arcmin=2.0)
+    assert message in _error(capsys, TRAIN + change)
+
+
+def test_interrupted_training_says_what_is_kept(tiny_recipe, capsys, monkeypatch):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlsky.training.loop.train", interrupt)
+    line = _error(capsys, [*TRAIN, "--steps", "1"], status=130)
+    assert "the same command goes on from what was saved" in line
+
+
+def test_data_paint(monkeypatch, tmp_path, capsys):
+    from mlsky.training import data
+
+    seen = {}
+
+    def spy(out, regions, seed, pixel_arcmin, n, device):
+        seen.update(regions=regions, seed=seed, pixel_arcmin=pixel_arcmin, n=n, device=device)
+        out.write_bytes(b"x" * 2_000_000)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "paint", spy)
+    options = "data paint --out a.h5 --regions 3 --seed 7 --pixel-arcmin 2 --pixels 64"
+    assert cli.main([*options.split(), "--device", "cpu"]) == 0
+    assert seen == {"regions": 3, "seed": 7, "pixel_arcmin": 2.0, "n": 64, "device": "cpu"}
+    assert capsys.readouterr().out.strip() == "a.h5: 3 regions, 2 MB"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "a.h5: exists already" in _error(capsys, options.split())
+    assert "--seed" in _error(capsys, ["data", "paint", "--out", "b.h5"])
+    bad = ["data", "paint", "--out", "b.h5", "--seed", "1"]
+    assert "regions=0" in _error(capsys, [*bad, "--regions", "0"])
+    assert "n=65: must be a multiple of 16" in _error(capsys, [*bad, "--pixels", "65"])
+
+
+@pytest.fixture
+def tiny_weights(monkeypatch, tmp_path):
+    """A registry with networks of 0.5' pixels that have learnt nothing."""
+    import yaml
+
+    from mlsky.networks import weights
+    from mlsky.networks.default import Convergence, Paint, Points
+    from mlsky.networks.normaliser import Normaliser
+
+    small = {"widths": (4, 4), "noise": (1, 1)}
+    networks = {
+        "convergence": Convergence(**small),
+        "paint": Paint(-0.6, 0.3, **small, velocity_levels=2),
+        "points": Points(),
+    }
+    normaliser = Normaliser(
+        ("kappa", "ksz", "tsz", "cib"), (None, None, 3, 10), (0, 0, -0.6, 0.6), (0.1, 2, 0.3, 0.3)
+    )
+    header = {
+        "networks": {n: weights.network_header(m) for n, m in networks.items()},
+        "normaliser": normaliser.to_dict(),
+        "pixel_arcmin": 0.5,
+    }
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "weights" / "tiny.safetensors"
+    digest = weights.save(path, weights.pack(networks), header)
+    file = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+    entry = {"files": [file | {"pixel_arcmin": 0.5, "urls": []}], "licence": "CC-BY-4.0"}
+    entry |= {"cite": [], "inputs": ["kappa"], "outputs": ["tsz"]}
+    entry |= {"recipe": {}, "data": {}, "scores": {}}
+    text = yaml.safe_dump({"tiny": {"kind": "default", "default": True, "versions": {"v1": entry}}})
+    (tmp_path / "registry.yaml").write_text(text)
+    monkeypatch.setenv("MLSKY_REGISTRY", str(tmp_path / "registry.yaml"))
+    monkeypatch.chdir(tmp_path)
+    _tiny_set("test.h5", n=128)
+    return path
+
+
+def test_validate(tiny_weights, capsys):
+    import json
+
+    for name in ("default", "tiny@v1", str(tiny_weights)):
+        arguments = ["validate", "--weights", name, "--data", "test.h5", "--regions", "1"]
+        assert cli.main([*arguments, "--json", "figures.json", "--overwrite"]) == 0
+    out = capsys.readouterr().out.splitlines()[-200:]
+    figures = json.loads(cli.Path("figures.json").read_text())
+    assert figures["regions"] == 1
+    heads = [i for i, line in enumerate(out) if line.startswith("tiny.safetensors, sha256 ")]
+    lines = out[heads[-1] + 1 :]
+    assert f"{figures['weights'][:12]}: 1 regions, 1.1 square degrees" in out[heads[-1]]
+    bands = len(figures["ell"])
+    pixels = sum(len(rows) for rows in figures["pixels"].values())
+    assert len(lines) == 10 * bands + pixels
+    first = figures["power"]["kappa"]
+    assert lines[0].split() == (
+        f"power kappa l 300-700 ratio {first['ratio'][0]:g} +- {first['error'][0]:g}".split()
+    )
+    pair = figures["pixels"]["cib"]["N>1mJy"]
+    line = next(x for x in lines if x.startswith("pixels       cib ") and "N>1mJy" in x)
+    assert line.split()[-4:] == ["true", f"{pair['true']:g}", "generated", f"{pair['generated']:g}"]
+    # the same again without a file
+    assert cli.main(["validate", "--data", "test.h5", "--regions", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == lines
+
+
+def test_bad_validation(tiny_weights, capsys):
+    _tiny_set("coarse.h5", pixel_arcmin=2.0)
+    _tiny_set("poor.h5", leave_out=("radio",))
+    cli.Path("old.json").write_text("precious")
+    base = ["validate", "--data", "test.h5"]
+    for change, message in (
+        (["--data", "none.h5"], "none.h5: cannot be read"),
+        (["--data", "poor.h5"], "lacks radio"),
+        (["--data", "coarse.h5"], "--weights default are of 0.5': the set has pixels of 2'"),
+        (["--weights", "best"], "'best'"),
+        (["--weights", "none.safetensors"], "none.safetensors: cannot be read"),
+        (["--regions", "0"], "regions=0: must be at least 1"),
+        (["--json", "none/a.json"], "folder none does not exist"),
+        (["--json", "a.txt"], "suffix must be one of .json"),
+        (["--json", "old.json"], "old.json: exists"),
+    ):
+        assert message in _error(capsys, base + change)
+    assert cli.Path("old.json").read_text() == "precious"
 
 
 def test_help_takes_no_time():

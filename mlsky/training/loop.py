@@ -519,6 +519,8 @@ def train(
     seeds.check(seed)
     device = pick_device(device)
     folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; name a folder for the run")
     found = _find_checkpoint(folder, recipe, seed)
     truth, conditions = _open_sets(recipe, data, target, seed)
     normaliser = _choose_normaliser(recipe, normaliser, found, truth)
