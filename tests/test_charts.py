@@ -1,4 +1,4 @@
-"""mlsky.sphere.charts: geometry, the field sampler, ownership, and the ways out."""
+"""mlsky.sphere.charts: geometry, ownership, and the ways out."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ from mlsky.sphere.charts import (
 )
 from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Car, Healpix
-from mlsky.sphere.threads import run_blocks
 
-#: Error of the sampler over the rms of the field: stated 5e-5 rms, and six times that in
-#: the worst of thousands of points.
-FIELD_RMS, FIELD_MAX = 1e-4, 5e-4
 #: Rounding of float64 directions, in chart pixels.
 ROUND_TRIP = 1e-8
 #: Flux of single chart pixels on nside 1024: rms scatter 0.2 % where HEALPix pixels lie
@@ -39,17 +35,6 @@ def white_alm(lmax: int, seed: int = 0) -> np.ndarray:
     alm = (rng.standard_normal(n) + 1j * rng.standard_normal(n)) / np.sqrt(2)
     alm[: lmax + 1] = alm[: lmax + 1].real * np.sqrt(2)
     return alm
-
-
-def synthesis(alm: np.ndarray, theta, phi) -> np.ndarray:
-    """The field at any points, by ducc0's own non-uniform transform in double precision."""
-    import ducc0
-
-    lmax = healpy.Alm.getlmax(alm.size)
-    loc = np.stack([np.ravel(theta), np.ravel(phi)], axis=1)
-    return ducc0.sht.synthesis_general(
-        alm=alm[None], spin=0, lmax=lmax, loc=loc, epsilon=1e-10, nthreads=1
-    )[0]
 
 
 # The charts
@@ -108,53 +93,6 @@ def test_level_pixels_are_means_of_the_level_above():
     c = charts(8.0)[7]
     fine = c.project_vectors(c.vectors(level=1))[0].reshape(c.shape[0] // 2, -1)
     assert fine[:, 0] == pytest.approx(np.arange(0.5, c.shape[0], 2))
-
-
-# The sampler
-
-
-@pytest.mark.parametrize("lmax", [0, 1, 5, 400])
-def test_field_is_exact_everywhere(lmax):
-    alm = white_alm(lmax)
-    rng = np.random.default_rng(1)
-    theta = np.concatenate([np.arccos(rng.uniform(-1, 1, 5000)), [0, 0, np.pi, 1e-9, 1.0]])
-    phi = np.concatenate([rng.uniform(0, 2 * np.pi, 5000), [0, 2, 5, 3, 2 * np.pi]])
-    exact = synthesis(alm, theta, phi)
-    rms = np.sqrt((2 * np.arange(lmax + 1) + 1).sum() / (4 * np.pi))
-    error = Field(alm)(theta, phi) - exact
-    assert np.std(error) < FIELD_RMS * rms
-    assert np.abs(error).max() < FIELD_MAX * rms
-
-
-def test_field_on_a_chart_over_the_pole():
-    alm = white_alm(300, 2)
-    field, chart = Field(alm), charts(8.0)[15]
-    values = field.on(chart)
-    assert values.dtype == np.float32
-    assert values.shape == chart.shape
-    assert np.array_equal(values, field(*chart.angles()))
-    assert values.ravel() == pytest.approx(synthesis(alm, *chart.angles()), abs=0.1)
-
-
-def test_field_has_the_same_bits_for_any_threads():
-    alm = white_alm(700, 3)
-    one, two = Field(alm, nthreads=1), Field(alm, nthreads=2)
-    chart = charts(4.0)[15]
-    assert np.array_equal(one.on(chart), two.on(chart))
-
-
-@pytest.mark.parametrize("shape", [(5,), (2, 3), (0,)])
-def test_field_refuses_alm_of_no_lmax(shape):
-    with pytest.raises(ValueError, match=r"alm of shape"):
-        Field(np.zeros(shape, complex))
-
-
-def test_run_blocks_passes_errors_on():
-    def fail(s):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_blocks(fail, 100, 2, block=10)
 
 
 # Ownership
