@@ -13,7 +13,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import loop
+from mlsky.training import chain, loop
 from mlsky.training.loop import load_generator, train
 from mlsky.training.recipes import recipe
 
@@ -330,3 +330,32 @@ def test_the_rate():
     assert loop._rate(r, 1000, 0.7) == pytest.approx(0.51)
     assert loop._rate(r, 1000, 1.0) == pytest.approx(0.01)
     assert loop._rate(recipe("dcgan"), 0, 0.99) == 1
+
+
+def test_the_papers_chain(large, tmp_path, monkeypatch):
+    """Three runs and two intermediate sets; a second call has nothing left to do."""
+    thin = {n: _thin(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    options = {"minutes": 0.01 / 60, "device": "cpu", "seed": 1, "progress": False}
+    runs = chain.han2021(large[0], tmp_path, **options)
+    assert list(runs) == list(thin)
+    normalisers = {str(load_generator(folder)[1]) for folder in runs.values()}
+    assert len(normalisers) == 1
+    # two regions of the size of a patch: DCGAN gives four times as many, PIXGAN one for each
+    for name, patches in (("intermediate1.h5", 8), ("intermediate2.h5", 2)):
+        with h5py.File(tmp_path / name) as file:
+            assert {k: file[k].shape for k in file} == {
+                k: (patches, 128, 128) for k in chain.FIELDS
+            }
+            assert file["kappa"][:].std() > 0
+    # kappa of the second is the Gaussian one, turned and flipped
+    with h5py.File(tmp_path / "intermediate2.h5") as made, h5py.File(large[0]) as truth:
+        start = np.sort(truth["kappa_in"][:].reshape(2, -1), 1)
+        for patch in made["kappa"][:]:
+            errors = np.abs(np.sort(patch.ravel()) - start).max(1)
+            assert errors.min() < 1e-3
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.h5")}
+    steps = [load_generator(folder)[2]["step"] for folder in runs.values()]
+    chain.han2021(large[0], tmp_path, **options)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.h5")}
+    assert steps == [load_generator(folder)[2]["step"] for folder in runs.values()]

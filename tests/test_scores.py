@@ -16,6 +16,7 @@ from mlsky.networks.default import Convergence, Paint, Points
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.statistics import scores
+from mlsky.training import calibrate
 
 N = 128
 NORMALISER = Normaliser(
@@ -166,3 +167,28 @@ def test_wrong_sets(data, tmp_path):
         scores.score(_weights(), data, regions=0)
     with pytest.raises(ValueError, match="cannot be read as HDF5"):
         scores.score(_weights(), tmp_path / "none.h5")
+
+
+def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
+    """Generated kappa of 0.8 of the amplitude, and every other source lost."""
+
+    def generate(weights, kappa, seed, tile):
+        maps = _truth(data, tile)
+        maps[0] *= 0.8
+        maps[4, ::2] = 0
+        return maps
+
+    monkeypatch.setattr(calibrate, "generate", generate)
+    networks = {"points": Points()}
+    found = calibrate.fit_calibration(_weights(networks), data)
+    ell, gain = np.array(found["kappa"]["ell"]), np.array(found["kappa"]["gain"])
+    np.testing.assert_allclose(gain[ell > 400], 1 / 0.8, rtol=1e-3)
+    assert np.isfinite(gain).all()
+    assert found["radio_rate"] == pytest.approx(2, rel=0.15)
+    before = _weights(networks, calibration={"radio_rate": 3.0})
+    again = calibrate.fit_calibration(before, data, regions=2)
+    assert again["radio_rate"] == pytest.approx(6, rel=0.2)
+    assert again["regions"] == 2
+    assert "radio_rate" not in calibrate.fit_calibration(_weights(), data)
+    with pytest.raises(ValueError, match=r"pixels of 0.5', the weights want 2.0'"):
+        calibrate.fit_calibration(_weights(pixel_arcmin=2.0), data)

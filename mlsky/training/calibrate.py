@@ -42,8 +42,17 @@ def fit_calibration(
     -------
     dict
         For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_rate``.
+
+    Raises
+    ------
+    ValueError
+        If the set has other pixels than the weights, or no sources to compare.
     """
     (kappa, radio, start), attrs = fields_of(data, ("kappa", "radio", "kappa_in"))
+    if attrs["pixel_arcmin"] != weights.pixel_arcmin:
+        raise ValueError(
+            f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
+        )
     count = len(kappa) if regions is None else min(regions, len(kappa))
     n = kappa.shape[-1]
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
@@ -61,14 +70,16 @@ def fit_calibration(
             mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
         hits += (radio[i] > 0).sum(), (made[4] > 0).sum()
-    gain = np.sqrt(power[0] / power[1])[1 : BINS + 1]
-    gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
-    centre = np.sqrt(edges[1:] * edges[:-1])
+    centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
+    filled = power[1] > 0  # small regions have no modes in some of the first bins
+    gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
     calibration = {
-        "kappa": {"ell": np.round(centre, 1).tolist(), "gain": np.round(gain, 4).tolist()},
+        "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
         "regions": count,
     }
     if "points" in weights.networks:
+        if not hits.all():
+            raise ValueError(f"{data}: no radio sources in {count} regions, true or generated")
         before = weights.header.get("calibration", {}).get("radio_rate", 1.0)
         calibration["radio_rate"] = round(before * float(hits[0] / hits[1]), 4)
     return calibration
