@@ -345,17 +345,19 @@ def train(
     device: str,
     seed: int,
 ) -> None:
-    """Train one recipe; goes on with the run in the folder if there is one."""
-    from mlsky.training import recipes
+    """Train one recipe, or the whole chain of the paper (han2021, han2021-w16: three runs of
+    this length each); goes on with the run in the folder if there is one."""
+    from mlsky.training import chain, loop, recipes
 
+    length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}
+    if recipe in chain.CHAINS:
+        with _to_be_gone_on_with():
+            runs = chain.han2021(data, out, suffix=chain.CHAINS[recipe], **length)
+        click.echo(f"{out}: {', '.join(runs)} trained")
+        return
     chosen = recipes.recipe(recipe)
-
-    from mlsky.training import loop
-
     with _to_be_gone_on_with():
-        run = loop.train(
-            chosen, data, out, target=target, minutes=minutes, steps=steps, device=device, seed=seed
-        )
+        run = loop.train(chosen, data, out, target=target, **length)
     click.echo(f"{out}: {run.step} steps in {run.seconds:.0f} s")
 
 

@@ -22,9 +22,11 @@ from mlsky.training.data import Crops
 from mlsky.training.loop import load_generator, normalise, train
 from mlsky.training.recipes import Recipe, recipe
 
-__all__ = ["han2021"]
+__all__ = ["CHAINS", "han2021"]
 
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
+#: Names that `mlsky train --recipe` takes for the whole chain, and the suffix of their recipes.
+CHAINS = {"han2021": "", "han2021-w16": "-w16"}
 MULTIPLE = 4  # patches of intermediate 1 per patch of the truth
 CHUNK = 64  # patches made at a time
 
@@ -69,7 +71,8 @@ def han2021(
     data: str | os.PathLike,
     out: str | os.PathLike,
     *,
-    minutes: float,
+    minutes: float | None = None,
+    steps: int | None = None,
     suffix: str = "",
     device: str = "auto",
     seed: int = 0,
@@ -83,8 +86,8 @@ def han2021(
         Truth, with `kappa_in` for the Gaussian kappa.
     out
         Folder of the three runs and the two intermediate sets.
-    minutes
-        For each step.
+    minutes, steps
+        Length of each of the three runs: give one.
     suffix
         Of the recipes: "" for the paper's size, "-w16" for the small one.
 
@@ -95,12 +98,18 @@ def han2021(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    steps: dict[str, Recipe] = {n: recipe(n + suffix) for n in ("dcgan", "pixgan", "vaegan")}
-    runs = {name: out / name for name in steps}
-    size, pixel = steps["dcgan"].size, steps["dcgan"].pixel_arcmin
-    options = {"minutes": minutes, "device": device, "seed": seed, "progress": progress}
+    recipes: dict[str, Recipe] = {n: recipe(n + suffix) for n in ("dcgan", "pixgan", "vaegan")}
+    runs = {name: out / name for name in recipes}
+    size, pixel = recipes["dcgan"].size, recipes["dcgan"].pixel_arcmin
+    options = {
+        "minutes": minutes,
+        "steps": steps,
+        "device": device,
+        "seed": seed,
+        "progress": progress,
+    }
 
-    run = train(steps["dcgan"], data, runs["dcgan"], **options)
+    run = train(recipes["dcgan"], data, runs["dcgan"], **options)
     normaliser = run.normaliser
     crops = Crops(data, ("kappa_in",), size, seed + 2)
     per_region = (crops.data.shape[-1] // size) ** 2
@@ -110,11 +119,11 @@ def han2021(
         generator, _, _ = load_generator(runs["dcgan"])
         _write(first, MULTIPLE * patches, size, pixel, _draw(generator, normaliser, seed))
 
-    train(steps["pixgan"], first, runs["pixgan"], normaliser=normaliser, **options)
+    train(recipes["pixgan"], first, runs["pixgan"], normaliser=normaliser, **options)
     second = out / "intermediate2.h5"
     if not second.exists():
         generator, _, _ = load_generator(runs["pixgan"])
         _write(second, patches, size, pixel, _from_gaussian(generator, normaliser, crops))
 
-    train(steps["vaegan"], second, runs["vaegan"], target=data, normaliser=normaliser, **options)
+    train(recipes["vaegan"], second, runs["vaegan"], target=data, normaliser=normaliser, **options)
     return runs
