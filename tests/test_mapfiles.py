@@ -92,6 +92,18 @@ def test_units_and_frequencies(name, unit, nu, factor, values):
     np.testing.assert_allclose(sky.read(), source * factor, rtol=F32_RTOL)
 
 
+def test_scale_is_of_maps_and_fluxes(values):
+    sky = mapfiles.open_map("tsz", values, scale=0.75)
+    np.testing.assert_allclose(sky.read(), 0.75 * values, rtol=F32_RTOL)
+    assert sky.describe()["scale"] == 0.75
+    np.testing.assert_allclose(
+        mapfiles.open_catalogue("cib", table(), scale=0.75).flux_mjy, [0.75, 1.5, 22.5]
+    )
+    for wrong in (0, -1, np.nan, "half", True):
+        with pytest.raises(ValueError, match="scale="):
+            mapfiles.open_map("tsz", values, scale=wrong)
+
+
 def test_unit_of_the_header_counts(values, tmp_path):
     path = write(tmp_path / "m.fits", values * np.float32(1e-6), "K_CMB")
     sky = mapfiles.open_map("ksz", path)

@@ -89,6 +89,15 @@ def test_training_reads_it(waves, tmp_path):
     assert crops.batch(0, 2).shape == (2, 3, SIZE, SIZE)
 
 
+def test_fields_are_scaled_and_converted(waves, tmp_path):
+    sky = {"tsz": waves["tsz"] * 1e-6}
+    options = {"method": "cubic", "patches": 3}
+    want, _ = make(tmp_path / "one.h5", {"tsz": waves["tsz"]}, **options)
+    options |= {"units": {"tsz": "K_CMB"}, "scale": {"tsz": 0.75}}
+    got, _ = make(tmp_path / "two.h5", sky, **options)
+    np.testing.assert_allclose(got["tsz"], 0.75 * want["tsz"], rtol=1e-5, atol=1e-5)
+
+
 def test_car_and_healpix_give_the_same(waves, tmp_path):
     enmap = pytest.importorskip("pixell.enmap")
     shape, wcs = enmap.fullsky_geometry(res=np.radians(1))
@@ -254,6 +263,7 @@ def test_too_little_disk(waves, tmp_path, monkeypatch):
         ({"method": "nearest"}, "method='nearest'"),
         ({"units": {"tzs": "y"}}, "'tzs'"),
         ({"nu_ghz": {"tzs": 93}}, "'tzs'"),
+        ({"scale": {"tzs": 0.75}}, "'tzs'"),
         ({"lmax": 1000}, "lmax=1000"),
         ({"flux_cut_mjy": -1}, "flux_cut_mjy=-1"),
         ({"part": "dev"}, "part='dev'"),

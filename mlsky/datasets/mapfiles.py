@@ -75,6 +75,8 @@ class FullSky:
         Hash of the values, by which an interrupted run knows its inputs again.
     nonnegative
         Whether no value is below zero.
+    scale
+        Number that values are multiplied by.
     """
 
     field: str
@@ -85,18 +87,18 @@ class FullSky:
     nest: bool
     digest: str
     nonnegative: bool
+    scale: float = 1.0
 
     def read(self) -> NDArray[np.float32]:
         """Values, *(npix,)*, uK_CMB at 148 GHz (kappa: dimensionless), RING order."""
         values, _, _ = _load(self.field, self.source, self.nest)
-        factor = np.float32(_factor(self.field, self.unit, self.nu_ghz))
+        factor = np.float32(_factor(self.field, self.unit, self.nu_ghz) * self.scale)
         return values if factor == 1 else values * factor
 
     def describe(self) -> dict:
         """What a set remembers of its map."""
-        return {"unit": self.unit, "nu_ghz": self.nu_ghz, "blake2b": self.digest} | _name(
-            self.source
-        )
+        about = {"unit": self.unit, "nu_ghz": self.nu_ghz, "scale": self.scale}
+        return about | {"blake2b": self.digest} | _name(self.source)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def open_map(
     unit: str | None = None,
     nu_ghz: float = REFERENCE_GHZ,
     nest: bool = False,
+    scale: float = 1.0,
 ) -> FullSky:
     """Read a map once and check all of it.
 
@@ -146,6 +149,8 @@ def open_map(
         Frequency of the map.
     nest
         Whether a HEALPix array is in NESTED order; FITS headers say so themselves.
+    scale
+        Number to multiply the map by.
 
     Raises
     ------
@@ -153,7 +158,7 @@ def open_map(
         If the file cannot be read, the map is not full-sky, a pixel is NaN or UNSEEN, or the
         unit or frequency is wrong.
     """
-    unit = _check_unit(name, unit)
+    unit, scale = _check_unit(name, unit), _check_scale(name, scale)
     values, geometry, header_unit = _load(name, source, nest)
     known = _HEADER_UNITS.get(header_unit.replace(" ", "").replace("thermo", ""), ())
     if unit is None:
@@ -179,12 +184,13 @@ def open_map(
             "is expected; state the unit it has"
         )
     digest = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()
-    return FullSky(
-        name, source, geometry, unit, float(nu_ghz), nest, digest, bool(values.min() >= 0)
-    )
+    nonnegative = bool(values.min() >= 0)
+    return FullSky(name, source, geometry, unit, float(nu_ghz), nest, digest, nonnegative, scale)
 
 
-def open_catalogue(name: str, source, nu_ghz: float = REFERENCE_GHZ) -> Catalogue:
+def open_catalogue(
+    name: str, source, nu_ghz: float = REFERENCE_GHZ, scale: float = 1.0
+) -> Catalogue:
     """Read the sources of a field and check them.
 
     Parameters
@@ -196,6 +202,8 @@ def open_catalogue(name: str, source, nu_ghz: float = REFERENCE_GHZ) -> Catalogu
         ``ra`` and ``dec`` (deg), ``flux_mjy`` at `nu_ghz`, and if there are, ``alpha``, the
         index of each flux at 148 GHz, and ``kind``, "dusty" (cib) or "radio". Columns with
         units are converted.
+    scale
+        Number to multiply fluxes by.
 
     Raises
     ------
@@ -204,6 +212,7 @@ def open_catalogue(name: str, source, nu_ghz: float = REFERENCE_GHZ) -> Catalogu
     """
     if name not in POINT_LIKE:
         raise ValueError(f"catalogue of {name!r}: only {' and '.join(POINT_LIKE)} have sources")
+    scale = _check_scale(name, scale)
     columns = _columns(name, source)
     flux = columns["flux_mjy"]
     checks = (
@@ -223,14 +232,14 @@ def open_catalogue(name: str, source, nu_ghz: float = REFERENCE_GHZ) -> Catalogu
     digest = hashlib.blake2b(digest_size=16)
     for column in sorted(columns):
         digest.update(np.ascontiguousarray(columns[column]).data)
-    about = {"nu_ghz": float(nu_ghz), "blake2b": digest.hexdigest()} | _name(source)
     _check_frequency(name, nu_ghz)
+    about = {"nu_ghz": float(nu_ghz), "scale": scale, "blake2b": digest.hexdigest()}
     if nu_ghz != REFERENCE_GHZ:
         law, alpha = (cib, cib.index()) if name == "cib" else (radio, radio.ALPHA_MEAN)
         flux = flux / law.flux(np.ones_like(flux), columns.get("alpha", alpha), nu_ghz)
     ra, dec = np.radians(columns["ra"]), np.radians(columns["dec"])
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    return Catalogue(vectors, flux, about)
+    return Catalogue(vectors, flux * scale, about | _name(source))
 
 
 def _columns(name: str, source) -> dict[str, np.ndarray]:
@@ -291,6 +300,13 @@ def _check_unit(name: str, unit: str | None) -> str | None:
     if unit is not None and unit not in allowed:
         raise ValueError(f"{name}: unit {unit!r}, must be one of {', '.join(allowed)}")
     return unit
+
+
+def _check_scale(name: str, scale: float) -> float:
+    number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
+    if not (number and np.isfinite(scale) and scale > 0):
+        raise ValueError(f"{name}: scale={scale!r}, must be a number > 0, for example 0.75")
+    return float(scale)
 
 
 def _check_frequency(name: str, nu_ghz: float) -> None:
