@@ -78,7 +78,8 @@ def test_smooth_kappa_completes_the_nonlinear_power():
     # The transfer is 1 where two haloes rule, and grows as the shells' smoothing takes away.
     transfer = shipped()["smooth_kappa"]
     ell = shipped()["ell"]
-    assert abs(transfer[ell < 100] - 1).max() < 0.02
+    # two-halo power beyond linear bias, 1-3 % there, is what it leaves room for
+    assert abs(transfer[ell < 100] - 1).max() < 0.04
     rising = transfer[(ell > 200) & (ell < 10_000)]
     assert np.all(np.diff(rising) > 0)
     assert rising[-1] < 2.5

@@ -38,6 +38,7 @@ _X_148 = H_OVER_K_GHZ * 148 / (T_CMB_UK * 1e-6)
 TSZ_148 = T_CMB_UK * (_X_148 / math.tanh(_X_148 / 2) - 4)
 #: Densities at which abundances are tabulated, from -6 to 7 sigma.
 DELTA_BINS = 96
+SPREAD_UK = 10.0  # satellites fainter than this in one pixel are spread over its neighbours
 #: Densities and velocities are drawn jointly up to about this multipole.
 JOINT_ELL_MAX = 2700.0
 #: Smooth fields outside the painted haloes, and the table of their weights by shell.
@@ -48,6 +49,13 @@ _SMOOTH = {
     "cib": "low_cib",
     "tau": "low_tau",
 }
+
+
+def _comb(x: np.ndarray, n: int) -> np.ndarray:
+    """Mean of exp(i k y) over n neighbouring pixels, x = k pixel / 2: sin(n x) / (n sin x)."""
+    small = np.abs(x) < 1e-12
+    safe = np.where(small, 1.0, x)
+    return np.where(small, 1.0, np.sin(n * safe) / (n * np.sin(safe)))
 
 
 def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,29 +172,35 @@ class Painter:
 
     def _set_up_grids(self) -> None:
         t, n, p = self.t, self.n, self.pixel
-        _, _, ell = self._wave_numbers(n)
+        ky, kx, ell = self._wave_numbers(n)
         self.ell = ell
         self.phi = {k: self._tensor(self._at(ell, t[f"phi_{k}"])) for k in ("nfw", "y", "tau")}
         # Gaussian fields of what is not painted halo by halo, all divided by the pixel side
         # (white noise of unit variance per pixel has power pixel^2)
-        kk = t["gauss_kk"] + t["far_kappa"]
+        names = ("gauss_kk", "gauss_kc", "gauss_cc", "far_kappa", "missing_kappa")
+        kk, kc, cc, far, missing = (self._at(ell, t[name]) for name in names)
+        # the smooth field ends with the grid of cells: a Gaussian one takes its place beyond
+        edge = np.pi / (self.side / self.cells)
+        beyond = (np.abs(ky) >= edge) | (kx >= edge)
+        kk = kk + far + np.where(beyond, missing, 0)
         a = np.sqrt(kk)
-        b = t["gauss_kc"] / a
-        c = np.sqrt(np.maximum(t["gauss_cc"] - b**2, 0))
         filters = {
             "kappa": a,
-            "cib_kappa": b,
-            "cib": c,
+            "cib_kappa": kc / a,
+            "cib": np.sqrt(np.maximum(cc - kc**2 / kk, 0)),
             # far part of the same field, given the field: conditional mean and scatter
-            "far_mean": t["far_kappa"] / a,
-            "far_scatter": np.sqrt(t["far_kappa"] * t["gauss_kk"] / kk),
+            "far_mean": far / a,
+            "far_scatter": np.sqrt(far * (kk - far) / kk),
         }
-        self.gauss = {k: self._tensor(self._at(ell, v) / p) for k, v in filters.items()}
-        # cells to pixels: window of the cell is already in the field, shift by half a cell
+        self.gauss = {k: self._tensor(v / p) for k, v in filters.items()}
+        # Haloes lie anywhere in their cell and are rounded to its pixels' centres: the fields
+        # of the cells are divided by this window, smooth fields get it back
         ky_c, kx_c, ell_c = self._wave_numbers(self.cells)
         cell = self.side / self.cells
         self.cell = cell
-        self.cell_window = np.sinc(ky_c * cell / 2 / np.pi) * np.sinc(kx_c * cell / 2 / np.pi)
+        self.cell_window = _comb(ky_c * p / 2, n // self.cells) * _comb(
+            kx_c * p / 2, n // self.cells
+        )
         self.smooth_kappa = self._tensor(self._at(ell_c, t["smooth_kappa"]))
         shift = (cell - p) / 2  # centre of the first cell relative to the first pixel's
         self.up_shift = torch.exp(-1j * self._tensor((ky_c + kx_c) * shift, torch.float64)).to(
@@ -432,9 +446,10 @@ class Painter:
         cos = 2 * self._uniform(rng, n_sat) - 1
         radius = radius * torch.sqrt(1 - cos**2)
         angle = 2 * math.pi * self._uniform(rng, n_sat)
-        sat_y = y[host] + radius * torch.cos(angle)
-        sat_x = x[host] + radius * torch.sin(angle)
-        return torch.cat([flux, sat_flux]), torch.cat([y, sat_y]), torch.cat([x, sat_x])
+        # from the centre of the host's pixel, where its profiles are painted
+        sat_y = y[host].floor() + 0.5 + radius * torch.cos(angle)
+        sat_x = x[host].floor() + 0.5 + radius * torch.sin(angle)
+        return torch.cat([flux, sat_flux]), torch.cat([y, sat_y]), torch.cat([x, sat_x]), len(row)
 
     def _radio(self, rng, row):
         """Radio sources: index of the host and flux (Jy)."""
@@ -445,6 +460,21 @@ class Painter:
         u0, u1 = self.radio_u[i - 1], self.radio_u[i]
         w = (u - u0) / (u1 - u0)
         return host, torch.exp(self.radio_log_jy[i - 1] * (1 - w) + self.radio_log_jy[i] * w)
+
+    def _spread(self, y, x, flux):
+        """Map of faint satellites, each spread over 3 x 3 pixels so that none has a window.
+
+        Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from
+        the pixel's centre: their transform is exp(i k f) to third order, where rounding to
+        the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles.
+        """
+        iy, ix = y.floor(), x.floor()
+        fy, fx = y - iy - 0.5, x - ix - 0.5
+        total = 0
+        for dy, wy in ((-1, (fy**2 - fy) / 2), (0, 1 - fy**2), (1, (fy**2 + fy) / 2)):
+            for dx, wx in ((-1, (fx**2 - fx) / 2), (0, 1 - fx**2), (1, (fx**2 + fx) / 2)):
+                total = total + self._points(self._pixel(iy + dy, ix + dx), flux * wy * wx)
+        return total
 
     def _points(self, pixel, flux):
         n = self.n
@@ -502,11 +532,14 @@ class Painter:
         )
         fourier[:2, 0, 0] = 0  # kappa has no mean
         maps = torch.fft.irfft2(fourier, s=(n, n))
-        flux, gy, gx = self._galaxies(rng, shell, row, y, x)
-        faint = flux < self.flux_cut
-        cib = self._points(self._pixel(gy, gx), torch.where(faint, flux, torch.zeros_like(flux)))
-        maps[4] += cib + float(self.t["low_cib_mean"])
-        bright = ~faint
+        flux, gy, gx, n_central = self._galaxies(rng, shell, row, y, x)
+        bright = flux >= self.flux_cut
+        soft = flux < SPREAD_UK * self.pixel**2
+        soft[:n_central] = False
+        sharp = ~(soft | bright)
+        maps[4] += self._points(self._pixel(gy[sharp], gx[sharp]), flux[sharp])
+        maps[4] += self._spread(gy[soft], gx[soft], flux[soft])
+        maps[4] += float(self.t["low_cib_mean"])
         mjy = flux[bright] / self.uk_per_jy_sr * 1e3
         sources = torch.stack([gy[bright] % n, gx[bright] % n, mjy], 1)
         host, radio = self._radio(rng, row)

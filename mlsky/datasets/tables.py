@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import secrets
 import zipfile
@@ -31,7 +32,7 @@ __all__ = ["build", "build_for", "load", "mixing", "save"]
 
 _log = logging.getLogger("mlsky")
 
-FORMAT = 1
+FORMAT = 2
 LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
 LOG10_SUBHALO_MIN = 11.7  # satellites above are drawn one by one
 RANK = 6  # basis functions per profile: one-halo power exact to 0.2 %
@@ -104,16 +105,16 @@ class _Galaxies:
     quench: np.ndarray
     scatter: float
 
-    def clustered(self, u_nfw: np.ndarray) -> np.ndarray:
-        """Profiles (Jy): the central is a point, satellites follow the mass."""
-        faded = (self.satellites * self.quench)[:, :, None]
-        return self.central[:, :, None] + faded * u_nfw
-
-    def mean_faint(self) -> np.ndarray:
-        """Mean flux of a host (Jy) from galaxies fainter than the cut."""
-        faint = _truncated_mean(self.by_sub, self.scatter, FLUX_CUT_JY)
+    def faint(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean flux (Jy) of the central and of all satellites of a host, below the cut."""
         central = _truncated_mean(self.central, self.scatter, FLUX_CUT_JY)
-        return central + np.einsum("mk,ik->im", self.per_host, faint) * self.quench
+        satellite = _truncated_mean(self.by_sub, self.scatter, FLUX_CUT_JY)
+        return central, np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
+
+    def clustered(self, u_nfw: np.ndarray) -> np.ndarray:
+        """Profiles (Jy) below the cut: the central is a point, satellites follow the mass."""
+        central, satellites = self.faint()
+        return central[:, :, None] + satellites[:, :, None] * u_nfw
 
 
 def build_for(cosmology: object = "planck2018") -> dict[str, np.ndarray]:
@@ -172,12 +173,13 @@ def build(model: HaloModel, uk_per_jy_sr: float, cosmology: dict) -> dict[str, n
     galaxies = _infrared(m)
     # power of the smoothed shells, per multipole and shell
     p_shell = m.p_linear * np.exp(-((m.k * SMOOTHING_MPC) ** 2)) / m.volume[:, None]
+    powers = _powers(m.ell, p_shell)
     t = _painted_haloes(m, painted)
     t |= _painted_galaxies(galaxies, painted, uk_per_jy_sr)
     t |= _below_cut(m, galaxies, painted, uk_per_jy_sr)
-    t |= _smooth_kappa(m, painted, t["low_kappa"], t["gauss_kk"], p_shell)
+    t |= _smooth_kappa(m, painted, t["low_kappa"], t["gauss_kk"], p_shell, powers)
     t |= _ksz(m, painted)
-    t |= _spectra(m, galaxies, painted, t, p_shell, uk_per_jy_sr)
+    t |= _spectra(m, galaxies, painted, t, p_shell, powers, uk_per_jy_sr)
     t |= _slices(m)
     t["p_shell"], t["sigma_v"] = p_shell, m.sigma_v
     t["ell"], t["z"], t["chi"], t["edges"] = m.ell, m.z, m.chi, m.edges
@@ -255,7 +257,7 @@ def _below_cut(m: HaloModel, g: _Galaxies, painted: np.ndarray, u: float) -> dic
     n_low, b_low = m.number[:, low], m.bias[:, low]
     mass_bias = (m.number[:, painted] * m.bias[:, painted] * m.mass[painted]).sum(1)
     lens = m.lensing_kernel * m.volume / m.chi**2
-    mean = g.mean_faint()[:, low]
+    mean = sum(g.faint())[:, low]
     kappa = m.u_kappa[:, low]
     cib = (g.central[:, low, None] + (g.satellites * g.quench)[:, low, None] * m.u_nfw[:, low]) * u
     # shot power of central galaxies, then of the satellites that are not drawn one by one
@@ -287,22 +289,30 @@ def _smooth_kappa(
     low_kappa: np.ndarray,
     gauss_kk: np.ndarray,
     p_shell: np.ndarray,
+    powers: list[np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Transfer t(ell) of the smooth kappa that makes the total power the nonlinear one.
 
     With h the painted haloes and s the smooth field, it solves hh + 2 t hs + t^2 ss = C_NL.
+    ``missing_kappa`` is the power to fill in where the grid of the smooth field ends.
     """
     b_painted = _biased(m, m.u_kappa, painted)
     weight = m.lensing_kernel[:, None] ** 2 * m.p_nonlinear
     nonlinear = (weight * m.thickness[:, None] / m.chi[:, None] ** 2).sum(0)
     smooth = low_kappa[:, None]
-    hh = np.einsum("im,iml->l", m.number[:, painted], m.u_kappa[:, painted] ** 2)
-    hh += gauss_kk + (b_painted**2 * p_shell).sum(0)
+    one = np.einsum("im,iml->l", m.number[:, painted], m.u_kappa[:, painted] ** 2) + gauss_kk
+    hh = one + (b_painted**2 * p_shell).sum(0)
+    hh += _beyond_linear(m, m.u_kappa, m.u_kappa, painted, powers)
     hs = (b_painted * smooth * p_shell).sum(0)
     ss = (smooth**2 * p_shell).sum(0)
     transfer = (-hs + np.sqrt(np.maximum(hs**2 - ss * (hh - nonlinear), 0))) / ss
     far = _far_kappa(m)
-    return {"smooth_kappa": transfer, "far_kappa": far, "analytic_kk": nonlinear + far}
+    return {
+        "smooth_kappa": transfer,
+        "far_kappa": far,
+        "missing_kappa": np.maximum(nonlinear - one, 0),
+        "analytic_kk": nonlinear + far,
+    }
 
 
 def _far_kappa(m: HaloModel) -> np.ndarray:
@@ -345,13 +355,14 @@ def _spectra(
     painted: np.ndarray,
     t: dict[str, np.ndarray],
     p_shell: np.ndarray,
+    powers: list[np.ndarray],
     u: float,
 ) -> dict[str, np.ndarray]:
     """One- plus two-halo spectra of tSZ, CIB and convergence: what painting should give."""
     u_cib = g.clustered(m.u_nfw) * u
     by_sub = _truncated_second_moment(g.by_sub, g.scatter, FLUX_CUT_JY)
     shot = (m.number * _truncated_second_moment(g.central, g.scatter, FLUX_CUT_JY)).sum()
-    shot -= (m.number * g.central**2).sum()
+    shot -= (m.number * g.faint()[0] ** 2).sum()
     shot += np.einsum("im,mk,ik->", m.number * g.quench, g.per_host, by_sub)
     profile = {"k": m.u_kappa, "y": m.u_y, "c": u_cib}
     bias = {
@@ -367,7 +378,53 @@ def _spectra(
             one = one + added[a + b]
         square = bias[a] ** 2 if a == b else bias[a] * bias[b]
         out[f"analytic_{a}{b}"] = one + (square * p_shell).sum(0)
+        out[f"analytic_{a}{b}"] += _beyond_linear(m, profile[a], profile[b], painted, powers)
     return out
+
+
+def _powers(ell: np.ndarray, p_shell: np.ndarray) -> list[np.ndarray]:
+    """Spectra of xi^2 and xi^3 of each shell, (n_shell, n_ell), xi its density's correlation.
+
+    Flat-sky Hankel transforms: xi = int l dl / 2 pi P J_0, and back.
+    """
+    from scipy.special import j0
+
+    theta = np.geomspace(2e-6, 0.3, 1500)  # rad
+    fine = np.geomspace(2, 6e4, 3000)
+    log_p = np.log(np.maximum(p_shell, 1e-60))
+    p_fine = np.exp(np.array([np.interp(np.log(fine), np.log(ell), row) for row in log_p]))
+    forward = j0(theta[:, None] * fine) * _trapezoid_weights(np.log(fine)) * fine**2 / (2 * np.pi)
+    xi = p_fine @ forward.T  # (n_shell, n_theta)
+    back = j0(ell[:, None] * theta) * _trapezoid_weights(np.log(theta)) * theta**2 * (2 * np.pi)
+    return [xi**2 @ back.T, xi**3 @ back.T]
+
+
+def _trapezoid_weights(x: np.ndarray) -> np.ndarray:
+    """Weights w so that (w f).sum() is the trapezoid rule on the nodes x."""
+    step = np.diff(x)
+    return 0.5 * (np.append(step, 0) + np.insert(step, 0, 0))
+
+
+def _beyond_linear(
+    m: HaloModel,
+    u_a: np.ndarray,
+    u_b: np.ndarray,
+    painted: np.ndarray,
+    powers: list[np.ndarray],
+) -> np.ndarray:
+    """Two-halo power of painted haloes beyond linear bias, (n_ell,).
+
+    Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1; this is what its
+    second and third order add to b b' xi.
+    """
+    number, bias = m.number[:, painted], m.bias[:, painted]
+    total = 0.0
+    for order, power in enumerate(powers, start=2):
+        weight = number * bias**order
+        a = np.einsum("im,iml->il", weight, u_a[:, painted])
+        b = a if u_b is u_a else np.einsum("im,iml->il", weight, u_b[:, painted])
+        total = total + (a * b * power).sum(0) / math.factorial(order)
+    return total
 
 
 def _slices(m: HaloModel) -> dict[str, np.ndarray]:
