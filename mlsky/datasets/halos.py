@@ -23,6 +23,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.datasets import tables as halo_tables
+from mlsky.datasets.mixing import mixing
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.halo_model import H_OVER_K_GHZ, T_CMB_UK
@@ -216,7 +217,7 @@ class Painter:
         low = (np.abs(iy) < half) & (ix < half)
         power = np.exp(self._at(ell_c, np.log(np.maximum(t["p_shell"].astype(np.float64), 1e-60))))
         self.high = self._tensor(np.where(low, 0, np.sqrt(power)) / window / self.cell)
-        ell_mix, matrix = halo_tables.mixing(t)
+        ell_mix, matrix = mixing(t)
         _, _, ell_j = self._wave_numbers(nj)
         self.joint_bin = torch.as_tensor(
             np.abs(np.log(np.maximum(ell_j, 1))[..., None] - np.log(ell_mix)).argmin(-1)

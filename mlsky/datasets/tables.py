@@ -3,18 +3,15 @@
 `build` turns the analytic halo model into what the painter needs at run time: a
 low-rank basis of the halo profiles, abundances, the power of the shells, the
 analytic spectra. The large mixing matrix that draws densities and velocities
-jointly is rebuilt from the linear power spectrum by `mixing` and cached.
+jointly is rebuilt from the linear power spectrum by `mlsky.datasets.mixing`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import logging
 import math
 import os
-import secrets
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +19,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsky import registry
+from mlsky.datasets.mixing import write_whole
 from mlsky.theory.halo_model import SMOOTHING_MPC, T_CMB_UK
 
 if TYPE_CHECKING:
     from mlsky.theory.halo_model import HaloModel
 
-__all__ = ["build", "build_for", "load", "mixing", "save"]
-
-_log = logging.getLogger("mlsky")
+__all__ = ["build", "build_for", "load", "save"]
 
 FORMAT = 2
 LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
 LOG10_SUBHALO_MIN = 11.7  # satellites above are drawn one by one
 RANK = 6  # basis functions per profile: one-halo power exact to 0.2 %
 SLICE_MPC = 55.0  # thickness of the radial velocity slices
-MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
 FLUX_CUT_JY = 7e-3  # dusty sources above are kept out of the diffuse map (catalogue)
 RADIO_HOST_LOG10_MASS = 12.8
 
@@ -428,7 +422,7 @@ def _beyond_linear(
 
 
 def _slices(m: HaloModel) -> dict[str, np.ndarray]:
-    """Thin slices that carry the velocities, and what `mixing` needs of the cosmology."""
+    """Thin slices that carry the velocities, and what the mixing needs of the cosmology."""
     number = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
     inner = [
         np.linspace(low, high, n + 1)[:-1]
@@ -464,18 +458,7 @@ def save(path: str | os.PathLike, tables: dict[str, np.ndarray]) -> None:
     path = Path(path)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tables)
-    _replace(path, buffer.getvalue())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    write_whole(path, buffer.getvalue())
 
 
 def load(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
@@ -502,89 +485,3 @@ def load(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
             f"{FORMAT}; make them again with `mlsky tables build`"
         )
     return {**tables, "header": header}
-
-
-def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Joint mixing of shell densities and slice velocities at low multipoles.
-
-    Returns
-    -------
-    ell : (n,) float64
-    matrix : (n, n_shell + n_slice, n_shell + n_slice) float32
-        ``matrix[i] @ g`` of unit white modes g has the flat-sky covariance of the
-        densities (then velocities, in units of c) at multipole ``ell[i]``; power per sr.
-
-    Notes
-    -----
-    <d d>, <v v> and <d v> of modes with transverse wave number ell / sqrt(chi chi'),
-    integrated over k_parallel with the windows of the shells: kernels cos(k dx),
-    (k_par/k^2)^2 cos and (k_par/k^2) sin, v = i f a H (k_par/k^2) delta. The covariance
-    is not exactly positive for close shells (their transverse k differ): eigenvalues of
-    the correlation matrix are clipped at 1e-6.
-    """
-    names = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
-    digest = hashlib.sha256(repr((FORMAT, MIXING_ELL, SMOOTHING_MPC)).encode())
-    for name in names:
-        digest.update(np.ascontiguousarray(tables[name]).tobytes())
-    cached = registry.cache_dir() / f"mixing-{digest.hexdigest()[:16]}.npy"
-    ell = np.geomspace(*MIXING_ELL)
-    try:
-        matrix = np.load(cached, allow_pickle=False)
-        if matrix.shape[0] == len(ell):
-            return ell, matrix
-    except (OSError, ValueError, EOFError):
-        pass  # none yet, or a damaged one: it is made again
-    matrix = _mixing(tables, ell)
-    buffer = io.BytesIO()
-    np.save(buffer, matrix)
-    try:
-        _replace(cached, buffer.getvalue())
-    except OSError as error:
-        _log.warning("mixing matrix not kept in %s: %s", cached.parent, error)
-    return ell, matrix
-
-
-def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
-    t = {k: np.asarray(v, float) for k, v in tables.items() if k != "header"}
-    shell_mid = 0.5 * (t["edges"][1:] + t["edges"][:-1])
-    slice_mid = 0.5 * (t["slice_edges"][1:] + t["slice_edges"][:-1])
-    x = np.concatenate([shell_mid, slice_mid])
-    width = np.concatenate([np.diff(t["edges"]), np.diff(t["slice_edges"])])
-    growth = np.concatenate([t["shell_growth"], t["slice_growth"] * t["slice_velocity"]])
-    is_v = np.arange(len(x)) >= len(shell_mid)
-    dk = 0.0005
-    k_par = np.arange(dk / 2, 0.6, dk)
-    window = np.sinc(k_par[None] * width[:, None] / 2 / np.pi)
-    log_k, log_p = np.log(t["k"]), np.log(t["p_k"])
-    rows, cols = np.nonzero(np.triu(np.abs(x[:, None] - x[None]) < 700))
-    n = len(x)
-    matrix = np.zeros((len(ell), n, n), np.float32)
-    for i, multipole in enumerate(ell):
-        cov = np.zeros((n, n))
-        for start in range(0, len(rows), 2000):
-            a, b = rows[start : start + 2000], cols[start : start + 2000]
-            k = np.sqrt((multipole**2 / (x[a] * x[b]))[:, None] + k_par[None] ** 2)
-            power = np.exp(np.interp(np.log(k), log_k, log_p) - (k * SMOOTHING_MPC) ** 2)
-            phase = k_par[None] * (x[a] - x[b])[:, None]
-            ratio = k_par[None] / k**2
-            va, vb = is_v[a][:, None], is_v[b][:, None]
-            kernel = np.where(
-                va & vb,
-                ratio**2 * np.cos(phase),
-                np.where(va ^ vb, ratio * np.sin(phase) * np.where(vb, 1, -1), np.cos(phase)),
-            )
-            integral = (power * window[a] * window[b] * kernel).sum(1) * dk / np.pi
-            cov[a, b] = integral * growth[a] * growth[b] / (x[a] * x[b])
-        cov = cov + cov.T - np.diag(np.diag(cov))
-        rms = np.sqrt(np.maximum(np.diag(cov), 0))
-        alive = rms > 1e-12 * rms.max()
-        scale = np.where(alive, rms, 1.0)
-        corr = cov / scale[:, None] / scale[None]
-        corr[~alive] = 0
-        corr[:, ~alive] = 0
-        corr[np.arange(n), np.arange(n)] = 1
-        values, vectors = np.linalg.eigh(corr)
-        root = vectors * np.sqrt(np.clip(values, 1e-6, None))
-        root /= np.sqrt((root**2).sum(1))[:, None]
-        matrix[i] = root * np.where(alive, rms, 0)[:, None]
-    return matrix
