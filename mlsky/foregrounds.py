@@ -223,7 +223,8 @@ def _sources(chart: Chart, made: dict, weights: Weights, seed: int) -> dict[str,
     area = chart.scale() ** 2
     found = []
     if "log_rate" in made:
-        gain = weights.header.get("calibration", {}).get("radio_rate", 1.0)
+        mean_rate = weights.header.get("calibration", {}).get("radio_mean_rate")
+        gain = counts.rate_gain(mean_rate, chart.pixel_rad**2)
         place = _place(rng, gain * np.exp(made["log_rate"].astype(np.float64)) * area, chart)
         flux = counts.draw_radio_flux(rng.random(len(place[0])))
         found.append((place, flux, np.zeros(len(flux), bool)))
@@ -258,6 +259,7 @@ def _pixels_to_sources(rng, radio: np.ndarray, chart: Chart, weights: Weights):
     from mlsky.sources import counts
 
     mjy = radio * bands.jy_per_sr_per_uk(148.0) * chart.pixel_rad**2 * 1e3
+    mjy = mjy * chart.scale() ** 2
     y, x = np.nonzero(mjy > counts.FLUX_MIN_MJY)
     flux = mjy[y, x].astype(np.float64)
     place = y + rng.random(y.size) - 0.5, x + rng.random(x.size) - 0.5

@@ -15,6 +15,7 @@ from mlsky import seeds
 from mlsky.networks.default import Convergence, Paint, Points
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.sources import counts
 from mlsky.statistics import scores
 from mlsky.training import calibrate
 
@@ -151,13 +152,16 @@ def test_generate_with_networks():
         scores.generate(_weights(networks), kappa, 5, 1),
     ):
         assert (np.abs(other - maps).max((1, 2)) > 0).all()
-    # exp(-3) sources per pixel or so, each at most 7 mJy; twice the rate, twice as many
+    # exp(-3) sources per pixel or so, each at most 7 mJy; half the mean rate, twice as many
     number = (maps[4] > 0).mean()
     assert number == pytest.approx(math.exp(-3), rel=0.5)
-    double = _weights(networks, calibration={"radio_rate": 2.0})
-    assert (scores.generate(double, kappa, 5, 0)[4] > 0).mean() == pytest.approx(
-        2 * number, rel=0.3
-    )
+    pixel_sr = math.radians(0.5 / 60) ** 2
+    mean = counts.radio_density() * pixel_sr
+    for factor in (1.0, 2.0):
+        weights = _weights(networks, calibration={"radio_mean_rate": mean / factor})
+        assert (scores.generate(weights, kappa, 5, 0)[4] > 0).mean() == pytest.approx(
+            factor * number, rel=0.3
+        )
 
 
 def test_wrong_sets(data, tmp_path):
@@ -170,25 +174,20 @@ def test_wrong_sets(data, tmp_path):
 
 
 def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
-    """Generated kappa of 0.8 of the amplitude, and every other source lost."""
+    """Generated kappa of 0.8 of the amplitude, and a rate that is known."""
 
-    def generate(weights, kappa, seed, tile):
-        maps = _truth(data, tile)
-        maps[0] *= 0.8
-        maps[4, ::2] = 0
-        return maps
+    def run(weights, kappa, seed, tile):
+        rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
+        made = {"kappa": torch.from_numpy(0.8 * _truth(data, tile)[0])}
+        return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})
 
-    monkeypatch.setattr(calibrate, "generate", generate)
-    networks = {"points": Points()}
-    found = calibrate.fit_calibration(_weights(networks), data)
+    monkeypatch.setattr(calibrate, "run", run)
+    found = calibrate.fit_calibration(_weights({"points": Points()}), data, regions=2)
     ell, gain = np.array(found["kappa"]["ell"]), np.array(found["kappa"]["gain"])
     np.testing.assert_allclose(gain[ell > 400], 1 / 0.8, rtol=1e-3)
     assert np.isfinite(gain).all()
-    assert found["radio_rate"] == pytest.approx(2, rel=0.15)
-    before = _weights(networks, calibration={"radio_rate": 3.0})
-    again = calibrate.fit_calibration(before, data, regions=2)
-    assert again["radio_rate"] == pytest.approx(6, rel=0.2)
-    assert again["regions"] == 2
-    assert "radio_rate" not in calibrate.fit_calibration(_weights(), data)
+    assert found["radio_mean_rate"] == pytest.approx(0.2, rel=1e-4)
+    assert found["regions"] == 2
+    assert "radio_mean_rate" not in calibrate.fit_calibration(_weights(), data)
     with pytest.raises(ValueError, match=r"pixels of 0.5', the weights want 2.0'"):
         calibrate.fit_calibration(_weights(pixel_arcmin=2.0), data)

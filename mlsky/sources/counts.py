@@ -7,7 +7,14 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FLUX_MAX_MJY", "FLUX_MIN_MJY", "draw_radio_flux", "radio_counts", "radio_density"]
+__all__ = [
+    "FLUX_MAX_MJY",
+    "FLUX_MIN_MJY",
+    "draw_radio_flux",
+    "radio_counts",
+    "radio_density",
+    "rate_gain",
+]
 
 FLUX_MIN_MJY = 0.05  # fainter sources add 2.4e-3 of the Poisson power below 7 mJy
 FLUX_MAX_MJY = 2000.0
@@ -43,3 +50,16 @@ def draw_radio_flux(uniform: ArrayLike) -> NDArray[np.float64]:
     """Fluxes (mJy at 148 GHz) of the counts from uniform numbers in (0, 1)."""
     log_flux, below = _cumulative()
     return 1e3 * np.exp(np.interp(np.asarray(uniform) * below[-1], below, log_flux))
+
+
+def rate_gain(mean_rate: float | None, pixel_sr: float) -> float:
+    """Factor on a network's rate of radio sources that gives the counts their density.
+
+    Parameters
+    ----------
+    mean_rate
+        Mean of the network's rate over generated maps, sources per pixel; None: no factor.
+    pixel_sr
+        Solid angle of a pixel.
+    """
+    return 1.0 if mean_rate is None else radio_density() * pixel_sr / mean_rate

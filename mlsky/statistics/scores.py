@@ -21,7 +21,7 @@ from mlsky.networks.weights import Weights
 from mlsky.sources import counts
 from mlsky.training.data import fields_of
 
-__all__ = ["FIELDS", "generate", "score"]
+__all__ = ["FIELDS", "generate", "run", "score"]
 
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 EDGES = (300, 700, 1200, 2000, 3000, 4500, 6000, 8000)  # multipoles of the bands
@@ -32,26 +32,33 @@ COUNTS_MJY = (0.5, 1.0, 2.0)  # pixel flux
 TSZ_CLIP = -40.0
 
 
-def generate(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> np.ndarray:
-    """All of `FIELDS` (5, n, n) from a Gaussian kappa (n, n), with white noise of `seed`.
-
-    Radio sources above 7 mJy are left out, as in the training truth.
-    """
+def run(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> dict[str, torch.Tensor]:
+    """What the networks make of a Gaussian kappa (n, n), with white noise of `seed`."""
     n = kappa.shape[-1]
     noise = {}
     for i, (name, levels) in enumerate(evaluate.noise_channels(weights).items()):
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", tile, i))
         noise[name] = [torch.randn(c, n >> l, n >> l, generator=rng) for l, c in levels]
-    made = evaluate.evaluate(weights, kappa, noise)
+    return evaluate.evaluate(weights, kappa, noise)
+
+
+def generate(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> np.ndarray:
+    """All of `FIELDS` (5, n, n) from a Gaussian kappa (n, n).
+
+    Radio sources above 7 mJy are left out, as in the training truth.
+    """
+    made = run(weights, kappa, seed, tile)
     if "radio" not in made:
         rng = seeds.generator(seed, "points", tile)
-        gain = weights.header.get("calibration", {}).get("radio_rate", 1.0)
-        number = rng.poisson(gain * np.exp(made["log_rate"].double().numpy())).ravel()
+        pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
+        mean_rate = weights.header.get("calibration", {}).get("radio_mean_rate")
+        rate = counts.rate_gain(mean_rate, pixel_sr) * np.exp(made["log_rate"].double().numpy())
+        number = rng.poisson(rate).ravel()
         flux = counts.draw_radio_flux(rng.random(number.sum()))
         flux[flux > 7.0] = 0
         pixel = np.repeat(np.arange(number.size), number)
         uk = np.bincount(pixel, flux, number.size) * 1e-3 / _jy_per_uk(weights.pixel_arcmin)
-        made["radio"] = torch.from_numpy(uk.reshape(n, n))
+        made["radio"] = torch.from_numpy(uk.reshape(kappa.shape))
     return np.stack([made[name].numpy().astype(np.float32) for name in FIELDS])
 
 

@@ -1,8 +1,8 @@
 """Calibration of a weight file on validation truth: what is stored beside the weights.
 
-Two things are fitted, both of which a sky cannot do without: an isotropic gain of kappa by
-multipole, because its power is given by theory and must be exact; and one factor on the
-rate of radio sources, which was learnt on true maps and is used on generated ones.
+Two things, both of which a sky cannot do without: an isotropic gain of kappa by multipole,
+because its power is given by theory and must be exact; and the mean rate of radio sources
+on generated maps, by which the rate is divided so that their density is that of the counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from mlsky.networks.weights import Weights
-from mlsky.statistics.scores import generate
+from mlsky.statistics.scores import run
 from mlsky.training.data import fields_of
 
 __all__ = ["fit_calibration"]
@@ -25,7 +25,7 @@ LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
 def fit_calibration(
     weights: Weights, data: str | os.PathLike, regions: int | None = None, seed: int = 1
 ) -> dict:
-    """Gain of kappa and factor on the rate of radio sources.
+    """Gain of kappa and mean rate of radio sources.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def fit_calibration(
     Returns
     -------
     dict
-        For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_rate``.
+        For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel).
 
     Raises
     ------
     ValueError
-        If the set has other pixels than the weights, or no sources to compare.
+        If the set has other pixels than the weights.
     """
-    (kappa, radio, start), attrs = fields_of(data, ("kappa", "radio", "kappa_in"))
+    (kappa, start), attrs = fields_of(data, ("kappa", "kappa_in"))
     if attrs["pixel_arcmin"] != weights.pixel_arcmin:
         raise ValueError(
             f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
@@ -63,13 +63,14 @@ def fit_calibration(
     )
     edges = np.geomspace(150, np.pi / pixel, BINS + 1)
     index = np.digitize(ell, edges)
-    power, hits = np.zeros((2, BINS + 2)), np.zeros(2)
+    power, rate = np.zeros((2, BINS + 2)), 0.0
     for i in range(count):
-        made = generate(weights, start[i], seed, i)
-        for j, field in enumerate((kappa[i], made[0])):
+        made = run(weights, start[i], seed, i)
+        for j, field in enumerate((kappa[i], made["kappa"].numpy())):
             mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
-        hits += (radio[i] > 0).sum(), (made[4] > 0).sum()
+        if "log_rate" in made:
+            rate += float(made["log_rate"].double().exp().mean()) / count
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
@@ -77,9 +78,6 @@ def fit_calibration(
         "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
         "regions": count,
     }
-    if "points" in weights.networks:
-        if not hits.all():
-            raise ValueError(f"{data}: no radio sources in {count} regions, true or generated")
-        before = weights.header.get("calibration", {}).get("radio_rate", 1.0)
-        calibration["radio_rate"] = round(before * float(hits[0] / hits[1]), 4)
+    if rate:
+        calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
