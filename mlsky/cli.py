@@ -1,4 +1,4 @@
-"""The command line: ``mlsky simulate | plot | weights | data | train | validate``.
+"""The command line: ``mlsky simulate | plot | weights | data | tables | train | validate``.
 
 Only click is imported at the top, so that ``mlsky --help`` is quick. A wrong argument gives
 one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file behind.
@@ -79,6 +79,25 @@ def _numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...
                 f"{part!r} is no number; give GHz, for example --freqs 93 145 225"
             ) from None
     return numbers
+
+
+def _pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``FIELD=VALUE`` of a repeated or spaced option."""
+    found = {}
+    for part in _split(ctx, option, values):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"{part!r}: must be FIELD=VALUE, for example cib=143")
+        found[name] = value
+    return found
+
+
+def _number_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict:
+    """``FIELD=NUMBER`` of a repeated or spaced option."""
+    try:
+        return {name: float(x) for name, x in _pairs(ctx, option, values).items()}
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; must be FIELD=NUMBER") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -305,6 +324,97 @@ def data_paint(
     click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
 
 
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for pictures (PNG).")
+@click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--tables", type=click.Path(path_type=Path), help="Painted from.  [default: shipped]")
+@click.option("--regions", type=int, help="Use so many.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace pictures and JSON file.")
+def data_check(
+    path: Path, out: Path | None, table: Path | None, overwrite: bool, **options: object
+) -> None:
+    """Compare a painted set with its analytic model and with ACT DR6."""
+    from mlsky import outputs
+
+    if table is not None:
+        outputs.check(table, overwrite, (".json",))
+
+    from mlsky.statistics import drawing, truth
+
+    if out is not None:
+        drawing.check_folder(out, overwrite)
+    figures = truth.check(path, **options)
+    for line in truth.lines(figures):
+        click.echo(line)
+    if table is not None:
+        _write_json(table, figures)
+    if out is not None:
+        for picture in drawing.draw(figures, truth.region(path), out):
+            click.echo(picture)
+
+
+@data.command("cut", cls=ManyValues)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file.")
+@click.option("--maps", multiple=True, callback=_pairs, metavar="FIELD=FILE...")
+@click.option("--catalogues", multiple=True, callback=_pairs, metavar="FIELD=FILE...")
+@click.option("--units", multiple=True, callback=_pairs, metavar="FIELD=UNIT...")
+@click.option("--freqs", multiple=True, callback=_number_pairs, metavar="FIELD=GHZ...")
+@click.option("--scale", multiple=True, callback=_number_pairs, metavar="FIELD=NUMBER...")
+@click.option("--patches", type=int, required=True)
+@click.option("--seed", type=int, required=True, help="Of the places of the patches.")
+@click.option("--part", default="train", show_default=True, help="train, validation or test.")
+@click.option("--recipe", help="Ask for the fields of this recipe; cut its pixels and size.")
+@click.option("--pixel-arcmin", type=float, help="[default: of the recipe, or 0.5]")
+@click.option("--size", type=int, help="Pixels along a side.  [default: of the recipe, or 128]")
+@click.option("--method", default="harmonic", show_default=True, help="harmonic or cubic.")
+@click.option("--lmax", type=int, help="Of harmonic.  [default: what maps and pixels carry]")
+@click.option("--flux-cut-mjy", type=float, default=7.0, show_default=True, help="inf: no cut.")
+@click.option("--find/--no-find", default=True, help="Find sources of maps without catalogue.")
+@click.option("--find-mjy", type=float, help="Faintest source to find.  [default: 5 sigma]")
+@click.option("--windows/--no-windows", default=True, help="Replace pixel windows of SZ maps.")
+@click.option("--octant", is_flag=True, help="The sky is one octant eight times over.")
+def data_cut(
+    out: Path, recipe: str | None, freqs: dict, flux_cut_mjy: float, **options: object
+) -> None:
+    """Cut patches out of full-sky maps of any simulation; a stopped run goes on where it was."""
+    from mlsky.training.recipes import recipe as recipe_of
+
+    chosen = None if recipe is None else recipe_of(recipe)
+    for name, default in (("pixel_arcmin", 0.5), ("size", 128)):
+        if options[name] is None:
+            options[name] = default if chosen is None else getattr(chosen, name)
+    options["require"] = () if chosen is None else (*chosen.inputs, *chosen.outputs)
+    options["flux_cut_mjy"] = None if flux_cut_mjy == float("inf") else flux_cut_mjy
+
+    from mlsky.datasets import maps
+
+    with _to_be_gone_on_with():
+        maps.cut(out, nu_ghz=freqs, **options)
+    click.echo(f"{out}: {options['patches']} patches, {out.stat().st_size / 1e6:.0f} MB")
+
+
+@cli.group()
+def tables() -> None:
+    """What the painter needs to know of a cosmology."""
+
+
+@tables.command("build")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help=".npz file.")
+@click.option("--cosmology", default="planck2018", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def tables_build(out: Path, cosmology: str, overwrite: bool) -> None:
+    """Compute the painter's tables for a cosmology, in about half a minute."""
+    from mlsky import outputs
+
+    outputs.check(out, overwrite, (".npz",))
+
+    from mlsky.datasets import tables as painter_tables
+
+    painter_tables.save(out, painter_tables.build_for(cosmology))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {cosmology}")
+
+
 def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
@@ -432,16 +542,12 @@ def _figure_lines(figures: dict) -> Iterator[str]:
 
 
 def _write_json(path: Path, values: dict) -> None:
-    """Beside, then moved into place."""
     import json
-    import os
 
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    from mlsky import outputs
+
+    with outputs.beside(path) as part:
         part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

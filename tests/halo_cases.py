@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 
 import numpy as np
 import torch
 
+from mlsky import bands as frequencies
 from mlsky.datasets import tables
 from mlsky.datasets.halos import Painter, Region
 from mlsky.theory import cosmology, halo_model
 
 #: Regions of 4.3 degrees on 2' pixels: 580 square degrees of them.
 REGIONS, PIXEL_ARCMIN, N = 32, 2.0, 128
+#: Rare clusters, which rule the power of tSZ on little sky: heavier or nearer than this.
+RARE_LOG10_MASS, RARE_Z = 14.4, 0.2
 
 
 @functools.cache
@@ -42,6 +46,24 @@ def maps() -> torch.Tensor:
     return torch.stack([region.maps for region in regions()]).double()
 
 
+@functools.cache
+def masked_tables() -> dict:
+    """Tables of a sky without its rare clusters, painted and analytic alike."""
+    masked = copy.copy(model())
+    masked.number = masked.number.copy()
+    masked.number[:, masked.log10_mass > RARE_LOG10_MASS] *= 1e-12
+    masked.number[masked.z < RARE_Z] *= 1e-12
+    uk_per_jy_sr = 1 / float(frequencies.jy_per_sr_per_uk(148.0))
+    return tables.build(masked, uk_per_jy_sr, cosmology.parse("planck2018").to_dict())
+
+
+@functools.cache
+def masked_maps() -> torch.Tensor:
+    """(REGIONS / 2, 6, N, N) float64 of `masked_tables`."""
+    p = Painter(PIXEL_ARCMIN, N, masked_tables())
+    return torch.stack([p.region(12, index).maps for index in range(REGIONS // 2)]).double()
+
+
 def bands(ell: np.ndarray, edges: list[float]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(where, weights) of the half-plane modes of each band; conjugates count."""
     weight = np.full(ell.shape, 2.0)
@@ -59,8 +81,8 @@ def band_powers(a: torch.Tensor, b: torch.Tensor, edges: list[float]) -> np.ndar
     return torch.stack(out, 1).numpy()
 
 
-def expected(name: str, edges: list[float]) -> np.ndarray:
+def expected(name: str, edges: list[float], table: dict | None = None) -> np.ndarray:
     """(bands,) of an analytic spectrum of the tables, averaged over the same modes."""
-    table, ell = shipped(), painter().ell
+    table, ell = shipped() if table is None else table, painter().ell
     cl = np.interp(np.log(np.maximum(ell, 1)), np.log(table["ell"]), table[f"analytic_{name}"])
     return np.array([np.average(cl[m.numpy()], weights=w.numpy()) for m, w in bands(ell, edges)])

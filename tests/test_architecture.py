@@ -43,8 +43,12 @@ LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 THEORY_PLUGINS = {"plugins.camb", "plugins.ccl"}
 
 #: Modules that count as part of another unit. Scores run networks on training sets, and the
-#: calibration of a training run is fitted with them.
-COUNTED_AS = {"statistics.scores": "training"}
+#: calibration of a training run is fitted with them; truth reads and draws those sets.
+COUNTED_AS = {
+    "statistics.scores": "training",
+    "statistics.truth": "training",
+    "statistics.drawing": "training",
+}
 
 #: The units that may import torch; the rest of the package works on arrays.
 TORCH_UNITS = {"networks", "training", "datasets", "foregrounds", "sphere.charts", "sphere.noise"}

@@ -457,6 +457,159 @@ def test_data_paint(monkeypatch, tmp_path, capsys):
     assert "n=65: must be a multiple of 16" in _error(capsys, [*bad, "--pixels", "65"])
 
 
+def test_data_check(monkeypatch, tmp_path, capsys):
+    import json
+
+    import test_truth
+
+    from mlsky.statistics import truth
+
+    monkeypatch.chdir(tmp_path)
+    test_truth.write("set.h5", 3)
+    arguments = ["data", "check", "set.h5", "--out", "pictures", "--json", "figures.json"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out.splitlines()
+    figures = json.loads(cli.Path("figures.json").read_text())
+    assert figures["regions"] == 3
+    assert out[: -len(os.listdir("pictures"))] == list(truth.lines(figures))
+    assert sorted(out[-4:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
+    assert "figures.json: exists" in _error(capsys, arguments)
+    assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
+    assert json.loads(cli.Path("figures.json").read_text())["regions"] == 2
+    capsys.readouterr()
+    assert "exists; give --overwrite" in _error(capsys, arguments[:5])
+    _tiny_set("other.h5")
+    for change, message in (
+        (["none.h5"], "none.h5: cannot be read"),
+        (["other.h5"], "other.h5: does not say from which tables it was painted"),
+        (["set.h5", "--regions", "0"], "regions=0: must be at least 1"),
+        (["set.h5", "--tables", "other.h5"], "other.h5: not a file of painter tables"),
+        (["set.h5", "--json", "a.txt"], "suffix must be one of .json"),
+        (["set.h5", "--out", "none/pictures"], "folder none does not exist"),
+    ):
+        assert message in _error(capsys, ["data", "check", *change])
+
+
+CUT = "data cut --out a.h5 --patches 5 --seed 7 --maps kappa=k.fits tsz=t=1.fits"
+
+
+def test_every_option_reaches_cut(monkeypatch, tmp_path, capsys):
+    from mlsky.datasets import maps
+
+    seen = {}
+
+    @functools.wraps(maps.cut)
+    def spy(out, **options):
+        seen.clear()
+        seen.update(options)
+        out.write_bytes(b"x" * 3_000_000)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(maps, "cut", spy)
+    assert cli.main(CUT.split()) == 0
+    assert capsys.readouterr().out.strip() == "a.h5: 5 patches, 3 MB"
+    plain = {
+        "maps": {"kappa": "k.fits", "tsz": "t=1.fits"},
+        "catalogues": {},
+        "units": {},
+        "nu_ghz": {},
+        "scale": {},
+        "patches": 5,
+        "seed": 7,
+        "part": "train",
+        "require": (),
+        "pixel_arcmin": 0.5,
+        "size": 128,
+        "method": "harmonic",
+        "lmax": None,
+        "flux_cut_mjy": 7.0,
+        "find": True,
+        "find_mjy": None,
+        "windows": True,
+        "octant": False,
+    }
+    assert seen == plain
+    more = "--catalogues radio=r.fits,cib=c.fits --units tsz=y --freqs cib=143 --scale tsz=0.75"
+    more += " --recipe paint-2 --part test --method cubic --lmax 100 --flux-cut-mjy inf"
+    more += " --no-find --find-mjy 3 --no-windows --octant --size 64"
+    assert cli.main([*CUT.split(), *more.split()]) == 0
+    assert seen == plain | {
+        "catalogues": {"radio": "r.fits", "cib": "c.fits"},
+        "units": {"tsz": "y"},
+        "nu_ghz": {"cib": 143.0},
+        "scale": {"tsz": 0.75},
+        "part": "test",
+        "require": ("kappa", "ksz", "tsz", "cib"),
+        "pixel_arcmin": 2.0,
+        "size": 64,
+        "method": "cubic",
+        "lmax": 100,
+        "flux_cut_mjy": None,
+        "find": False,
+        "find_mjy": 3.0,
+        "windows": False,
+        "octant": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--maps", "kappa"], "'kappa': must be FIELD=VALUE"),
+        (["--freqs", "cib=high"], "must be FIELD=NUMBER"),
+        (["--recipe", "best"], "recipe='best'"),
+        (["--recipe", "paint-0.5"], "fields ksz, cib are missing of kappa, ksz, tsz, cib"),
+        (["--method", "best"], "method='best'"),
+        (["--part", "rest"], "part='rest'"),
+        (["--flux-cut-mjy", "-1"], "flux_cut_mjy=-1"),
+        ([], "k.fits"),
+    ],
+)
+def test_bad_cutting(monkeypatch, tmp_path, capsys, change, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in _error(capsys, CUT.split() + change)
+
+
+def test_patches_are_cut(monkeypatch, tmp_path, capsys):
+    import h5py
+
+    monkeypatch.chdir(tmp_path)
+    values = 0.05 * fakes.normal(3, 0, 12 * 64**2)
+    healpy.write_map("k.fits", values.astype(np.float64), dtype=np.float64)
+    options = "data cut --out a.h5 --patches 2 --seed 1 --maps kappa=k.fits --size 8"
+    assert cli.main([*options.split(), "--pixel-arcmin", "2", "--method", "cubic"]) == 0
+    with h5py.File("a.h5") as file:
+        assert file["kappa"].shape == (2, 8, 8)
+    assert capsys.readouterr().out.startswith("a.h5: 2 patches, ")
+
+
+def test_tables_build(monkeypatch, tmp_path, capsys):
+    from halo_cases import shipped
+
+    from mlsky.datasets import tables
+    from mlsky.theory import cosmology
+
+    header = np.frombuffer(b'{"format": %d}' % tables.FORMAT, dtype=np.uint8)
+
+    def build_for(name):
+        cosmology.parse(name)
+        return {"ell": shipped()["ell"], "header": header}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "build_for", build_for)
+    build = ["tables", "build", "--out", "mine.npz"]
+    assert cli.main([*build, "--cosmology", "act-dr6"]) == 0
+    assert capsys.readouterr().out.strip() == "mine.npz: 0.0 MB, act-dr6"
+    assert tables.load("mine.npz")["header"] == {"format": tables.FORMAT}
+    assert "mine.npz: exists" in _error(capsys, build)
+    assert cli.main([*build, "--overwrite"]) == 0
+    capsys.readouterr()
+    assert "cosmology='mine'" in _error(
+        capsys, ["tables", "build", "--cosmology", "mine", "--out", "a.npz"]
+    )
+    assert "suffix must be one of .npz" in _error(capsys, ["tables", "build", "--out", "a.h5"])
+
+
 @pytest.fixture
 def tiny_weights(monkeypatch, tmp_path):
     """A registry with networks of 0.5' pixels that have learnt nothing."""

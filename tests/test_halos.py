@@ -6,10 +6,20 @@ import halo_cases
 import numpy as np
 import pytest
 import torch
-from halo_cases import band_powers, expected, maps, painter, regions, shipped
+from halo_cases import (
+    band_powers,
+    expected,
+    maps,
+    masked_maps,
+    masked_tables,
+    painter,
+    regions,
+    shipped,
+)
 from scipy import integrate, stats
 
-from mlsky.datasets.halos import FIELDS, Painter
+from mlsky.datasets import halos
+from mlsky.datasets.halos import FIELDS, TSZ_148, Painter
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.sources import counts
 
@@ -18,10 +28,11 @@ EDGES = [400, 900, 1600, 2600, 3800, 5200]
 #: Deviations of a band from its expectation, in its own standard errors: of 40 bands one
 #: reaches this by chance in 300 runs (the seed is fixed, so the result is too).
 SIGMAS = 4.5
-#: What painting itself adds to the analytic power on 2' pixels, measured on 1600 square
-#: degrees: the second order of lognormal bias, and positions rounded to pixels. On 0.5'
-#: pixels the same numbers are 1-2 %, 1 % and 3 %.
-KK, KSZ, CIB, KAPPA_CIB = 0.035, 0.01, 0.05, 0.065
+#: Painted over analytic power, the accuracy that is promised. Measured on 900 square degrees
+#: of 0.5' and 2' pixels it is 1 % (3 % for tSZ x CIB), where errors are smaller than that.
+POWER = 0.03
+#: Sums of float32 maps.
+FLOAT = 1e-5
 #: The power of gaussian_start is interpolated in ell: 0.5 % low at most.
 GAUSSIAN = 0.008
 #: Mean numbers of haloes come from 96 densities between -6 and 7 sigma.
@@ -32,25 +43,40 @@ def field(name: str) -> torch.Tensor:
     return maps()[:, FIELDS.index(name)]
 
 
-def agrees(values: np.ndarray, expectation, systematic: float) -> None:
-    """Check means over regions, (regions, ...), within their errors and a known offset."""
+def agrees(values: np.ndarray, expectation, accuracy: float) -> None:
+    """Check means over regions, (regions, ...), within their errors or the accuracy if larger."""
     mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
-    allowed = SIGMAS * error + systematic * np.abs(expectation)
+    allowed = np.maximum(SIGMAS * error, accuracy * np.abs(expectation))
     assert np.all(np.abs(mean - expectation) < allowed), (mean / expectation, error / expectation)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "spectrum", "systematic"),
+    ("one", "other", "spectrum"),
     [
-        ("kappa", "kappa", "kk", KK),
-        ("ksz", "ksz", "ksz", KSZ),
-        ("cib", "cib", "cc", CIB),
-        ("kappa", "cib", "kc", KAPPA_CIB),
+        ("kappa", "kappa", "kk"),
+        ("ksz", "ksz", "ksz"),
+        ("cib", "cib", "cc"),
+        ("kappa", "cib", "kc"),
     ],
 )
-def test_band_powers_are_the_analytic_ones(one, other, spectrum, systematic):
+def test_band_powers_are_the_analytic_ones(one, other, spectrum):
     measured = band_powers(field(one), field(other), EDGES)
-    agrees(measured, expected(spectrum, EDGES), systematic)
+    agrees(measured, expected(spectrum, EDGES), POWER)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "spectrum"),
+    [
+        ("kappa", "kappa", "kk"),
+        ("tsz", "tsz", "yy"),
+        ("kappa", "tsz", "ky"),
+        ("tsz", "cib", "yc"),
+    ],
+)
+def test_without_rare_clusters_so_are_those_of_tsz(one, other, spectrum):
+    a, b = (masked_maps()[:, FIELDS.index(name)] for name in (one, other))
+    analytic = expected(spectrum, EDGES, masked_tables()) * TSZ_148 ** spectrum.count("y")
+    agrees(band_powers(a, b, EDGES), analytic, POWER)
 
 
 def test_ksz_has_no_sign():
@@ -228,13 +254,40 @@ def test_half_arcminute_pixels_show_the_same_sky_statistics():
     assert fine.cells == 128
     some = torch.stack([fine.region(11, index).maps for index in range(8)]).double()
     assert some.shape == (8, 6, 256, 256)
-    side = fine.side
-    power = torch.fft.rfft2(some[:, FIELDS.index("ksz")]).abs() ** 2 * (fine.pixel**2 / side) ** 2
+    power = torch.fft.rfft2(some).abs() ** 2 * (fine.pixel**2 / fine.side) ** 2
     ((mask, weight),) = halo_cases.bands(fine.ell, [3000, 8000])
     t = shipped()
-    cl = np.interp(np.log(fine.ell[mask]), np.log(t["ell"]), t["analytic_ksz"])
-    measured = ((power[:, mask] * weight).sum(1) / weight.sum()).numpy()
-    agrees(measured[:, None], np.array([np.average(cl, weights=weight)]), KSZ)
+    for name, spectrum in (("kappa", "kk"), ("ksz", "ksz"), ("cib", "cc")):
+        cl = np.interp(np.log(fine.ell[mask]), np.log(t["ell"]), t[f"analytic_{spectrum}"])
+        rows = power[:, FIELDS.index(name)][:, mask]
+        measured = ((rows * weight).sum(1) / weight.sum()).numpy()
+        agrees(measured[:, None], np.array([np.average(cl, weights=weight)]), POWER)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_window_of_a_cell_is_a_direct_sum(n):
+    # Pixels of a cell lie at (j - (n - 1) / 2) pixel from its centre; x is k pixel / 2.
+    x = np.array([0.0, 1e-14, 0.3, -1.1, 2.0])
+    places = np.arange(n) - (n - 1) / 2
+    direct = np.exp(2j * x[:, None] * places).mean(1)
+    assert halos._comb(x, n) == pytest.approx(direct.real, abs=1e-12)
+    assert np.abs(direct.imag).max() < 1e-12
+
+
+def test_spread_satellites_keep_flux_place_and_second_moments():
+    p = painter()
+    for y, x in ((40.5, 60.5), (40.13, 60.91), (0.02, 127.97)):  # the last one over the edge
+        flux = torch.tensor([3.0, 0.5], dtype=torch.float64)
+        places = torch.tensor([[y, x]] * 2, dtype=torch.float64).T
+        spread = p._spread(*places, flux).double() * p.pixel**2
+        assert (spread != 0).sum() <= 9
+        # offset of each pixel's centre from the source, the shorter way round
+        dy, dx = ((torch.arange(p.n) + 0.5 - place + p.n / 2) % p.n - p.n / 2 for place in (y, x))
+        whole = float(flux.sum())
+        assert float(spread.sum()) == pytest.approx(whole, rel=FLOAT)
+        for weight in (dy[:, None], dx[None], dy[:, None] ** 2, dx[None] ** 2, dy[:, None] * dx):
+            # all moments about the source vanish, as those of a point do
+            assert abs(float((spread * weight).sum())) < FLOAT * whole
 
 
 @pytest.mark.parametrize(

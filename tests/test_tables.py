@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from mlsky.theory import cosmology, halo_model
 SHIPPED = 3e-5
 #: One-halo power that six basis functions per profile leave out.
 RANK_LOSS = 5e-3
+#: Hankel transforms by the trapezoid rule on 3000 multipoles and 1500 angles.
+HANKEL = 2e-4
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,33 @@ def test_smooth_kappa_completes_the_nonlinear_power():
     rising = transfer[(ell > 200) & (ell < 10_000)]
     assert np.all(np.diff(rising) > 0)
     assert rising[-1] < 2.5
+
+
+def test_powers_of_a_gaussian_correlation():
+    # xi = A / (2 pi s^2) exp(-theta^2 / 2 s^2), and so are its square and cube, narrower
+    ell = np.geomspace(20, 31000, 1500)
+    amplitude, widths = 1e-7, np.array([[3e-3], [1e-3]])
+    spectrum = amplitude * np.exp(-((ell * widths) ** 2) / 2)
+    height = amplitude / (2 * np.pi * widths**2)
+    for n, made in enumerate(tables._powers(ell, spectrum), start=2):
+        exact = height**n * 2 * np.pi * widths**2 / n * np.exp(-((ell * widths) ** 2) / (2 * n))
+        assert np.all(np.abs(made - exact) < HANKEL * exact.max(1, keepdims=True))
+
+
+def test_lognormal_bias_adds_its_second_and_third_order():
+    u, powers = np.ones((1, 2, 4)), [np.full((1, 4), 2.0), np.full((1, 4), 5.0)]
+    painted = np.array([True, False])
+
+    def added(bias, profile=u):
+        haloes = SimpleNamespace(number=np.ones((1, 2)), bias=np.full((1, 2), bias))
+        return tables._beyond_linear(haloes, profile, u, painted, powers)
+
+    # one kind of halo: exp(b^2 xi) - 1 - b^2 xi = b^4 xi^2 / 2 + b^6 xi^3 / 6 + ...
+    assert added(1.5) == pytest.approx(1.5**4 * 2.0 / 2 + 1.5**6 * 5.0 / 6)
+    assert added(1.5, 3 * u) == pytest.approx(3 * added(1.5))
+    # and nothing is left of it where haloes follow matter ever less
+    assert added(1e-3) == pytest.approx(1e-12, rel=1e-5)
+    assert np.all(added(0.0) == 0)
 
 
 def test_truncated_moments_are_integrals():

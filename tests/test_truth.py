@@ -1,0 +1,246 @@
+"""mlsky.statistics.truth and .drawing: sets whose spectra, counts and moments are known."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from halo_cases import shipped
+from scipy import integrate, stats
+
+from mlsky import bands, seeds
+from mlsky.scaling import tsz
+from mlsky.sources import counts
+from mlsky.statistics import drawing, truth
+
+#: Regions of 4.3 degrees of 2' pixels in the set.
+REGIONS, PIXEL_ARCMIN, N = 24, 2.0, 128
+#: Deviation of a band in its own errors: of 64 one reaches it by chance in 300 runs.
+SIGMAS = 4.5
+#: Trapezoid rule on 2000 fluxes.
+INTEGRAL = 1e-4
+
+
+def _filters(ell: np.ndarray) -> np.ndarray:
+    """(modes, 4, 4) roots of the analytic covariance of kappa, kSZ, tSZ, CIB."""
+    t = shipped()
+    uk = float(tsz.uk_per_y(148.0))
+
+    def at(name):
+        return np.interp(np.log(np.maximum(ell, 1)), np.log(t["ell"]), t[f"analytic_{name}"])
+
+    kk, yy, cc, ky, kc, yc = (at(n) for n in ("kk", "yy", "cc", "ky", "kc", "yc"))
+    zero = np.zeros_like(kk)
+    rows = [
+        [kk, zero, ky * uk, kc],
+        [zero, at("ksz"), zero, zero],
+        [ky * uk, zero, yy * uk**2, yc * uk],
+        [kc, zero, yc * uk, cc],
+    ]
+    return np.linalg.cholesky(np.array(rows).transpose(2, 3, 0, 1))
+
+
+def write(path, regions=REGIONS, source=None, leave_out=()):
+    """A set of Gaussian fields with the analytic spectra, and radio sources of the counts."""
+    rng = seeds.generator(5, "truth")
+    pixel = np.radians(PIXEL_ARCMIN / 60)
+    ell = np.hypot(
+        2 * np.pi * np.fft.fftfreq(N, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(N, pixel)[None]
+    )
+    white = rng.standard_normal((regions, 4, N, N))
+    modes = np.einsum("yxab,rbyx->rayx", _filters(ell), np.fft.rfft2(white))
+    maps = np.fft.irfft2(modes, s=(N, N)) / pixel
+    number = rng.poisson(counts.radio_density() * pixel**2, (regions, N, N))
+    flux = counts.draw_radio_flux(rng.random(number.sum()))
+    flux[flux > truth.RADIO_MAX_MJY] = 0
+    where = np.repeat(np.arange(number.size), number.ravel())
+    mjy = np.bincount(where, flux, number.size).reshape(number.shape)
+    fields = dict(zip(("kappa", "ksz", "tsz", "cib"), maps.transpose(1, 0, 2, 3), strict=True))
+    fields["radio"] = mjy * 1e-3 / float(bands.jy_per_sr_per_uk(148.0)) / pixel**2
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = PIXEL_ARCMIN
+        file.attrs["source"] = json.dumps(shipped()["header"]) if source is None else source
+        for name in set(fields) - set(leave_out):
+            file[name] = fields[name].astype(np.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("truth") / "set.h5")
+
+
+@pytest.fixture(scope="module")
+def figures(path):
+    return truth.check(path, progress=False)
+
+
+@pytest.mark.parametrize("name", truth.SPECTRA)
+def test_a_set_of_the_analytic_spectra_has_ratios_of_one(figures, name):
+    row = figures["spectra"][name]
+    ratio, error = np.array(row["ratio"]), np.array(row["error"])
+    assert np.all(np.abs(ratio - 1) < SIGMAS * error), (ratio, error)
+    assert np.all(error[2:] < 0.25)
+    assert row["accurate"] is True
+    assert row["measured"] == pytest.approx(ratio * row["analytic"], rel=1e-3)
+
+
+def test_what_is_not_of_the_model_is_told(path, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(path.read_bytes())
+    with h5py.File(other, "a") as file:
+        file["cib"][:] *= 1.1  # 21 % of power
+    found = truth.check(other, progress=False)["spectra"]
+    assert [k for k, row in found.items() if not row["accurate"]][:2] == [
+        "cib x cib",
+        "kappa x cib",
+    ]
+    assert found["kappa x kappa"]["accurate"]
+
+
+def test_bands_reach_to_the_nyquist_multipole(figures):
+    assert figures["ell"][0] == [200, 500]
+    assert figures["ell"][-1] == [4500, 5200]
+    assert figures["regions"] == REGIONS
+    assert figures["square_degrees"] == pytest.approx(REGIONS * (N / 30) ** 2, rel=1e-3)
+
+
+def test_powers_at_3000(figures):
+    t = shipped()
+    for name, spectrum, unit in (("ksz", "ksz", 1.0), ("cib", "cc", 1.0)):
+        row = figures["d3000"][name]
+        exact = np.interp(np.log(3000), np.log(t["ell"]), t[f"analytic_{spectrum}"]) * unit
+        assert row["analytic"] == pytest.approx(exact * 3000 * 3001 / 2 / np.pi, rel=1e-3)
+        assert abs(row["measured"] - row["analytic"]) < SIGMAS * row["error"]
+    # Gaussian tSZ never comes near the clip
+    clipped, whole = (figures["d3000"][name] for name in ("tsz_clipped", "tsz"))
+    assert clipped["measured"] == pytest.approx(whole["measured"], rel=0.05)
+    # ACT DR6 at 148 GHz lies between its 145 and 150 GHz
+    from mlsky.plotting import ACT_DR6_D3000 as act
+
+    for name, value in truth.ACT_DR6_D3000.items():
+        low, high = sorted((act[145][name], act[150][name]))
+        assert low <= value <= high
+
+
+def test_kappa_and_ksz_have_nothing_in_common(figures):
+    value, error = (np.array(figures["correlation"][k]) for k in ("value", "error"))
+    assert np.all(np.abs(value) < SIGMAS * error)
+
+
+def test_rms_of_ksz_by_kappa(figures, path):
+    with h5py.File(path) as file:
+        kappa, ksz = file["kappa"][:].astype(float), file["ksz"][:].astype(float)
+    inside = (kappa >= kappa[0].std()) & (kappa < 2 * kappa[0].std())
+    row = next(r for r in figures["ksz_rms"] if r["from"] == 1.0)
+    assert row["pixels"] == inside.sum()
+    assert row["rms"] == pytest.approx(np.sqrt((ksz[inside] ** 2).mean()), rel=1e-3)
+    assert sum(r["pixels"] for r in figures["ksz_rms"]) == kappa.size
+
+
+def test_counts(figures, path):
+    with h5py.File(path) as file:
+        radio, cib = file["radio"][:], file["cib"][:]
+    mjy = 1e3 * float(bands.jy_per_sr_per_uk(148.0)) * np.radians(PIXEL_ARCMIN / 60) ** 2
+    area = radio.size * (PIXEL_ARCMIN / 60) ** 2
+    for key, low in zip(figures["counts"]["radio"], truth.COUNTS_MJY, strict=True):
+        assert key == f"{low:g} mJy"
+        row = figures["counts"]["radio"][key]
+        assert row["pixels"] == pytest.approx((radio * mjy >= low).sum() / area, rel=1e-3)
+        exact = integrate.quad(counts.radio_counts, low * 1e-3, truth.RADIO_MAX_MJY * 1e-3)[0]
+        assert row["sources"] == pytest.approx(exact * np.radians(1) ** 2, rel=1e-3)
+    excess = (cib - np.median(cib, (1, 2), keepdims=True)) * mjy
+    row = figures["counts"]["dusty"]["1 mJy"]
+    assert row["pixels"] == pytest.approx((excess >= 1).sum() / area, rel=1e-3)
+
+
+def test_dusty_counts_of_one_kind_of_halo():
+    scatter, uk = 1.25, 2.0e-3
+    t = {
+        "scatter": scatter,
+        "uk_per_jy_sr": uk,
+        "flux_cut_uk_sr": 7e-3 * uk,
+        "number": np.array([[10.0]]),
+        "central_uk_sr": np.array([[1e-3 * uk]]),
+        "satellite_number": np.array([3.0]),
+        "satellite_uk_sr": np.array([[2e-3 * uk]]),
+        "satellite_inverse": np.zeros((1, 4), int),
+    }
+    found = truth._dusty_above(t, np.array([1.0, 5.0]))
+    for low, value in zip((1e-3, 5e-3), found, strict=True):
+        exact = 0.0
+        for number, mean in ((10.0, 1e-3), (30.0, 2e-3)):
+            law = stats.lognorm(scatter, scale=mean * np.exp(-(scatter**2) / 2))
+            exact += number * (law.cdf(7e-3) - law.cdf(low))
+        assert value == pytest.approx(exact)
+
+
+def test_poisson_power_of_radio_sources():
+    t = shipped()
+    lowest = counts.FLUX_MIN_MJY * 1e-3
+    exact = integrate.quad(
+        lambda x: np.exp(3 * x) * counts.radio_counts(np.exp(x)), np.log(lowest), np.log(7e-3)
+    )[0]
+    expected = exact * float(t["uk_per_jy_sr"]) ** 2
+    assert truth._radio_poisson(t, 7.0) == pytest.approx(expected, rel=INTEGRAL)
+
+
+def test_one_region_has_no_errors(path):
+    one = truth.check(path, regions=1, progress=False)
+    assert one["regions"] == 1
+    for row in one["spectra"].values():
+        assert set(row["error"]) == {None}
+        assert row["accurate"] is None
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+    assert any("+-" not in line and "1.0" in line for line in truth.lines(one))
+
+
+def test_lines(figures):
+    text = "\n".join(truth.lines(figures))
+    assert "rare clusters" in text
+    assert "ACT DR6" in text
+    for name in truth.SPECTRA:
+        assert name in text
+    row = figures["spectra"]["kappa x kappa"]
+    first = f"{row['ratio'][0]:.3f} +- {row['error'][0]:.3f}"
+    assert any(line.startswith("200-500") and first in line for line in truth.lines(figures))
+
+
+def test_other_sets_are_refused(path, tmp_path):
+    def fails(message, **options):
+        with pytest.raises(ValueError, match=message):
+            truth.check(write(tmp_path / "bad.h5", 1, **options), progress=False)
+
+    header = shipped()["header"]
+    other = {**header, "cosmology": {**header["cosmology"], "h": 0.7}}
+    fails("other tables than the shipped tables .cosmology differ", source=json.dumps(other))
+    fails("format, parameters differ", source=json.dumps({**header, "format": 1, "parameters": {}}))
+    fails("does not say from which tables", source='{"kind": "maps"}')
+    fails("does not say from which tables", source="maps of a friend")
+    fails("lacks radio", leave_out=("radio",))
+    with pytest.raises(ValueError, match="regions=0"):
+        truth.check(path, regions=0)
+    with pytest.raises(ValueError, match="cannot be read"):
+        truth.check(tmp_path / "none.h5")
+
+
+def test_pictures(figures, path, tmp_path):
+    folder = tmp_path / "pictures"
+    drawing.check_folder(folder, False)
+    paths = drawing.draw(figures, truth.region(path), folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(drawing.PICTURES)
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in paths)
+    with pytest.raises(ValueError, match=r"spectra.png: exists.*--overwrite"):
+        drawing.check_folder(folder, False)
+    drawing.check_folder(folder, True)
+    with pytest.raises(ValueError, match="is a file"):
+        drawing.check_folder(path, True)
+    with pytest.raises(ValueError, match="does not exist"):
+        drawing.check_folder(tmp_path / "none" / "pictures", False)
+
+
+def test_one_region_can_be_drawn(path, tmp_path):
+    one = truth.check(path, regions=1, progress=False)
+    assert len(drawing.draw(one, truth.region(path), tmp_path)) == len(drawing.PICTURES)
