@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mlsky import bands as frequencies
-from mlsky.datasets import tables
+from mlsky.datasets import mixing, tables
 from mlsky.datasets.halos import Painter, Region
 from mlsky.theory import cosmology, halo_model
 
@@ -54,7 +54,9 @@ def masked_tables() -> dict:
     masked.number[:, masked.log10_mass > RARE_LOG10_MASS] *= 1e-12
     masked.number[masked.z < RARE_Z] *= 1e-12
     uk_per_jy_sr = 1 / float(frequencies.jy_per_sr_per_uk(148.0))
-    return tables.build(masked, uk_per_jy_sr, cosmology.parse("planck2018").to_dict())
+    made = tables.build(masked, uk_per_jy_sr, cosmology.parse("planck2018").to_dict())
+    # the same to a few in a million, and so their mixing need not be computed again
+    return made | {name: shipped()[name] for name in mixing.INPUTS}
 
 
 @functools.cache

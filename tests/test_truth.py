@@ -91,7 +91,7 @@ def test_what_is_not_of_the_model_is_told(path, tmp_path):
     other = tmp_path / "other.h5"
     other.write_bytes(path.read_bytes())
     with h5py.File(other, "a") as file:
-        file["cib"][:] *= 1.1  # 21 % of power
+        file["cib"][:] = 1.1 * file["cib"][:]  # 21 % of power
     found = truth.check(other, progress=False)["spectra"]
     assert [k for k, row in found.items() if not row["accurate"]][:2] == [
         "cib x cib",
@@ -138,6 +138,18 @@ def test_rms_of_ksz_by_kappa(figures, path):
     assert row["pixels"] == inside.sum()
     assert row["rms"] == pytest.approx(np.sqrt((ksz[inside] ** 2).mean()), rel=1e-3)
     assert sum(r["pixels"] for r in figures["ksz_rms"]) == kappa.size
+
+
+def test_a_region_that_rules_the_set_is_named(path, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(path.read_bytes())
+    with h5py.File(other, "a") as file:
+        file["tsz"][1] = 10 * file["tsz"][1]
+        lowest, variance = file["tsz"][1].min(), file["tsz"][:3].var((1, 2))
+    found = truth.check(other, regions=3, progress=False)["heaviest"]
+    assert found["region"] == 1
+    assert found["deepest"] == pytest.approx(lowest, rel=1e-3)
+    assert found["share"] == pytest.approx(variance[1] / variance.sum(), rel=1e-3)
 
 
 def test_counts(figures, path):

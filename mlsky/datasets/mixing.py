@@ -23,6 +23,8 @@ __all__ = ["mixing", "write_whole"]
 _log = logging.getLogger("mlsky")
 
 VERSION = 2  # of the computation below: raised with it, so that matrices kept before are not read
+#: Tables that the matrix is made from.
+INPUTS = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
 MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
 
 
@@ -44,9 +46,8 @@ def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
     is not exactly positive for close shells (their transverse k differ): eigenvalues of
     the correlation matrix are clipped at 1e-6.
     """
-    names = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
     digest = hashlib.sha256(repr((VERSION, MIXING_ELL, SMOOTHING_MPC)).encode())
-    for name in names:
+    for name in INPUTS:
         digest.update(np.ascontiguousarray(tables[name]).tobytes())
     cached = registry.cache_dir() / f"mixing-{digest.hexdigest()[:16]}.npy"
     ell = np.geomspace(*MIXING_ELL)

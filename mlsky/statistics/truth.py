@@ -83,8 +83,9 @@ def check(
     dict
         ``spectra``: per pair the measured and analytic C_l of each band of ``ell``, their ratio
         with its error, and whether all bands are accurate; ``d3000`` against ACT DR6 (uK^2);
-        ``correlation`` of kappa with kSZ; ``ksz_rms`` by kappa; ``counts`` per square degree;
-        ``histograms`` of the pixels. Figures that cannot be had are None.
+        ``correlation`` of kappa with kSZ; ``ksz_rms`` by kappa; the ``heaviest`` region;
+        ``counts`` per square degree; ``histograms`` of the pixels. Figures that cannot be had
+        are None.
 
     Raises
     ------
@@ -112,6 +113,7 @@ def check(
         "d3000": _d3000(sums, t, spectra),
         "correlation": _correlation(sums),
         "ksz_rms": _ksz_rms(sums),
+        "heaviest": _heaviest(sums),
         "counts": _counts(sums, t, used * (n * pixel_arcmin / 60) ** 2),
         "histograms": {
             name: {"from": lo, "to": hi, "pixels": row.astype(int).tolist()}
@@ -184,6 +186,7 @@ class _Sums:
         self.ranges: list[tuple[float, float]] = []
         self.histograms = np.zeros((len(FIELDS), HISTOGRAM_BINS))
         self.above = np.zeros((2, len(COUNTS_MJY)))
+        self.tsz: list[tuple[float, float]] = []  # deepest pixel and variance of each region
         self.ksz_by_kappa = np.zeros((2, len(KAPPA_BINS) + 1))
 
     def add(self, maps: NDArray[np.float64]) -> None:
@@ -206,6 +209,8 @@ class _Sums:
             # the CIB's sources stand on a background
             m = m - (np.median(m) if name == "cib" else 0)
             row += [(m >= s).sum() for s in COUNTS_MJY]
+        m = maps[FIELDS.index("tsz")]
+        self.tsz.append((float(m.min()), float(m.var())))
         kappa, ksz = maps[0].ravel(), maps[1].ravel()
         where = np.digitize(kappa / self.kappa_std, KAPPA_BINS)
         for row, weights in zip(self.ksz_by_kappa, (np.ones_like(ksz), ksz**2), strict=True):
@@ -331,6 +336,14 @@ def _ksz_rms(sums: _Sums) -> list[dict]:
     ]
 
 
+def _heaviest(sums: _Sums) -> dict:
+    """The region of most tSZ variance: rare clusters can rule a whole set."""
+    variance = np.array([v for _, v in sums.tsz])
+    i = int(variance.argmax())
+    share = variance[i] / variance.sum() if variance[i] else 0.0
+    return {"region": i, "deepest": _round(sums.tsz[i][0]), "share": _round(share)}
+
+
 def _counts(sums: _Sums, t: dict, area: float) -> dict:
     """Pixels per square degree that hold more than a flux, and sources of the model that do."""
     per_degree = math.radians(1) ** 2
@@ -416,6 +429,11 @@ def lines(figures: dict) -> Iterator[str]:
     yield f"correlation of kappa with kSZ: {', '.join(cells)}"
     cells = [f"{_bin(row)}: {_number(row['rms'])}" for row in figures["ksz_rms"]]
     yield f"rms of kSZ (uK) by kappa in standard deviations: {', '.join(cells)}"
+    row = figures["heaviest"]
+    yield (
+        f"most tSZ: region {row['region']}, down to {row['deepest']:g} uK, holds "
+        f"{row['share']:.1%} of the variance of all regions"
+    )
     for name, rows in figures["counts"].items():
         cells = [f">{s}: {r['pixels']:g} ({r['sources']:g})" for s, r in rows.items()]
         yield f"{name}, pixels (sources of the model) per square degree: {', '.join(cells)}"
