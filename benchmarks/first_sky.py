@@ -87,7 +87,8 @@ def main() -> None:
     pixel = np.degrees(healpy.nside2resol(options.nside)) * 60
     own = float(sky.meta["weights"]["pixel_arcmin"])
     ell = np.arange(3 * options.nside)
-    lo, hi = (2900, 3100) if options.nside >= 1024 else (ell[-200], ell[-1])
+    hi = min(3100, ell[-1])
+    lo = hi - 200
     loss = band(window(ell, pixel) * window(ell, own), lo, hi)
     factor = (lo + hi) / 2 * ((lo + hi) / 2 + 1) / (2 * np.pi)
     print(f"D_l at 150 GHz, l = {lo}-{hi}, sources < {FLUX_CUT_MJY:g} mJy;")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
 
-__all__ = ["Foregrounds", "generate", "kappa_lmax", "select"]
+__all__ = ["Foregrounds", "generate", "kappa_gain", "kappa_lmax", "select"]
 
 #: Width of the apron between the owned area of a chart and its edge, arcmin (whole pixels):
 #: the edge is zero padded, and its mark fades within about 16 pixels.
@@ -33,6 +33,8 @@ MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
+#: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB.
+LENSING_LMAX = 500
 #: Streams of the networks' noise.
 STREAMS = {"convergence": 0, "paint": 1}
 
@@ -171,7 +173,8 @@ def generate(
             sources.append(_sources(chart, made, weights, seed))
     del start
     report("kappa", 0.92)
-    alm = _join(gaussian.map_to_alm(kappa_map, middle, 2 * middle.nside), kappa_alm, weights)
+    lmax = min(2 * middle.nside, geometry.lmax + LENSING_LMAX)
+    alm = _join(gaussian.map_to_alm(kappa_map, middle, lmax), kappa_alm, weights)
     del kappa_map
     kappa = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry).astype(np.float32)
     catalogue = None
@@ -180,6 +183,44 @@ def generate(
         catalogue = _catalogue(sources, seed)
     maps = {name: m.reshape(geometry.shape) for name, m in maps.items()}
     return Foregrounds(alm, kappa.reshape(geometry.shape), maps, catalogue)
+
+
+def kappa_gain(weights: Weights, cl: NDArray[np.float64], seed: int, bins: int = 60) -> dict:
+    """Gain of kappa by multipole that gives a sky the power of its Gaussian start.
+
+    Parameters
+    ----------
+    weights
+        From `select`; a gain that it has already is left out.
+    cl
+        C_L^kk to `kappa_lmax`.
+    seed
+        Of the sky that it is measured on.
+
+    Returns
+    -------
+    dict
+        ``ell`` and ``gain``, for the weight file's ``calibration["kappa"]``.
+    """
+    import dataclasses
+
+    import healpy
+
+    from mlsky.sphere import gaussian
+
+    calibration = {k: v for k, v in weights.header.get("calibration", {}).items() if k != "kappa"}
+    bare = dataclasses.replace(weights, header={**weights.header, "calibration": calibration})
+    start = gaussian.draw_alm(cl, seed, field="kappa")
+    made = generate(start, Healpix(2048), weights=bare, seed=seed, components=())
+    lmax = _lmax(made.kappa_alm)
+    before, after = healpy.alm2cl(_truncate(start, lmax)), healpy.alm2cl(made.kappa_alm)
+    edges = np.unique(np.geomspace(KAPPA_JOIN[1], lmax + 1, bins + 1).astype(int))
+    modes = 2 * np.arange(lmax + 1) + 1
+    total = [np.add.reduceat(c * modes, edges[:-1]) for c in (before, after)]
+    return {
+        "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
+        "gain": np.sqrt(total[0] / total[1]).round(5).tolist(),
+    }
 
 
 def _intermediate(geometry: Geometry, pixel_arcmin: float) -> Healpix:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
 
+from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
 from mlsky.training.loop import load_generator
 
@@ -39,6 +40,7 @@ def export(
     data: Mapping[str, str],
     device: str,
     extra: Mapping[str, tuple[nn.Module, list[str], list[str]]] | None = None,
+    adjust: Mapping[str, Callable[[nn.Module, Normaliser], object]] | None = None,
     **header,
 ) -> str:
     """Write the averaged generators of runs as one weight file.
@@ -56,6 +58,9 @@ def export(
         Where they were trained, in words.
     extra
         Further networks: name to (module, inputs, outputs).
+    adjust
+        Functions of (module, normaliser) that change a run's network in place before it is
+        written, such as `mlsky.training.calibrate.balance_flow`.
     header
         Further entries: calibration, scores, sources.
 
@@ -83,6 +88,8 @@ def export(
             )
         if len(used.channels) > len(normaliser.channels):
             normaliser = used
+        if adjust and name in adjust:
+            adjust[name](module, used)
         networks[name] = module
         entries[name] = network_header(module, recipe["inputs"], recipe["outputs"])
         recipes[name] = _plain(recipe)
