@@ -101,7 +101,7 @@ def main() -> None:
     if options.picture:
         from mlsky import plotting
 
-        plotting.save(plotting.figure(sky), options.picture)
+        plotting.save(sky, options.picture)
 
 
 if __name__ == "__main__":

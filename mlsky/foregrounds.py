@@ -8,7 +8,8 @@ is bounded by the output maps and one chart.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
+#: Charts under way at a time on a CPU; each holds a few copies of its maps in memory.
+AT_ONCE = 2
 #: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB.
 LENSING_LMAX = 500
 #: Streams of the networks' noise.
@@ -134,6 +137,8 @@ def generate(
     ValueError
         If the device is not there.
     """
+    import torch
+
     from mlsky.networks import evaluate
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
@@ -142,36 +147,21 @@ def generate(
     report = progress or (lambda stage, fraction: None)
     target = pick_device(device)
     for network in weights.networks.values():
-        network.to(target)
-    channels = evaluate.noise_channels(weights)
+        network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
     margin = max(MARGIN_PIXELS, round(MARGIN_ARCMIN / pixel))
     report("Gaussian kappa on charts", 0.0)
-    start = Field(kappa_alm)
     middle = _intermediate(geometry, pixel)
-    kappa_map = np.empty(middle.npix, np.float32)
-    maps = {
-        n: np.zeros(geometry.npix, np.float32) for n in ("tsz", "ksz", "cib") if n in components
-    }
-    sources = []
-    all_charts = charts.charts(pixel, margin, multiple)
-    for number, chart in enumerate(all_charts):
-        report("networks", 0.05 + 0.85 * number / len(all_charts))
-        noise = _noise(chart, channels, seed)
-        made = evaluate.evaluate(weights, start.on(chart), noise)
-        made = {name: field.cpu().numpy() for name, field in made.items()}
-        pixel_k = charts.owned(chart, middle)
-        kappa_map[pixel_k] = charts.interpolate(chart, made["kappa"], middle, pixel_k)
-        owned = charts.owned(chart, geometry)
-        if maps and owned.size:
-            stack = np.stack([made[name] for name in maps])
-            values = charts.resample(chart, stack, geometry, owned)
-            for target_map, value in zip(maps.values(), values, strict=True):
-                target_map[owned] = value
-        if {"cib", "radio"} & set(components):
-            sources.append(_sources(chart, made, weights, seed))
-    del start
+    kappa_map, maps, sources = _paint_sky(
+        Field(kappa_alm),
+        charts.charts(pixel, margin, multiple),
+        (middle, geometry),
+        weights,
+        seed,
+        components,
+        lambda fraction: report("networks", 0.05 + 0.85 * fraction),
+    )
     report("kappa", 0.92)
     lmax = min(2 * middle.nside, geometry.lmax + LENSING_LMAX)
     alm = _join(gaussian.map_to_alm(kappa_map, middle, lmax), kappa_alm, weights)
@@ -183,6 +173,69 @@ def generate(
         catalogue = _catalogue(sources, seed)
     maps = {name: m.reshape(geometry.shape) for name, m in maps.items()}
     return Foregrounds(alm, kappa.reshape(geometry.shape), maps, catalogue)
+
+
+def _paint_sky(
+    start: Callable,
+    all_charts: Sequence[Chart],
+    grids: tuple[Healpix, Geometry],
+    weights: Weights,
+    seed: int,
+    components: Sequence[str],
+    report: Callable[[float], None],
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], list[dict]]:
+    """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
+    from mlsky.networks import evaluate
+    from mlsky.sphere import charts
+
+    middle, geometry = grids
+    channels = evaluate.noise_channels(weights)
+    kappa_map = np.empty(middle.npix, np.float32)
+    names = [n for n in ("tsz", "ksz", "cib") if n in components]
+    maps = {n: np.zeros(geometry.npix, np.float32) for n in names}
+    want_sources = bool({"cib", "radio"} & set(components))
+
+    def paint(chart: Chart) -> dict[str, np.ndarray] | None:
+        noise = _noise(chart, channels, seed)
+        made = evaluate.evaluate(weights, start.on(chart), noise)
+        made = {name: field.cpu().numpy() for name, field in made.items()}
+        pixel = charts.owned(chart, middle)
+        kappa_map[pixel] = charts.interpolate(chart, made["kappa"], middle, pixel)
+        owned = charts.owned(chart, geometry)
+        if maps and owned.size:
+            stack = np.stack([made[name] for name in maps])
+            values = charts.resample(chart, stack, geometry, owned)
+            for target_map, value in zip(maps.values(), values, strict=True):
+                target_map[owned] = value
+        return _sources(chart, made, weights, seed) if want_sources else None
+
+    sources = []
+    on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
+    for number, found in enumerate(_each(paint, all_charts, on_cpu)):
+        report((number + 1) / len(all_charts))
+        if found is not None:
+            sources.append(found)
+    return kappa_map, maps, sources
+
+
+def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
+    """Results of `paint` in the order of the charts, `AT_ONCE` charts at a time on a CPU.
+
+    Each has its share of the cores: much of a chart's work does not use more than one.
+    """
+    import torch
+
+    from mlsky.sphere.threads import threads
+
+    workers = min(AT_ONCE, threads()) if on_cpu else 1
+    before = torch.get_num_threads()
+    share = max(1, min(threads(), before) // workers) if on_cpu else before
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    try:
+        yield from pool.map(paint, all_charts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def kappa_gain(weights: Weights, cl: NDArray[np.float64], seed: int, bins: int = 60) -> dict:
