@@ -1,6 +1,8 @@
-"""Figures of one sky: time, memory, spectra against theory and ACT DR6.
+"""Figures of one sky: time, memory, kappa against theory, signs.
 
 python benchmarks/first_sky.py [--nside 1024] [--seed 1] [--weights default] [--picture sky.png]
+
+D_3000 against ACT DR6, beyond the pixels of nside 1024, is in patch_power.py.
 """
 
 from __future__ import annotations
@@ -18,15 +20,6 @@ from mlsky.theory import kappa_spectrum
 
 FREQS = (93.0, 150.0, 225.0)
 FLUX_CUT_MJY = 15.0  # of ACT DR6's source mask
-#: D_3000 at 150 GHz, uK^2 (ACT DR6 best fit, Louis et al. 2025); CIB clustered + Poisson
-ACT_DR6 = {"tsz": 3.50, "ksz": 0.987, "cib": 11.45, "radio": 2.89}
-
-
-def window(ell, side_arcmin: float):
-    """Power window of a square pixel of that side, averaged over angle."""
-    angle = np.linspace(0, np.pi / 2, 64, endpoint=False)[:, None]
-    x = ell * np.radians(side_arcmin / 60) / 2 / np.pi
-    return (np.sinc(x * np.cos(angle)) ** 2 * np.sinc(x * np.sin(angle)) ** 2).mean(0)
 
 
 def band(cl, lo: int, hi: int) -> float:
@@ -84,20 +77,6 @@ def main() -> None:
     rho = np.corrcoef(ksz, sky.kappa)[0, 1]
     print(f"kSZ: min {ksz.min():.1f}, max {ksz.max():.1f} uK, rho(kappa, kSZ) {rho:+.4f}")
 
-    pixel = np.degrees(healpy.nside2resol(options.nside)) * 60
-    own = float(sky.meta["weights"]["pixel_arcmin"])
-    ell = np.arange(3 * options.nside)
-    hi = min(3100, ell[-1])
-    lo = hi - 200
-    loss = band(window(ell, pixel) * window(ell, own), lo, hi)
-    factor = (lo + hi) / 2 * ((lo + hi) / 2 + 1) / (2 * np.pi)
-    print(f"D_l at 150 GHz, l = {lo}-{hi}, sources < {FLUX_CUT_MJY:g} mJy;")
-    print(f"    pixel windows undone, {loss:.2f} of the power")
-    for name, observed in ACT_DR6.items():
-        values = sky.band(1, name)[0]
-        cl = healpy.anafast(values - values.mean(), lmax=3 * options.nside - 1, iter=0)
-        d = band(cl, lo, hi) / loss * factor
-        print(f"    {name:6s} {d:6.2f} uK^2   ACT DR6 {observed:5.2f}   ratio {d / observed:.2f}")
     if options.picture:
         from mlsky import plotting
 
