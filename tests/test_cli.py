@@ -234,6 +234,8 @@ def test_a_signal_while_writing_leaves_nothing(tmp_path, number, status):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # a shell that runs the tests in the background has SIGINT ignored, also in children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with process:
         assert process.stdout.readline().strip() == "writing"

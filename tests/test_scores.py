@@ -13,6 +13,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.networks.default import Convergence, Paint, Points
+from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.sources import counts
@@ -174,11 +175,13 @@ def test_wrong_sets(data, tmp_path):
 
 
 def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
-    """Generated kappa of 0.8 of the amplitude, and a rate that is known."""
+    """Generated kappa of 0.8 of the amplitude of its start, and a rate that is known."""
+    with h5py.File(data, "a") as file:
+        file["kappa_in"][...] = file["kappa"][...]
 
     def run(weights, kappa, seed, tile):
         rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
-        made = {"kappa": torch.from_numpy(0.8 * _truth(data, tile)[0])}
+        made = {"kappa": torch.from_numpy(0.8 * kappa)}
         return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})
 
     monkeypatch.setattr(calibrate, "run", run)
@@ -186,8 +189,36 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
     ell, gain = np.array(found["kappa"]["ell"]), np.array(found["kappa"]["gain"])
     np.testing.assert_allclose(gain[ell > 400], 1 / 0.8, rtol=1e-3)
     assert np.isfinite(gain).all()
+    assert ell[-1] < kappa_lmax(0.5)  # the start has nothing beyond
     assert found["radio_mean_rate"] == pytest.approx(0.2, rel=1e-4)
     assert found["regions"] == 2
     assert "radio_mean_rate" not in calibrate.fit_calibration(_weights(), data)
     with pytest.raises(ValueError, match=r"pixels of 0.5', the weights want 2.0'"):
         calibrate.fit_calibration(_weights(pixel_arcmin=2.0), data)
+
+
+def test_flow_is_balanced(tmp_path):
+    """Gains put on the levels of a flow are found and taken off again."""
+    paint = Paint(
+        -0.26, 0.29, widths=(4, 4, 4), noise=(1, 1, 1), velocities=2, velocity_levels=3, seed=1
+    )
+    normaliser = Normaliser(("kappa", "ksz"), (None, None), (0, 0), (0.1, 2.0))
+    n, regions = 128, 3
+    kappa = 0.1 * seeds.generator(2, "kappa").standard_normal((regions, n, n)).astype("f4")
+    ksz = []
+    for i in range(regions):
+        noise = paint.draw_noise(1, n, n, torch.Generator().manual_seed(i))
+        with torch.no_grad():
+            made = paint(torch.from_numpy(kappa[i : i + 1, None] / 0.1), noise)
+        ksz.append(2.0 * made[0, 0].numpy())
+    path = tmp_path / "flow.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = 0.5
+        file["kappa"], file["ksz"] = kappa, np.array(ksz)
+    wrong = (1.0, 0.5, 3.0)
+    with torch.no_grad():
+        for layer, factor in zip(paint.flow, wrong, strict=True):
+            layer.weight.mul_(factor)
+    gains = calibrate.balance_flow(paint, normaliser, path, regions=regions)
+    # few regions: the coarsest level has some hundred modes in them
+    np.testing.assert_allclose(gains * wrong, 1, atol=0.25)
