@@ -35,7 +35,7 @@ MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
 #: Charts under way at a time on a CPU; each holds a few copies of its maps in memory.
-AT_ONCE = 2
+AT_ONCE = 4
 #: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB.
 LENSING_LMAX = 500
 #: Streams of the networks' noise.
@@ -221,7 +221,8 @@ def _paint_sky(
 def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
     """Results of `paint` in the order of the charts, `AT_ONCE` charts at a time on a CPU.
 
-    Each has its share of the cores: much of a chart's work does not use more than one.
+    Each chart's networks have one core: the last bits of a convolution depend on the number
+    of its threads, and much of a chart's other work does not use more than one.
     """
     import torch
 
@@ -229,8 +230,8 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
 
     workers = min(AT_ONCE, threads()) if on_cpu else 1
     before = torch.get_num_threads()
-    share = max(1, min(threads(), before) // workers) if on_cpu else before
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    each = (1,) if on_cpu else (before,)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=each)
     try:
         yield from pool.map(paint, all_charts)
     finally:
