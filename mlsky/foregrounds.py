@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Foregrounds", "generate", "kappa_gain", "kappa_lmax", "select"]
 
 #: Width of the apron between the owned area of a chart and its edge, arcmin (whole pixels):
-#: the edge is zero padded, and its mark fades within about 16 pixels.
+#: the edge is zero padded. Its mark, as rms difference from a larger picture over the rms of
+#: the field, is 0.05 (kappa) to 0.2 (kSZ, CIB) at 16 pixels of 2', and 0.01 to 0.2 at 32 of 0.5';
+#: a wider apron costs area: 1.46 times the sky at 2' with 16 pixels, 1.68 with 32.
 MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.

@@ -291,8 +291,8 @@ def simulate(
 ) -> Sky:
     """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
 
-    The same arguments give the same maps to the bit; the sky of a seed does not depend on
-    `nside`, on the bands or on the components asked for.
+    The same arguments give the same maps to the bit; a seed's sky does not depend on bands or
+    components, nor on `nside` while the same networks paint it (2' to nside 1024, 0.5' above).
 
     Parameters
     ----------
