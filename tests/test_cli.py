@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fakes
 import healpy
@@ -16,6 +17,7 @@ import pytest
 
 import mlsky
 from mlsky import cli, plotting, seeds
+from mlsky.cli import simulate
 from mlsky.sky import Sky
 
 BASE = ["simulate", "--freqs", "93", "145", "--nside", "16", "--seed", "1"]
@@ -108,13 +110,13 @@ def test_kappa_files(record, capsys):
     np.save("ring.npy", values)
     alm = np.full(45, 1e-3 + 0j)
     healpy.write_alm("alm.fits", alm)
-    np.testing.assert_allclose(cli._read_kappa(cli.Path("nested.fits")), values)
-    np.testing.assert_allclose(cli._read_kappa(cli.Path("ring.npy")), values)
-    np.testing.assert_allclose(cli._read_kappa(cli.Path("alm.fits")), alm)
+    np.testing.assert_allclose(simulate._read_kappa(Path("nested.fits")), values)
+    np.testing.assert_allclose(simulate._read_kappa(Path("ring.npy")), values)
+    np.testing.assert_allclose(simulate._read_kappa(Path("alm.fits")), alm)
     assert cli.main([*BASE, "--kappa", "ring.npy", "--out", "a.h5"]) == 0
     assert Sky.read("a.h5").meta["kappa"] == "given up to l = 16"
     capsys.readouterr()
-    cli.Path("junk.fits").write_bytes(b"junk" * 100)
+    Path("junk.fits").write_bytes(b"junk" * 100)
     np.save("short.npy", values[:7])
     np.save("object.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, message in (
@@ -167,9 +169,9 @@ def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
 
 
 def test_an_existing_file(record, capsys):
-    cli.Path("sky.h5").write_text("precious")
+    Path("sky.h5").write_text("precious")
     assert "sky.h5: exists" in _error(capsys, [*BASE, "--out", "sky.h5"])
-    assert cli.Path("sky.h5").read_text() == "precious"
+    assert Path("sky.h5").read_text() == "precious"
     assert not record.kappa_alm
     assert cli.main([*BASE, "--out", "sky.h5", "--overwrite"]) == 0
     assert Sky.read("sky.h5").shape == (2, 3, 3072)
@@ -266,10 +268,10 @@ def test_plot(record, capsys):
     capsys.readouterr()
     assert cli.main(["plot", "sky.h5"]) == 0
     assert capsys.readouterr().out.strip() == "sky.png"
-    assert cli.Path("sky.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("sky.png").read_bytes().startswith(b"\x89PNG")
     assert "sky.png: exists" in _error(capsys, ["plot", "sky.h5"])
     assert cli.main(["plot", "sky.h5", "--out", "other.pdf", "--freq", "93"]) == 0
-    assert cli.Path("other.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("other.pdf").read_bytes().startswith(b"%PDF")
     capsys.readouterr()
     assert "no such file" in _error(capsys, ["plot", "none.h5"])
     assert "suffix must be one of" in _error(capsys, ["plot", "sky.h5", "--out", "a.txt"])
@@ -390,7 +392,7 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
         "recipe": "tiny",
         "data": "set.h5",
         "out": "run",
-        "target": cli.Path("truth.h5"),
+        "target": Path("truth.h5"),
         "minutes": 1.5,
         "steps": None,
         "device": "cpu",
@@ -471,13 +473,13 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     arguments = ["data", "check", "set.h5", "--out", "pictures", "--json", "figures.json"]
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out.splitlines()
-    figures = json.loads(cli.Path("figures.json").read_text())
+    figures = json.loads(Path("figures.json").read_text())
     assert figures["regions"] == 3
     assert out[: -len(os.listdir("pictures"))] == list(truth.lines(figures))
     assert sorted(out[-4:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
     assert "figures.json: exists" in _error(capsys, arguments)
     assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
-    assert json.loads(cli.Path("figures.json").read_text())["regions"] == 2
+    assert json.loads(Path("figures.json").read_text())["regions"] == 2
     capsys.readouterr()
     assert "exists; give --overwrite" in _error(capsys, arguments[:5])
     _tiny_set("other.h5")
@@ -657,7 +659,7 @@ def test_validate(tiny_weights, capsys):
         arguments = ["validate", "--weights", name, "--data", "test.h5", "--regions", "1"]
         assert cli.main([*arguments, "--json", "figures.json", "--overwrite"]) == 0
     out = capsys.readouterr().out.splitlines()[-200:]
-    figures = json.loads(cli.Path("figures.json").read_text())
+    figures = json.loads(Path("figures.json").read_text())
     assert figures["regions"] == 1
     heads = [i for i, line in enumerate(out) if line.startswith("tiny.safetensors, sha256 ")]
     lines = out[heads[-1] + 1 :]
@@ -680,7 +682,7 @@ def test_validate(tiny_weights, capsys):
 def test_bad_validation(tiny_weights, capsys):
     _tiny_set("coarse.h5", pixel_arcmin=2.0)
     _tiny_set("poor.h5", leave_out=("radio",))
-    cli.Path("old.json").write_text("precious")
+    Path("old.json").write_text("precious")
     base = ["validate", "--data", "test.h5"]
     for change, message in (
         (["--data", "none.h5"], "none.h5: cannot be read"),
@@ -694,7 +696,7 @@ def test_bad_validation(tiny_weights, capsys):
         (["--json", "old.json"], "old.json: exists"),
     ):
         assert message in _error(capsys, base + change)
-    assert cli.Path("old.json").read_text() == "precious"
+    assert Path("old.json").read_text() == "precious"
 
 
 def test_help_takes_no_time():

@@ -1,0 +1,24 @@
+"""The command line: ``mlsky simulate | plot | weights | data | tables | train | validate``.
+
+Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
+argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file
+behind.
+"""
+
+from __future__ import annotations
+
+from mlsky.cli import data, simulate, train, validate, weights
+from mlsky.cli.group import cli, main
+
+__all__ = ["cli", "main"]
+
+for _command in (
+    simulate.simulate,
+    simulate.plot,
+    weights.weights,
+    data.data,
+    data.tables,
+    train.train,
+    validate.validate,
+):
+    cli.add_command(_command)

@@ -1,0 +1,125 @@
+"""``mlsky data`` and ``mlsky tables``: sets, and what they are painted from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlsky.cli.options import ManyValues, number_pairs, pairs, to_be_gone_on_with, write_json
+
+__all__ = ["data", "tables"]
+
+
+@click.group()
+def data() -> None:
+    """Sets that networks are trained and validated on."""
+
+
+@data.command("paint")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file.")
+@click.option("--regions", type=int, default=40, show_default=True)
+@click.option("--seed", type=int, required=True, help="Another one for each set: no shared sky.")
+@click.option("--pixel-arcmin", type=float, default=0.5, show_default=True)
+@click.option("--pixels", type=int, default=512, show_default=True, help="Along a side.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def data_paint(
+    out: Path, regions: int, seed: int, pixel_arcmin: float, pixels: int, device: str
+) -> None:
+    """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
+    from mlsky.training import data, loop
+
+    with to_be_gone_on_with():
+        data.paint(out, regions, seed, pixel_arcmin, pixels, str(loop.pick_device(device)))
+    click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
+
+
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for pictures (PNG).")
+@click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--tables", type=click.Path(path_type=Path), help="Painted from.  [default: shipped]")
+@click.option("--regions", type=int, help="Use so many.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace pictures and JSON file.")
+def data_check(
+    path: Path, out: Path | None, table: Path | None, overwrite: bool, **options: object
+) -> None:
+    """Compare a painted set with its analytic model and with ACT DR6."""
+    from mlsky import outputs
+
+    if table is not None:
+        outputs.check(table, overwrite, (".json",))
+
+    from mlsky.statistics import drawing, truth
+
+    if out is not None:
+        drawing.check_folder(out, overwrite)
+    figures = truth.check(path, **options)
+    for line in truth.lines(figures):
+        click.echo(line)
+    if table is not None:
+        write_json(table, figures)
+    if out is not None:
+        for picture in drawing.draw(figures, truth.region(path), out):
+            click.echo(picture)
+
+
+@data.command("cut", cls=ManyValues)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file.")
+@click.option("--maps", multiple=True, callback=pairs, metavar="FIELD=FILE...")
+@click.option("--catalogues", multiple=True, callback=pairs, metavar="FIELD=FILE...")
+@click.option("--units", multiple=True, callback=pairs, metavar="FIELD=UNIT...")
+@click.option("--freqs", multiple=True, callback=number_pairs, metavar="FIELD=GHZ...")
+@click.option("--scale", multiple=True, callback=number_pairs, metavar="FIELD=NUMBER...")
+@click.option("--patches", type=int, required=True)
+@click.option("--seed", type=int, required=True, help="Of the places of the patches.")
+@click.option("--part", default="train", show_default=True, help="train, validation or test.")
+@click.option("--recipe", help="Ask for the fields of this recipe; cut its pixels and size.")
+@click.option("--pixel-arcmin", type=float, help="[default: of the recipe, or 0.5]")
+@click.option("--size", type=int, help="Pixels along a side.  [default: of the recipe, or 128]")
+@click.option("--method", default="harmonic", show_default=True, help="harmonic or cubic.")
+@click.option("--lmax", type=int, help="Of harmonic.  [default: what maps and pixels carry]")
+@click.option("--flux-cut-mjy", type=float, default=7.0, show_default=True, help="inf: no cut.")
+@click.option("--find/--no-find", default=True, help="Find sources of maps without catalogue.")
+@click.option("--find-mjy", type=float, help="Faintest source to find.  [default: 5 sigma]")
+@click.option("--windows/--no-windows", default=True, help="Replace pixel windows of SZ maps.")
+@click.option("--octant", is_flag=True, help="The sky is one octant eight times over.")
+def data_cut(
+    out: Path, recipe: str | None, freqs: dict, flux_cut_mjy: float, **options: object
+) -> None:
+    """Cut patches out of full-sky maps of any simulation; a stopped run goes on where it was."""
+    from mlsky.training.recipes import recipe as recipe_of
+
+    chosen = None if recipe is None else recipe_of(recipe)
+    for name, default in (("pixel_arcmin", 0.5), ("size", 128)):
+        if options[name] is None:
+            options[name] = default if chosen is None else getattr(chosen, name)
+    options["require"] = () if chosen is None else (*chosen.inputs, *chosen.outputs)
+    options["flux_cut_mjy"] = None if flux_cut_mjy == float("inf") else flux_cut_mjy
+
+    from mlsky.datasets import maps
+
+    with to_be_gone_on_with():
+        maps.cut(out, nu_ghz=freqs, **options)
+    click.echo(f"{out}: {options['patches']} patches, {out.stat().st_size / 1e6:.0f} MB")
+
+
+@click.group()
+def tables() -> None:
+    """What the painter needs to know of a cosmology."""
+
+
+@tables.command("build")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help=".npz file.")
+@click.option("--cosmology", default="planck2018", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def tables_build(out: Path, cosmology: str, overwrite: bool) -> None:
+    """Compute the painter's tables for a cosmology, in about half a minute."""
+    from mlsky import outputs
+
+    outputs.check(out, overwrite, (".npz",))
+
+    from mlsky.datasets import tables as painter_tables
+
+    painter_tables.save(out, painter_tables.build_for(cosmology))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {cosmology}")

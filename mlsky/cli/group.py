@@ -1,0 +1,71 @@
+"""The command ``mlsky`` itself: what it exits with, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import click
+
+from mlsky._version import __version__
+from mlsky.errors import MlskyError
+
+__all__ = ["cli", "main"]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlsky")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Correlated, non-Gaussian mock microwave skies by the hundred."""
+    ctx.meta["mlsky.debug"] = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _stop_on_sigterm():
+            cli.main(args=arguments, prog_name="mlsky", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(str(error) or "interrupted, nothing was kept", EXIT_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help(), err=True)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        return _fail(error.format_message(), EXIT_BAD_INPUT)
+    except (ValueError, MlskyError) as error:
+        if debug:
+            raise
+        return _fail(str(error), EXIT_BAD_INPUT)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"mlsky: error: {' '.join(message.split())}", err=True)
+    return status
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Let a SIGTERM, as from a batch system, unwind like Ctrl-C, so that nothing is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        raise SystemExit(EXIT_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

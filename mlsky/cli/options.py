@@ -1,0 +1,131 @@
+"""What commands share: ways to give values, a progress bar, files of figures."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+__all__ = [
+    "ManyValues",
+    "number_pairs",
+    "numbers",
+    "pairs",
+    "progress_bar",
+    "split",
+    "to_be_gone_on_with",
+    "write_json",
+]
+
+
+class ManyValues(click.Command):
+    """A command whose options with ``multiple=True`` take every value up to the next option.
+
+    ``--freqs 93 145 225``, ``--freqs 93,145,225`` and ``--freqs 93 --freqs 145`` all work.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["mlsky.arguments"] = list(args)
+        greedy = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and option.multiple
+            for name in option.opts
+        }
+        merged: list[str] = []
+        rest = list(args)
+        while rest:
+            merged.append(rest.pop(0))
+            if merged[-1] in greedy:
+                values = []
+                while rest and not _is_option(rest[0]):
+                    values.append(rest.pop(0))
+                if values:
+                    merged.append(",".join(values))
+        return super().parse_args(ctx, merged)
+
+
+def _is_option(token: str) -> bool:
+    """True for ``--out`` and ``-h``; False for values, negative numbers among them."""
+    if not token.startswith("-") or token == "-":
+        return False
+    with contextlib.suppress(ValueError):
+        float(token)
+        return False
+    return True
+
+
+def split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
+    """Every value of a repeated, spaced or comma-separated option."""
+    return [part for value in values for part in value.replace(",", " ").split()]
+
+
+def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:
+    """Frequencies of a repeated, spaced or comma-separated option."""
+    found = []
+    for part in split(ctx, option, values):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise click.BadParameter(
+                f"{part!r} is no number; give GHz, for example --freqs 93 145 225"
+            ) from None
+    return found
+
+
+def pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``FIELD=VALUE`` of a repeated or spaced option."""
+    found = {}
+    for part in split(ctx, option, values):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"{part!r}: must be FIELD=VALUE, for example cib=143")
+        found[name] = value
+    return found
+
+
+def number_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict:
+    """``FIELD=NUMBER`` of a repeated or spaced option."""
+    try:
+        return {name: float(x) for name, x in pairs(ctx, option, values).items()}
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; must be FIELD=NUMBER") from None
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator:
+    """A progress function that draws a bar on stderr, named after the stage under way."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=100.0, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}"
+    ) as bar:
+
+        def progress(stage: str, fraction: float) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.n = 100 * fraction
+            bar.refresh()
+
+        yield progress
+
+
+@contextlib.contextmanager
+def to_be_gone_on_with() -> Iterator[None]:
+    """Of commands that keep what they have done when they are interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort("interrupted; the same command goes on from what was saved") from None
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Figures as JSON, written beside and then renamed."""
+    import json
+
+    from mlsky import outputs
+
+    with outputs.beside(path) as part:
+        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,139 @@
+"""``mlsky simulate`` and ``mlsky plot``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+
+import click
+
+from mlsky.cli.options import ManyValues, numbers, progress_bar, split
+
+__all__ = ["plot", "simulate"]
+
+
+@click.command(cls=ManyValues)
+@click.option(
+    "--freqs", required=True, multiple=True, callback=numbers, metavar="GHZ...", help="Bands."
+)
+@click.option("--nside", type=int, help="HEALPix resolution, a power of two.")
+@click.option("--car", type=float, metavar="ARCMIN", help="Full-sky CAR map (Fejer-1) instead.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--cmb-seed", type=int, help="Seed of the unlensed CMB alone.  [default: seed]")
+@click.option(
+    "--components", multiple=True, callback=split, metavar="NAME...", help="[default: all]"
+)
+@click.option("--stokes", default="TQU", show_default=True)
+@click.option("--unit", default="uK_CMB", show_default=True)
+@click.option("--flux-cut-mjy", type=float, help="Leave brighter sources out (at 148 GHz).")
+@click.option("--cosmology", default="planck2018", show_default=True)
+@click.option("--weights", default="default", show_default=True, help="See mlsky weights list.")
+@click.option(
+    "--kappa",
+    type=click.Path(path_type=Path),
+    help="Gaussian kappa: HEALPix map or alm in FITS, or an array in .npy.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help=".h5 (everything) or .fits."
+)
+@click.pass_context
+def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> None:
+    """Make one sky and write it."""
+    from mlsky import outputs
+
+    outputs.check(out, overwrite)
+    begin = time.monotonic()
+    arguments = _simulate_arguments(**options)
+
+    from mlsky import sky as chain
+
+    with progress_bar() as progress:
+        sky = chain.simulate(**arguments, progress=progress)
+        sky.meta["command"] = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
+        progress(f"writing {out.name}", 1.0)
+        sky.write(out, overwrite=overwrite)
+    click.echo(_summary(sky, out, time.monotonic() - begin))
+
+
+def _simulate_arguments(
+    *, car: float | None, components: list[str], kappa: Path | None, **options
+) -> dict:
+    """Options of the command line as arguments of `mlsky.simulate`."""
+    if car is not None:
+        options["geometry"] = _car_geometry(car)
+    if kappa is not None:
+        options["kappa"] = _read_kappa(kappa)
+    return {**options, "components": components or None}
+
+
+def _car_geometry(res_arcmin: float):
+    """Full-sky Fejer-1 geometry, (shape, wcs)."""
+    rows = 180 * 60 / res_arcmin if res_arcmin > 0 else 0.0
+    if not 1 <= rows <= 43200 or abs(rows - round(rows)) > 1e-6:
+        raise ValueError(
+            f"--car {res_arcmin:g}: must be arcmin that divide 180 degrees, "
+            "from 0.25 up, for example --car 2"
+        )
+    import numpy as np
+    from pixell import enmap
+
+    return enmap.fullsky_geometry(res=np.radians(res_arcmin / 60), variant="fejer1")
+
+
+def _read_kappa(path: Path):
+    """A kappa map (RING) or alm from FITS, or either from .npy."""
+    import numpy as np
+
+    if not path.is_file():
+        raise ValueError(f"--kappa {path}: no such file")
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        import healpy
+        from astropy.io import fits
+
+        columns = fits.getheader(path, 1)
+        if str(columns.get("TTYPE1", "")).strip().lower() == "index":
+            return healpy.read_alm(path)
+        return healpy.read_map(path, dtype=np.float64)
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"--kappa {path}: cannot be read ({reason}); must be a HEALPix map or alm in FITS, "
+            "or an array in .npy"
+        ) from None
+
+
+def _summary(sky, path: Path, seconds: float) -> str:
+    import numpy as np
+
+    middle = int(np.argmin(np.abs(sky.freqs_ghz - 150)))
+    lines = [f"{path}: {path.stat().st_size / 1e6:.0f} MB in {seconds:.0f} s, {sky!r}"]
+    rms = [f"{name} {sky.band(middle, name)[0].std(dtype=np.float64):.3g}" for name in sky]
+    what = sky.stokes[0]
+    lines.append(f"rms of {what} at {sky.freqs_ghz[middle]:g} GHz, {sky.unit}: {', '.join(rms)}")
+    if sky.catalog is not None:
+        held = int(np.count_nonzero(sky.catalog["in_map"]))
+        lines.append(f"sources above 1 mJy at 148 GHz: {len(sky.catalog)}, in the maps: {held}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[default: PATH with .png]")
+@click.option("--freq", type=float, metavar="GHZ", help="Band shown.  [default: nearest to 150]")
+@click.option("--overwrite", is_flag=True, help="Replace the picture.")
+def plot(path: Path, out: Path | None, freq: float | None, overwrite: bool) -> None:
+    """Draw a sky: the whole of it, a 5 x 5 degree zoom of each component, spectra."""
+    from mlsky import outputs, plotting
+
+    out = path.with_suffix(".png") if out is None else out
+    outputs.check(out, overwrite, plotting.SUFFIXES)
+
+    from mlsky.sky import Sky
+
+    plotting.save(Sky.read(path), out, freq_ghz=freq, overwrite=overwrite)
+    click.echo(out)
