@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from mlsky import seeds
+from mlsky.bands import parse_freqs
+from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets import tables as halo_tables
+from mlsky.datasets.galaxies import Galaxies, source_rows, uk_per_jy_sr
 from mlsky.datasets.mixing import mixing
 from mlsky.networks.inputs import kappa_lmax
-from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.halo_model import H_OVER_K_GHZ, T_CMB_UK
 
 __all__ = ["FIELDS", "Painter", "Region"]
@@ -77,25 +80,32 @@ def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return index, q
 
 
-def _nfw_radii(concentration: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Radii (of R200m) within which a share `u` of an NFW halo's mass lies, (n_c, n_u)."""
-    x = np.linspace(1e-4, 1, 2000)
-
-    def mass(c, x):
-        return np.log1p(c * x) - c * x / (1 + c * x)
-
-    return np.array([np.interp(u, mass(c, x) / mass(c, 1.0), x) for c in concentration])
+def _log_mean_exp(exponent: np.ndarray, log_weight: np.ndarray) -> np.ndarray:
+    """ln of the weighted mean of exp(exponent) over the first axis."""
+    top = exponent.max(0)
+    weight = np.exp(log_weight)
+    return top + np.log((weight @ np.exp(exponent - top)) / weight.sum())
 
 
 @dataclass
 class Region:
-    """One painted region: maps (6, n, n) in the order of `FIELDS`, and its bright sources.
+    """One painted region.
 
-    `sources` is an (n, 3) array of dusty sources above the flux cut: y, x (pixels), flux (mJy).
+    Parameters
+    ----------
+    maps : (6, n, n)
+        In the order of `FIELDS`.
+    sources : (n_sources, 7)
+        Radio and infrared galaxies above the painter's `catalogue_mjy`, columns as
+        `mlsky.datasets.galaxies.SOURCE_COLUMNS`; those below `flux_cut_mjy` are in the maps too.
+    cib, radio : (n_freqs, n, n)
+        uK_CMB at the painter's `freqs`.
     """
 
     maps: torch.Tensor
     sources: torch.Tensor
+    cib: torch.Tensor
+    radio: torch.Tensor
 
 
 class Painter:
@@ -111,13 +121,22 @@ class Painter:
         Output of `mlsky.datasets.tables.load`; the shipped ones by default.
     device
         Where to paint.
-    radio_max_mjy
-        Radio sources above this flux are left out of the maps.
+    freqs
+        Further frequencies (GHz) at which CIB and radio are painted. Whatever they are, the
+        maps at 148 GHz and the sources stay the same.
+    catalogue_mjy
+        Sources above this flux at 148 GHz are listed; at most `flux_cut_mjy`.
+
+    Attributes
+    ----------
+    flux_cut_mjy
+        Sources above this flux at 148 GHz are left out of the maps at every frequency; of the
+        tables.
 
     Raises
     ------
     ValueError
-        If `n` or `pixel_arcmin` is not allowed.
+        If `n`, `pixel_arcmin`, a frequency or `catalogue_mjy` is not allowed.
     """
 
     def __init__(
@@ -126,7 +145,8 @@ class Painter:
         n: int = 512,
         tables: dict | None = None,
         device: str | torch.device = "cpu",
-        radio_max_mjy: float = 7.0,
+        freqs: Sequence[float] = (),
+        catalogue_mjy: float = 1.0,
     ) -> None:
         if n < 64 or n % 16:
             raise ValueError(f"n={n}: must be a multiple of 16 and at least 64")
@@ -136,6 +156,14 @@ class Painter:
         self.pixel_arcmin = pixel_arcmin
         t = halo_tables.load() if tables is None else tables
         self.t = t
+        self.freqs = tuple(float(nu) for nu in parse_freqs(freqs)) if len(freqs) else ()
+        self.flux_cut_mjy = float(t["flux_cut_uk_sr"] / t["uk_per_jy_sr"]) * 1e3
+        if not 0 < catalogue_mjy <= self.flux_cut_mjy * (1 + 1e-6):
+            raise ValueError(
+                f"catalogue_mjy={catalogue_mjy!r}: must be above 0 and at most the flux cut of "
+                f"the maps, {self.flux_cut_mjy:g}"
+            )
+        self.catalogue_mjy = catalogue_mjy
         self.side = n * self.pixel
         self.area = self.side**2
         # density cells of about 1': the clustering of haloes inside one is lost
@@ -151,8 +179,14 @@ class Painter:
         self.n_shell, self.n_slice = len(t["z"]), int(t["slices"].sum())
         self._set_up_grids()
         self._set_up_modes()
+        self.galaxies = Galaxies(t, n, self.pixel, self.device)
+        colour = [self.galaxies.colours.shells(nu) for nu in self.freqs]
+        self.colour = np.array(colour).reshape(len(self.freqs), self.n_shell)
+        self.uk_per_jy_sr = float(t["uk_per_jy_sr"])
+        #: uK_CMB at each frequency per uK_CMB at 148 GHz of the same intensity
+        self.to_uk = [uk_per_jy_sr(nu) / uk_per_jy_sr(REFERENCE_GHZ) for nu in self.freqs]
+        self._set_up_gaussian()
         self._set_up_haloes()
-        self._set_up_sources(radio_max_mjy)
 
     def _tensor(self, x, dtype=torch.float32) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(x), dtype=dtype, device=self.device)
@@ -173,27 +207,9 @@ class Painter:
 
     def _set_up_grids(self) -> None:
         t, n, p = self.t, self.n, self.pixel
-        ky, kx, ell = self._wave_numbers(n)
+        _, _, ell = self._wave_numbers(n)
         self.ell = ell
         self.phi = {k: self._tensor(self._at(ell, t[f"phi_{k}"])) for k in ("nfw", "y", "tau")}
-        # Gaussian fields of what is not painted halo by halo, all divided by the pixel side
-        # (white noise of unit variance per pixel has power pixel^2)
-        names = ("gauss_kk", "gauss_kc", "gauss_cc", "far_kappa", "missing_kappa")
-        kk, kc, cc, far, missing = (self._at(ell, t[name]) for name in names)
-        # the smooth field ends with the grid of cells: a Gaussian one takes its place beyond
-        edge = np.pi / (self.side / self.cells)
-        beyond = (np.abs(ky) >= edge) | (kx >= edge)
-        kk = kk + far + np.where(beyond, missing, 0)
-        a = np.sqrt(kk)
-        filters = {
-            "kappa": a,
-            "cib_kappa": kc / a,
-            "cib": np.sqrt(np.maximum(cc - kc**2 / kk, 0)),
-            # far part of the same field, given the field: conditional mean and scatter
-            "far_mean": far / a,
-            "far_scatter": np.sqrt(far * (kk - far) / kk),
-        }
-        self.gauss = {k: self._tensor(v / p) for k, v in filters.items()}
         # Haloes lie anywhere in their cell and are rounded to its pixels' centres: the fields
         # of the cells are divided by this window, smooth fields get it back
         ky_c, kx_c, ell_c = self._wave_numbers(self.cells)
@@ -207,6 +223,43 @@ class Painter:
         self.up_shift = torch.exp(-1j * self._tensor((ky_c + kx_c) * shift, torch.float64)).to(
             torch.complex64
         )
+
+    def _set_up_gaussian(self) -> None:
+        """Gaussian fields of what is not painted halo by halo: kappa, and CIB at each frequency.
+
+        Filters are divided by the pixel side: white noise of unit variance per pixel has power
+        pixel^2. Row j of the lower triangle of CIB acts on the noises of kappa, 148 GHz and the
+        frequencies before.
+        """
+        t, ell = self.t, self.ell
+        ky, kx, _ = self._wave_numbers(self.n)
+        kk, far, missing = (
+            self._at(ell, t[name]) for name in ("gauss_kk", "far_kappa", "missing_kappa")
+        )
+        # the smooth field ends with the grid of cells: a Gaussian one takes its place beyond
+        edge = np.pi / (self.side / self.cells)
+        beyond = (np.abs(ky) >= edge) | (kx >= edge)
+        kk = kk + far + np.where(beyond, missing, 0)
+        a = np.sqrt(kk)
+        # far part of the same field, given the field: conditional mean and scatter
+        filters = {"kappa": a, "far_mean": far / a, "far_scatter": np.sqrt(far * (kk - far) / kk)}
+        self.gauss = {k: self._tensor(v / self.pixel) for k, v in filters.items()}
+        freqs, colour = (REFERENCE_GHZ, *self.freqs), np.ones((1 + len(self.freqs), self.n_shell))
+        colour[1:] = self.colour
+        kc = np.array([self._at(ell, c @ t["gauss_kc"]) for c in colour])
+        rest = np.empty((*ell.shape, len(freqs), len(freqs)))
+        for i, j in itertools.product(range(len(freqs)), repeat=2):
+            cc = (colour[i] * colour[j]) @ t["gauss_cc"].astype(np.float64)
+            coherence = self.galaxies.colours.coherence(freqs[i], freqs[j])
+            shot = float((colour[i] * colour[j]) @ t["gauss_shot"].astype(np.float64)) * coherence
+            rest[..., i, j] = self._at(ell, cc) + shot - kc[i] * kc[j] / kk
+        # shot noise keeps it positive; frequencies that differ by nothing need the little more
+        rest = rest * (1 + 1e-6 * np.eye(len(freqs)))
+        lower = np.moveaxis(np.linalg.cholesky(rest), (-2, -1), (0, 1))
+        self.gauss_cib = [
+            [self._tensor(f / self.pixel) for f in (kc[i] / a, *lower[i, : i + 1])]
+            for i in range(len(freqs))
+        ]
 
     def _set_up_modes(self) -> None:
         t, nc, nj = self.t, self.cells, self.joint
@@ -260,7 +313,7 @@ class Painter:
         var_made = np.minimum(var_shell, t["sigma_v"] ** 2)[:, None]
         made = (var_made * t["ksz_painted_bias"] ** 2 * t["p_shell"]).sum(0)
         missing = np.maximum(t["ksz_two_halo"].sum(0) - made, 0) + t["gauss_ksz"]
-        self.gauss["ksz"] = self._tensor(np.sqrt(self._at(self.ell, missing)) / self.pixel)
+        self.ksz_filter = self._tensor(np.sqrt(self._at(self.ell, missing)) / self.pixel)
 
     def _set_up_haloes(self) -> None:
         t, ns = self.t, self.n_shell
@@ -269,11 +322,14 @@ class Painter:
         self.delta_min, self.delta_step = -6 * sigma, 13 * sigma / (DELTA_BINS - 1)
         rate = np.empty((ns, DELTA_BINS))
         index, accept = [], []
+        # response to the density, capped (see tables.CAP_SIGMA) and of mean 1
+        x = np.linspace(-9, 9, 3601)
         for i in range(ns):
             delta = self.delta_min[i] + self.delta_step[i] * np.arange(DELTA_BINS)
-            b = t["bias"][i].astype(np.float64)
+            b, cap = t["bias"][i].astype(np.float64), float(t["delta_cap"][i])
+            log_mean = _log_mean_exp(np.minimum(x * sigma[i], cap)[:, None] * b, -0.5 * x**2)
             w = t["number"][i] * np.exp(
-                np.clip(b * delta[:, None] - 0.5 * b**2 * self.variance[i], -300, 60)
+                np.clip(np.minimum(delta, cap)[:, None] * b - log_mean, -300, 60)
             )
             rate[i] = w.sum(1)
             alias, q = _alias(w)
@@ -294,40 +350,18 @@ class Painter:
             -1,
         )
         self.rank = a_nfw.shape[-1]
+        self.flux_cut = float(t["flux_cut_uk_sr"])
         self.halo_rows = self._tensor(rows.reshape(ns * nm, -1))
         self.tau_rows = self._tensor(t["a_tau"].reshape(ns * nm, -1))
-        for name in ("central_uk_sr", "concentration", "theta_200m"):
-            setattr(self, name, self._tensor(t[name].reshape(-1)))
-        self.satellite_number = self._tensor(np.tile(t["satellite_number"], ns))
-        self.satellite_inverse = self._tensor(t["satellite_inverse"], torch.int64)
-        self.satellite_uk_sr = self._tensor(t["satellite_uk_sr"])
-        c = np.geomspace(1, 30, 60)
-        self.nfw_inverse = self._tensor(_nfw_radii(c, (np.arange(512) + 0.5) / 512))
-        self.c_bin = self._tensor(
-            np.abs(np.log(t["concentration"].reshape(-1, 1)) - np.log(c)).argmin(-1), torch.int64
-        )
         self.smooth = {name: self._tensor(t[table]) for name, table in _SMOOTH.items()}
-
-    def _set_up_sources(self, radio_max_mjy: float) -> None:
-        t = self.t
-        # inverse CDF of the counts, dense where the few bright sources are
-        tail = 1 - np.geomspace(1, 1e-9, 4096)
-        self.radio_u = self._tensor(tail, torch.float64)
-        self.radio_log_jy = self._tensor(np.log(draw_radio_flux(tail) * 1e-3), torch.float64)
-        # hosts: haloes above 10^12.8 Msun, rate ~ M^0.5 p(z) with p(z) ~ z^1.5 exp(-z): our
-        # choice, not a measured occupation of radio-loud galaxies; normalised to the counts
-        z = t["z"].astype(float)
-        per_z = z**1.5 * np.exp(-z) * np.gradient(z)
-        mass = t["log10_mass"].astype(float)
-        hosts = mass >= halo_tables.RADIO_HOST_LOG10_MASS
-        weight = np.where(hosts, 10 ** (0.5 * (mass - 13)), 0)[None]
-        rate = weight * (per_z / (t["number"] * weight).sum(1))[:, None]
-        rate = rate * radio_density() / (t["number"] * rate).sum()
-        self.radio_rate = self._tensor(rate.reshape(-1))
-        self.radio_max_jy = radio_max_mjy * 1e-3
-        self.scatter = float(t["scatter"])
-        self.flux_cut = float(t["flux_cut_uk_sr"])
-        self.uk_per_jy_sr = float(t["uk_per_jy_sr"])
+        # smaller satellites' light at the other frequencies
+        small = t["small_satellites_uk_sr"][..., None] * a_nfw
+        self.colour_rows = [
+            self._tensor((c[:, None, None] * small).reshape(ns * nm, -1)) for c in self.colour
+        ]
+        for nu, c in zip(self.freqs, self.colour, strict=True):
+            self.smooth[f"cib {nu:g}"] = self._tensor(t["low_cib"] * c)
+        self.low_cib_mean = [float(t["low_cib_mean"] @ c) for c in (np.ones(ns), *self.colour)]
 
     def gaussian_start(self, kappa_g: torch.Tensor) -> torch.Tensor:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
@@ -349,10 +383,14 @@ class Painter:
 
     def region(self, seed: int, index: int) -> Region:
         """Paint region number `index` of the set `seed`; same bits whatever else is painted."""
-        rng = torch.Generator(device=self.device)
-        rng.manual_seed(seeds.integer(seed, "truth", index))
         with torch.no_grad():
-            return self._region(rng)
+            # the maps; what more is said of listed sources; the other frequencies
+            return self._region(*(self._rng(seed, index, *more) for more in ((), (1,), (2,))))
+
+    def _rng(self, seed: int, *tile: int) -> torch.Generator:
+        rng = torch.Generator(device=self.device)
+        rng.manual_seed(seeds.integer(seed, "truth", *tile))
+        return rng
 
     def _normal(self, rng, *shape):
         return torch.randn(*shape, generator=rng, device=self.device)
@@ -360,11 +398,23 @@ class Painter:
     def _uniform(self, rng, n, dtype=torch.float32):
         return torch.rand(n, generator=rng, device=self.device, dtype=dtype)
 
+    def _noise(self, rng, fields: int, m: int) -> torch.Tensor:
+        """Half planes (fields, m, m / 2 + 1) of white noise of unit variance, m even.
+
+        An inverse transform to real maps takes the Hermitian part of the columns that are their
+        own conjugates, so those are drawn with twice the variance.
+        """
+        white = torch.randn(
+            fields, m, m // 2 + 1, dtype=torch.complex64, generator=rng, device=self.device
+        )
+        white[..., :: m // 2] *= math.sqrt(2)
+        return white.mul_(m)
+
     def _fields(self, rng):
         """Shell densities (n_shell, cells, cells), slice velocities (n_slice, 2 joint, 2 joint)."""
         nc, nj, ns = self.cells, self.joint, self.n_shell
         half = nj // 2
-        white = torch.fft.rfft2(self._normal(rng, ns + self.n_slice, nj, nj)) / nj
+        white = self._noise(rng, ns + self.n_slice, nj) / nj
         modes = torch.zeros_like(white)
         flat_in, flat_out = white.flatten(1), modes.flatten(1)
         for b in torch.unique(self.joint_bin).tolist():
@@ -378,7 +428,7 @@ class Painter:
         spectrum[:, -half + 1 :, :half] = modes[ns:, -half + 1 :, :half]
         velocity = torch.fft.irfft2(spectrum, s=(nv, nv)) * (nv**2 / self.side)
         del spectrum
-        density = torch.fft.rfft2(self._normal(rng, ns, nc, nc)) * self.high
+        density = self._noise(rng, ns, nc).mul_(self.high)
         low = modes[:ns] / self.joint_window * (nc**2 / self.side)
         density[:, :half, :half] += low[:, :half, :half]
         density[:, -half + 1 :, :half] += low[:, -half + 1 :, :half]
@@ -392,9 +442,14 @@ class Painter:
         bin_ = x.long()
         frac = x - bin_
         rate = self.rate.gather(1, bin_) * (1 - frac) + self.rate.gather(1, bin_ + 1) * frac
-        counts = torch.poisson(rate * self.cell**2, generator=rng).long().flatten()
-        cell = torch.repeat_interleave(torch.arange(ns * nc * nc, device=self.device), counts)
-        n_halo = len(cell)
+        # a Poisson process: its number, then places in order (sums of exponentials are the
+        # order statistics of uniform numbers), looked up in the running sum of the rate
+        below = rate.flatten().cumsum(0, dtype=torch.float64)
+        n_halo = int(torch.poisson(below[-1:] * self.cell**2, generator=rng))
+        steps = torch.empty(n_halo + 1, dtype=torch.float64, device=self.device)
+        place = steps.exponential_(generator=rng).cumsum_(0)
+        cell = torch.searchsorted(below, place[:-1] * (below[-1] / place[-1]))
+        cell = cell.clamp(max=ns * nc * nc - 1)
         shell, cell_in = cell // (nc * nc), cell % (nc * nc)
         up = self._uniform(rng, n_halo) < frac.flatten()[cell]
         table = shell * DELTA_BINS + bin_.flatten()[cell] + up
@@ -406,12 +461,9 @@ class Painter:
         x = (cell_in % nc) * per + self._uniform(rng, n_halo) * per
         return shell, shell * self.n_mass + mass, y, x
 
-    def _pixel(self, y, x):
-        n = self.n
-        return (y.floor().long() % n) * n + x.floor().long() % n
-
     def _paint_haloes(self, row, velocity, pixel):
-        """Sum of halo profiles: kappa, y, small-satellite CIB and tau x v, as Fourier maps."""
+        """Sum of halo profiles, as Fourier maps: kappa, y, tau x v, and the CIB of small satellites
+        at 148 GHz and each frequency."""
         n, k = self.n, self.rank
         order = torch.argsort(pixel, stable=True)
         counts = torch.bincount(pixel, minlength=n * n)
@@ -422,65 +474,12 @@ class Painter:
         f = torch.fft.rfft2(grid)
         grid = bag(row, self.tau_rows, offsets, mode="sum", per_sample_weights=velocity[order])
         f_tau = torch.fft.rfft2(grid.t().reshape(k, n, n))
-        parts = zip(
-            (f[:k], f[k : 2 * k], f[2 * k :], f_tau), ("nfw", "y", "nfw", "tau"), strict=True
-        )
+        parts = [(f[:k], "nfw"), (f[k : 2 * k], "y"), (f_tau, "tau"), (f[2 * k :], "nfw")]
+        for rows in self.colour_rows:
+            grid = bag(row, rows, offsets, mode="sum").t().reshape(k, n, n)
+            parts.append((torch.fft.rfft2(grid), "nfw"))
         # a halo in one pixel is a delta of area pixel^2
         return [(g * self.phi[p]).sum(0) / self.pixel**2 for g, p in parts]
-
-    def _lognormal(self, rng, n):
-        return torch.exp(self.scatter * self._normal(rng, n) - 0.5 * self.scatter**2)
-
-    def _galaxies(self, rng, shell, row, y, x):
-        """Infrared galaxies: pixel and flux (uK sr) of centrals and drawn satellites."""
-        flux = self.central_uk_sr[row] * self._lognormal(rng, len(row))
-        number = torch.poisson(self.satellite_number[row], generator=rng).long()
-        host = torch.repeat_interleave(torch.arange(len(row), device=self.device), number)
-        n_sat = len(host)
-        mass = row[host] % self.n_mass
-        sub = self.satellite_inverse[mass, (self._uniform(rng, n_sat) * 256).long().clamp(max=255)]
-        sat_flux = self.satellite_uk_sr[shell[host], sub] * self._lognormal(rng, n_sat)
-        u = (self._uniform(rng, n_sat) * 512).long().clamp(max=511)
-        radius = (
-            self.nfw_inverse[self.c_bin[row[host]], u] * self.theta_200m[row[host]] / self.pixel
-        )
-        cos = 2 * self._uniform(rng, n_sat) - 1
-        radius = radius * torch.sqrt(1 - cos**2)
-        angle = 2 * math.pi * self._uniform(rng, n_sat)
-        # from the centre of the host's pixel, where its profiles are painted
-        sat_y = y[host].floor() + 0.5 + radius * torch.cos(angle)
-        sat_x = x[host].floor() + 0.5 + radius * torch.sin(angle)
-        return torch.cat([flux, sat_flux]), torch.cat([y, sat_y]), torch.cat([x, sat_x]), len(row)
-
-    def _radio(self, rng, row):
-        """Radio sources: index of the host and flux (Jy)."""
-        number = torch.poisson(self.radio_rate[row], generator=rng).long()
-        host = torch.repeat_interleave(torch.arange(len(row), device=self.device), number)
-        u = self._uniform(rng, len(host), torch.float64)
-        i = torch.searchsorted(self.radio_u, u).clamp(1, len(self.radio_u) - 1)
-        u0, u1 = self.radio_u[i - 1], self.radio_u[i]
-        w = (u - u0) / (u1 - u0)
-        return host, torch.exp(self.radio_log_jy[i - 1] * (1 - w) + self.radio_log_jy[i] * w)
-
-    def _spread(self, y, x, flux):
-        """Map of faint satellites, each spread over 3 x 3 pixels so that none has a window.
-
-        Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from
-        the pixel's centre: their transform is exp(i k f) to third order, where rounding to
-        the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles.
-        """
-        iy, ix = y.floor(), x.floor()
-        fy, fx = y - iy - 0.5, x - ix - 0.5
-        total = 0
-        for dy, wy in ((-1, (fy**2 - fy) / 2), (0, 1 - fy**2), (1, (fy**2 + fy) / 2)):
-            for dx, wx in ((-1, (fx**2 - fx) / 2), (0, 1 - fx**2), (1, (fx**2 + fx) / 2)):
-                total = total + self._points(self._pixel(iy + dy, ix + dx), flux * wy * wx)
-        return total
-
-    def _points(self, pixel, flux):
-        n = self.n
-        total = torch.bincount(pixel, weights=flux.double(), minlength=n * n)
-        return (total / self.pixel**2).float().reshape(n, n)
 
     def _smooth_fields(self, density, velocity):
         """Matter and gas outside the painted haloes, up-sampled to pixels (Fourier)."""
@@ -501,9 +500,10 @@ class Painter:
         up = torch.zeros(len(maps), n, n // 2 + 1, dtype=low.dtype, device=self.device)
         up[:, :half, :half] = low[:, :half, :half]
         up[:, -half + 1 :, :half] = low[:, -half + 1 :, :half]
-        return dict(zip(_SMOOTH, up, strict=True))
+        names = [*(k for k in self.smooth if k != "tau"), "tau"]
+        return dict(zip(names, up, strict=True))
 
-    def _region(self, rng) -> Region:
+    def _region(self, rng, rng_sources, rng_colours) -> Region:
         n = self.n
         density, velocity = self._fields(rng)
         shell, row, y, x = self._haloes(rng, density)
@@ -516,34 +516,87 @@ class Painter:
             slice_, (y / step).long().clamp(max=nv - 1), (x / step).long().clamp(max=nv - 1)
         ]
         v = v + self.v_residual[slice_] * self._normal(rng, len(row))
-        pixel = self._pixel(y, x)
-        kappa_f, y_f, cib_f, tau_f = self._paint_haloes(row, v, pixel)
+        pixel = self.galaxies.place(y, x)
+        kappa_f, y_f, tau_f, *cib_f = self._paint_haloes(row, v, pixel)
         smooth = self._smooth_fields(density, velocity)
         del density, velocity
-        white = [torch.fft.rfft2(self._normal(rng, n, n)) for _ in range(4)]
+        noise = self._noise(rng, 4, n)
         gauss = self.gauss
+        # noises of kappa and of the CIB at 148 GHz, then at each frequency
+        colour_noise = self._noise(rng_colours, len(self.freqs), n)
+        cib_noise = (noise[0], noise[2], *colour_noise)
+        names = ("cib", *(f"cib {nu:g}" for nu in self.freqs))
+        cib = [
+            painted + smooth[name] + sum(f * w for f, w in zip(filters, cib_noise, strict=False))
+            for painted, name, filters in zip(cib_f, names, self.gauss_cib, strict=True)
+        ]
         fourier = torch.stack(
             [
-                kappa_f + smooth["kappa"] + white[0] * gauss["kappa"],
-                smooth["kappa_g"] + white[0] * gauss["far_mean"] + white[1] * gauss["far_scatter"],
-                -T_CMB_UK * (tau_f + smooth["tau"] + white[3] * gauss["ksz"]),
+                kappa_f + smooth["kappa"] + noise[0] * gauss["kappa"],
+                smooth["kappa_g"] + noise[0] * gauss["far_mean"] + noise[1] * gauss["far_scatter"],
+                -T_CMB_UK * (tau_f + smooth["tau"] + noise[3] * self.ksz_filter),
                 TSZ_148 * (y_f + smooth["y"]),
-                cib_f + smooth["cib"] + white[0] * gauss["cib_kappa"] + white[2] * gauss["cib"],
+                *cib,
             ]
         )
         fourier[:2, 0, 0] = 0  # kappa has no mean
         maps = torch.fft.irfft2(fourier, s=(n, n))
-        flux, gy, gx, n_central = self._galaxies(rng, shell, row, y, x)
-        bright = flux >= self.flux_cut
+        for row_map, mean in zip(maps[4:], self.low_cib_mean, strict=True):
+            row_map += mean
+        dusty = self._add_infrared(maps[4:], rng, rng_sources, rng_colours, shell, row, y, x)
+        radio, bright = self._radio(rng, rng_sources, rng_colours, row, y, x)
+        to_uk = self._tensor(self.to_uk)[:, None, None]
+        return Region(
+            torch.cat([maps[:5], radio[:1]]),
+            torch.cat([bright, dusty]),
+            maps[5:] * to_uk,
+            radio[1:] * to_uk,
+        )
+
+    def _add_infrared(self, maps, rng, rng_sources, rng_colours, shell, row, y, x):
+        """Add infrared galaxies to the maps of each frequency; those to be listed, as rows."""
+        g = self.galaxies
+        flux, gy, gx, shell = g.infrared(rng, shell, row, y, x)
+        listed = (flux * (1e3 / self.uk_per_jy_sr) >= self.catalogue_mjy).nonzero()[:, 0]
+        beta_listed = g.beta(rng_sources, len(listed))
+        polarisation = g.polarisation(rng_sources, len(listed), "dusty")
         soft = flux < SPREAD_UK * self.pixel**2
-        soft[:n_central] = False
-        sharp = ~(soft | bright)
-        maps[4] += self._points(self._pixel(gy[sharp], gx[sharp]), flux[sharp])
-        maps[4] += self._spread(gy[soft], gx[soft], flux[soft])
-        maps[4] += float(self.t["low_cib_mean"])
-        mjy = flux[bright] / self.uk_per_jy_sr * 1e3
-        sources = torch.stack([gy[bright] % n, gx[bright] % n, mjy], 1)
-        host, radio = self._radio(rng, row)
-        radio = torch.where(radio < self.radio_max_jy, radio, torch.zeros_like(radio))
-        radio = self._points(pixel[host], radio * self.uk_per_jy_sr)
-        return Region(torch.cat([maps, radio[None]]), sources)
+        soft[: len(row)] = False
+        sharp = ~(soft | (flux >= self.flux_cut))
+        sharp, soft = sharp.nonzero()[:, 0], soft.nonzero()[:, 0]
+        where = self.galaxies.place(gy[sharp], gx[sharp])
+        maps[0] += self.galaxies.points(where, flux[sharp])
+        maps[0] += self.galaxies.spread(gy[soft], gx[soft], flux[soft])
+        if self.freqs:
+            beta = g.beta(rng_colours, len(flux))
+            beta[listed] = beta_listed
+        for out, nu, colour in zip(maps[1:], self.freqs, self.colour, strict=True):
+            at = flux * self._tensor(colour)[shell] * g.colours.galaxy(nu, beta)
+            out += self.galaxies.points(where, at[sharp])
+            out += self.galaxies.spread(gy[soft], gx[soft], at[soft])
+        mjy = flux[listed] * (1e3 / self.uk_per_jy_sr)
+        alpha = g.index[shell[listed]] + beta_listed
+        gy, gx = gy[listed] % self.n, gx[listed] % self.n
+        return source_rows(gy, gx, mjy, "dusty", alpha, polarisation)
+
+    def _radio(self, rng, rng_sources, rng_colours, row, y, x):
+        """Maps of radio sources at 148 GHz and each frequency, and those to be listed, as rows."""
+        g = self.galaxies
+        host, flux = g.radio(rng, row)
+        listed = (flux * 1e3 >= self.catalogue_mjy).nonzero()[:, 0]
+        alpha_listed = g.alpha(rng_sources, len(listed))
+        polarisation = g.polarisation(rng_sources, len(listed), "radio")
+        where = self.galaxies.place(y[host], x[host])
+        kept = torch.where(flux * 1e3 < self.flux_cut_mjy, flux, torch.zeros_like(flux))
+        kept = kept * self.uk_per_jy_sr
+        maps = [self.galaxies.points(where, kept)]
+        if self.freqs:
+            alpha = g.alpha(rng_colours, len(flux))
+            alpha[listed] = alpha_listed
+        maps += [
+            self.galaxies.points(where, kept * torch.exp(alpha * math.log(nu / REFERENCE_GHZ)))
+            for nu in self.freqs
+        ]
+        place = y[host[listed]], x[host[listed]]
+        rows = source_rows(*place, flux[listed] * 1e3, "radio", alpha_listed, polarisation)
+        return torch.stack(maps), rows

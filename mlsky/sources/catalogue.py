@@ -19,21 +19,18 @@ if TYPE_CHECKING:
 
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["KINDS", "above", "below", "make", "paint", "parse_flux_cut"]
+__all__ = ["KINDS", "above", "below", "draw_polarised_fraction", "make", "paint", "parse_flux_cut"]
 
 #: Kinds of source, in the order of the law that scales them; "radio" belongs to the component
 #: "radio", "dusty" to "cib".
 KINDS = ("radio", "dusty")
 
-#: Mean squared polarised fraction of radio sources: SPTpol at 150 GHz, (6.9 +- 1.1)e-4, rms
+#: Mean squared polarised fraction. Radio sources: SPTpol at 150 GHz, (6.9 +- 1.1)e-4, rms
 #: 2.6 %, the same within errors at 95 GHz and for every flux (Gupta et al. 2019,
-#: doi:10.1093/mnras/stz2905, abstract). ACTPol too finds no dependence on flux
-#: (Datta et al. 2019, doi:10.1093/mnras/sty2934).
-POL_MEAN_SQUARE_RADIO = 6.9e-4
-
-#: The same for dusty sources, rms 1 %: our choice. SPTpol gives a limit only, < 2.6e-3 at 95 per
-#: cent, rms 5 % (Gupta et al. 2019, abstract).
-POL_MEAN_SQUARE_DUSTY = 1e-4
+#: doi:10.1093/mnras/stz2905, abstract); ACTPol too finds no dependence on flux (Datta et al.
+#: 2019, doi:10.1093/mnras/sty2934). Dusty sources, rms 1 %: our choice; SPTpol gives a limit
+#: only, < 2.6e-3 at 95 per cent, rms 5 % (Gupta et al. 2019, abstract).
+POL_MEAN_SQUARE = {"radio": 6.9e-4, "dusty": 1e-4}
 
 #: Scatter of ln(polarised fraction). Lognormal as in Puglisi et al. 2018 (arXiv:1712.09639);
 #: the width is our choice: median 1.6 %, mean 2.1 % for radio sources.
@@ -104,11 +101,9 @@ def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
     # one number per row and stream, used or not, so that no row depends on the kind of another
     normal = seeds.generator(seed, "spectral_index").standard_normal(n)
     alpha = np.where(dusty, cib.index(), radio.ALPHA_MEAN + radio.ALPHA_SCATTER * normal)
-    mean_square = np.where(dusty, POL_MEAN_SQUARE_DUSTY, POL_MEAN_SQUARE_RADIO)
+    mean_square = np.where(dusty, POL_MEAN_SQUARE["dusty"], POL_MEAN_SQUARE["radio"])
     normal = seeds.generator(seed, "polarisation", 0).standard_normal(n)
-    # <p^2> = median^2 exp(2 sigma^2) for a lognormal
-    median = np.sqrt(mean_square) * np.exp(-(POL_LOG_SCATTER**2))
-    pol_frac = np.minimum(median * np.exp(POL_LOG_SCATTER * normal), POL_MAX)
+    pol_frac = draw_polarised_fraction(normal, mean_square)
     pol_angle = 180.0 * seeds.generator(seed, "polarisation", 1).random(n)
 
     values = {
@@ -127,6 +122,13 @@ def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
     # keys of at most eight letters fit a FITS header
     meta = {"nu_ghz": components.REFERENCE_GHZ, "polconv": "COSMO", "seed": seed}
     return Table(columns, meta=meta, copy=False)
+
+
+def draw_polarised_fraction(normal, mean_square) -> np.ndarray:
+    """Lognormal polarised fractions of the given mean square from standard normal numbers."""
+    # <p^2> = median^2 exp(2 sigma^2) for a lognormal
+    median = np.sqrt(mean_square) * np.exp(-(POL_LOG_SCATTER**2))
+    return np.minimum(median * np.exp(POL_LOG_SCATTER * normal), POL_MAX)
 
 
 def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.ndarray:

@@ -17,6 +17,7 @@ from mlsky import bands, seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.networks.default import Points
 from mlsky.networks.normaliser import Normaliser
+from mlsky.sources.catalogue import KINDS
 from mlsky.sources.counts import FLUX_MIN_MJY
 from mlsky.training.data import Crops
 from mlsky.training.loop import normalise
@@ -97,7 +98,8 @@ def dusty_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     flux, mean = [], 0.0
     for i in range(regions):
         region = painter.region(seed, i)
-        flux.append(region.sources[:, 2].double())
+        dusty = region.sources[region.sources[:, 3] == KINDS.index("dusty"), 2].double()
+        flux.append(dusty[dusty >= painter.flux_cut_mjy])
         mean += region.maps[4].double().mean().item() / regions
     flux = torch.cat(flux).numpy()
     return {
