@@ -387,12 +387,13 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
         return SimpleNamespace(step=1, seconds=1.0)
 
     monkeypatch.setattr(loop, "train", spy)
-    assert cli.main([*TRAIN, "--target", "truth.h5", "--minutes", "1.5"]) == 0
+    assert cli.main([*TRAIN, "--target", "truth.h5", "--init-from", "old", "--minutes", "1.5"]) == 0
     assert seen == {
         "recipe": "tiny",
         "data": "set.h5",
         "out": "run",
         "target": Path("truth.h5"),
+        "init_from": Path("old"),
         "minutes": 1.5,
         "steps": None,
         "device": "cpu",

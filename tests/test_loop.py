@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mlsky import seeds
+from mlsky.errors import RegistryError
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import chain, loop
 from mlsky.training.loop import load_generator, train
@@ -125,6 +126,70 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(data, tmp_path, monkeyp
     steps = {k: v for k, v in _state(resumed).items() if k.endswith(".step")}
     assert {v.item() for v in steps.values()} == {STEPS}
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["paint-0.5", "convergence-0.5"])
+def test_a_warm_start_takes_networks_and_normaliser(data, tmp_path, name):
+    old = _train(_tiny(name), data, tmp_path / "old")
+    other = _set(tmp_path / "other.h5", seed=5)
+    faint = _tiny(name, generator_rate=1e-12, critic_rate=1e-12, average=1.0)
+    new = _train(faint, other, tmp_path / "new", seed=3, init_from=tmp_path / "old", steps=1)
+    assert new.step == 1
+    assert (
+        new.normaliser
+        == old.normaliser
+        != loop.fit_normaliser(loop.Crops(other, new.recipe.inputs + new.recipe.outputs, 64))
+    )
+    for part in ("generator", "critic"):
+        a, b = getattr(old, part).state_dict(), getattr(new, part).state_dict()
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], rtol=1e-6, atol=1e-9)
+    assert {s["step"].item() for s in new.generator_adam.state.values()} == {1}
+    # once the new run has a checkpoint of its own, it goes on with that
+    again = _train(faint, other, tmp_path / "new", seed=3, init_from=tmp_path / "gone", steps=2)
+    assert again.step == 2
+
+
+def test_a_warm_start_from_a_weight_file(data, tmp_path):
+    from mlsky.networks import weights
+
+    old = _train(_tiny(), data, tmp_path / "old")
+    header = {
+        "networks": {"paint": weights.network_header(old.averaged)},
+        "normaliser": old.normaliser.to_dict(),
+        "pixel_arcmin": 0.5,
+    }
+    file = tmp_path / "w.safetensors"
+    weights.save(file, weights.pack({"paint": old.averaged}), header, "float32")
+    faint = _tiny(generator_rate=1e-12, critic_rate=1e-12)
+    new = _train(faint, data, tmp_path / "new", seed=3, init_from=file, steps=1)
+    for a, b in zip(old.averaged.parameters(), new.averaged.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ValueError, match=r"holds paint and no default:Convergence, which recipe"):
+        _train(_tiny("convergence-0.5"), data, tmp_path / "bad", init_from=file)
+    wide = {**_tiny().generator_options, "widths": (4, 4, 4, 8)}
+    with pytest.raises(ValueError, match=r"w.safetensors: its generator is of another size"):
+        _train(_tiny(generator_options=wide), data, tmp_path / "bad", init_from=file)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_bad_warm_starts(data, tmp_path):
+    _train(_tiny(), data, tmp_path / "old", steps=1)
+    out = tmp_path / "new"
+    with pytest.raises(ValueError, match=r"init_from=.*none: does not exist; name a run folder"):
+        _train(_tiny(), data, out, init_from=tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"init_from=.*empty: holds no checkpoint.safetensors"):
+        _train(_tiny(), data, out, init_from=tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"differs from recipe convergence-0.5 in generator, gen"):
+        _train(_tiny("convergence-0.5"), data, out, init_from=tmp_path / "old")
+    (tmp_path / "text").write_text("not weights")
+    with pytest.raises(RegistryError, match="not a safetensors file"):
+        _train(_tiny(), data, out, init_from=tmp_path / "text")
+    mine = Normaliser(("kappa", "ksz", "tsz", "cib"), (None,) * 4, (0.0,) * 4, (1.0,) * 4)
+    with pytest.raises(ValueError, match="normaliser: not that of the weights to go on with"):
+        _train(_tiny(), data, out, init_from=tmp_path / "old", normaliser=mine)
+    assert not out.exists()
 
 
 def test_resumed_optimisers_have_the_strides_of_their_weights(data, tmp_path):

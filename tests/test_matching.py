@@ -129,6 +129,30 @@ def test_quantiles_are_means_of_the_sorted_pixels():
         np.testing.assert_allclose(got[channel][body], wanted, atol=0.05)
 
 
+def test_gradient_of_quantiles_is_that_of_a_stable_sort():
+    """Also among ties, of which a quiet tSZ map is full."""
+    x = ((8 * draw(2, batch=4)).round() + 0.0).requires_grad_(True)  # no negative zeros
+    weight = draw(1, batch=1, n=len(matching.quantiles(x)[0]))[0, 0, :2]
+    (got,) = torch.autograd.grad((matching.quantiles(x) * weight).sum(), x)
+    edges = matching._edges(x[:, 0].numel(), 3e-5, np.linspace(0.1, 0.9, 9))
+    values = x.transpose(0, 1).flatten(1).sort(dim=-1, stable=True).values
+    means = torch.stack([values[:, a:b].mean(1) for a, b in pairwise(edges)], 1)
+    (wanted,) = torch.autograd.grad((means * weight).sum(), x)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_gradients_of_modes_and_products():
+    s = matching.Spectra(8, PIXEL, "cpu")
+    s.window, s.binning, s.sectors = (t.double() for t in (s.window, s.binning, s.sectors))
+    x = draw(2, batch=2, n=8).double().requires_grad_(True)
+
+    def spectra_of(y):
+        modes = matching._Modes.apply(y * s.window)
+        return 1e6 * s.pairs(modes), 1e6 * s.by_angle(modes[:, 1:])
+
+    assert torch.autograd.gradcheck(spectra_of, (x,))
+
+
 def test_conditional_quantiles_follow_the_condition():
     condition = draw(1)
     noise = 0.01 * draw(1, seed=3)

@@ -37,6 +37,11 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 @click.option(
     "--target", type=click.Path(path_type=Path), help="Truth unpaired with --data (vaegan)."
 )
+@click.option(
+    "--init-from",
+    type=click.Path(path_type=Path),
+    help="Run folder or weight file of the same networks to start from.",
+)
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -46,6 +51,7 @@ def train(
     data: Path,
     out: Path,
     target: Path | None,
+    init_from: Path | None,
     minutes: float | None,
     steps: int | None,
     device: str,
@@ -57,11 +63,13 @@ def train(
 
     length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}
     if recipe in chain.CHAINS:
+        if init_from is not None:
+            raise ValueError(f"init_from={init_from}: the paper's chain starts anew; leave it out")
         with to_be_gone_on_with():
             runs = chain.han2021(data, out, suffix=chain.CHAINS[recipe], **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
     chosen = recipes.recipe(recipe)
     with to_be_gone_on_with():
-        run = loop.train(chosen, data, out, target=target, **length)
+        run = loop.train(chosen, data, out, target=target, init_from=init_from, **length)
     click.echo(f"{out}: {run.step} steps in {run.seconds:.0f} s")

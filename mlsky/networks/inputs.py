@@ -14,6 +14,24 @@ def kappa_lmax(pixel_arcmin: float) -> int:
     return int(min(KAPPA_LMAX, round(180 * 60 / pixel_arcmin)))
 
 
+class _Squash(torch.autograd.Function):
+    """torch.asinh has no vector code on CPUs: twenty times the time of what is done here."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        a = (x / 3).abs_()
+        square = a * a
+        root = (square + 1).sqrt_()
+        # asinh a = ln(1 + a + a^2 / (1 + sqrt(1 + a^2))), exact to rounding also near zero
+        return square.div_(root.add_(1)).add_(a).log1p_().mul_(3).copysign_(x)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * torch.rsqrt(1 + (x / 3) ** 2)
+
+
 def squash(x: torch.Tensor) -> torch.Tensor:
     """3 asinh(x / 3): linear near zero, logarithmic where one halo core would rule."""
-    return 3 * torch.asinh(x / 3)
+    return _Squash.apply(x)

@@ -11,6 +11,8 @@ the bit on one device, interrupted or not; with `minutes=` its schedule follows 
 from __future__ import annotations
 
 import copy
+import ctypes
+import functools
 import importlib
 import json
 import logging
@@ -28,7 +30,7 @@ from torch import nn
 from mlsky import seeds
 from mlsky.networks.inputs import squash
 from mlsky.networks.normaliser import Normaliser
-from mlsky.networks.weights import ARCHITECTURES
+from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import losses, matching
 from mlsky.training.data import Crops
 from mlsky.training.recipes import Recipe
@@ -125,14 +127,15 @@ def _new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.de
             "default:Convergence": matching.convergence_statistics,
         }[recipe.generator]
         match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
+    adam = functools.partial(torch.optim.Adam, fused=True)  # one kernel per weight, not ten
     return Run(
         recipe,
         normaliser,
         generator,
         critic,
         averaged,
-        torch.optim.Adam(generator.parameters(), recipe.generator_rate, recipe.generator_betas),
-        torch.optim.Adam(critic.parameters(), recipe.critic_rate, recipe.critic_betas),
+        adam(generator.parameters(), recipe.generator_rate, recipe.generator_betas),
+        adam(critic.parameters(), recipe.critic_rate, recipe.critic_betas),
         match,
     )
 
@@ -206,6 +209,71 @@ def _find_checkpoint(
     return tensors, state
 
 
+#: What a recipe's networks are made of; the rest of a recipe may differ in a warm start.
+NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
+
+
+def _find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dict[str, dict]]:
+    """Normaliser and states ("generator", "critic", "averaged") that a new run starts from.
+
+    `path` is a run folder, or a weight file, which has no critic.
+
+    Raises
+    ------
+    ValueError
+        If nothing is there, or it was trained as another network or at other pixels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        file = path / "checkpoint.safetensors"
+        if not file.exists():
+            raise ValueError(f"init_from={path}: holds no {file.name}; name a run folder")
+        tensors, state = _read_checkpoint(file)
+        mine = json.loads(json.dumps(recipe.to_dict()))
+        wanted = (*NETWORK_FIELDS, "pixel_arcmin")
+        changed = [k for k in wanted if state["recipe"].get(k) != mine[k]]
+        if changed:
+            raise ValueError(
+                f"init_from={path}: trained as {state['recipe'].get('name')}, which differs from "
+                f"recipe {recipe.name} in {', '.join(changed)}; start from one of the same networks"
+            )
+        parts = {n: _part(tensors, n) for n in ("generator", "critic", "averaged")}
+        return Normaliser.from_dict(state["normaliser"]), parts
+    if not path.exists():
+        raise ValueError(f"init_from={path}: does not exist; name a run folder or a weight file")
+    weights = open_weights(path)
+    names = [
+        name
+        for name, entry in weights.header["networks"].items()
+        if entry["architecture"] == recipe.generator
+    ]
+    if not names:
+        raise ValueError(
+            f"init_from={path}: holds {', '.join(weights.networks)} and no {recipe.generator}, "
+            f"which recipe {recipe.name} trains"
+        )
+    if weights.pixel_arcmin != recipe.pixel_arcmin:
+        raise ValueError(
+            f"init_from={path}: pixels of {weights.pixel_arcmin}', {recipe.pixel_arcmin}' in "
+            f"recipe {recipe.name}"
+        )
+    generator = weights[names[0]].state_dict()
+    return weights.normaliser, {"generator": generator, "averaged": generator}
+
+
+def _start(run: Run, states: dict[str, dict], path) -> None:
+    """Load what `_find_start` found."""
+    for name, state in states.items():
+        module = getattr(run, name)
+        shapes = {k: v.shape for k, v in module.state_dict().items()}
+        if shapes != {k: v.shape for k, v in state.items()}:
+            raise ValueError(
+                f"init_from={path}: its {name} is of another size than that of recipe "
+                f"{run.recipe.name}; start from a run of the same networks"
+            )
+        module.load_state_dict(state)
+
+
 def _load_adam(adam: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None:
     parameters = [p for group in adam.param_groups for p in group["params"]]
     states: dict[int, dict[str, torch.Tensor]] = {}
@@ -257,7 +325,7 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
         # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
         conditional = run.recipe.generator == "han2021:PIXGAN"
         return torch.cat([condition, fields], 1) if conditional else fields
-    shown = [squash(torch.cat([condition, fields], 1))]
+    shown = [squash(condition), squash(fields)]
     if "tsz" in run.recipe.outputs:
         i = run.recipe.outputs.index("tsz")
         m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))
@@ -292,7 +360,10 @@ def _relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, fl
     r = run.recipe
     with autocast():
         fake = _generate(run, run.generator, condition, rng)
-    shown_real, shown_fake = _view(run, condition, real), _view(run, condition, fake)
+    # channels last once, and not at every convolution
+    shown_real, shown_fake = (
+        _view(run, condition, x).contiguous(memory_format=torch.channels_last) for x in (real, fake)
+    )
     n = len(real)
     with autocast():
         scores = run.critic(torch.cat([shown_real, shown_fake.detach()]))
@@ -309,8 +380,10 @@ def _relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, fl
     _apply(run.critic, run.critic_adam, loss, float("inf"))
     run.critic.requires_grad_(False)
     with autocast():
-        scores = run.critic(torch.cat([shown_real, shown_fake]))
-    loss = losses.relativistic_generator(scores[:n], scores[n:])
+        of_fake = run.critic(shown_fake)
+        with torch.no_grad():  # apart: nothing flows back through the truth
+            of_real = run.critic(shown_real)
+    loss = losses.relativistic_generator(of_real, of_fake)
     matched, parts = run.match(condition, fake, real)
     log["gradient"] = _apply(
         run.generator, run.generator_adam, loss + r.match_weight * matched, r.clip
@@ -413,6 +486,21 @@ def _one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[s
 # ------------------------------------------------------------------ a whole run
 
 
+def _keep_memory() -> None:
+    """Have glibc keep freed memory for the next step instead of giving it back each time.
+
+    Otherwise every large tensor is fresh pages that the kernel has to clear: a tenth of a step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    mallopt(mmap_threshold, 2**25)  # the most that glibc takes
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**26)
+
+
 def _check_length(minutes: float | None, steps: int | None) -> None:
     if (minutes is None) == (steps is None):
         raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
@@ -440,14 +528,15 @@ def _open_sets(recipe: Recipe, data, target, seed: int) -> tuple[Crops, Crops | 
 
 
 def _choose_normaliser(
-    recipe: Recipe, given: Normaliser | None, found: tuple | None, truth: Crops
+    recipe: Recipe, given: Normaliser | None, stored: Normaliser | None, truth: Crops
 ) -> Normaliser:
-    """Constants of the checkpoint, those given, or those of the truth."""
-    if found is not None:
-        # the run's own, even if the data have changed: its weights mean nothing with others
-        stored = Normaliser.from_dict(found[1]["normaliser"])
+    """Constants that weights were trained with, those given, or those of the truth."""
+    if stored is not None:
+        # their own, even if the data have changed: weights mean nothing with others
         if given not in (None, stored):
-            raise ValueError("normaliser: not that of the run in this folder; name another folder")
+            raise ValueError(
+                "normaliser: not that of the weights to go on with; leave it out, or start anew"
+            )
         return stored
     normaliser = fit_normaliser(truth) if given is None else given
     for name in (*recipe.inputs, *recipe.outputs):
@@ -485,6 +574,7 @@ def train(
     device: str = "auto",
     seed: int = 0,
     normaliser: Normaliser | None = None,
+    init_from: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Run:
     """Train one recipe; continues the run in folder `out` if there is one.
@@ -507,6 +597,10 @@ def train(
         Of weights, crops and noise.
     normaliser
         Constants to use; by default fitted on the truth.
+    init_from
+        Run folder or weight file of the same networks that a new run starts from: generator,
+        critic (a weight file has none) and averages with their normaliser; optimisers, rates
+        and running statistics start anew. Without effect once folder `out` holds a checkpoint.
 
     Raises
     ------
@@ -522,11 +616,20 @@ def train(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a folder for the run")
     found = _find_checkpoint(folder, recipe, seed)
+    start = _find_start(init_from, recipe) if init_from is not None and found is None else None
+    if device.type == "cpu":
+        _keep_memory()
     truth, conditions = _open_sets(recipe, data, target, seed)
-    normaliser = _choose_normaliser(recipe, normaliser, found, truth)
+    if found is not None:
+        stored = Normaliser.from_dict(found[1]["normaliser"])
+    else:
+        stored = start[0] if start else None
+    normaliser = _choose_normaliser(recipe, normaliser, stored, truth)
     run = _new_run(recipe, normaliser, seed, device)
     if found is not None:
         _restore(run, *found)
+    elif start:
+        _start(run, start[1], init_from)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
     spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)

@@ -71,18 +71,71 @@ class Spectra:
 
     def modes(self, x: torch.Tensor) -> torch.Tensor:
         """Windowed Fourier modes (B, C, K, 2) of patches (B, C, n, n)."""
-        return torch.view_as_real(torch.fft.rfft2(x.float() * self.window)).flatten(2, 3)
+        return _Modes.apply(x.float() * self.window)
 
     def pairs(self, modes: torch.Tensor) -> torch.Tensor:
         """Batch-mean spectra (C, C, bins)."""
-        b, c, k, _ = modes.shape
-        flat = modes.permute(2, 1, 0, 3).reshape(k, c, 2 * b)
-        power = flat @ flat.transpose(1, 2) / b  # (K, C, C)
-        return torch.einsum("kij,kb->ijb", power, self.binning)
+        c = modes.shape[1]
+        first, second = torch.triu_indices(c, c)
+        products = _Products.apply(modes, first.tolist(), second.tolist())
+        power = products.unflatten(1, (-1, 2)).sum(-1) @ self.binning  # (pairs, bins)
+        place = torch.zeros(c, c, dtype=torch.long)
+        place[first, second] = place[second, first] = torch.arange(len(first))
+        return power[place.to(power.device)]
 
     def by_angle(self, modes: torch.Tensor) -> torch.Tensor:
         """Batch-mean auto spectra in angle sectors (C, bins x sectors)."""
-        return modes.square().sum(-1).mean(0) @ self.sectors
+        channels = list(range(modes.shape[1]))
+        products = _Products.apply(modes, channels, channels)
+        return products.unflatten(1, (-1, 2)).sum(-1) @ self.sectors
+
+
+class _Modes(torch.autograd.Function):
+    """rfft2 of (B, C, n, n) as (B, C, K, 2); its gradient is one half-sized transform."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        ctx.size = x.shape[-1]
+        return torch.view_as_real(torch.fft.rfft2(x)).flatten(2, 3)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        n = ctx.size
+        half = torch.full((n // 2 + 1, 1), 0.5, device=gradient.device)
+        half[0] = 1
+        if n % 2 == 0:  # irfft2 counts the columns between the first and the last twice
+            half[-1] = 1
+        spectrum = gradient.unflatten(2, (n, -1)) * half
+        return torch.fft.irfft2(torch.view_as_complex(spectrum), (n, n), norm="forward")
+
+
+class _Products(torch.autograd.Function):
+    """Batch means of products of modes: (B, C, K, 2) to (pairs, 2 K), real parts by imaginary.
+
+    A loop over pairs of channels, each of which fits in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx, modes: torch.Tensor, first: list[int], second: list[int]) -> torch.Tensor:
+        ctx.pairs = list(zip(first, second, strict=True))
+        flat = modes.flatten(2)
+        ctx.save_for_backward(flat)
+        out = flat.new_empty(len(first), flat.shape[2])
+        for p, (i, j) in enumerate(ctx.pairs):
+            torch.mean(flat[:, i] * flat[:, j], 0, out=out[p])
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor):
+        (flat,) = ctx.saved_tensors
+        gradient = gradient / len(flat)
+        out = torch.zeros_like(flat)
+        for p, (i, j) in enumerate(ctx.pairs):
+            out[:, i].addcmul_(flat[:, j], gradient[p])
+            out[:, j].addcmul_(flat[:, i], gradient[p])
+        return out.unflatten(2, (-1, 2)), None, None
 
 
 def _coherence(power: torch.Tensor) -> torch.Tensor:
@@ -100,11 +153,46 @@ def _edges(n: int, tail: float, body) -> np.ndarray:
     return np.unique(np.concatenate([[0], (p * n).astype(int), [n]]))
 
 
-def _bin_means(sorted_values: torch.Tensor, edges: np.ndarray) -> torch.Tensor:
-    """Means of sorted values (..., n) between edges."""
-    edges = torch.as_tensor(edges, device=sorted_values.device)
-    total = F.pad(sorted_values.double().cumsum(-1), (1, 0))[..., edges]
-    return ((total[..., 1:] - total[..., :-1]) / (edges[1:] - edges[:-1])).float()
+def _partition(x: torch.Tensor, edges: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Sorted values (rows, n) as far as bins between edges need it, and where they came from.
+
+    Bins need no order inside them, and NumPy partitions with vector instructions: a quarter
+    of the time of a sort. Each number is a key whose high half is the value and whose low
+    half is its place, so that ties fall as in a stable sort.
+    """
+    if x.device.type != "cpu":
+        return x.sort(dim=-1, stable=True)
+    values = x.detach().contiguous().numpy()
+    bits = values.view(np.int32)
+    keys = (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= np.arange(x.shape[-1], dtype=np.uint64)
+    keys.partition(edges[1:-1], -1)
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return torch.from_numpy(np.take_along_axis(values, order, -1)), torch.from_numpy(order)
+
+
+class _BinMeans(torch.autograd.Function):
+    """Means (rows, bins) of the numbers (rows, n) between edges of their ranks."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, edges: np.ndarray) -> torch.Tensor:
+        values, order = _partition(x, edges)
+        width = torch.from_numpy(np.diff(edges)).to(x.device)
+        ctx.save_for_backward(order, width)
+        if x.device.type == "cpu":
+            total = np.add.reduceat(values.numpy(), edges[:-1], axis=-1, dtype=np.float64)
+            return (torch.from_numpy(total) / width).float()
+        bounds = torch.from_numpy(edges).to(x.device)
+        total = F.pad(values.double().cumsum(-1), (1, 0))[..., bounds]
+        return ((total[..., 1:] - total[..., :-1]) / width).float()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor):
+        order, width = ctx.saved_tensors
+        each = (gradient / width).repeat_interleave(width, -1, output_size=order.shape[-1])
+        return torch.empty_like(each).scatter_(-1, order, each), None
 
 
 def quantiles(x: torch.Tensor) -> torch.Tensor:
@@ -115,18 +203,20 @@ def quantiles(x: torch.Tensor) -> torch.Tensor:
     """
     flat = x.transpose(0, 1).flatten(1)
     edges = _edges(flat.shape[1], 3e-5, np.linspace(0.1, 0.9, 9))
-    return _bin_means(flat.sort(-1).values, edges)
+    return _BinMeans.apply(flat.float(), edges)
 
 
 def conditional_quantiles(
     condition: torch.Tensor, x: torch.Tensor, groups: int = 8
 ) -> torch.Tensor:
     """Quantile functions of x inside rank groups of the condition: (C, groups, bins)."""
-    order = condition.flatten().argsort()
-    flat = x.transpose(0, 1).flatten(1)[:, order]
-    flat = flat.view(len(flat), groups, -1).sort(-1).values
-    edges = _edges(flat.shape[-1], 2.0 / flat.shape[-1], np.array([0.25, 0.5, 0.75]))
-    return _bin_means(flat, edges)
+    flat = x.transpose(0, 1).flatten(1).float()
+    count = flat.shape[1] // groups
+    ranks = condition.detach().float().reshape(1, -1)
+    order = _partition(ranks, count * np.arange(groups + 1))[1].reshape(-1)
+    flat = flat.index_select(1, order).reshape(-1, count)
+    edges = _edges(count, 2.0 / count, np.array([0.25, 0.5, 0.75]))
+    return _BinMeans.apply(flat, edges).unflatten(0, (-1, groups))
 
 
 def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
