@@ -45,6 +45,7 @@ THEORY_PLUGINS = {"plugins.camb", "plugins.ccl"}
 #: Modules that count as part of another unit. Scores run networks on training sets, and the
 #: calibration of a training run is fitted with them; truth reads and draws those sets.
 COUNTED_AS = {
+    "statistics.generation": "training",
     "statistics.scores": "training",
     "statistics.truth": "training",
     "statistics.drawing": "training",

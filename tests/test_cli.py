@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -439,27 +440,49 @@ def test_interrupted_training_says_what_is_kept(tiny_recipe, capsys, monkeypatch
 
 
 def test_data_paint(monkeypatch, tmp_path, capsys):
-    from mlsky.training import data
+    from mlsky.datasets import painted
 
     seen = {}
 
-    def spy(out, regions, seed, pixel_arcmin, n, device):
-        seen.update(regions=regions, seed=seed, pixel_arcmin=pixel_arcmin, n=n, device=device)
+    def spy(out, regions, **options):
+        seen.clear()
+        seen.update(regions=regions, **options)
         out.write_bytes(b"x" * 2_000_000)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "paint", spy)
+    monkeypatch.setattr(painted, "paint", spy)
+    plain = {
+        "regions": 40,
+        "seed": 0,
+        "pixel_arcmin": 0.5,
+        "n": 512,
+        "tables": None,
+        "freqs": [],
+        "catalogue_mjy": 1.0,
+        "device": "cpu",
+    }
+    assert cli.main("data paint --out plain.h5 --device cpu".split()) == 0
+    assert seen == plain
+    capsys.readouterr()
     options = "data paint --out a.h5 --regions 3 --seed 7 --pixel-arcmin 2 --pixels 64"
-    assert cli.main([*options.split(), "--device", "cpu"]) == 0
-    assert seen == {"regions": 3, "seed": 7, "pixel_arcmin": 2.0, "n": 64, "device": "cpu"}
+    more = "--freqs 93 150 --tables t.npz --catalogue-mjy 2 --device cpu"
+    assert cli.main([*options.split(), *more.split()]) == 0
+    changed = {"regions": 3, "seed": 7, "pixel_arcmin": 2.0, "n": 64, "tables": Path("t.npz")}
+    assert seen == plain | changed | {"freqs": [93.0, 150.0], "catalogue_mjy": 2.0}
     assert capsys.readouterr().out.strip() == "a.h5: 3 regions, 2 MB"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert "a.h5: exists already" in _error(capsys, options.split())
-    assert "--seed" in _error(capsys, ["data", "paint", "--out", "b.h5"])
-    bad = ["data", "paint", "--out", "b.h5", "--seed", "1"]
-    assert "regions=0" in _error(capsys, [*bad, "--regions", "0"])
-    assert "n=65: must be a multiple of 16" in _error(capsys, [*bad, "--pixels", "65"])
+    bad = ["data", "paint", "--out", "b.h5"]
+    for change, message in (
+        (["--regions", "0"], "regions=0"),
+        (["--pixels", "65"], "n=65: must be a multiple of 16"),
+        (["--catalogue-mjy", "8"], "catalogue_mjy=8.0: must be above 0 and at most"),
+        (["--tables", "none.npz"], "none.npz: no such file of painter tables"),
+        (["--freqs", "1e4"], "10000"),
+    ):
+        assert message in _error(capsys, [*bad, *change])
+    assert sorted(os.listdir()) == ["a.h5", "plain.h5"]
 
 
 def test_data_check(monkeypatch, tmp_path, capsys):
@@ -483,7 +506,15 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     assert json.loads(Path("figures.json").read_text())["regions"] == 2
     capsys.readouterr()
     assert "exists; give --overwrite" in _error(capsys, arguments[:5])
+    # as typed: pictures go beside the set
+    assert cli.main(["data", "check", "set.h5"]) == 0
+    assert sorted(os.listdir("set_check")) == sorted(os.listdir("pictures"))
+    capsys.readouterr()
+    assert "set_check/" in _error(capsys, ["data", "check", "set.h5"])
+    assert cli.main(["data", "check", "set.h5", "--no-pictures"]) == 0
+    capsys.readouterr()
     _tiny_set("other.h5")
+    shutil.rmtree("set_check")
     for change, message in (
         (["none.h5"], "none.h5: cannot be read"),
         (["other.h5"], "other.h5: does not say from which tables it was painted"),
@@ -649,7 +680,7 @@ def tiny_weights(monkeypatch, tmp_path):
     (tmp_path / "registry.yaml").write_text(text)
     monkeypatch.setenv("MLSKY_REGISTRY", str(tmp_path / "registry.yaml"))
     monkeypatch.chdir(tmp_path)
-    _tiny_set("test.h5", n=128)
+    _tiny_set("test.h5", n=192)
     return path
 
 
@@ -657,41 +688,85 @@ def test_validate(tiny_weights, capsys):
     import json
 
     for name in ("default", "tiny@v1", str(tiny_weights)):
-        arguments = ["validate", "--weights", name, "--data", "test.h5", "--regions", "1"]
+        arguments = ["validate", "--weights", name, "--data", "test.h5", "--quick"]
         assert cli.main([*arguments, "--json", "figures.json", "--overwrite"]) == 0
-    out = capsys.readouterr().out.splitlines()[-200:]
+    out = capsys.readouterr().out.splitlines()
     figures = json.loads(Path("figures.json").read_text())
-    assert figures["regions"] == 1
+    assert figures["regions"] == 2  # all that there are
     heads = [i for i, line in enumerate(out) if line.startswith("tiny.safetensors, sha256 ")]
+    assert len(heads) == 3
+    assert f"{figures['sha256'][:12]}: 2 regions, 5.1 square degrees" in out[heads[-1]]
     lines = out[heads[-1] + 1 :]
-    assert f"{figures['weights'][:12]}: 1 regions, 1.1 square degrees" in out[heads[-1]]
-    bands = len(figures["ell"])
-    pixels = sum(len(rows) for rows in figures["pixels"].values())
-    assert len(lines) == 10 * bands + pixels
-    first = figures["power"]["kappa"]
-    assert lines[0].split() == (
-        f"power kappa l 300-700 ratio {first['ratio'][0]:g} +- {first['error'][0]:g}".split()
-    )
-    pair = figures["pixels"]["cib"]["N>1mJy"]
-    line = next(x for x in lines if x.startswith("pixels       cib ") and "N>1mJy" in x)
-    assert line.split()[-4:] == ["true", f"{pair['true']:g}", "generated", f"{pair['generated']:g}"]
-    # the same again without a file
-    assert cli.main(["validate", "--data", "test.h5", "--regions", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == lines
+    rows = figures["scores"]
+    assert {row["job"] for row in rows} == {"paint", "chain"}
+    assert set(rows[0]) >= {"name", "value", "error", "floor", "aim", "pass", "numbers"}
+    named = [x for x in lines if x.startswith(("pass ", "FAIL ", "undecided "))]
+    assert len(named) == len(rows)
+    for line, row in zip(named, rows, strict=True):
+        assert line.split()[1] == row["job"]
+        assert row["name"] in line
+        assert f"{row['value']:+.3f}" in line
+    total = figures["totals"]["chain"]
+    assert lines[-1].startswith("total chain")
+    assert f"{total['met']} of {total['rows']} floors met" in lines[-1]
+
+
+def test_options_of_validate(tiny_weights, capsys):
+    base = ["validate", "--data", "test.h5", "--regions", "1"]
+    assert cli.main([*base, "--job", "chain"]) == 0
+    short = capsys.readouterr().out.splitlines()
+    assert not [x for x in short if " paint " in x]
+    assert cli.main([*base, "--job", "chain", "--every", "--before", "--seed", "1"]) == 0
+    long = capsys.readouterr().out.splitlines()
+    assert len(long) > 3 * len(short)
+    assert {"before calibration", "after calibration"} <= {*long}
+    assert long[-2].startswith("total chain")
+    assert long[-1].startswith("total chain before")
+
+
+def test_validation_paints_its_own_regions(tiny_weights, monkeypatch, capsys):
+    """From the weights' pixels, 38 or 110 of them."""
+    from mlsky.statistics import scores
+
+    asked = []
+
+    def score(weights, data, regions, seed, **options):
+        asked.append((weights.pixel_arcmin, data, regions, seed, options["jobs"]))
+        return {
+            "regions": 1,
+            "square_degrees": 1.0,
+            "pixel_arcmin": 0.5,
+            "seconds": 1.0,
+            "totals": {},
+            "scores": [],
+        }
+
+    monkeypatch.setattr(scores, "score", score)
+    for options in ([], ["--quick"], ["--quick", "--regions", "3"], ["--pixel", "0.5"]):
+        assert cli.main(["validate", *options]) == 0
+    assert [a[2] for a in asked] == [None, 38, 3, None]
+    assert asked[0] == (0.5, None, None, 0, ("paint", "chain"))
+    capsys.readouterr()
+    assert "are of 0.5': not of --pixel 2" in _error(capsys, ["validate", "--pixel", "2"])
 
 
 def test_bad_validation(tiny_weights, capsys):
     _tiny_set("coarse.h5", pixel_arcmin=2.0)
     _tiny_set("poor.h5", leave_out=("radio",))
+    _tiny_set("late.h5", leave_out=("kappa_in",))
     Path("old.json").write_text("precious")
     base = ["validate", "--data", "test.h5"]
     for change, message in (
         (["--data", "none.h5"], "none.h5: cannot be read"),
         (["--data", "poor.h5"], "lacks radio"),
+        (["--data", "late.h5"], "lacks kappa_in"),
         (["--data", "coarse.h5"], "--weights default are of 0.5': the set has pixels of 2'"),
+        (["--pixel", "2"], "--pixel 2: test.h5 has pixels of 0.5'"),
         (["--weights", "best"], "'best'"),
         (["--weights", "none.safetensors"], "none.safetensors: cannot be read"),
         (["--regions", "0"], "regions=0: must be at least 1"),
+        (["--job", "sing"], "'sing' is not one of"),
+        (["--device", "abacus"], "abacus"),
         (["--json", "none/a.json"], "folder none does not exist"),
         (["--json", "a.txt"], "suffix must be one of .json"),
         (["--json", "old.json"], "old.json: exists"),

@@ -1,48 +1,56 @@
-"""Scores: truth against itself is perfect, and known differences are found."""
+"""Scores of weights: sets and painted regions, jobs, calibration, checkpoints."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+import test_measure
 import torch
 
 from mlsky import seeds
+from mlsky.datasets import halos
 from mlsky.networks.default import Convergence, Paint, Points
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
-from mlsky.sources import counts
 from mlsky.statistics import scores
 from mlsky.training import calibrate
 
-N = 128
+N = test_measure.N
+SMALL = {"widths": (4, 4), "noise": (1, 1)}
 NORMALISER = Normaliser(
     ("kappa", "ksz", "tsz", "cib"), (None, None, 3.7, 17.0), (0, 0, -0.63, 0.6), (0.08, 2, 0.3, 0.3)
 )
 
 
+def _networks():
+    return {
+        "convergence": Convergence(**SMALL).eval(),
+        "paint": Paint(-0.63, 0.3, **SMALL, velocity_levels=2).eval(),
+        "points": Points(-3.0).eval(),
+    }
+
+
 def _weights(networks=None, pixel_arcmin=0.5, **header) -> Weights:
     header = {"normaliser": NORMALISER.to_dict(), "pixel_arcmin": pixel_arcmin, **header}
-    return Weights(networks or {}, header, Path("w.safetensors"), "0" * 64)
+    networks = _networks() if networks is None else networks
+    return Weights(networks, header, Path("w.safetensors"), "0" * 64)
 
 
 @pytest.fixture
 def data(tmp_path):
     """Three regions; the Gaussian start tells which one it is."""
-    rng = seeds.generator(3, "truth")
-    g = rng.standard_normal((5, 3, N, N)).astype("f4")
+    maps = np.stack([test_measure.maps(i) for i in range(3)], 1)
+    maps[3] -= 8  # somewhere negative, and counted as zero
     with h5py.File(tmp_path / "test.h5", "w") as file:
         file.attrs["pixel_arcmin"] = 0.5
-        file["kappa"] = 0.08 * g[0]
-        file["ksz"] = 2 * g[1]
-        file["tsz"] = -3 * np.exp(g[0])
-        file["cib"] = 20 + 10 * (g[0] + g[2])  # somewhere negative, and counted as zero
-        file["radio"] = np.where(g[3] > 2, 100 * g[3], 0).astype("f4")
+        for name, m in zip(scores.FIELDS, maps, strict=True):
+            file[name] = m
         file["kappa_in"] = np.arange(3, dtype="f4")[:, None, None] * np.ones((1, N, N), "f4")
     return tmp_path / "test.h5"
 
@@ -55,114 +63,118 @@ def _truth(path, index):
 
 
 def _perfect(monkeypatch, data, change=lambda maps: maps):
-    def generate(weights, kappa, seed, tile):
-        assert np.all(kappa == tile)
-        return change(_truth(data, tile))
+    """Networks that give back the truth, or something changed of it."""
+
+    def generate(weights, kappa, seed, tile, periodic):
+        truth = _truth(data, tile)
+        assert np.all(kappa == tile) or np.all(kappa == truth[0])
+        assert periodic
+        return change(truth)
 
     monkeypatch.setattr(scores, "generate", generate)
 
 
 def test_truth_against_itself(monkeypatch, data):
     _perfect(monkeypatch, data)
-    table = scores.score(_weights(), data)
-    assert table["regions"] == 3
-    assert table["square_degrees"] == pytest.approx(3 * (N / 120) ** 2, abs=0.05)
-    assert table["ell"][0] == [300, 700]
-    assert table["ell"][-1] == [6000, 8000]
-    for figures in table["power"].values():
-        assert set(figures["ratio"]) == {1.0}
-        assert set(figures["error"]) == {0.0}
-    for pair in (*table["correlation"].values(), *_rows(table["pixels"])):
-        assert pair["true"] == pair["generated"]
-    assert set(table["pixels"]["radio"]) - set(table["pixels"]["kappa"]) == {
-        "N>0.5mJy",
-        "N>1mJy",
-        "N>2mJy",
-    }
-    json.dumps(table, allow_nan=False)
-    assert scores.score(_weights(), data, regions=2)["regions"] == 2
-
-
-def _rows(pixels):
-    return [row for field in pixels.values() for row in field.values()]
-
-
-def test_figures_are_what_they_say(monkeypatch, data):
-    _perfect(monkeypatch, data)
-    table = scores.score(_weights(), data, regions=1)
-    kappa, _, tsz, _, radio = _truth(data, 0).astype(np.float64)
-    pixels = table["pixels"]
-    assert pixels["kappa"]["std"]["true"] == pytest.approx(kappa.std(), rel=1e-3)
-    skewness = ((tsz - tsz.mean()) ** 3).mean() / tsz.std() ** 3
-    assert pixels["tsz"]["skewness"]["true"] == pytest.approx(skewness, rel=1e-3)
-    assert pixels["kappa"]["q99%"]["true"] == pytest.approx(np.quantile(kappa, 0.99), rel=1e-3)
-    # 1 mJy on one pixel of 0.5', 123 uK at 148 GHz (386 Jy/sr/uK)
-    above = (radio > 1e-3 / 386.2 / math.radians(0.5 / 60) ** 2).sum() / (N / 120) ** 2
-    assert pixels["radio"]["N>1mJy"]["true"] == pytest.approx(above, rel=0.02)
-    # white noise has one coefficient at all scales, of the clipped map
-    r = np.mean(table["correlation"]["kappa x tsz"]["true"][4:])
-    wanted = np.corrcoef(kappa.ravel(), np.maximum(tsz, scores.TSZ_CLIP).ravel())[0, 1]
-    assert r == pytest.approx(wanted, abs=0.03)  # a few hundred modes
-    assert abs(np.corrcoef(kappa.ravel(), tsz.ravel())[0, 1] - wanted) > 0.04
+    found = scores.score(_weights(), data)
+    assert found["regions"] == 3
+    assert found["square_degrees"] == pytest.approx(3 * (N / 120) ** 2, abs=0.05)
+    assert set(found["totals"]) == {"paint", "chain"}
+    for total in found["totals"].values():
+        assert total["failed"] == 0
+        assert total["distance"] < 0.1
+    assert {row["job"] for row in found["scores"]} == {"paint", "chain"}
+    assert {row["calibration"] for row in found["scores"]} == {"after"}
+    for row in found["scores"]:
+        assert row["value"] == pytest.approx(0, abs=1e-12) or "ksz" in row["fields"]
+    json.dumps(found, allow_nan=False)
+    assert scores.score(_weights(), data, regions=2, jobs=("chain",))["regions"] == 2
 
 
 def test_known_differences_are_found(monkeypatch, data):
-    def change(maps):
-        maps = maps.copy()
-        maps[0] *= 2
-        maps[1] *= -1
-        maps[2, :, :] = maps[2, ::-1]
-        return maps
-
-    _perfect(monkeypatch, data, change)
-    table = scores.score(_weights(), data)
-    np.testing.assert_allclose(table["power"]["kappa"]["ratio"], 4, rtol=1e-4)
-    np.testing.assert_allclose(table["power"]["ksz"]["ratio"], 1, rtol=1e-4)
-    std = table["pixels"]["kappa"]["std"]
-    assert std["generated"] == pytest.approx(2 * std["true"], rel=1e-3)
-    pair = table["correlation"]["kappa x tsz"]
-    assert np.abs(pair["generated"][3:]).max() < 0.2 < np.abs(pair["true"][3:]).min()
+    _perfect(monkeypatch, data, lambda maps: maps * np.array([2, -1, 1, 1, 1])[:, None, None])
+    found = scores.score(_weights(), data, jobs=("chain",), fields=("kappa", "ksz", "tsz"))
+    rows = {row["name"]: row for row in found["scores"]}
+    assert rows["power l 700-8000 kappa"]["value"] == pytest.approx(3, rel=1e-3)
+    assert rows["power l 700-8000 kappa"]["pass"] is False
+    assert rows["power l 700-8000 ksz"]["pass"] is True
+    assert not [name for name in rows if "cib" in name or "radio" in name]
 
 
-def test_spectra_of_white_noise():
-    maps = seeds.generator(1, "truth").standard_normal((2, 256, 256))
-    power = scores._spectra(maps, 0.5)
-    area = math.radians(0.5 / 60) ** 2
-    np.testing.assert_allclose(np.diagonal(power)[3:] / area, 1, atol=0.15)
-    assert np.abs(power[0, 1, 3:]).max() < 0.15 * area
+def test_compare_is_for_any_maps(data):
+    pairs = [(_truth(data, i), _truth(data, (i + 1) % 3)) for i in range(3)]
+    rows = scores.compare(pairs, 0.5)
+    # the same maps in another order: nothing differs but by chance, and errors know of it
+    for row in rows:
+        if row["statistic"] in ("power", "quantiles", "counts"):
+            assert row["value"] == pytest.approx(0, abs=1e-9)
+            assert row["pass"] is not False
+    assert max(row["error"] for row in rows if row["statistic"] == "power") > 0
+    with pytest.raises(ValueError, match="there are none"):
+        scores.compare([], 0.5)
 
 
-def test_generate_with_networks():
-    small = {"widths": (4, 4), "noise": (1, 1)}
-    networks = {
-        "convergence": Convergence(**small),
-        "paint": Paint(-0.63, 0.3, **small, velocity_levels=2),
-        "points": Points(-3.0),
-    }
-    kappa = 0.08 * seeds.generator(1, "kappa").standard_normal((64, 64)).astype("f4")
-    state = torch.get_rng_state()
-    maps, again = (scores.generate(_weights(networks), kappa, 5, 0) for _ in "ab")
-    assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(maps, again)
-    assert maps.shape == (5, 64, 64)
-    assert maps.dtype == np.float32
-    assert maps[2].max() <= 0
-    assert maps[3:].min() >= 0
-    for other in (
-        scores.generate(_weights(networks), kappa, 6, 0),
-        scores.generate(_weights(networks), kappa, 5, 1),
-    ):
-        assert (np.abs(other - maps).max((1, 2)) > 0).all()
-    # exp(-3) sources per pixel or so, each at most 7 mJy; half the mean rate, twice as many
-    number = (maps[4] > 0).mean()
-    assert number == pytest.approx(math.exp(-3), rel=0.5)
-    pixel_sr = math.radians(0.5 / 60) ** 2
-    mean = counts.radio_density() * pixel_sr
-    for factor in (1.0, 2.0):
-        weights = _weights(networks, calibration={"radio_mean_rate": mean / factor})
-        assert (scores.generate(weights, kappa, 5, 0)[4] > 0).mean() == pytest.approx(
-            factor * number, rel=0.3
-        )
+def test_networks_before_and_after_calibration(data):
+    """With both jobs; the kappa that is given to paint is not calibrated."""
+    calibration = {"kappa": {"ell": [100, 9000], "gain": [3.0, 3.0]}, "radio_mean_rate": 1e-4}
+    weights = _weights(calibration=calibration)
+    found = scores.score(weights, data, regions=2, before=True)
+    assert set(found["totals"]) == {"paint", "chain", "paint before", "chain before"}
+    rows = {(r["job"], r["calibration"], r["name"]): r for r in found["scores"]}
+    name = "power l 300-700 radio"
+    for job in scores.JOBS:
+        ratio = rows[job, "after", name]["generated"] / rows[job, "before", name]["generated"]
+        assert abs(ratio - 1) > 0.3
+    assert rows["paint", "after", "correlation kappa x ksz"]["pass"] is not False
+    again = scores.score(weights, data, regions=2, before=True)
+    assert again["scores"] == found["scores"]
+    assert scores.score(weights, data, regions=2, seed=1)["scores"] != found["scores"]
+
+
+def test_painted_regions(monkeypatch):
+    """Without a set, those of a seed of their own."""
+    asked = []
+
+    class Painter:
+        def __init__(self, pixel_arcmin, n, device):
+            asked.append((pixel_arcmin, n, device))
+
+        def region(self, seed, index):
+            asked.append((seed, index))
+            kappa, *rest = torch.from_numpy(test_measure.maps(index))
+            return SimpleNamespace(maps=torch.stack([kappa, 0.1 * kappa, *rest]))
+
+        def gaussian_start(self, kappa_g):
+            return 10 * kappa_g
+
+    monkeypatch.setattr(halos, "Painter", Painter)
+    monkeypatch.setitem(scores.SIDES, 0.5, N)
+
+    def generate(weights, kappa, seed, tile, periodic):
+        np.testing.assert_allclose(kappa, test_measure.maps(tile)[0], rtol=1e-5)
+        return test_measure.maps(tile)
+
+    monkeypatch.setattr(scores, "generate", generate)
+    found = scores.score(_weights(), regions=2)
+    assert asked == [(0.5, N, "cpu"), (scores.SEED, 0), (scores.SEED, 1)]
+    assert scores.SEED not in (1, 2, 3)  # of the sets in docs/training.rst
+    assert found["totals"]["chain"]["failed"] == 0
+
+
+def test_checkpoints(data):
+    """Of one network, of two, of all; a better one has the smaller distance."""
+    networks = _networks()
+    of_kappa = Normaliser(("kappa",), (None,), (0,), (0.08,))
+    alone = scores.checkpoint({"convergence": networks["convergence"]}, of_kappa, data, regions=2)
+    assert 0 < alone["rows"] < 20
+    part = scores.checkpoint({"paint": networks["paint"]}, NORMALISER, data, regions=2)
+    whole = scores.checkpoint(networks, NORMALISER, data, regions=2)
+    assert alone["rows"] < part["rows"] < whole["rows"]
+    assert whole["distance"] > 1  # they have learnt nothing
+    with torch.no_grad():
+        networks["paint"].trunk.head.weight *= 30
+    worse = scores.checkpoint({"paint": networks["paint"]}, NORMALISER, data, regions=2)
+    assert worse["distance"] > part["distance"]
 
 
 def test_wrong_sets(data, tmp_path):
@@ -170,8 +182,14 @@ def test_wrong_sets(data, tmp_path):
         scores.score(_weights(pixel_arcmin=2.0), data)
     with pytest.raises(ValueError, match="regions=0: must be at least 1"):
         scores.score(_weights(), data, regions=0)
+    with pytest.raises(ValueError, match="must be some of paint, chain"):
+        scores.score(_weights(), data, jobs=("sing",))
     with pytest.raises(ValueError, match="cannot be read as HDF5"):
         scores.score(_weights(), tmp_path / "none.h5")
+    with h5py.File(data, "a") as file:
+        del file["kappa_in"]
+    with pytest.raises(ValueError, match="lacks kappa_in"):
+        scores.score(_weights(), data)
 
 
 def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
@@ -192,7 +210,7 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
     assert ell[-1] < kappa_lmax(0.5)  # the start has nothing beyond
     assert found["radio_mean_rate"] == pytest.approx(0.2, rel=1e-4)
     assert found["regions"] == 2
-    assert "radio_mean_rate" not in calibrate.fit_calibration(_weights(), data)
+    assert "radio_mean_rate" not in calibrate.fit_calibration(_weights({}), data)
     with pytest.raises(ValueError, match=r"pixels of 0.5', the weights want 2.0'"):
         calibrate.fit_calibration(_weights(pixel_arcmin=2.0), data)
 

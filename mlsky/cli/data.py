@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, number_pairs, pairs, to_be_gone_on_with, write_json
+from mlsky.cli.options import (
+    ManyValues,
+    number_pairs,
+    numbers,
+    pairs,
+    to_be_gone_on_with,
+    write_json,
+)
 
 __all__ = ["data", "tables"]
 
@@ -16,35 +23,55 @@ def data() -> None:
     """Sets that networks are trained and validated on."""
 
 
-@data.command("paint")
+@data.command("paint", cls=ManyValues)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="HDF5 file.")
 @click.option("--regions", type=int, default=40, show_default=True)
-@click.option("--seed", type=int, required=True, help="Another one for each set: no shared sky.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Another one for each set: no shared sky.",
+)
 @click.option("--pixel-arcmin", type=float, default=0.5, show_default=True)
 @click.option("--pixels", type=int, default=512, show_default=True, help="Along a side.")
+@click.option("--freqs", multiple=True, callback=numbers, help="CIB and radio there, too (GHz).")
+@click.option("--tables", type=click.Path(path_type=Path), help="Paint from.  [default: shipped]")
+@click.option(
+    "--catalogue-mjy", type=float, default=1.0, show_default=True, help="Faintest source listed."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-def data_paint(
-    out: Path, regions: int, seed: int, pixel_arcmin: float, pixels: int, device: str
-) -> None:
+def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:
     """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
-    from mlsky.training import data, loop
+    from mlsky.datasets import painted
+    from mlsky.training import loop
 
     with to_be_gone_on_with():
-        data.paint(out, regions, seed, pixel_arcmin, pixels, str(loop.pick_device(device)))
+        painted.paint(out, regions, n=pixels, device=str(loop.pick_device(device)), **options)
     click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
 
 
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for pictures (PNG).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for pictures (PNG).  [default: SET_check beside the set]",
+)
+@click.option("--pictures/--no-pictures", default=True, help="Draw them.")
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--tables", type=click.Path(path_type=Path), help="Painted from.  [default: shipped]")
 @click.option("--regions", type=int, help="Use so many.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures and JSON file.")
 def data_check(
-    path: Path, out: Path | None, table: Path | None, overwrite: bool, **options: object
+    path: Path,
+    out: Path | None,
+    pictures: bool,
+    table: Path | None,
+    overwrite: bool,
+    **options: object,
 ) -> None:
-    """Compare a painted set with its analytic model and with ACT DR6."""
+    """Compare a painted set with its analytic model and with what was measured on the sky."""
     from mlsky import outputs
 
     if table is not None:
@@ -52,15 +79,16 @@ def data_check(
 
     from mlsky.statistics import drawing, truth
 
-    if out is not None:
-        drawing.check_folder(out, overwrite)
+    folder = path.with_name(f"{path.stem}_check") if out is None else out
+    if pictures:
+        drawing.check_folder(folder, overwrite)
     figures = truth.check(path, **options)
     for line in truth.lines(figures):
         click.echo(line)
     if table is not None:
         write_json(table, figures)
-    if out is not None:
-        for picture in drawing.draw(figures, truth.region(path), out):
+    if pictures:
+        for picture in drawing.draw(figures, truth.region(path), folder):
             click.echo(picture)
 
 

@@ -14,15 +14,45 @@ __all__ = ["validate"]
 
 @click.command()
 @click.option("--weights", default="default", show_default=True, help="Name, or a file.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Held-out set.")
-@click.option("--regions", type=int, help="Use so many.  [default: all]")
+@click.option("--data", type=click.Path(path_type=Path), help="Held-out set.  [default: paint one]")
+@click.option("--quick", is_flag=True, help="Use 38 regions: 608 patches of 128 pixels at 0.5'.")
+@click.option("--regions", type=int, help="Use so many.  [default: all of a set, or paint 110]")
+@click.option(
+    "--pixel", type=float, metavar="ARCMIN", help="Of the weights.  [default: of the set, or 0.5]"
+)
+@click.option(
+    "--job",
+    "jobs",
+    type=click.Choice(["paint", "chain", "both"]),
+    default="both",
+    show_default=True,
+    help="Start from the true kappa, from the Gaussian one, or both.",
+)
+@click.option("--before", is_flag=True, help="Score the weights before calibration, too.")
+@click.option("--every", is_flag=True, help="Print every number, not only the worst of a row.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the networks' noise.")
-@click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
 @click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
 def validate(
-    weights: str, data: Path, regions: int | None, seed: int, table: Path | None, overwrite: bool
+    weights: str,
+    data: Path | None,
+    quick: bool,
+    regions: int | None,
+    pixel: float | None,
+    jobs: str,
+    before: bool,
+    every: bool,
+    seed: int,
+    device: str,
+    table: Path | None,
+    overwrite: bool,
 ) -> None:
-    """Compare generated with true fields: power, correlations, pixels; one figure a line."""
+    """Score weights against held-out truth: one number a line, and one total.
+
+    Each deviation from the truth stands beside the largest one allowed (floor) and the one
+    aimed at. Without --data regions are painted that no set was trained on.
+    """
     from mlsky import outputs
 
     if table is not None:
@@ -30,44 +60,70 @@ def validate(
 
     from mlsky.statistics import scores
     from mlsky.training.data import fields_of
+    from mlsky.training.loop import pick_device
 
-    pixel_arcmin = float(fields_of(data, scores.FIELDS)[1]["pixel_arcmin"])
-    opened = _weights_of_pixel(weights, pixel_arcmin)
-    figures = scores.score(opened, data, regions, seed)
-    if table is not None:
-        write_json(table, {"weights": opened.sha256, **figures})
-    click.echo(
-        f"{opened.path.name}, sha256 {opened.sha256[:12]}: {figures['regions']} regions, "
-        f"{figures['square_degrees']} square degrees of {pixel_arcmin:g}' pixels"
+    if data is not None:
+        of_set = float(fields_of(data, scores.FIELDS)[1]["pixel_arcmin"])
+        if pixel not in (None, of_set):
+            raise ValueError(f"--pixel {pixel:g}: {data} has pixels of {of_set:g}'; leave it out")
+        pixel = of_set
+    opened = _weights_of_pixel(weights, pixel, data is not None)
+    if quick and regions is None:
+        regions = scores.QUICK
+    figures = scores.score(
+        opened,
+        data,
+        regions,
+        seed,
+        jobs=scores.JOBS if jobs == "both" else (jobs,),
+        before=before,
+        device=str(pick_device(device)),
+        progress=True,
     )
-    for line in _figure_lines(figures):
+    figures = {"weights": opened.path.name, "sha256": opened.sha256, **figures}
+    if table is not None:
+        write_json(table, figures)
+    for line in _report(figures, every):
         click.echo(line)
 
 
-def _weights_of_pixel(name: str, pixel_arcmin: float):
-    """A file, or that file of a registry entry whose pixels are those of the set."""
+def _weights_of_pixel(name: str, pixel: float | None, of_set: bool):
+    """A file, or that file of a registry entry which has these pixels."""
     from mlsky import registry
     from mlsky.networks.weights import open_weights
 
     if name.endswith(".safetensors"):
-        return open_weights(name)
+        opened = open_weights(name)
+        if pixel not in (None, opened.pixel_arcmin) and not of_set:
+            raise ValueError(f"--pixel {pixel:g}: {name} is of {opened.pixel_arcmin:g}' pixels")
+        return opened
     files = registry.describe(name)["files"]
+    wanted = min(file["pixel_arcmin"] for file in files) if pixel is None else pixel
     for file, path in zip(files, registry.fetch(name), strict=True):
-        if file["pixel_arcmin"] == pixel_arcmin:
+        if file["pixel_arcmin"] == wanted:
             return open_weights(path, sha256=file["sha256"])
     have = ", ".join(f"{file['pixel_arcmin']:g}'" for file in files)
-    raise ValueError(f"--weights {name} are of {have}: the set has pixels of {pixel_arcmin:g}'")
+    why = f"the set has pixels of {wanted:g}'" if of_set else f"not of --pixel {wanted:g}"
+    raise ValueError(f"--weights {name} are of {have}: {why}")
 
 
-def _figure_lines(figures: dict) -> Iterator[str]:
-    bands = [f"l {lo}-{hi}" for lo, hi in figures["ell"]]
-    for field, row in figures["power"].items():
-        for band, ratio, error in zip(bands, row["ratio"], row["error"], strict=True):
-            yield f"power        {field:<14} {band:<12} ratio {ratio:<10g} +- {error:g}"
-    for pair, row in figures["correlation"].items():
-        for band, true, made in zip(bands, row["true"], row["generated"], strict=True):
-            yield f"correlation  {pair:<14} {band:<12} true {true:<11g} generated {made:g}"
-    for field, rows in figures["pixels"].items():
-        for name, row in rows.items():
-            true, made = row["true"], row["generated"]
-            yield f"pixels       {field:<14} {name:<12} true {true:<11g} generated {made:g}"
+def _report(figures: dict, every: bool) -> Iterator[str]:
+    from mlsky.statistics import scores
+
+    yield (
+        f"{figures['weights']}, sha256 {figures['sha256'][:12]}: {figures['regions']} regions, "
+        f"{figures['square_degrees']:g} square degrees of {figures['pixel_arcmin']:g}' pixels, "
+        f"{figures['seconds']:.0f} s"
+    )
+    for when in ("before", "after"):
+        rows = [row for row in figures["scores"] if row["calibration"] == when]
+        if rows:
+            yield ""
+            yield f"{when} calibration"
+            yield from scores.lines(rows, every)
+    yield ""
+    for name, total in figures["totals"].items():
+        yield (
+            f"total {name:<13} {total['met']} of {total['rows']} floors met, {total['failed']} "
+            f"failed, {total['undecided']} undecided; distance {total['distance']:g} floors"
+        )

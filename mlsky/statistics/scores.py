@@ -1,196 +1,256 @@
-"""How well networks reproduce held-out truth: one table of figures per weight file.
+"""How well networks reproduce held-out truth: the table of scores of a weight file.
 
-Generated fields start from the truth's own Gaussian kappa, so that both sides share the
-sample variance of the large scales; errors are those of the mean over regions.
+Generated regions start from the truth's own kappa, nonlinear to paint and Gaussian for the
+whole chain, so that both sides share the sample variance of the large scales.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
-from itertools import pairwise
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
+from torch import nn
 
-from mlsky import bands, seeds
-from mlsky.components import REFERENCE_GHZ
-from mlsky.networks import evaluate
+from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
-from mlsky.sources import counts
-from mlsky.training.data import fields_of
+from mlsky.statistics import table
+from mlsky.statistics.generation import generate, in_training, painting, run, uncalibrated
+from mlsky.statistics.measure import FIELDS, TSZ_CLIP, Measure
+from mlsky.statistics.table import JOBS, lines, total
+from mlsky.training import data as sets
 
-__all__ = ["FIELDS", "generate", "run", "score"]
+__all__ = [
+    "FIELDS",
+    "JOBS",
+    "QUICK",
+    "REGIONS",
+    "SEED",
+    "TSZ_CLIP",
+    "checkpoint",
+    "compare",
+    "generate",
+    "lines",
+    "run",
+    "score",
+    "total",
+]
 
-FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
-EDGES = (300, 700, 1200, 2000, 3000, 4500, 6000, 8000)  # multipoles of the bands
-PAIRS = (("kappa", "ksz"), ("kappa", "tsz"), ("kappa", "cib"), ("kappa", "radio"), ("tsz", "cib"))
-QUANTILES = (0.001, 0.01, 0.99, 0.999)
-COUNTS_MJY = (0.5, 1.0, 2.0)  # pixel flux
-#: tSZ spectra are those of maps clipped here: rare clusters set the rest (uK)
-TSZ_CLIP = -40.0
-
-
-def run(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> dict[str, torch.Tensor]:
-    """What the networks make of a Gaussian kappa (n, n), with white noise of `seed`."""
-    n = kappa.shape[-1]
-    noise = {}
-    for i, (name, levels) in enumerate(evaluate.noise_channels(weights).items()):
-        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", tile, i))
-        noise[name] = [torch.randn(c, n >> l, n >> l, generator=rng) for l, c in levels]
-    return evaluate.evaluate(weights, kappa, noise)
-
-
-def generate(weights: Weights, kappa: np.ndarray, seed: int, tile: int) -> np.ndarray:
-    """All of `FIELDS` (5, n, n) from a Gaussian kappa (n, n).
-
-    Radio sources above 7 mJy are left out, as in the training truth.
-    """
-    made = run(weights, kappa, seed, tile)
-    if "radio" not in made:
-        rng = seeds.generator(seed, "points", tile)
-        pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
-        mean_rate = weights.header.get("calibration", {}).get("radio_mean_rate")
-        rate = counts.rate_gain(mean_rate, pixel_sr) * np.exp(made["log_rate"].double().numpy())
-        number = rng.poisson(rate).ravel()
-        flux = counts.draw_radio_flux(rng.random(number.sum()))
-        flux[flux > 7.0] = 0
-        pixel = np.repeat(np.arange(number.size), number)
-        uk = np.bincount(pixel, flux, number.size) * 1e-3 / _jy_per_uk(weights.pixel_arcmin)
-        made["radio"] = torch.from_numpy(uk.reshape(kappa.shape))
-    return np.stack([made[name].numpy().astype(np.float32) for name in FIELDS])
-
-
-def _jy_per_uk(pixel_arcmin: float) -> float:
-    """Flux (Jy) of one pixel of 1 uK at the reference frequency."""
-    return bands.jy_per_sr_per_uk(REFERENCE_GHZ) * math.radians(pixel_arcmin / 60) ** 2
-
-
-def _spectra(maps: np.ndarray, pixel_arcmin: float) -> np.ndarray:
-    """Band powers (fields, fields, bands) of windowed maps (fields, n, n)."""
-    n = maps.shape[-1]
-    pixel = math.radians(pixel_arcmin / 60)
-    window = np.hanning(n + 2)[1:-1]
-    window = window[:, None] * window[None]
-    maps = maps - maps.mean((1, 2), keepdims=True)
-    modes = np.fft.rfft2(maps * window) * pixel / n / np.sqrt((window**2).mean())
-    ell = np.hypot(
-        2 * np.pi * np.fft.fftfreq(n, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(n, pixel)[None]
-    )
-    out = np.empty((len(maps), len(maps), len(EDGES) - 1))
-    for b, (lo, hi) in enumerate(pairwise(EDGES)):
-        inside = modes[:, (ell >= lo) & (ell < hi)]
-        out[..., b] = (inside @ inside.conj().T).real / max(inside.shape[1], 1)
-    return out
-
-
-def _moments(maps: np.ndarray, pixel_arcmin: float) -> np.ndarray:
-    """Per field: std, skewness, quantiles, and sources per square degree by pixel flux."""
-    per_mjy = 1e-3 / _jy_per_uk(pixel_arcmin)
-    area = maps[0].size * (pixel_arcmin / 60) ** 2
-    rows = []
-    for x in maps.astype(np.float64):
-        s = x.std()
-        above = [(x > f * per_mjy).sum() / area for f in COUNTS_MJY]
-        rows.append([s, ((x - x.mean()) ** 3).mean() / s**3, *np.quantile(x, QUANTILES), *above])
-    return np.array(rows)
-
-
-def _regions(weights: Weights, data: str | os.PathLike, regions: int | None, seed: int) -> Iterator:
-    fields, attrs = fields_of(data, (*FIELDS, "kappa_in"))
-    if attrs["pixel_arcmin"] != weights.pixel_arcmin:
-        raise ValueError(
-            f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
-        )
-    total = len(fields[0])
-    for i in range(total if regions is None else min(regions, total)):
-        *truth, start = (f[i] for f in fields)
-        truth = np.stack(truth)
-        truth[3] = np.maximum(truth[3], 0)
-        yield truth, generate(weights, start, seed, i)
+#: Seed of the regions painted for validation, when no set is given; sets are painted with others.
+SEED = 4
+#: Regions so painted: 608 patches of 128 pixels; and 2000 square degrees of 0.5' pixels, which
+#: unclipped tSZ needs.
+QUICK, REGIONS = 38, 110
+#: Side of painted regions (pixels): 4.3 and 8.5 degrees.
+SIDES = {0.5: 512, 2.0: 256}
 
 
 def score(
-    weights: Weights, data: str | os.PathLike, regions: int | None = None, seed: int = 0
+    weights: Weights,
+    data: str | os.PathLike | None = None,
+    regions: int | None = None,
+    seed: int = 0,
+    *,
+    jobs: Sequence[str] = JOBS,
+    before: bool = False,
+    fields: Sequence[str] = FIELDS,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> dict:
-    """Figures of a weight file against a held-out set.
+    """Score a weight file against held-out truth.
+
+    One region is in memory at a time, and what was measured of it is kept, 0.5 MB.
+
+    Parameters
+    ----------
+    weights
+        Opened weight file.
+    data
+        Held-out set; None paints regions of seed `SEED`.
+    regions
+        How many; all of a set or `REGIONS` by default.
+    seed
+        Of the networks' noise.
+    jobs
+        Of `JOBS`: "paint" starts from the true kappa, "chain" from the Gaussian one.
+    before
+        Whether to score the weights before calibration, too.
+    fields
+        Leave out scores about any other field.
+    device
+        Where networks and painter run.
+    progress
+        Whether to show a bar.
 
     Returns
     -------
     dict
-        ``power``: ratio generated / true per field and band, with errors; ``correlation``:
-        coefficients of pairs, true and generated; ``pixels``: standard deviation, skewness,
-        quantiles, and densities of pixels above 0.5, 1, 2 mJy, true and generated.
+        ``regions``, ``square_degrees``, ``pixel_arcmin``, ``seconds``; ``totals``, by job (and
+        "JOB before"), what `total` says; ``scores``: the rows of `table.scores`, each with
+        ``calibration`` "after" or "before".
 
     Raises
     ------
     ValueError
-        If the set cannot be read, lacks a field or has other pixels; if `regions` < 1.
+        If the set cannot be read, lacks a field or has other pixels; if `regions` < 1, or a
+        job is unknown.
     """
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
-    spectra, moments = [], []
-    for pair in _regions(weights, data, regions, seed):
-        clipped = []
-        for maps in pair:
-            maps = maps.copy()
-            maps[2] = np.maximum(maps[2], TSZ_CLIP)
-            clipped.append(maps)
-        spectra.append([_spectra(m, weights.pixel_arcmin) for m in clipped])
-        moments.append([_moments(m, weights.pixel_arcmin) for m in pair])
-    used = sum(hi <= 10800 / weights.pixel_arcmin for hi in EDGES[1:])
-    spectra = np.array(spectra)[..., :used]
+    unknown = [job for job in jobs if job not in JOBS]
+    if unknown or not jobs:
+        raise ValueError(f"jobs={[*jobs]}: must be some of {', '.join(JOBS)}")
+    begin = time.monotonic()
+    variants = {(job, "after"): _for_job(weights, job) for job in jobs}
+    if before:
+        bare = uncalibrated(weights)
+        variants |= {(job, "before"): _for_job(bare, job) for job in jobs}
+    for variant in variants.values():
+        for network in variant.networks.values():
+            network.to(device)
+    source = _Painted if data is None else _Set
+    truth = source(data, weights.pixel_arcmin, jobs, device)
+    count = truth.count(regions)
+    measure = Measure(truth.n, weights.pixel_arcmin, truth.periodic)
+    true: list[dict] = []
+    made: dict[tuple[str, str], list[dict]] = {variant: [] for variant in variants}
+    for i in _bar(count, progress):
+        maps, starts = truth.region(i)
+        standard = measure.standard(maps)
+        true.append(measure(maps, standard))
+        for (job, when), variant in variants.items():
+            painted = generate(variant, starts[job], seed, i, truth.periodic)
+            made[job, when].append(measure(painted, standard))
+    rows, totals = [], {}
+    for (job, when), samples in made.items():
+        found = table.scores(measure, _stack(true), _stack(samples), job, fields)
+        rows += [{**row, "calibration": when} for row in found]
+        totals[job if when == "after" else f"{job} {when}"] = total(found)
     return {
-        "regions": len(spectra),
-        "square_degrees": round(len(spectra) * _area(data), 1),
-        "ell": [[a, b] for a, b in pairwise(EDGES[: used + 1])],
-        "power": _power(spectra),
-        "correlation": _correlation(spectra.mean(0)),
-        "pixels": _pixels(np.mean(moments, 0)),
+        "regions": count,
+        "square_degrees": round(count * measure.square_degrees, 1),
+        "pixel_arcmin": weights.pixel_arcmin,
+        "seconds": round(time.monotonic() - begin, 1),
+        "totals": totals,
+        "scores": rows,
     }
 
 
-def _power(spectra: np.ndarray) -> dict:
-    """Ratios generated / true of (regions, 2, fields, fields, bands), and their errors."""
-    out = {}
-    for i, name in enumerate(FIELDS):
-        true, made = spectra[:, 0, i, i], spectra[:, 1, i, i]
-        ratio = made.mean(0) / true.mean(0)
-        # paired: regions share their large scales
-        error = (made - ratio * true).std(0) / true.mean(0) / math.sqrt(len(spectra))
-        out[name] = {"ratio": _round(ratio), "error": _round(error)}
-    return out
+def compare(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    pixel_arcmin: float,
+    job: str = "chain",
+    periodic: bool = True,
+    fields: Sequence[str] = FIELDS,
+) -> list[dict]:
+    """The rows of `table.scores` for any maps: pairs of true and other regions (5, n, n)."""
+    measure, true, made = None, [], []
+    for truth, other in pairs:
+        if measure is None:
+            measure = Measure(truth.shape[-1], pixel_arcmin, periodic)
+        standard = measure.standard(truth)
+        true.append(measure(truth, standard))
+        made.append(measure(other, standard))
+    if measure is None:
+        raise ValueError("pairs: there are none; give at least one")
+    return table.scores(measure, _stack(true), _stack(made), job, fields)
 
 
-def _correlation(mean: np.ndarray) -> dict:
-    """Correlation coefficients of `PAIRS` from (2, fields, fields, bands)."""
-    out = {}
-    for a, b in PAIRS:
-        i, j = FIELDS.index(a), FIELDS.index(b)
-        r = mean[:, i, j] / np.sqrt(mean[:, i, i] * mean[:, j, j])
-        out[f"{a} x {b}"] = {"true": _round(r[0]), "generated": _round(r[1])}
-    return out
+def checkpoint(
+    networks: Mapping[str, nn.Module],
+    normaliser: Normaliser,
+    data: str | os.PathLike,
+    regions: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict:
+    """Score networks of the default family under training, to choose among checkpoints.
+
+    Parameters
+    ----------
+    networks
+        Some of "convergence", "paint", "points", in eval mode. Without "convergence" they paint
+        the true kappa; scores of what no network makes are left out.
+    normaliser
+        Of their fields.
+    data
+        Validation set.
+
+    Returns
+    -------
+    dict
+        As `total`; its ``distance`` is the number to choose by.
+    """
+    attributes = sets.fields_of(data, FIELDS)[1]
+    weights = in_training(networks, normaliser, float(attributes["pixel_arcmin"]))
+    makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
+    fields = {"kappa"}.union(*(makes[name] for name in networks))
+    job = "chain" if "convergence" in networks else "paint"
+    found = score(weights, data, regions, seed, jobs=(job,), fields=sorted(fields), device=device)
+    return found["totals"][job]
 
 
-def _pixels(mean: np.ndarray) -> dict:
-    """Named one-point figures from (2, fields, figures) of `_moments`."""
-    quantiles = [f"q{100 * q:g}%" for q in QUANTILES]
-    names = ("std", "skewness", *quantiles, *(f"N>{f:g}mJy" for f in COUNTS_MJY))
-    out = {}
-    for i, field in enumerate(FIELDS):
-        out[field] = {
-            name: {"true": float(f"{t:.4g}"), "generated": float(f"{g:.4g}")}
-            for name, t, g in zip(names, *mean[:, i], strict=True)
-            if not name.startswith("N>") or field in ("cib", "radio")
-        }
-    return out
+def _for_job(weights: Weights, job: str) -> Weights:
+    return painting(weights) if job == "paint" else weights
 
 
-def _area(data) -> float:
-    (field,), attrs = fields_of(data, ("kappa",))
-    return (field.shape[-1] * attrs["pixel_arcmin"] / 60) ** 2
+def _stack(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([s[name] for s in samples]) for name in samples[0]}
 
 
-def _round(x) -> list[float]:
-    return [float(f"{v:.4g}") for v in x]
+def _bar(count: int, progress: bool) -> Iterator[int]:
+    from tqdm import tqdm
+
+    return iter(tqdm(range(count), disable=not progress, desc="regions"))
+
+
+class _Set:
+    """Regions of a held-out set."""
+
+    def __init__(self, path, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+        names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
+        self._fields, attributes = sets.fields_of(path, names)
+        if attributes["pixel_arcmin"] != pixel_arcmin:
+            raise ValueError(
+                f"{path}: pixels of {attributes['pixel_arcmin']}', the weights want {pixel_arcmin}'"
+            )
+        self.n = self._fields[0].shape[-1]
+        # regions of the size of a patch are pieces of a larger map, see docs/training.rst
+        self.periodic = self.n > 128
+
+    def count(self, regions: int | None) -> int:
+        have = len(self._fields[0])
+        return have if regions is None else min(regions, have)
+
+    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Maps of `FIELDS`, and what each job starts from."""
+        return _truth([field[index] for field in self._fields])
+
+
+class _Painted:
+    """Regions painted as they are needed."""
+
+    periodic = True
+
+    def __init__(self, path: None, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+        from mlsky.datasets.halos import Painter
+
+        self.n = SIDES.get(pixel_arcmin, 256)
+        self._painter = Painter(pixel_arcmin, self.n, device=device)
+
+    def count(self, regions: int | None) -> int:
+        return REGIONS if regions is None else regions
+
+    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        maps = self._painter.region(SEED, index).maps
+        maps = dict(zip(sets.FIELDS, maps, strict=False))
+        start = self._painter.gaussian_start(maps["kappa_g"])
+        return _truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)])
+
+
+def _truth(fields: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    maps = np.stack(fields[: len(FIELDS)]).astype(np.float32)
+    cib = FIELDS.index("cib")
+    maps[cib] = np.maximum(maps[cib], 0)  # as generated maps are
+    return maps, {"paint": maps[0], **({"chain": fields[-1]} if len(fields) > len(FIELDS) else {})}

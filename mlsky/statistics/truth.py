@@ -70,7 +70,7 @@ def check(
     Parameters
     ----------
     path
-        Set that `mlsky.training.data.paint` wrote.
+        Set that `mlsky.datasets.painted.paint` wrote.
     tables
         Tables that it was painted from; the shipped ones by default.
     regions

@@ -1,0 +1,73 @@
+"""Minkowski functionals of a map: area, boundary and Euler characteristic above thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["functionals", "of_gaussian"]
+
+
+def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float64]:
+    """V0, V1 and V2 (3, thresholds) of the parts of a map (n, m) above each threshold.
+
+    V0 is their share of the area, V1 a quarter of the length of their boundary per area, V2
+    their number less that of their holes per area; lengths in pixels. Nothing is assumed of
+    what is beyond the edges of the map.
+
+    Notes
+    -----
+    The boundary is measured by Crofton's formula from how often lines of pixels along x, y
+    and both diagonals cross it: length per area = pi / 2 times crossings per length. The Euler
+    characteristic counts squares of four pixels with one or with three above the threshold,
+    (n1 - n3) / 4, the mean of its values for pixels that touch at corners being joined and not
+    (Gray 1971, IEEE Trans. Comput. C-20, 551). Both are those of the continuous field where
+    it is smooth on the scale of a pixel.
+    """
+    out = np.empty((3, len(thresholds)))
+    for t, threshold in enumerate(thresholds):
+        above = (field > threshold).view(np.uint8)
+        square = above[:-1, :-1] + above[:-1, 1:] + above[1:, :-1] + above[1:, 1:]
+        kinds = np.bincount(square.ravel(), minlength=5)
+        rates = (
+            np.count_nonzero(above[1:] != above[:-1]) / above[1:].size,
+            np.count_nonzero(above[:, 1:] != above[:, :-1]) / above[:, 1:].size,
+            np.count_nonzero(above[1:, 1:] != above[:-1, :-1]) / square.size / np.sqrt(2),
+            np.count_nonzero(above[1:, :-1] != above[:-1, 1:]) / square.size / np.sqrt(2),
+        )
+        out[:, t] = (
+            above.mean(dtype=np.float64),
+            np.pi / 8 * np.mean(rates),
+            (kinds[1] - kinds[3]) / 4 / square.size,
+        )
+    return out
+
+
+def of_gaussian(nu: ArrayLike, gradient2: float) -> NDArray[np.float64]:
+    """V0, V1 and V2 (3, thresholds) expected of an isotropic Gaussian field.
+
+    Parameters
+    ----------
+    nu
+        Thresholds in standard deviations.
+    gradient2
+        <|grad u|^2> of the field with unit variance, per pixel^2.
+
+    Notes
+    -----
+    Tomita (1986, Prog. Theor. Phys. 76, 952); with tau = <|grad u|^2> / 2,
+    V1 = sqrt(tau) / 8 exp(-nu^2 / 2) and V2 = tau nu / (2 pi)^(3/2) exp(-nu^2 / 2).
+    """
+    from scipy.special import erfc
+
+    nu = np.asarray(nu, np.float64)
+    tau, bell = gradient2 / 2, np.exp(-(nu**2) / 2)
+    return np.stack(
+        [
+            erfc(nu / np.sqrt(2)) / 2,
+            np.sqrt(tau) / 8 * bell,
+            tau * nu * bell / (2 * np.pi) ** 1.5,
+        ]
+    )

@@ -1,0 +1,80 @@
+"""The equilateral bispectrum: against a sum over all triangles, and a field where it is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mlsky import seeds
+from mlsky.statistics.bandpower import Spectra
+from mlsky.statistics.bispectrum import Equilateral
+
+PIXEL = 2.0
+
+
+def _noise(*shape):
+    return seeds.generator(4, "truth").standard_normal(shape)
+
+
+def _by_hand(field, pixel_arcmin, lo, hi):
+    """B of a band from every closed triangle of modes, without aliases."""
+    n = len(field)
+    pixel = math.radians(pixel_arcmin / 60)
+    modes = np.fft.fft2(field - field.mean()) * pixel**2  # the continuous transform
+    k = np.rint(np.fft.fftfreq(n) * n).astype(int)
+    step = 2 * np.pi / (n * pixel)
+    inside = [(a, b) for a in k for b in k if lo <= step * math.hypot(a, b) < hi]
+    members = set(inside)
+    total, triangles = 0.0, 0
+    for a, b in inside:
+        for c, d in inside:
+            e, f = -a - c, -b - d
+            if (e, f) in members:
+                total += (modes[b, a] * modes[d, c] * modes[f, e]).real
+                triangles += 1
+    return total / triangles / (n * pixel) ** 2
+
+
+@pytest.mark.parametrize("edges", [(1500, 2600), (2600, 4800)])
+def test_every_triangle(edges):
+    """The second band has triangles whose modes reach three quarters round the grid of pixels."""
+    n = 16
+    field = _noise(n, n) ** 2
+    spectra = Spectra(n, PIXEL, (300, 5000))
+    found = Equilateral(n, PIXEL, edges)(spectra.modes(field))
+    assert found[0] == pytest.approx(_by_hand(field, PIXEL, *edges), rel=1e-3)
+
+
+def test_local_non_gaussianity():
+    """u = g + f g^2 with g of flat power P up to some l has B = 6 f P^2, to first order in f."""
+    n, maps, f = 128, 60, 0.1
+    spectra = Spectra(n, PIXEL, (300, 5000))
+    edges = (700, 1300, 2200, 3400)
+    estimator = Equilateral(n, PIXEL, edges)
+    white = np.fft.rfft2(_noise(maps, n, n)) * (spectra.ell < 3600)
+    g = np.fft.irfft2(white, s=(n, n))
+    p = math.radians(PIXEL / 60) ** 2  # white noise of unit variance
+    found = np.array([estimator(spectra.modes(m)) for m in g + f * g**2])
+    error = found.std(0) / math.sqrt(maps)
+    # terms of third order in f: of relative size f^2, a few per cent
+    assert (np.abs(found.mean(0) - 6 * f * p**2) < 4 * error + 0.1 * 6 * f * p**2).all()
+    assert (error[1:] < 0.15 * 6 * f * p**2).all()  # so that this tells something
+    gaussian = np.array([estimator(spectra.modes(m)) for m in g])
+    assert (np.abs(gaussian.mean(0)) < 4.5 * gaussian.std(0) / math.sqrt(maps)).all()
+
+
+def test_it_is_odd_and_takes_stacks():
+    spectra = Spectra(64, PIXEL, (300, 5000))
+    modes = spectra.modes(np.exp(_noise(3, 64, 64)))
+    estimator = Equilateral(64, PIXEL, (700, 2000, 3400, 5000))
+    found = estimator(modes)
+    assert found.shape == (3, 3)
+    np.testing.assert_allclose(estimator(-modes), -found, rtol=1e-5)
+    np.testing.assert_allclose(estimator(modes[1]), found[1], rtol=1e-5)
+
+
+def test_no_triangle():
+    with pytest.raises(ValueError, match="holds no closed triangle of modes of 16 pixels"):
+        Equilateral(16, PIXEL, (700, 800))
