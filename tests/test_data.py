@@ -1,117 +1,15 @@
-"""Training sets: painting that can be interrupted, and crops with the sky's symmetries."""
+"""Training sets: crops with the sky's symmetries."""
 
 from __future__ import annotations
-
-import json
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from mlsky import seeds
-from mlsky.training import data
-from mlsky.training.data import Crops, fields_of, paint
+from mlsky.training.data import Crops, fields_of
 
 N = 16
-
-
-class TinyPainter:
-    """The painter's face, with numbers that depend on (seed, index) alone."""
-
-    stop_at: int | None = None
-    painted: list[int]
-
-    def __init__(self, pixel_arcmin, n, device="cpu"):
-        self.n, self.t = n, {"header": {"cosmology": "test"}}
-
-    def region(self, seed, index):
-        if index == type(self).stop_at:
-            raise KeyboardInterrupt
-        type(self).painted.append(index)
-        rng = seeds.generator(seed, "truth", index)
-        return SimpleNamespace(
-            maps=torch.from_numpy(rng.standard_normal((6, self.n, self.n)).astype(np.float32))
-        )
-
-    def gaussian_start(self, kappa_g):
-        return kappa_g / 2
-
-
-@pytest.fixture
-def painter(monkeypatch):
-    monkeypatch.setattr("mlsky.datasets.halos.Painter", TinyPainter)
-    monkeypatch.setattr(TinyPainter, "stop_at", None)
-    monkeypatch.setattr(TinyPainter, "painted", [], raising=False)
-    return TinyPainter
-
-
-def _paint(path, **options):
-    paint(path, **{"regions": 4, "seed": 3, "n": N, "progress": False, **options})
-
-
-def _read(path):
-    with h5py.File(path) as file:
-        return {k: file[k][:] for k in file}, dict(file.attrs)
-
-
-def test_an_interrupted_set_goes_on_to_the_same_bits(painter, tmp_path):
-    whole, stopped = tmp_path / "whole.h5", tmp_path / "stopped.h5"
-    _paint(whole)
-    painter.stop_at = 2
-    with pytest.raises(KeyboardInterrupt):
-        _paint(stopped)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.h5.part", "whole.h5"]
-    painter.stop_at, painter.painted[:] = None, []
-    _paint(stopped)
-    assert painter.painted == [2, 3]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.h5", "whole.h5"]
-    (a, attrs), (b, _) = _read(whole), _read(stopped)
-    assert set(a) == set(data.FIELDS)
-    for name in a:
-        assert a[name].shape == (4, N, N)
-        assert a[name].dtype == np.float32
-        np.testing.assert_array_equal(a[name], b[name])
-    np.testing.assert_array_equal(a["kappa_in"], a["kappa_g"] / 2)
-    assert (attrs["pixel_arcmin"], attrs["seed"], attrs["done"]) == (0.5, 3, 4)
-    assert json.loads(attrs["source"]) == {"cosmology": "test"}
-
-
-@pytest.mark.parametrize("change", [{"seed": 4}, {"regions": 5}, {"pixel_arcmin": 2.0}, {"n": 32}])
-def test_a_part_of_another_set_is_refused(painter, tmp_path, change):
-    painter.stop_at = 1
-    with pytest.raises(KeyboardInterrupt):
-        _paint(tmp_path / "a.h5")
-    before = (tmp_path / "a.h5.part").read_bytes()
-    painter.stop_at = None
-    with pytest.raises(ValueError, match=r"a.h5.part: was begun with other settings"):
-        _paint(tmp_path / "a.h5", **change)
-    assert (tmp_path / "a.h5.part").read_bytes() == before
-
-
-def test_a_part_that_was_barely_begun(painter, tmp_path):
-    with h5py.File(tmp_path / "a.h5.part", "w") as file:
-        file.create_dataset("kappa", (1, 2, 2), "f4")
-    _paint(tmp_path / "a.h5")
-    assert _read(tmp_path / "a.h5")[0]["kappa"].shape == (4, N, N)
-
-
-def test_bad_arguments_of_paint(painter, tmp_path):
-    (tmp_path / "a.h5").write_text("precious")
-    with pytest.raises(ValueError, match=r"a.h5: exists already"):
-        _paint(tmp_path / "a.h5")
-    assert (tmp_path / "a.h5").read_text() == "precious"
-    with pytest.raises(ValueError, match="regions=0"):
-        _paint(tmp_path / "b.h5", regions=0)
-    with pytest.raises(ValueError, match="seed=-1"):
-        _paint(tmp_path / "b.h5", seed=-1)
-    with pytest.raises(ValueError, match="does not exist"):
-        _paint(tmp_path / "none" / "b.h5")
-    (tmp_path / "c.h5.part").write_text("junk")
-    with pytest.raises(ValueError, match=r"c.h5.part: cannot be gone on with"):
-        _paint(tmp_path / "c.h5")
-    assert painter.painted == []
 
 
 def _write(path, pixel_arcmin=0.5, **fields):

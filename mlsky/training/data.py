@@ -7,10 +7,8 @@ Train, validation and test sets are painted from different seeds, so they never 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,82 +16,10 @@ import torch
 
 from mlsky import seeds
 
-__all__ = ["Crops", "fields_of", "paint"]
+__all__ = ["Crops", "fields_of"]
 
 #: What training reads: the painter's fields and the Gaussian start made from kappa_g.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
-
-
-def paint(
-    path: str | os.PathLike,
-    regions: int,
-    seed: int,
-    pixel_arcmin: float = 0.5,
-    n: int = 512,
-    device: str = "cpu",
-    progress: bool = True,
-) -> None:
-    """Paint a set of regions into an HDF5 file; an interrupted run goes on where it stopped.
-
-    The file grows under ``<path>.part`` and takes its name when it is whole.
-    """
-    from mlsky.datasets.halos import Painter
-
-    path = Path(path)
-    if path.exists():
-        raise ValueError(f"{path}: exists already; give another name or remove it")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
-    if regions < 1:
-        raise ValueError(f"regions={regions}: must be at least 1")
-    seeds.check(seed)
-    painter = Painter(pixel_arcmin, n, device=device)
-    part = path.with_name(path.name + ".part")
-    attributes = {
-        "pixel_arcmin": pixel_arcmin,
-        "seed": seed,
-        "source": json.dumps(painter.t["header"], sort_keys=True),
-    }
-    try:
-        file = h5py.File(part, "a")
-    except OSError as error:
-        raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
-    with file:
-        _begin(file, part, attributes, (regions, n, n))
-        _fill(file, painter, seed, progress, path.name)
-    os.replace(part, path)
-
-
-def _begin(file: h5py.File, part: Path, attributes: dict, shape: tuple[int, int, int]) -> None:
-    """Lay out a new file, or check that one begun before is the same set."""
-    if "done" not in file.attrs:
-        file.attrs.update(attributes)
-        for name in FIELDS:
-            if name in file:  # of a run stopped while it laid the file out
-                del file[name]
-            file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
-        file.attrs["done"] = 0
-        return
-    same = all(file.attrs.get(k) == v for k, v in attributes.items())
-    if not same or file["kappa"].shape != shape:
-        raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
-
-
-def _fill(file: h5py.File, painter, seed: int, progress: bool, title: str) -> None:
-    """Paint the regions that are not there yet; region i depends on (seed, i) alone."""
-    from tqdm import tqdm
-
-    done, regions = int(file.attrs["done"]), len(file["kappa"])
-    bar = tqdm(total=regions, initial=done, disable=not progress, desc=f"painting {title}")
-    with bar:
-        for i in range(done, regions):
-            maps = painter.region(seed, i).maps
-            start = painter.gaussian_start(maps[1])
-            for name, values in zip(FIELDS, (*maps, start), strict=True):
-                file[name][i] = values.cpu().numpy()
-            file.attrs["done"] = i + 1
-            file.flush()  # so that a killed run loses one region at most
-            bar.update()
 
 
 def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.Dataset], dict]:

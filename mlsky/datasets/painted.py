@@ -1,0 +1,219 @@
+"""Sets of painted regions in HDF5: maps of every field, and the catalogue of every region.
+
+A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz
+(convergences dimensionless), periodic at its edges: the painter's fields and ``kappa_in``, the
+Gaussian start made from kappa_g. CIB and radio at further frequencies are ``cib_93``,
+``radio_93`` and so on. ``sources`` (N, 7) float32 has a row for every listed source, columns as
+`mlsky.datasets.galaxies.SOURCE_COLUMNS`; those of region i are rows ``sources_end[i - 1]`` to
+``sources_end[i]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mlsky import seeds
+from mlsky.bands import parse_freqs
+from mlsky.datasets import tables as painter_tables
+from mlsky.datasets.galaxies import SOURCE_COLUMNS
+from mlsky.datasets.halos import FIELDS as PAINTED
+from mlsky.datasets.halos import Painter
+
+__all__ = ["FIELDS", "band_names", "load_tables", "paint", "sources_of"]
+
+#: Datasets of every set.
+FIELDS = (*PAINTED, "kappa_in")
+#: Sources per square degree above 1 mJy at 148 GHz, twice what is found, and the slope of their
+#: counts: what to keep room for on the disk.
+SOURCES_PER_DEG2, COUNTS_SLOPE = 60.0, -1.9
+_GIB = 2**30
+
+
+def paint(
+    path: str | os.PathLike,
+    regions: int,
+    seed: int,
+    pixel_arcmin: float = 0.5,
+    n: int = 512,
+    tables: dict | str | os.PathLike | None = None,
+    freqs: Sequence[float] = (),
+    catalogue_mjy: float = 1.0,
+    device: str = "cpu",
+    progress: bool = True,
+) -> None:
+    """Paint a set of regions into an HDF5 file; an interrupted run goes on where it stopped.
+
+    The file grows under ``<path>.part`` and takes its name when it is whole.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    regions
+        How many.
+    seed
+        Of the set; region i depends on (seed, i) alone, whatever else is painted.
+    pixel_arcmin, n, catalogue_mjy, device
+        Of `mlsky.datasets.halos.Painter`.
+    tables
+        Tables to paint from, or their file; the shipped ones by default.
+    freqs
+        Frequencies (GHz) at which CIB and radio are painted besides 148 GHz.
+    progress
+        Whether to show a bar.
+
+    Raises
+    ------
+    ValueError
+        Before any work, if the file is there, cannot be written or has no room on its disk, a
+        file begun before is of another set, the tables are of another version, or an argument
+        is not allowed.
+    """
+    path = Path(path)
+    if path.exists():
+        raise ValueError(f"{path}: exists already; give another name or remove it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
+    if isinstance(regions, bool) or not isinstance(regions, (int, np.integer)) or regions < 1:
+        raise ValueError(f"regions={regions!r}: must be a whole number, at least 1")
+    seeds.check(seed)
+    freqs = tuple(float(nu) for nu in parse_freqs(freqs)) if len(freqs) else ()
+    if len({f"{nu:g}" for nu in freqs}) < len(freqs):
+        raise ValueError(f"freqs={list(freqs)}: one is there twice; name each once")
+    t = tables if isinstance(tables, dict) else load_tables(tables)
+    attributes = {
+        "pixel_arcmin": float(pixel_arcmin),
+        "seed": seed,
+        "freqs": np.array(freqs, np.float64),
+        "catalogue_mjy": float(catalogue_mjy),
+        "source": json.dumps(t["header"], sort_keys=True),
+    }
+    part = path.with_name(path.name + ".part")
+    if part.exists():
+        with _open(part, "r") as file:
+            _check_same(file, part, attributes, (regions, n, n))
+    _check_disk(part, _size(regions, n, pixel_arcmin, len(freqs), catalogue_mjy))
+    painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy)
+    with _open(part, "a") as file:
+        _begin(file, attributes, (regions, n, n))
+        _fill(file, painter, seed, progress, path.name)
+    os.replace(part, path)
+
+
+def load_tables(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
+    """Painter tables from a file, the shipped ones by default.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there, or is no table file of this version.
+    """
+    if path is not None and not Path(path).is_file():
+        raise ValueError(f"{path}: no such file of painter tables; `mlsky tables build` makes them")
+    return painter_tables.load(path)
+
+
+def band_names(freqs: Sequence[float]) -> list[tuple[str, str]]:
+    """Datasets of CIB and radio at each of the further frequencies (GHz)."""
+    return [(f"cib_{nu:g}", f"radio_{nu:g}") for nu in freqs]
+
+
+def sources_of(file: h5py.File, index: int) -> np.ndarray:
+    """Sources of one region of an open set, (n_sources, 7) float32."""
+    ends = file["sources_end"]
+    return file["sources"][int(ends[index - 1]) if index else 0 : int(ends[index])]
+
+
+def _open(part: Path, mode: str) -> h5py.File:
+    try:
+        return h5py.File(part, mode)
+    except OSError as error:
+        raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
+
+
+def _size(regions: int, n: int, pixel_arcmin: float, freqs: int, catalogue_mjy: float) -> float:
+    """Bytes of a set."""
+    maps = len(FIELDS) + 2 * freqs
+    area = (n * pixel_arcmin / 60) ** 2
+    faintest = max(catalogue_mjy, 1e-2)  # fainter ones are few: the counts turn over
+    sources = SOURCES_PER_DEG2 * area * faintest**COUNTS_SLOPE
+    return regions * 4.0 * (maps * n**2 + len(SOURCE_COLUMNS) * sources)
+
+
+def _check_disk(part: Path, need: float) -> None:
+    """Whether what is still to be written fits."""
+    have = part.stat().st_size if part.exists() else 0
+    free = shutil.disk_usage(part.parent).free
+    # 1 % and a MiB for the structure of the file
+    rest = need * 1.01 + 2**20 - have
+    if rest > free:
+        raise ValueError(
+            f"{part.parent}: {rest / _GIB:.2f} GiB needed and {free / _GIB:.2f} GiB free; "
+            "make room, or paint fewer regions"
+        )
+
+
+def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> None:
+    """A file that was begun before must be of the same set."""
+    if "done" not in file.attrs:
+        return
+    same = all(
+        key in file.attrs and np.array_equal(file.attrs[key], value)
+        for key, value in attributes.items()
+    )
+    if not same or "sources_end" not in file or file["kappa"].shape != shape:
+        raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
+
+
+def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> None:
+    """Lay out a new file."""
+    if "done" in file.attrs:
+        return
+    for name in list(file):  # of a run stopped while it laid the file out
+        del file[name]
+    file.attrs.update(attributes)
+    pairs = band_names(attributes["freqs"])
+    for name in (*FIELDS, *(name for pair in pairs for name in pair)):
+        file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
+    columns = len(SOURCE_COLUMNS)
+    sources = file.create_dataset(
+        "sources", (0, columns), "f4", chunks=(4096, columns), maxshape=(None, columns)
+    )
+    sources.attrs["columns"] = list(SOURCE_COLUMNS)
+    file.create_dataset("sources_end", data=np.zeros(shape[0], np.int64))
+    file.attrs["done"] = 0
+
+
+def _fill(file: h5py.File, painter: Painter, seed: int, progress: bool, title: str) -> None:
+    """Paint the regions that are not there yet; region i depends on (seed, i) alone."""
+    from tqdm import tqdm
+
+    done, regions = int(file.attrs["done"]), len(file["kappa"])
+    sources, ends = file["sources"], file["sources_end"]
+    pairs = band_names(file.attrs["freqs"])
+    end = int(ends[done - 1]) if done else 0
+    bar = tqdm(total=regions, initial=done, disable=not progress, desc=f"painting {title}")
+    with bar:
+        for i in range(done, regions):
+            region = painter.region(seed, i)
+            start = painter.gaussian_start(region.maps[1])
+            for name, values in zip(FIELDS, (*region.maps, start), strict=True):
+                file[name][i] = values.cpu().numpy()
+            for names, maps in zip(pairs, zip(region.cib, region.radio, strict=True), strict=True):
+                for name, values in zip(names, maps, strict=True):
+                    file[name][i] = values.cpu().numpy()
+            # rows of a region that was half written, if there are any, are written over
+            sources.resize(end + len(region.sources), 0)
+            sources[end:] = region.sources.cpu().numpy()
+            end += len(region.sources)
+            ends[i] = end
+            file.attrs["done"] = i + 1
+            file.flush()  # so that a killed run loses one region at most
+            bar.update()
