@@ -365,18 +365,22 @@ def _relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, fl
         _view(run, condition, x).contiguous(memory_format=torch.channels_last) for x in (real, fake)
     )
     n = len(real)
-    with autocast():
-        scores = run.critic(torch.cat([shown_real, shown_fake.detach()]))
+    both = torch.cat([shown_real, shown_fake.detach()])
+
+    def score(x):
+        with autocast():
+            return run.critic(x)
+
+    penalty = 0.0
+    if run.step % r.penalty_every == 0:
+        scores, norms = losses.scores_and_norms(score, both)
+        # R1 + R2: each the mean over its own n patches of |grad D|^2 / 2
+        penalty = r.penalty_every * r.penalty_weight * (norms**2).sum() / (2 * n)
+    else:
+        scores = score(both)
     loss = losses.relativistic_critic(scores[:n], scores[n:])
     log = {"critic": loss.item(), "distance": (scores[:n] - scores[n:]).mean().item()}
-    if run.step % r.penalty_every == 0:
-
-        def score(x):
-            with autocast():
-                return run.critic(x)
-
-        penalty = losses.r1_penalty(score, shown_real) + losses.r1_penalty(score, shown_fake)
-        loss = loss + r.penalty_every * r.penalty_weight * penalty
+    loss = loss + penalty
     _apply(run.critic, run.critic_adam, loss, float("inf"))
     run.critic.requires_grad_(False)
     with autocast():

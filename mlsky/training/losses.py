@@ -21,6 +21,7 @@ __all__ = [
     "r1_penalty",
     "relativistic_critic",
     "relativistic_generator",
+    "scores_and_norms",
     "variance_l1",
     "wgan_gp_critic",
 ]
@@ -43,13 +44,21 @@ class CriticLoss(NamedTuple):
     penalty: torch.Tensor
 
 
-def gradient_norm(critic: Critic, patches: torch.Tensor) -> torch.Tensor:
-    """|grad_x D(x)| of each patch (N,), differentiable in the critic's weights."""
+def scores_and_norms(critic: Critic, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """D(x) and |grad_x D(x)| of each patch (N,), differentiable in the critic's weights.
+
+    One pass through the critic serves both.
+    """
     x = patches.detach().requires_grad_(True)
     with torch.enable_grad():
-        score = _scores(critic(x)).sum()
-        (gradient,) = torch.autograd.grad(score, x, create_graph=True)
-    return torch.linalg.vector_norm(_single(gradient).flatten(1), dim=1)
+        scores = _scores(critic(x))
+        (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    return scores, torch.linalg.vector_norm(_single(gradient).flatten(1), dim=1)
+
+
+def gradient_norm(critic: Critic, patches: torch.Tensor) -> torch.Tensor:
+    """|grad_x D(x)| of each patch (N,), differentiable in the critic's weights."""
+    return scores_and_norms(critic, patches)[1]
 
 
 def wgan_gp_critic(
