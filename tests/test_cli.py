@@ -623,25 +623,29 @@ def test_tables_build(monkeypatch, tmp_path, capsys):
     from halo_cases import shipped
 
     from mlsky.datasets import tables
-    from mlsky.theory import cosmology
+    from mlsky.theory import cosmology, presets
 
     header = np.frombuffer(b'{"format": %d}' % tables.FORMAT, dtype=np.uint8)
 
-    def build_for(name):
+    def build_for(name, preset):
         cosmology.parse(name)
+        presets.parameters(preset)
         return {"ell": shipped()["ell"], "header": header}
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tables, "build_for", build_for)
     build = ["tables", "build", "--out", "mine.npz"]
     assert cli.main([*build, "--cosmology", "act-dr6"]) == 0
-    assert capsys.readouterr().out.strip() == "mine.npz: 0.0 MB, act-dr6"
+    assert capsys.readouterr().out.strip() == "mine.npz: 0.0 MB, act-dr6, preset act-dr6"
     assert tables.load("mine.npz")["header"] == {"format": tables.FORMAT}
     assert "mine.npz: exists" in _error(capsys, build)
     assert cli.main([*build, "--overwrite"]) == 0
     capsys.readouterr()
     assert "cosmology='mine'" in _error(
         capsys, ["tables", "build", "--cosmology", "mine", "--out", "a.npz"]
+    )
+    assert "preset='mine'" in _error(
+        capsys, ["tables", "build", "--preset", "mine", "--out", "a.npz"]
     )
     assert "suffix must be one of .npz" in _error(capsys, ["tables", "build", "--out", "a.h5"])
 
@@ -706,8 +710,9 @@ def test_validate(tiny_weights, capsys):
         assert line.split()[1] == row["job"]
         assert row["name"] in line
         assert f"{row['value']:+.3f}" in line
-    total = figures["totals"]["chain"]
-    assert lines[-1].startswith("total chain")
+    total = figures["totals"]["all"]
+    assert lines[-2].startswith("total chain")
+    assert lines[-1].startswith("total all")
     assert f"{total['met']} of {total['rows']} floors met" in lines[-1]
 
 

@@ -151,6 +151,9 @@ def test_kappa_is_calibrated():
     wanted = np.interp(multipoles(N, 0.5), table["ell"], table["gain"])
     np.testing.assert_allclose(ratio, wanted, rtol=2e-3)
     np.testing.assert_array_equal(maps[1:], bare[1:])
+    of_skies = {"kappa": {**table, "of": "sky"}}
+    maps = generation.generate(_weights(calibration=of_skies), kappa, 2, 0)
+    np.testing.assert_array_equal(maps, bare)
 
 
 def test_networks_in_training():

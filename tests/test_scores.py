@@ -79,7 +79,7 @@ def test_truth_against_itself(monkeypatch, data):
     found = scores.score(_weights(), data)
     assert found["regions"] == 3
     assert found["square_degrees"] == pytest.approx(3 * (N / 120) ** 2, abs=0.05)
-    assert set(found["totals"]) == {"paint", "chain"}
+    assert set(found["totals"]) == {"paint", "chain", "all"}
     for total in found["totals"].values():
         assert total["failed"] == 0
         assert total["distance"] < 0.1
@@ -119,7 +119,7 @@ def test_networks_before_and_after_calibration(data):
     calibration = {"kappa": {"ell": [100, 9000], "gain": [3.0, 3.0]}, "radio_mean_rate": 1e-4}
     weights = _weights(calibration=calibration)
     found = scores.score(weights, data, regions=2, before=True)
-    assert set(found["totals"]) == {"paint", "chain", "paint before", "chain before"}
+    assert set(found["totals"]) == {"paint", "chain", "all", "paint before", "chain before"}
     rows = {(r["job"], r["calibration"], r["name"]): r for r in found["scores"]}
     name = "power l 300-700 radio"
     for job in scores.JOBS:

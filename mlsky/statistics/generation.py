@@ -175,8 +175,10 @@ def generate(
         uk = np.bincount(pixel, flux, number.size) * 1e-3 / _jy_per_uk(weights.pixel_arcmin)
         made["radio"] = torch.from_numpy(uk.reshape(kappa.shape))
     maps = np.stack([made[name].numpy().astype(np.float32) for name in FIELDS])
-    if "kappa" in calibration:
-        maps[0] = _gained(maps[0], weights.pixel_arcmin, calibration["kappa"])
+    table = calibration.get("kappa")
+    # a gain fitted on skies makes up for their interpolation as well, which regions do not need
+    if table and table.get("of") != "sky":
+        maps[0] = _gained(maps[0], weights.pixel_arcmin, table)
     return maps
 
 

@@ -30,12 +30,12 @@ class Histogram:
         self._reach = float(np.arcsinh(largest / scale))
         self.edges = scale * np.sinh(np.linspace(-self._reach, self._reach, bins + 1))
 
-    def count(self, values: NDArray) -> NDArray[np.int64]:
+    def count(self, values: NDArray) -> NDArray[np.int32]:
         """Counts (bins,) of values of any shape."""
         position = np.arcsinh(values.ravel() * np.float32(1 / self.scale))
         position = (position / self._reach + 1) * (self.bins / 2)
         index = np.clip(position, 0, self.bins - 1).astype(np.int64)
-        return np.bincount(index, minlength=self.bins)
+        return np.bincount(index, minlength=self.bins).astype(np.int32)
 
     def quantile(self, counts: NDArray, share: ArrayLike) -> NDArray[np.float64]:
         """Values below which these shares of the counts lie, interpolated in the bins."""

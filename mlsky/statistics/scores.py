@@ -60,7 +60,7 @@ def score(
 ) -> dict:
     """Score a weight file against held-out truth.
 
-    One region is in memory at a time, and what was measured of it is kept, 0.5 MB.
+    One region is in memory at a time, and what was measured of it is kept, 0.2 MB a job.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def score(
     Returns
     -------
     dict
-        ``regions``, ``square_degrees``, ``pixel_arcmin``, ``seconds``; ``totals``, by job (and
-        "JOB before"), what `total` says; ``scores``: the rows of `table.scores`, each with
-        ``calibration`` "after" or "before".
+        ``regions``, ``square_degrees``, ``pixel_arcmin``, ``seconds``; ``totals``, what `total`
+    says by job, of "all" jobs, and by "JOB before"; ``scores``: the rows of `table.scores`,
+    each with ``calibration`` "after" or "before".
 
     Raises
     ------
@@ -127,6 +127,8 @@ def score(
         found = table.scores(measure, _stack(true), _stack(samples), job, fields)
         rows += [{**row, "calibration": when} for row in found]
         totals[job if when == "after" else f"{job} {when}"] = total(found)
+    if len(jobs) > 1:
+        totals["all"] = total([row for row in rows if row["calibration"] == "after"])
     return {
         "regions": count,
         "square_degrees": round(count * measure.square_degrees, 1),
