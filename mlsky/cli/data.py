@@ -140,8 +140,11 @@ def tables() -> None:
 @tables.command("build")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help=".npz file.")
 @click.option("--cosmology", default="planck2018", show_default=True)
+@click.option(
+    "--preset", default="act-dr6", show_default=True, help="What amplitudes are fitted to."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
-def tables_build(out: Path, cosmology: str, overwrite: bool) -> None:
+def tables_build(out: Path, cosmology: str, preset: str, overwrite: bool) -> None:
     """Compute the painter's tables for a cosmology, in about half a minute."""
     from mlsky import outputs
 
@@ -149,5 +152,5 @@ def tables_build(out: Path, cosmology: str, overwrite: bool) -> None:
 
     from mlsky.datasets import tables as painter_tables
 
-    painter_tables.save(out, painter_tables.build_for(cosmology))
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {cosmology}")
+    painter_tables.save(out, painter_tables.build_for(cosmology, preset))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {cosmology}, preset {preset}")

@@ -13,6 +13,7 @@ from mlsky.scaling import radio
 from mlsky.sources.catalogue import KINDS, POL_MEAN_SQUARE, draw_polarised_fraction
 from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.halo_model import Parameters, infrared_sed
+from mlsky.theory.radio_sources import host_rate
 
 __all__ = ["SOURCE_COLUMNS", "Colours", "Galaxies"]
 
@@ -20,18 +21,6 @@ __all__ = ["SOURCE_COLUMNS", "Colours", "Galaxies"]
 #: flux at 148 GHz (mJy), kind (place in `mlsky.sources.catalogue.KINDS`), index of the flux at
 #: 148 GHz, polarised fraction, polarisation angle (deg, COSMO convention on axes y south, x east).
 SOURCE_COLUMNS = ("y", "x", "flux_mjy", "kind", "alpha", "pol_frac", "pol_angle")
-
-#: Lightest hosts of radio sources: 10^13 Msun (M200m), less by 0.35 dex per unit of z beyond 1.5
-#: down to the painted 10^12.3. Bias 1.9, 2.1, 3.6 at z = .34, .5, 1.5 as measured (Lindsay et
-#: al. 2014, Nusser & Tiwari 2015, Allison et al. 2015); see docs/decisions/0004.
-RADIO_HOST_LOG10_MASS = (13.0, 0.35, 1.5)
-#: Rate of radio sources ~ M^0.65 (Wake et al. 2008, arXiv:0810.1050).
-RADIO_MASS_SLOPE = 0.65
-
-
-def radio_redshifts(z: np.ndarray) -> np.ndarray:
-    """dN/dz of radio sources at every flux, any normalisation: mean 1.5, see decision 0004."""
-    return z**2 * (z + 0.25) ** -1.4 * np.exp(-z / 0.8)
 
 
 def nfw_radii(concentration: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -124,12 +113,8 @@ class Galaxies:
         self.radio_u = self._tensor(tail, torch.float64)
         self.radio_log_jy = self._tensor(np.log(draw_radio_flux(tail) * 1e-3), torch.float64)
         z, mass = t["z"].astype(float), t["log10_mass"].astype(float)
-        top, slope, knee = RADIO_HOST_LOG10_MASS
-        lightest = top - slope * np.maximum(z - knee, 0)
-        weight = 10 ** (RADIO_MASS_SLOPE * (mass - 13)) * (mass >= lightest[:, None] - 1e-6)
-        per_z = radio_redshifts(z) * np.gradient(z)
-        rate = weight * (per_z / (t["number"] * weight).sum(1))[:, None]
-        rate = rate * radio_density() / (t["number"] * rate).sum()
+        density = radio_density() * self.colours.parameters.radio_counts
+        rate = host_rate(z, mass, t["number"], density)
         self.radio_rate = self._tensor(rate.reshape(-1))
         hosts = rate > 0
         #: Poisson power of radio sources with that of sharing a host, over that without

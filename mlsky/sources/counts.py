@@ -7,6 +7,8 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky.theory.radio_sources import FLUX_MAX_MJY, FLUX_MIN_MJY, radio_counts
+
 __all__ = [
     "FLUX_MAX_MJY",
     "FLUX_MIN_MJY",
@@ -15,20 +17,6 @@ __all__ = [
     "radio_density",
     "rate_gain",
 ]
-
-FLUX_MIN_MJY = 0.05  # fainter sources add 2.4e-3 of the Poisson power below 7 mJy
-FLUX_MAX_MJY = 2000.0
-#: log10(S^2.5 dN/dS [Jy^1.5/sr]) as a polynomial in log10(S/Jy), 0.05 mJy to 2 Jy: our geometric
-#: mean (weighted .44 and .56) of model C2Ex of Tucci et al. 2011 (arXiv:1103.5707) and of
-#: Lagache et al. 2020 (arXiv:1911.09466), whose Poisson power below 15 mJy is ACT DR6's
-COUNTS = (1.15861, 0.25877, -0.29059, -0.19766, -0.05635, -0.00532)
-
-
-def radio_counts(flux_jy: ArrayLike) -> NDArray[np.float64]:
-    """Differential counts dN/dS at 148 GHz, per Jy and steradian."""
-    flux_jy = np.asarray(flux_jy, np.float64)
-    x = np.log10(flux_jy)
-    return 10 ** sum(c * x**i for i, c in enumerate(COUNTS)) * flux_jy**-2.5
 
 
 @functools.cache

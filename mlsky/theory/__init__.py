@@ -1,10 +1,18 @@
-"""Theory: cosmological parameters and the spectra of kappa and of the primary CMB.
+"""Theory: cosmological parameters, spectra of kappa, of the primary CMB and of foregrounds.
 
 Importing this package loads neither CAMB nor CCL; the first spectrum that is not
 in the cache does.
 """
 
 from mlsky.theory.cosmology import Cosmology, names, parse
+from mlsky.theory.foregrounds import foreground_spectra
 from mlsky.theory.spectra import cmb_spectra, kappa_spectrum
 
-__all__ = ["Cosmology", "cmb_spectra", "kappa_spectrum", "names", "parse"]
+__all__ = [
+    "Cosmology",
+    "cmb_spectra",
+    "foreground_spectra",
+    "kappa_spectrum",
+    "names",
+    "parse",
+]

@@ -16,6 +16,7 @@ Tinker & Wetzel 2010 (arXiv:0909.1325), eq. 12.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,16 @@ Z_MAX = 6.0  # haloes are painted to here; beyond, kappa is Gaussian
 SMOOTHING_MPC = 0.7  # Gaussian smoothing of the shells' density, comoving
 
 
+#: What the profiles of gas depend on.
+GAS_PARAMETERS = (
+    "concentration_boost",
+    "pressure",
+    "pressure_radius",
+    "gas_radius",
+    "ksz_amplitude",
+)
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Amplitudes of the truth, fitted to ACT DR6 and the Planck CIB monopole.
@@ -52,7 +63,6 @@ class Parameters:
     pressure_radius: float = 4.0  # profile is cut at this many R200c
     gas_radius: float = 3.0
     ionised_fraction: float = 0.9  # of all baryons; the rest is in stars and neutral gas
-    #: factor on every optical depth: a_kSZ = 1.48 uK^2, posterior mean of ACT DR6 (Louis et al.
     #: factor on every optical depth: a_kSZ = 0.987 uK^2, best fit of ACT DR6 (Louis et al. 2025,
     #: arXiv:2503.14452), where the profiles as published give 1.80 from z < 6
     ksz_amplitude: float = 0.7405
@@ -71,6 +81,7 @@ class Parameters:
     cib_beta_scatter: float = 0.2
     cib_low_z: float = 0.01  # luminosity factor 1 - exp(-z/this)
     cib_log10_mmin: float = 10.0
+    radio_counts: float = 1.0  # factor on the counts of radio sources
     velocity_k0: float = 0.08  # /Mpc: transverse momentum over velocity^2 x density, see kSZ
     velocity_slope: float = 1.1
 
@@ -209,6 +220,21 @@ class HaloModel:
         self._abundance()
         self._nfw_profiles()
         self._gas_profiles()
+
+    def with_parameters(self, parameters: Parameters) -> HaloModel:
+        """The same model with other parameters; what does not depend on them is shared."""
+        other = copy.copy(self)
+        other.parameters = parameters
+
+        def differ(*names: str) -> bool:
+            return any(getattr(parameters, n) != getattr(self.parameters, n) for n in names)
+
+        if differ("concentration_boost"):
+            other._abundance()
+            other._nfw_profiles()
+        if differ(*GAS_PARAMETERS):
+            other._gas_profiles()
+        return other
 
     def _background(self) -> None:
         cosmo = self.cosmo

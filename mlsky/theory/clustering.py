@@ -1,0 +1,218 @@
+"""How haloes cluster in the training truth: lognormal bias of Gaussian shells, capped.
+
+What the painter does with densities, in spectra: the tables (`mlsky.datasets.tables`) and the
+analytic twin (`mlsky.theory.foregrounds`) are both made of this.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlsky.theory.halo_model import SMOOTHING_MPC, T_CMB_UK
+
+if TYPE_CHECKING:
+    from mlsky.theory.halo_model import HaloModel
+
+__all__ = ["CAP_SIGMA", "LOG10_MASS_MIN", "Clustering"]
+
+LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
+#: Haloes answer to densities up to this many standard deviations and no further: taken at its
+#: word, lognormal bias puts dozens of clusters where a nearby shell has a 5 sigma peak.
+CAP_SIGMA = 4.0
+
+
+class Clustering:
+    """Two-halo terms of a halo model as it is painted.
+
+    Parameters
+    ----------
+    model
+        The halo model.
+
+    Attributes
+    ----------
+    painted : (n_mass,)
+        Which masses are painted halo by halo; those below follow densities linearly.
+    p_shell : (n_shell, n_ell)
+        Power of the smoothed density of each shell (per sr).
+    powers : list of (n_shell, n_ell)
+        Spectra of the second and third power of its correlation function.
+    cap : (n_shell,)
+        Densities above which haloes are no more.
+    bias : (3, n_shell, n_mass)
+        Bias of first, second and third order.
+    """
+
+    def __init__(self, model: HaloModel) -> None:
+        self.model = model
+        self.painted = model.log10_mass >= LOG10_MASS_MIN - 1e-9
+        smooth = np.exp(-((model.k * SMOOTHING_MPC) ** 2))
+        self.p_shell = model.p_linear * smooth / model.volume[:, None]
+        self.powers, variance = correlation_powers(model.ell, self.p_shell)
+        self.cap = CAP_SIGMA * np.sqrt(variance)
+        self.bias = capped_bias(model.bias, variance, self.cap, self.painted)
+
+    def biased(self, profile: np.ndarray, order: int = 1, which=None) -> np.ndarray:
+        """Sum of n b_order U over the masses `which` (all by default), (n_shell, n_ell)."""
+        which = np.ones_like(self.painted) if which is None else which
+        weight = self.model.number[:, which] * self.bias[order - 1][:, which]
+        return np.einsum("im,iml->il", weight, profile[:, which])
+
+    def beyond_linear(self, u_a: np.ndarray, u_b: np.ndarray) -> np.ndarray:
+        """Two-halo power of painted haloes beyond linear bias, (n_ell,).
+
+        Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1, less where it is
+        capped; this is what its second and third order (see `capped_bias`) add to b b' xi.
+        """
+        return self.of_orders(self.orders(u_a), self.orders(u_b))
+
+    def orders(self, profile: np.ndarray) -> list[np.ndarray]:
+        """Sums of n b_k U over painted haloes, of second and third order."""
+        return [self.biased(profile, order, self.painted) for order in (2, 3)]
+
+    def of_orders(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
+        """`beyond_linear` of two profiles from their `orders`."""
+        terms = enumerate(zip(a, b, self.powers, strict=True), start=2)
+        return sum((x * y * p).sum(0) / math.factorial(k) for k, (x, y, p) in terms)
+
+    def kappa(self) -> dict[str, np.ndarray]:
+        """The smooth convergence that makes the total power the nonlinear one.
+
+        With h the painted haloes and s the smooth field, its transfer t(ell) solves
+        hh + 2 t hs + t^2 ss = C_NL.
+
+        Returns
+        -------
+        terms
+            ``transfer`` (n_ell,); ``smooth`` (n_shell,), weight of the smooth field on the
+            densities; ``linear`` (n_shell, n_ell), the bias of the whole of kappa; ``one_low``
+            (n_ell,), one-halo power of what is not painted; ``missing`` (n_ell,), the power to
+            fill in where the grid of the smooth field ends; ``far`` (n_ell,), beyond the last
+            shell; ``total`` (n_ell,).
+        """
+        m, painted = self.model, self.painted
+        lens = m.lensing_kernel * m.volume / m.chi**2
+        weight = m.number[:, painted] * self.bias[0][:, painted]
+        smooth = (1 - (weight * m.mass[painted]).sum(1) / m.volume / m.rho_mean) * lens
+        haloes = self.biased(m.u_kappa, which=painted)
+        limber = m.lensing_kernel[:, None] ** 2 * m.p_nonlinear
+        nonlinear = (limber * m.thickness[:, None] / m.chi[:, None] ** 2).sum(0)
+        one_low = np.einsum("im,iml->l", m.number[:, ~painted], m.u_kappa[:, ~painted] ** 2)
+        one = np.einsum("im,iml->l", m.number[:, painted], m.u_kappa[:, painted] ** 2) + one_low
+        hh = one + (haloes**2 * self.p_shell).sum(0) + self.beyond_linear(m.u_kappa, m.u_kappa)
+        hs = (haloes * smooth[:, None] * self.p_shell).sum(0)
+        ss = (smooth[:, None] ** 2 * self.p_shell).sum(0)
+        transfer = (-hs + np.sqrt(np.maximum(hs**2 - ss * (hh - nonlinear), 0))) / ss
+        far = _far_kappa(m)
+        return {
+            "transfer": transfer,
+            "smooth": smooth,
+            "linear": haloes + transfer * smooth[:, None],
+            "one_low": one_low,
+            "missing": np.maximum(nonlinear - one, 0),
+            "far": far,
+            "total": nonlinear + far,
+        }
+
+    def ksz(self) -> dict[str, np.ndarray]:
+        """Bias of the optical depth, diffuse gas included, and the kSZ power (uK^2) it makes.
+
+        Returns
+        -------
+        terms
+            ``low`` (n_shell,), depth outside the painted haloes; ``painted_bias`` (n_shell,
+            n_ell); ``two_halo`` (n_shell, n_ell), in units of T_CMB^2; ``one`` and ``two``
+            (n_ell,), uK^2.
+        """
+        m, painted = self.model, self.painted
+        par = m.parameters
+        shell = par.ionised_fraction * m.tau_per_mpc / m.a**2 * m.thickness
+        weight = m.number * self.bias[0]
+        b_tau = np.einsum("im,iml->il", weight, m.u_tau)
+        b_tau += (shell - (weight * m.u_tau[:, :, 0]).sum(1))[:, None]
+        low = shell - (weight[:, painted] * m.u_tau[:, painted, 0]).sum(1)
+        # transverse momentum over velocity dispersion times density, exact to 5 % at z = 1
+        transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
+        two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
+        one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
+        return {
+            "low": low,
+            "painted_bias": self.biased(m.u_tau, which=painted) + low[:, None],
+            "two_halo": two,
+            "one": one * T_CMB_UK**2,
+            "two": two.sum(0) * T_CMB_UK**2,
+        }
+
+
+def capped_bias(
+    bias: np.ndarray, variance: np.ndarray, cap: np.ndarray, painted: np.ndarray
+) -> np.ndarray:
+    """Bias of first, second and third order as painted, (3, n_shell, n_mass).
+
+    Haloes are painted in number ~ exp(b min(d, cap)) of a Gaussian density d. Two such
+    abundances correlate as sum_k b_k b'_k xi^k / k!, with b_k the k-th Hermite coefficient
+    of the response over sigma^k; without the cap b_k = b^k. Below the mass cut haloes follow
+    linearly.
+
+    Parameters
+    ----------
+    bias : (n_shell, n_mass)
+        Linear bias.
+    variance, cap : (n_shell,)
+        Of the densities, and where the response ends.
+    painted : (n_mass,)
+        Masses that are painted.
+    """
+    x = np.linspace(-9, 9, 3601)
+    gauss = np.exp(-0.5 * x**2)
+    hermite = np.stack([x, x**2 - 1, x**3 - 3 * x])
+    orders = np.zeros((3, *bias.shape))
+    orders[0] = bias
+    for i, (sigma, top) in enumerate(zip(np.sqrt(variance), cap, strict=True)):
+        exponent = bias[i, painted, None] * np.minimum(sigma * x, top)
+        response = np.exp(exponent - exponent.max(1, keepdims=True)) * gauss
+        response /= response.sum(1, keepdims=True)
+        orders[:, i, painted] = (hermite / sigma ** np.arange(1, 4)[:, None]) @ response.T
+    return orders
+
+
+def correlation_powers(ell: np.ndarray, p_shell: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Spectra of xi^2 and xi^3 of each shell, (n_shell, n_ell), xi its density's correlation.
+
+    Also the variance of the density, (n_shell,).
+
+    Flat-sky Hankel transforms: xi = int l dl / 2 pi P J_0, and back.
+    """
+    from scipy.special import j0
+
+    theta = np.geomspace(2e-6, 0.3, 1500)  # rad
+    fine = np.geomspace(2, 6e4, 3000)
+    log_p = np.log(np.maximum(p_shell, 1e-60))
+    p_fine = np.exp(np.array([np.interp(np.log(fine), np.log(ell), row) for row in log_p]))
+    forward = j0(theta[:, None] * fine) * _trapezoid_weights(np.log(fine)) * fine**2 / (2 * np.pi)
+    xi = p_fine @ forward.T  # (n_shell, n_theta)
+    back = j0(ell[:, None] * theta) * _trapezoid_weights(np.log(theta)) * theta**2 * (2 * np.pi)
+    variance = p_fine @ (_trapezoid_weights(np.log(fine)) * fine**2 / (2 * np.pi))
+    return [xi**2 @ back.T, xi**3 @ back.T], variance
+
+
+def _trapezoid_weights(x: np.ndarray) -> np.ndarray:
+    """Weights w so that (w f).sum() is the trapezoid rule on the nodes x."""
+    step = np.diff(x)
+    return 0.5 * (np.append(step, 0) + np.insert(step, 0, 0))
+
+
+def _far_kappa(m: HaloModel) -> np.ndarray:
+    """Power of the convergence between the last shell and the CMB, linear, (n_ell,)."""
+    chi = np.linspace(m.edges[-1], m.chi_source * 0.999, 120)
+    a = m.cosmo.scale_factor_of_chi(chi)
+    power = np.array(
+        [
+            [m.cosmo.linear_matter_power((ell + 0.5) / x, y) for x, y in zip(chi, a, strict=True)]
+            for ell in m.ell
+        ]
+    )
+    return np.trapezoid(m.kernel(chi, a) ** 2 / chi**2 * power, chi, axis=-1)
