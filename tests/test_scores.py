@@ -199,7 +199,7 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
 
     def run(weights, kappa, seed, tile):
         rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
-        made = {"kappa": torch.from_numpy(0.8 * kappa)}
+        made = {"kappa": torch.from_numpy(0.8 * kappa), "cib": torch.from_numpy(20 + kappa)}
         return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})
 
     monkeypatch.setattr(calibrate, "run", run)

@@ -87,8 +87,8 @@ def score(
     -------
     dict
         ``regions``, ``square_degrees``, ``pixel_arcmin``, ``seconds``; ``totals``, what `total`
-    says by job, of "all" jobs, and by "JOB before"; ``scores``: the rows of `table.scores`,
-    each with ``calibration`` "after" or "before".
+        says by job, of "all" jobs, and by "JOB before"; ``scores``: the rows of `table.scores`,
+        each with ``calibration`` "after" or "before".
 
     Raises
     ------
