@@ -454,7 +454,9 @@ class Painter:
         up = self._uniform(rng, n_halo) < frac.flatten()[cell]
         table = shell * DELTA_BINS + bin_.flatten()[cell] + up
         slot = (self._uniform(rng, n_halo) * self.n_mass).long().clamp(max=self.n_mass - 1)
-        keep = self._uniform(rng, n_halo) <= self.alias_accept[table, slot]
+        # float32 numbers are 0 once in 2^24: that alone would paint haloes that the sky has none of
+        accept = self.alias_accept[table, slot]
+        keep = self._uniform(rng, n_halo, torch.float64) < accept
         mass = torch.where(keep, slot, self.alias_index[table, slot])
         per = self.n // nc
         y = (cell_in // nc) * per + self._uniform(rng, n_halo) * per
