@@ -320,20 +320,28 @@ class Paint(_Generator):
             v = here
         return v
 
-    def _thermal(self, amplitude: torch.Tensor) -> torch.Tensor:
-        """Sum of blurred amplitude maps: |tSZ| in units of the normaliser's scale."""
-        total = 0
+    def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
+        """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
+        parts = []
         for i, sigma in enumerate(self.STAMPS):
             a = amplitude[:, i : i + 1]
             factor = _pooling(sigma)
             if factor == 1:
-                total = total + blur(a, sigma)
+                parts.append(blur(a, sigma))
             else:  # wide stamps on pooled maps: the same picture at a fraction of the cost
                 a = blur(F.avg_pool2d(a, factor), sigma / factor)
-                total = total + F.interpolate(
-                    a, scale_factor=factor, mode="bilinear", align_corners=False
+                parts.append(
+                    F.interpolate(a, scale_factor=factor, mode="bilinear", align_corners=False)
                 )
-        return total
+        return parts
+
+    def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The parts that tSZ is the sum of, by width of stamp: (B, stamps, H, W), positive."""
+        out = self.trunk(squash(kappa), noise[: len(self.trunk.widths)]).float()
+        with torch.autocast(kappa.device.type, enabled=False):
+            n = self.velocities
+            log_amplitude = out[:, n : n + len(self.STAMPS)].contiguous()
+            return torch.cat(self._stamped(torch.exp(log_amplitude.clamp(-12, 5))), 1)
 
     def forward(
         self,
@@ -346,16 +354,16 @@ class Paint(_Generator):
         `velocity` is what `velocity` gave, if it was made beforehand for a larger area.
         """
         levels = len(self.trunk.widths)
-        out = self.trunk(squash(kappa), noise[:levels]).float()
+        # plane by plane in memory: what follows takes channels one by one
+        out = self.trunk(squash(kappa), noise[:levels]).float().contiguous()
+        if velocity is None:
+            velocity = self.velocity(noise[levels:])
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            if velocity is None:
-                velocity = self.velocity(noise[levels:])
-            # contiguous: element by element it would be ten times slower
             speed, stamps, cib = out.split([n, len(self.STAMPS), 1], 1)
-            ksz = (F.softplus(speed.contiguous()) * velocity).sum(1, keepdim=True)
+            ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
             amplitude = torch.exp(stamps.clamp(-12, 5))
-            tsz = (-torch.log1p(self._thermal(amplitude)) - self.tsz_mean) / self.tsz_std
+            tsz = (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
             bounded = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
             return torch.cat([bounded[:, :1], tsz, bounded[:, 1:]], 1)
 
