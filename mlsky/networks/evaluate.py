@@ -135,6 +135,14 @@ def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
     return dict(zip(names, out, strict=True))
 
 
+def _calibrated(x: torch.Tensor, table: dict) -> torch.Tensor:
+    """Values mapped on a polygon, along whose last side it goes on; ``from`` and ``to`` in uK."""
+    start, target = (x.new_tensor(table[k], dtype=torch.float32) for k in ("from", "to"))
+    i = torch.searchsorted(start, x.contiguous()).clamp(1, len(start) - 1)
+    slope = (target[i] - target[i - 1]) / (start[i] - start[i - 1])
+    return target[i - 1] + slope * (x - start[i - 1])
+
+
 @torch.no_grad()
 def evaluate(
     weights: Weights, kappa: np.ndarray | torch.Tensor, noise: dict[str, Sequence]
@@ -154,7 +162,7 @@ def evaluate(
     -------
     dict
         "kappa" (H, W) and "ksz", "tsz", "cib" in uK_CMB at 148 GHz, tSZ nowhere positive
-        and CIB nowhere negative; with "log_rate", ln of radio sources per pixel (default
+        and CIB nowhere negative, its values as calibrated; with "log_rate", ln of radio sources per pixel (default
         family), or "radio", a map (the paper's chain).
 
     Raises
@@ -178,5 +186,6 @@ def evaluate(
         out = _han2021(weights, kappa)
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
-    out["cib"] = out["cib"].clamp(min=0)
+    table = weights.header.get("calibration", {}).get("cib")
+    out["cib"] = (_calibrated(out["cib"], table) if table else out["cib"]).clamp(min=0)
     return out

@@ -2,8 +2,9 @@
 
 An isotropic gain of kappa by multipole, because its power is that of the Gaussian start,
 which theory gives; the mean rate of radio sources on generated maps, by which the rate is
-divided so that their density is that of the counts; and the balance of the scales that
-kSZ is made of, which training on small patches cannot see.
+divided so that their density is that of the counts; a map of the CIB's values to those of the
+same rank, which makes its counts right; and the balance of the scales that kSZ and tSZ are made
+of, which training on small patches cannot see.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from mlsky import seeds
-from mlsky.networks.default import Paint
+from mlsky.networks.default import Convergence, Paint
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
@@ -23,10 +24,17 @@ from mlsky.statistics.scores import run
 from mlsky.training.data import fields_of
 from mlsky.training.matching import Spectra
 
-__all__ = ["balance_flow", "fit_calibration"]
+__all__ = ["balance_flow", "balance_stamps", "fit_calibration"]
 
 BINS = 20  # logarithmic bins of the kappa gain
 LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
+#: Shares of pixels above which values of the CIB are matched; beyond the last their ratio holds.
+CIB_SHARES = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
+#: What one standard deviation is worth in `balance_stamps`: ln of the clipped power of a band, its
+#: correlation with kappa, ln of a quantile, and ln of a gain.
+STAMP_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
+STAMP_CLIP_UK = 40.0
+STAMP_SHARES = (1e-3, 1e-2, 0.1)
 
 
 def fit_calibration(
@@ -48,14 +56,15 @@ def fit_calibration(
     Returns
     -------
     dict
-        For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel).
+        For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel),
+        ``cib`` {from, to} (uK, see `mlsky.networks.evaluate`).
 
     Raises
     ------
     ValueError
         If the set has other pixels than the weights.
     """
-    (start,), attrs = fields_of(data, ("kappa_in",))
+    (start, cib), attrs = fields_of(data, ("kappa_in", "cib"))
     if attrs["pixel_arcmin"] != weights.pixel_arcmin:
         raise ValueError(
             f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
@@ -71,6 +80,7 @@ def fit_calibration(
     edges = np.geomspace(150, kappa_lmax(weights.pixel_arcmin), BINS + 1)
     index = np.digitize(ell, edges)
     power, rate = np.zeros((2, BINS + 2)), 0.0
+    values: tuple[list, list] = ([], [])
     for i in range(count):
         made = run(weights, start[i], seed, i)
         for j, field in enumerate((start[i], made["kappa"].numpy())):
@@ -78,11 +88,14 @@ def fit_calibration(
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
+        values[0].append(made["cib"].numpy().ravel())
+        values[1].append(np.maximum(cib[i], 0).ravel())
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
     calibration = {
         "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
+        "cib": _match_values(*values),
         "regions": count,
     }
     if rate:
@@ -146,3 +159,101 @@ def balance_flow(
     for layer, gain in zip(paint.flow, gains, strict=True):
         layer.weight.mul_(float(gain))
     return gains
+
+
+def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
+    """Values of the same rank in generated and true maps: what takes the one to the other."""
+    pairs = []
+    for maps in (made, truth):
+        ordered = np.sort(np.concatenate(maps))
+        rank = np.minimum((len(ordered) * (1 - CIB_SHARES)).astype(int), len(ordered) - 1)
+        pairs.append(ordered[rank])
+    start, target = (np.asarray(p, np.float64) for p in pairs)
+    # a few pixels do not tell their value; steps down or on the spot would not be a map
+    kept = [0]
+    for i in range(1, len(start)):
+        if CIB_SHARES[i] * sum(m.size for m in made) >= 30 and start[i] > start[kept[-1]] * 1.001:
+            kept.append(i)
+    target = np.maximum.accumulate(target)
+    return {"from": np.round(start[kept], 4).tolist(), "to": np.round(target[kept], 4).tolist()}
+
+
+@torch.no_grad()
+def balance_stamps(
+    paint: Paint,
+    normaliser: Normaliser,
+    data: str | os.PathLike,
+    convergence: Convergence | None = None,
+    regions: int = 20,
+    seed: int = 1,
+) -> np.ndarray:
+    """Scale the stamps of tSZ so that power, correlation and tail are the truth's, in place.
+
+    tSZ is a sum of maps, one per width of the stamps, so it is linear in their gains. Those
+    are fitted to the power clipped at -40 uK, its correlation with the kappa painted on and
+    the quantiles of the decrements, on whole regions.
+
+    Parameters
+    ----------
+    paint
+        Trained network, changed in place.
+    normaliser
+        Of its fields.
+    data
+        Validation set.
+    convergence
+        If given, half of the regions are painted on what it makes of their Gaussian start.
+
+    Returns
+    -------
+    gains : (stamps,)
+    """
+    from scipy.optimize import least_squares
+
+    (kappa, start, tsz), attrs = fields_of(data, ("kappa", "kappa_in", "tsz"))
+    n, count = kappa.shape[-1], min(regions, len(kappa))
+    spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
+    scale = normaliser.select(["tsz"]).scale[0]
+    rank = [int(share * n * n * count) for share in STAMP_SHARES]
+
+    def statistics(pairs) -> np.ndarray:
+        """Of pairs (kappa, |tSZ|): ln power and correlation by band, ln of the quantiles."""
+        sums, values = 0.0, []
+        for k, y in pairs:
+            both = torch.stack([k, -y.clamp(max=STAMP_CLIP_UK)])[None]
+            sums = sums + spectra.pairs(spectra.modes(both)).double().numpy()
+            values.append(y.flatten())
+        top = torch.cat(values).sort(descending=True).values[rank].double().numpy()
+        (kk, ky), (_, yy) = sums[:, :, 1:]  # the first band is that of the window
+        power, r, tail = STAMP_TOLERANCES[:3]
+        return np.concatenate([np.log(yy) / power, ky / np.sqrt(kk * yy) / r, np.log(top) / tail])
+
+    truth = [(torch.from_numpy(kappa[i]), torch.from_numpy(-tsz[i])) for i in range(count)]
+    goal = statistics(truth)
+    parts = []
+    for i in range(count):
+        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
+        grown = normaliser.select(["kappa"]).forward(truth[i][0][None, None])
+        if convergence is not None and i % 2:
+            grown = normaliser.select(["kappa"]).forward(torch.from_numpy(start[i])[None, None])
+            noise = convergence.draw_noise(1, n, n, rng)
+            with torch.autocast("cpu", torch.bfloat16):
+                grown = convergence(grown, noise)
+        noise = paint.draw_noise(1, n, n, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            stamps = paint.stamps(grown, noise)[0]
+        physical = normaliser.select(["kappa"]).inverse(grown)[0, 0]
+        parts.append((physical, stamps.float() * scale))
+
+    def miss(log_gain):
+        gain = torch.from_numpy(np.exp(log_gain)).float()[:, None, None]
+        made = statistics((k, (gain * stamps).sum(0)) for k, stamps in parts)
+        return np.concatenate([made - goal, log_gain / STAMP_TOLERANCES[3]])
+
+    # about 1, because steps of the derivatives are relative
+    ones = np.ones(len(paint.STAMPS))
+    log_gain = least_squares(lambda x: miss(x - 1), ones, diff_step=0.02, max_nfev=12).x - 1
+    paint.trunk.head.bias[paint.velocities : paint.velocities + len(log_gain)] += torch.from_numpy(
+        log_gain
+    )
+    return np.exp(log_gain)

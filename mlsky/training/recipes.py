@@ -36,7 +36,7 @@ class Recipe:
     warm_up: int = 40  # steps of linear rise of the rate
     decay_from: float = 0.4  # share of the run after which the rate falls (cosine) to 1 %
     clip: float = 20.0  # gradient norm; the first 250 steps reach 1000
-    average: float = 0.995  # memory of the averaged weights, per step
+    average: float = 0.999  # memory of the averaged weights, per step
     critic_steps: int = 1  # critic steps per generator step
     penalty_weight: float = 1.0  # gamma of R1 + R2, or lambda of the gradient penalty
     penalty_every: int = 4  # steps between penalties (times as heavy): lazy regularisation
