@@ -9,6 +9,8 @@ import torch
 
 from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
+from mlsky.datasets.abundance import poisson
+from mlsky.datasets.densities import Grid, uniform
 from mlsky.scaling import radio
 from mlsky.sources.catalogue import KINDS, POL_MEAN_SQUARE, draw_polarised_fraction
 from mlsky.sources.counts import draw_radio_flux, radio_density
@@ -78,34 +80,32 @@ class Galaxies:
     ----------
     t
         Painter tables.
-    n
-        Pixels along a side of the region.
-    pixel
-        Pixel side (rad).
-    device
-        Where to draw.
+    grid
+        Of the region.
     """
 
-    def __init__(self, t: dict, n: int, pixel: float, device: torch.device) -> None:
-        self.n, self.pixel, self.device = n, pixel, device
-        ns, self.n_mass = len(t["z"]), len(t["log10_mass"])
+    def __init__(self, t: dict, grid: Grid) -> None:
+        self.n, self.pixel, self.device = grid.n, grid.pixel, grid.device
+        self._tensor = grid.tensor
+        ns = len(t["z"])
         for name in ("central_uk_sr", "theta_200m"):
             setattr(self, name, self._tensor(t[name].reshape(-1)))
         self.satellite_number = self._tensor(np.tile(t["satellite_number"], ns))
-        self.satellite_inverse = self._tensor(t["satellite_inverse"], torch.int64)
-        self.satellite_uk_sr = self._tensor(t["satellite_uk_sr"])
+        # flux by shell and sub-halo, sub-halo by mass and quantile
+        self.n_sub = t["satellite_uk_sr"].shape[1]
+        self.n_quantile = t["satellite_inverse"].shape[1]
+        self.satellite_inverse = self._tensor(t["satellite_inverse"].ravel(), torch.int32)
+        self.satellite_uk_sr = self._tensor(t["satellite_uk_sr"].ravel())
         c = np.geomspace(1, 30, 60)
-        self.nfw_inverse = self._tensor(nfw_radii(c, (np.arange(512) + 0.5) / 512))
-        self.c_bin = self._tensor(
-            np.abs(np.log(t["concentration"].reshape(-1, 1)) - np.log(c)).argmin(-1), torch.int64
-        )
+        radii = nfw_radii(c, (np.arange(512) + 0.5) / 512)
+        self.n_radius = radii.shape[1]
+        self.nfw_inverse = self._tensor((radii / grid.pixel).ravel())
+        c_bin = np.abs(np.log(t["concentration"].reshape(-1, 1)) - np.log(c)).argmin(-1)
+        self.c_row = self._tensor(c_bin * self.n_radius, torch.int32)
         self.scatter = float(t["scatter"])
         self.colours = Colours(t)
         self.index = self._tensor(self.colours.index())
         self._set_up_radio(t)
-
-    def _tensor(self, x, dtype=torch.float32) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(x), dtype=dtype, device=self.device)
 
     def _set_up_radio(self, t: dict) -> None:
         # inverse CDF of the counts, dense where the few bright sources are
@@ -116,12 +116,10 @@ class Galaxies:
         density = radio_density() * self.colours.parameters.radio_counts
         rate = host_rate(z, mass, t["number"], density)
         self.radio_rate = self._tensor(rate.reshape(-1))
-        hosts = rate > 0
         #: Poisson power of radio sources with that of sharing a host, over that without
         share = (t["number"] * rate**2).sum() / (t["number"] * rate).sum()
         first, second = (self._radio_moment(n) for n in (1, 2))
         self.radio_shared = 1 + share * first**2 / second
-        self.radio_host = torch.as_tensor(hosts.reshape(-1), device=self.device)
 
     def _radio_moment(self, order: int, below_jy: float = 7e-3) -> float:
         flux = torch.exp(self.radio_log_jy)
@@ -131,13 +129,11 @@ class Galaxies:
     def _normal(self, rng, n):
         return torch.randn(n, generator=rng, device=self.device)
 
-    def _uniform(self, rng, n, dtype=torch.float32):
-        return torch.rand(n, generator=rng, device=self.device, dtype=dtype)
-
     def _lognormal(self, rng, n):
-        return torch.exp(self.scatter * self._normal(rng, n) - 0.5 * self.scatter**2)
+        """Of mean 1."""
+        return self._normal(rng, n).mul_(self.scatter).sub_(0.5 * self.scatter**2).exp_()
 
-    def infrared(self, rng, shell, row, y, x):
+    def infrared(self, rng, shell, mass, row, y, x):
         """Infrared galaxies, centrals (one per halo) first, then drawn satellites.
 
         Returns
@@ -145,23 +141,25 @@ class Galaxies:
         flux, y, x, shell
             uK sr at 148 GHz; pixels; the host's shell.
         """
-        flux = self.central_uk_sr[row] * self._lognormal(rng, len(row))
-        number = torch.poisson(self.satellite_number[row], generator=rng).long()
-        host = torch.repeat_interleave(torch.arange(len(row), device=self.device), number)
+        flux = self.central_uk_sr.index_select(0, row) * self._lognormal(rng, len(row))
+        number = poisson(rng, self.satellite_number.index_select(0, row))
+        host = torch.repeat_interleave(number)
         n_sat = len(host)
-        host_row = row[host]
-        uniform = (self._uniform(rng, n_sat) * 256).long().clamp(max=255)
-        sub = self.satellite_inverse[host_row % self.n_mass, uniform]
-        host_shell = shell[host]
-        sat_flux = self.satellite_uk_sr[host_shell, sub] * self._lognormal(rng, n_sat)
-        u = (self._uniform(rng, n_sat) * 512).long().clamp(max=511)
-        radius = self.nfw_inverse[self.c_bin[host_row], u] * self.theta_200m[host_row] / self.pixel
-        cos = 2 * self._uniform(rng, n_sat) - 1
-        radius = radius * torch.sqrt(1 - cos**2)
-        angle = 2 * math.pi * self._uniform(rng, n_sat)
+        host_shell, host_row, host_mass = (v.index_select(0, host) for v in (shell, row, mass))
+        quantile = uniform(rng, n_sat).mul_(self.n_quantile).int()
+        sub = self.satellite_inverse.index_select(0, host_mass.mul_(self.n_quantile).add_(quantile))
+        sat_flux = self.satellite_uk_sr.index_select(0, sub.add_(host_shell * self.n_sub))
+        sat_flux *= self._lognormal(rng, n_sat)
+        u = uniform(rng, n_sat).mul_(self.n_radius).int()
+        radius = self.nfw_inverse.index_select(0, u.add_(self.c_row.index_select(0, host_row)))
+        radius *= self.theta_200m.index_select(0, host_row)
+        cos = uniform(rng, n_sat).mul_(2).sub_(1)
+        radius *= torch.sqrt(1 - cos.square_())
+        angle = uniform(rng, n_sat).mul_(2 * math.pi)
         # from the centre of the host's pixel, where its profiles are painted
-        sat_y = y[host].floor() + 0.5 + radius * torch.cos(angle)
-        sat_x = x[host].floor() + 0.5 + radius * torch.sin(angle)
+        sat_y, sat_x = (v.floor().add_(0.5).index_select(0, host) for v in (y, x))
+        sat_y.addcmul_(radius, torch.cos(angle))
+        sat_x.addcmul_(radius, torch.sin(angle))
         return (
             torch.cat([flux, sat_flux]),
             torch.cat([y, sat_y]),
@@ -171,10 +169,11 @@ class Galaxies:
 
     def radio(self, rng, row):
         """Radio sources: index of the host and flux (Jy)."""
-        able = self.radio_host[row].nonzero()[:, 0]
-        number = torch.poisson(self.radio_rate[row[able]], generator=rng).long()
-        host = torch.repeat_interleave(able, number)
-        u = self._uniform(rng, len(host), torch.float64)
+        rate = self.radio_rate.index_select(0, row)
+        able = rate.nonzero()[:, 0]
+        number = poisson(rng, rate[able])
+        host = able[torch.repeat_interleave(number)]
+        u = uniform(rng, len(host), torch.float64)
         i = torch.searchsorted(self.radio_u, u).clamp(1, len(self.radio_u) - 1)
         u0, u1 = self.radio_u[i - 1], self.radio_u[i]
         w = (u - u0) / (u1 - u0)
@@ -192,33 +191,45 @@ class Galaxies:
         """Polarised fraction and angle (deg) of sources."""
         normal = self._normal(rng, n).double().cpu().numpy()
         fraction = draw_polarised_fraction(normal, POL_MEAN_SQUARE[kind])
-        return self._tensor(fraction), 180 * self._uniform(rng, n)
+        return self._tensor(fraction), 180 * uniform(rng, n)
+
+    def _wrap(self, i):
+        """Whole numbers (as floats) into 0 ... n - 1: the region is periodic."""
+        return i - self.n * torch.floor(i / self.n)
 
     def place(self, y, x):
         """Flat index of the pixel that holds each place of the periodic region."""
-        n = self.n
-        return (y.floor().long() % n) * n + x.floor().long() % n
+        return self._wrap(y.floor()).long() * self.n + self._wrap(x.floor()).long()
 
-    def spread(self, y, x, flux):
-        """Map of faint satellites, each spread over 3 x 3 pixels so that none has a window.
+    def empty_map(self):
+        """Flat map to add to; double precision where the order of the sums is not fixed."""
+        precise = torch.float32 if self.device.type == "cpu" else torch.float64
+        return torch.zeros(self.n**2, dtype=precise, device=self.device)
+
+    def spread(self, total, y, x, fluxes):
+        """Add faint satellites to flat maps, spread over 3 x 3 pixels so that none has a window.
 
         Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from
         the pixel's centre: their transform is exp(i k f) to third order, where rounding to
         the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles.
         """
-        iy, ix = y.floor(), x.floor()
-        fy, fx = y - iy - 0.5, x - ix - 0.5
-        total = 0
-        for dy, wy in ((-1, (fy**2 - fy) / 2), (0, 1 - fy**2), (1, (fy**2 + fy) / 2)):
-            for dx, wx in ((-1, (fx**2 - fx) / 2), (0, 1 - fx**2), (1, (fx**2 + fx) / 2)):
-                total = total + self.points(self.place(iy + dy, ix + dx), flux * wy * wx)
-        return total
+        sides = []
+        for v, stride in ((y, self.n), (x, 1)):
+            i = v.floor()
+            f = (v - i).sub_(0.5)
+            square = f * f
+            weights = ((square - f).mul_(0.5), 1 - square, square.add(f).mul_(0.5))
+            places = [self._wrap(i + d).long() * stride for d in (-1, 0, 1)]
+            sides.append(list(zip(places, weights, strict=True)))
+        for place_y, weight_y in sides[0]:
+            for place_x, weight_x in sides[1]:
+                place, weight = place_y + place_x, weight_y * weight_x
+                for out, flux in zip(total, fluxes, strict=True):
+                    out.scatter_add_(0, place, (flux * weight).to(out.dtype))
 
-    def points(self, pixel, flux):
-        """Map of points (uK sr) that lie whole in one pixel each."""
-        n = self.n
-        total = torch.bincount(pixel, weights=flux.double(), minlength=n * n)
-        return (total / self.pixel**2).float().reshape(n, n)
+    def as_map(self, total):
+        """Flat map of fluxes (uK sr) as a map (uK)."""
+        return (total / self.pixel**2).float().reshape(self.n, self.n)
 
 
 def source_rows(y, x, flux_mjy, kind: str, alpha, polarisation) -> torch.Tensor:
