@@ -130,16 +130,23 @@ def test_the_paper_paints_with_pixgan_alone():
 def test_uncalibrated():
     """Gains of the flow are undone, and nothing is left of the rest."""
     before, kappa = _weights(), _kappa()
-    after = _weights(calibration={"flow_gains": [0.5, 2.0], "radio_mean_rate": 1.0})
+    stamps = [0.9, 1.1, 1.2, 0.8, 2.0]
+    gains = {"flow_gains": [0.5, 2.0], "stamp_gains": stamps}
+    after = _weights(calibration={**gains, "radio_mean_rate": 1.0})
     with torch.no_grad():
+        first = after["paint"].velocities
+        after["paint"].trunk.head.bias[first : first + 5] += torch.tensor(stamps).log()
         for layer, gain in zip(after["paint"].flow, (0.5, 2.0), strict=True):
             layer.weight.mul_(gain)
     found = generation.generate(generation.uncalibrated(after), kappa, 2, 0)
-    np.testing.assert_array_equal(found, generation.generate(before, kappa, 2, 0))
-    assert (generation.generate(after, kappa, 2, 0)[1] != found[1]).any()
-    np.testing.assert_array_equal(
-        generation.generate(generation.uncalibrated(before), kappa, 2, 0), found
-    )
+    wanted = generation.generate(before, kappa, 2, 0)
+    # a bias is rounded when a gain is put on it and taken off again, in bfloat16
+    np.testing.assert_allclose(found, wanted, rtol=0.02, atol=1e-3)
+    calibrated = generation.generate(after, kappa, 2, 0)
+    for field in (1, 2):
+        assert np.abs(calibrated[field] / wanted[field] - 1).max() > 0.1
+    bare = generation.uncalibrated(before)
+    np.testing.assert_array_equal(generation.generate(bare, kappa, 2, 0), wanted)
 
 
 def test_kappa_is_calibrated():

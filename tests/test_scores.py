@@ -88,6 +88,11 @@ def test_truth_against_itself(monkeypatch, data):
     for row in found["scores"]:
         assert row["value"] == pytest.approx(0, abs=1e-12) or "ksz" in row["fields"]
     json.dumps(found, allow_nan=False)
+    brief = scores.summary(found)
+    assert brief["totals"] == found["totals"]
+    assert len(brief["paint"]) + len(brief["chain"]) == len(found["scores"])
+    assert set(brief["chain"]["edge cib"]) == {"value", "error", "floor", "pass"}
+    assert len(json.dumps(brief)) < 20_000
     assert scores.score(_weights(), data, regions=2, jobs=("chain",))["regions"] == 2
 
 

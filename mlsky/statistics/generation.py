@@ -75,17 +75,24 @@ def painting(weights: Weights) -> Weights:
 
 
 def uncalibrated(weights: Weights) -> Weights:
-    """The same weights before they were calibrated (`mlsky.training.calibrate`)."""
+    """The same weights before they were calibrated (`mlsky.training.calibrate`).
+
+    Gains put into the networks themselves are undone if the header tells them, as
+    ``flow_gains`` and ``stamp_gains`` of its calibration.
+    """
     calibration = weights.header.get("calibration", {})
     networks = dict(weights.networks)
-    gains = calibration.get("flow_gains")
-    if gains is not None:
-        paint = copy.deepcopy(networks["paint"])
+    flow, stamps = (calibration.get(f"{part}_gains") for part in ("flow", "stamp"))
+    if flow or stamps:
+        paint = networks["paint"] = copy.deepcopy(networks["paint"])
         with torch.no_grad():
-            for layer, gain in zip(paint.flow, gains, strict=True):
+            for layer, gain in zip(paint.flow, flow or (), strict=bool(flow)):
                 if gain:  # a level that was balanced away is gone
                     layer.weight.div_(gain)
-        networks["paint"] = paint
+            if stamps:
+                first = paint.velocities
+                bias = paint.trunk.head.bias[first : first + len(stamps)]
+                bias -= torch.log(torch.tensor(stamps, device=bias.device))
     header = {k: v for k, v in weights.header.items() if k != "calibration"}
     return dataclasses.replace(weights, networks=networks, header=header)
 

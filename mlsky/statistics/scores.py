@@ -34,6 +34,7 @@ __all__ = [
     "lines",
     "run",
     "score",
+    "summary",
     "total",
 ]
 
@@ -137,6 +138,23 @@ def score(
         "totals": totals,
         "scores": rows,
     }
+
+
+def summary(found: Mapping) -> dict:
+    """What `score` found, short enough for a weight file or the registry.
+
+    Returns
+    -------
+    dict
+        ``regions``, ``square_degrees``, ``totals``, and by job (calibrated) the worst number of
+        each row: ``{value, error, floor, pass}`` by the row's name.
+    """
+    brief: dict = {k: found[k] for k in ("regions", "square_degrees", "totals")}
+    for row in found["scores"]:
+        if row["calibration"] == "after":
+            short = {k: row[k] for k in ("value", "error", "floor", "pass")}
+            brief.setdefault(row["job"], {})[row["name"]] = short
+    return brief
 
 
 def compare(

@@ -395,7 +395,7 @@ def total(rows: Sequence[dict]) -> dict:
 def lines(rows: Sequence[dict], every: bool = False) -> Iterator[str]:
     """The rows as text, one number a line; with `every`, all the numbers of each row."""
     words = {True: "pass", False: "FAIL", None: "undecided"}
-    yield f"{'':<44}{'worst of its numbers':<22}{'deviation':>20}{'floor':>7}{'aim':>7}  mmDL"
+    yield f"{'':<54}{'worst of its numbers':<22}{'deviation':>20}{'floor':>7}{'aim':>7}  mmDL"
     for row in rows:
         # each band of a spectrum is looked at
         listed = row["numbers"] if every or row["statistic"] == "power" else ()
