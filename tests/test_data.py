@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from stub_painter import CountingPainter, StubPainter
 
-from mlsky.training.data import Crops, fields_of
+from mlsky.training.data import Crops, Painted, fields_of, painted
 
 N = 16
 
@@ -105,3 +106,86 @@ def test_bad_sets(tmp_path):
         values[0, 3, 3] = bad
         with pytest.raises(ValueError, match="holds NaN, infinity or values beyond 65504"):
             Crops(_write(tmp_path / "d.h5", kappa=values), ("kappa",), 16)
+
+
+def test_no_painted_pixel_comes_twice():
+    painter = CountingPainter(64)
+    source = Painted(painter, ("kappa", "ksz"), 16, seed=3, regions=2)
+    whole_groups = [source.batch(step, 8) for step in range(3 * 4)]  # 2 x 16 patches a group
+    source.close()
+    pixels = torch.cat(whole_groups)[:, 0].flatten().numpy()
+    np.testing.assert_array_equal(np.sort(pixels), np.arange(6 * 64**2) + 1)
+    # batches mix the regions of a group, and tiles are not where they were painted
+    assert all(len({int(x - 1) // 64**2 for x in b[:, 0, 0, 0]}) == 2 for b in whole_groups)
+    assert any(np.ptp(p.numpy()) > 16 * 64 for p in whole_groups[0][:, 0])
+
+
+def test_painted_patches_are_turned_and_signed():
+    source = Painted(CountingPainter(64), ("kappa", "ksz", "tsz"), 16, seed=3, regions=1)
+    kappa, ksz, tsz = torch.cat([source.batch(i, 16) for i in range(4)]).unbind(1)
+    source.close()
+    assert torch.equal(tsz, kappa)
+    sign = (ksz / kappa).flatten(1)
+    assert (sign == sign[:, :1]).all()
+    assert 16 < (sign[:, 0] > 0).sum() < 48
+    steps = {(int(p[0, 1] - p[0, 0]) % 64, int(p[1, 0] - p[0, 0]) % 64) for p in kappa[:, 8:, 8:]}
+    assert len(steps) > 3
+
+
+def test_painted_patches_depend_on_seed_and_number_alone():
+    names = ("kappa", "kappa_in", "cib")
+    a, b, c = (Painted(StubPainter(32), names, 16, seed=s, regions=2) for s in (5, 5, 6))
+    b.batch(0, 4)
+    far = a.batch(7, 4)  # also if begun in the middle, or across groups of 8 patches
+    assert far.dtype == torch.float32
+    assert torch.equal(far, b.batch(7, 4))
+    assert torch.equal(a.batch(1, 6)[2:6], a.batch(2, 4))
+    assert torch.equal(a.batch(0, 4), b.batch(0, 4))
+    assert not torch.equal(a.batch(0, 4), c.batch(0, 4))
+    assert a.sample().shape == (2, 3, 32, 32)
+    for source in (a, b, c):
+        source.close()
+
+
+def test_painted_groups_are_forgotten_and_the_next_is_painted_ahead():
+    painter = StubPainter(32)
+    source = Painted(painter, ("kappa",), 16, regions=2)
+    for step in range(40):
+        source.batch(step, 4)
+        assert set(source._groups) <= {step // 2, step // 2 + 1}
+    source.close()
+    # each region once, in order, one group ahead of what was asked for
+    assert painter.painted == list(range(len(painter.painted)))
+    assert 40 <= len(painter.painted) <= 42
+
+
+def test_what_a_painter_thread_raises_is_raised():
+    painter = StubPainter(32)
+    painter.region = lambda seed, index: 1 / 0
+    source = Painted(painter, ("kappa",), 16)
+    with pytest.raises(ZeroDivisionError):
+        source.batch(0, 1)
+    source.close()
+
+
+def test_the_painter_itself():
+    source = painted(4, ("kappa", "kappa_in", "tsz"), n=128, size=64, regions=1)
+    batch = source.batch(0, 4)
+    source.close()
+    assert source.attrs == {"pixel_arcmin": 0.5, "seed": 4}
+    assert batch.shape == (4, 3, 64, 64)
+    assert torch.isfinite(batch).all()
+    kappa, start, tsz = batch.unbind(1)
+    assert torch.corrcoef(torch.stack([kappa.flatten(), start.flatten()]))[0, 1] > 0.3
+    assert (tsz <= 0).all()
+
+
+def test_bad_painted():
+    with pytest.raises(ValueError, match="field 'y': must be one of kappa, "):
+        Painted(StubPainter(32), ("y",), 16)
+    with pytest.raises(ValueError, match="regions of 32 pixels, patches of 64 asked for"):
+        Painted(StubPainter(32), ("kappa",), 64)
+    with pytest.raises(ValueError, match="regions=0: must be at least 1"):
+        Painted(StubPainter(32), ("kappa",), 16, regions=0)
+    with pytest.raises(ValueError, match="seed=-1"):
+        Painted(StubPainter(32), ("kappa",), 16, seed=-1)

@@ -10,14 +10,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from stub_painter import StubPainter
 
 from mlsky import seeds
-from mlsky.errors import RegistryError
+from mlsky.errors import MlskyError, RegistryError
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import chain, loop
+from mlsky.training.data import Painted
 from mlsky.training.loop import load_generator, train
 from mlsky.training.recipes import recipe
 
+NORMALISER = Normaliser(("kappa", "ksz", "tsz", "cib"), (None, None, 4, 17), (0,) * 4, (1,) * 4)
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio", "kappa_in")
 STEPS = 4
 
@@ -424,3 +427,197 @@ def test_the_papers_chain(large, tmp_path, monkeypatch):
     chain.han2021(large[0], tmp_path, **options)
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.h5")}
     assert steps == [load_generator(folder)[2]["step"] for folder in runs.values()]
+
+
+def _spoil(monkeypatch, steps, how):
+    """`how` acts on the run before the steps asked for (counted over all calls)."""
+    real = loop._one_step
+    calls = []
+
+    def step(run, *args):
+        calls.append(run.step)
+        if len(calls) in steps:
+            how(run)
+        return real(run, *args)
+
+    monkeypatch.setattr(loop, "_one_step", step)
+    return calls
+
+
+def _break_weights(run):
+    with torch.no_grad():
+        run.generator.trunk.head.weight.fill_(math.nan)
+
+
+def test_a_run_of_nan_is_rolled_back_with_other_noise_and_a_lower_rate(
+    data, tmp_path, monkeypatch, caplog
+):
+    plain = _train(_tiny(), data, tmp_path / "plain", steps=2)
+    monkeypatch.setattr(loop, "BAD_STEPS", 3)
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    calls = _spoil(monkeypatch, {3}, _break_weights)
+    run = _train(_tiny(), data, tmp_path / "run", steps=5)
+    # two good steps; three bad ones, of which none is kept; then from the second on
+    assert calls == [0, 1, 2, 3, 4, 2, 3, 4]
+    assert (run.step, run.rollbacks) == (5, 1)
+    assert all(torch.isfinite(v).all() for v in _state(run).values())
+    (line,) = [x for x in _lines(tmp_path / "run") if "rolled_back_to" in x]
+    assert line == {
+        "step": 5,
+        "rolled_back_to": 2,
+        "why": "3 steps in a row gave NaN or infinity",
+        "rate_factor": 0.5,
+    }
+    assert "back to step 2 at 0.5 of the rate" in caplog.text
+    # what was good is what an undisturbed run has; what follows is not
+    monkeypatch.undo()
+    whole = _train(_tiny(), data, tmp_path / "plain", steps=5)
+    assert plain.step == 2
+    assert not torch.equal(whole.generator.trunk.head.weight, run.generator.trunk.head.weight)
+    # the rollback is part of the run: it goes on with the same noise and rate
+    resumed = _train(_tiny(), data, tmp_path / "run", steps=6)
+    assert resumed.rollbacks == 1
+    rate = loop._rate(_tiny(), 5, 5 / 6) * _tiny().generator_rate
+    assert resumed.generator_adam.param_groups[0]["lr"] == pytest.approx(rate / 2)
+
+
+def test_a_run_that_was_rolled_back_resumes_bit_for_bit(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "BAD_STEPS", 1)
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    with monkeypatch.context() as context:
+        _spoil(context, {2}, _break_weights)
+        whole = _train(_tiny(), data, tmp_path / "whole")
+    with monkeypatch.context() as context:
+        _spoil(context, {2}, _break_weights)
+        _stop_after(context, 2)
+        with pytest.raises(KeyboardInterrupt):
+            _train(_tiny(), data, tmp_path / "stopped")
+    resumed = _train(_tiny(), data, tmp_path / "stopped")
+    assert whole.rollbacks == resumed.rollbacks == 1
+    _assert_same(whole, resumed)
+
+
+def test_rollbacks_are_limited(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "BAD_STEPS", 1)
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    _spoil(monkeypatch, set(range(2, 99)), _break_weights)
+    with pytest.raises(
+        MlskyError, match=r"gave NaN or infinity, after 3 rollbacks; the last good .* of step 1, is"
+    ):
+        _train(_tiny(), data, tmp_path)
+    generator, _, state = load_generator(tmp_path)
+    assert (state["step"], state["rollbacks"]) == (1, 3)
+    assert all(torch.isfinite(p).all() for p in generator.parameters())
+
+
+def test_a_collapse_is_rolled_back_and_not_saved(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(loop, "RIPE_REPORTS", 2)
+    ratios = iter([0.01, 0.9, 0.8, 0.05, 0.01, 0.9, 0.9])
+    monkeypatch.setattr(
+        loop, "_power_report", lambda *args: {"ksz": [1.0, 1.0, 1.0], "cib": [next(ratios)] * 3}
+    )
+    run = _train(_tiny(), data, tmp_path, steps=5)
+    (line,) = [x for x in _lines(tmp_path) if "rolled_back_to" in x]
+    assert line["why"] == "the power of cib went off by a factor of 100"
+    # the fourth step was suspect already
+    assert (line["step"], line["rolled_back_to"]) == (5, 3)
+    assert (run.step, run.rollbacks) == (5, 1)
+
+
+def test_a_run_that_ends_badly_keeps_its_last_good_checkpoint(data, tmp_path, monkeypatch, caplog):
+    _train(_tiny(), data, tmp_path, steps=2)
+    _spoil(monkeypatch, {1}, _break_weights)
+    _train(_tiny(), data, tmp_path, steps=3)
+    assert load_generator(tmp_path)[2]["step"] == 2
+    assert "ended badly; its last good checkpoint is kept" in caplog.text
+
+
+def test_watch():
+    watch = loop._Watch()
+    run = loop._new_run(_tiny(), NORMALISER, 0, torch.device("cpu"))
+    # young runs are far off, and single reports are noise
+    for _ in range(2 * loop.RIPE_REPORTS):
+        assert watch.report(run, {"tsz": [0.001, 1.0, 1.0]}) is None
+        assert watch.good(run)
+    assert watch.report(run, {"tsz": [0.5, 1.0, 2.0]}) is None
+    assert watch.report(run, {"tsz": [0.5, 1.0, 20.0]}) is None
+    assert not watch.good(run)
+    assert watch.report(run, {"tsz": [0.5, 1.0, 2.0]}) is None
+    assert watch.good(run)
+    assert "factor of inf" in watch.report(run, {"tsz": [math.nan, 1.0, 1.0]})
+    assert "power of tsz" in watch.report(run, {"ksz": [1.1], "tsz": [0.0, 1.0, 1.0]})
+    _break_weights(run)
+    assert watch.report(run, {"tsz": [1.0]}) == "weights are NaN or infinite"
+    assert not watch.good(run)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Nothing above 20 kB can be written, from the call on."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(data, tmp_path, full_disk, caplog):
+    _train(_tiny(), data, tmp_path, steps=1)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    assert len(before) > 20_000
+    full_disk()
+    with pytest.raises(MlskyError, match=r"the checkpoint of step 2 cannot be written .* is kept"):
+        _train(_tiny(), data, tmp_path, steps=2)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert not (tmp_path / "checkpoint.part").exists()
+
+
+def test_a_disk_full_for_a_while_costs_a_warning(data, tmp_path, monkeypatch, caplog):
+    """As safetensors and the operating system tell of it."""
+    import safetensors.torch
+
+    real = safetensors.torch.save_file
+    calls = []
+
+    def save_file(*args, **options):
+        calls.append(args)
+        if len(calls) in (2, 3):
+            raise OSError(28, "No space left on device")
+        return real(*args, **options)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save_file)
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    run = _train(_tiny(), data, tmp_path)
+    assert run.step == STEPS
+    assert load_generator(tmp_path)[2]["step"] == STEPS
+    told = [r.getMessage() for r in caplog.records]
+    assert len(told) == 2
+    assert all("No space left on device" in t and "\n" not in t for t in told)
+
+
+def test_too_few_patches(data, tmp_path):
+    with pytest.raises(ValueError, match=r"2 patches of 64 pixels in the data: recipe paint"):
+        _train(_tiny(batch=8), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_painted_on_the_fly(tmp_path):
+    """Regions come from any painter; the run is resumed where it was."""
+    names = ("kappa", "ksz", "tsz", "cib")
+
+    def source():
+        return Painted(StubPainter(128), names, 64, seed=5, regions=1)
+
+    whole = _train(_tiny(), source(), tmp_path / "whole")
+    _train(_tiny(), source(), tmp_path / "parts", steps=2)
+    _train(_tiny(), source(), tmp_path / "parts", steps=3)
+    steps = []
+    second = source()
+    batch = second.batch
+    second.batch = lambda step, size: (steps.append(step), batch(step, size))[1]
+    resumed = _train(_tiny(), second, tmp_path / "parts")
+    assert steps == [3]
+    assert whole.normaliser == resumed.normaliser
+    with pytest.raises(ValueError, match=r"painted kappa, ksz, tsz, cib of 64 pixels: recipe conv"):
+        _train(_tiny("convergence-0.5"), source(), tmp_path / "bad")

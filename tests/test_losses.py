@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from mlsky.networks import default
 from mlsky.networks.han2021 import Critic
 from mlsky.training import losses
 
@@ -102,6 +103,36 @@ def test_penalty_of_the_critic_agrees_with_float64(penalty, bf16, tolerance):
     assert (
         error**0.5 < tolerance * sum((b**2).sum().item() for _, b in pairs if b is not None) ** 0.5
     )
+
+
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, FLOAT32), (True, BF16)])
+def test_scores_and_penalty_of_the_default_critic_agree_with_float64(bf16, tolerance):
+    """R1 and R2 of one pass through the critic, as the default family is trained."""
+    critic = default.Critic(5, (8, 8, 8, 8), seed=2)
+    exact = default.Critic(5, (8, 8, 8, 8), seed=2).double()
+    x = torch.randn(6, 5, 32, 32, generator=torch.Generator().manual_seed(1))
+
+    def score(patches):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return critic(patches)
+
+    scores, norms = losses.scores_and_norms(score, x)
+    wanted_scores, wanted_norms = losses.scores_and_norms(exact, x.double())
+    assert scores.dtype == norms.dtype == torch.float32
+    spread = wanted_scores.std().item()
+    torch.testing.assert_close(scores, wanted_scores.float(), rtol=0, atol=tolerance * spread)
+    torch.testing.assert_close(norms.double(), wanted_norms, rtol=tolerance, atol=0)
+    penalty = losses.r1_penalty(exact, x.double()).item()
+    assert (norms**2).mean().item() / 2 == pytest.approx(penalty, rel=tolerance)
+    (norms**2).mean().backward()
+    (wanted_norms**2).mean().backward()
+    pairs = [
+        (a.grad, b.grad)
+        for a, b in zip(critic.parameters(), exact.parameters(), strict=True)
+        if b.grad is not None
+    ]
+    error = sum(((a - b) ** 2).sum().item() for a, b in pairs)
+    assert error**0.5 < tolerance * sum((b**2).sum().item() for _, b in pairs) ** 0.5
 
 
 def test_generator_losses():

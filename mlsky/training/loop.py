@@ -6,6 +6,10 @@ The run folder holds `checkpoint.safetensors` (weights, averages, optimisers: en
 on as if never stopped), `log.jsonl` (one line per report: losses, and the ratio of
 generated to true power by band) and `recipe.json`. With `steps=` a run is reproducible to
 the bit on one device, interrupted or not; with `minutes=` its schedule follows the clock.
+
+A step that gives NaN is skipped. A run that gives nothing else, or whose fields lose the
+power they had, goes back to its last good checkpoint and on from there with other noise,
+other crops and half the rate, a few times at most.
 """
 
 from __future__ import annotations
@@ -23,16 +27,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.errors import MlskyError
 from mlsky.networks.inputs import squash
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import losses, matching
-from mlsky.training.data import Crops
+from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 
 __all__ = ["Run", "load_generator", "train"]
@@ -43,6 +47,17 @@ LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
 REPORT_EVERY = 25  # steps
 SAVE_EVERY = 120.0  # seconds
 POWER_MEMORY = 0.1  # share of a report's batch in the logged running power ratios
+
+BAD_STEPS = 10  # in a row: one NaN is an accident, ten are not
+MAX_ROLLBACKS = 3  # in a run
+ROLLBACK_RATE = 0.5  # of the learning rates, per rollback
+#: Crops of a run that was rolled back: batches far from any that a run comes to.
+ROLLBACK_BATCHES = 10**8
+#: Reports before the running power ratios mean something.
+RIPE_REPORTS = 20
+# Factors by which the power of some field in some band is off. Runs that went well came
+# within 3 and stayed within 5 (4 recipes, 80 to 115 reports each).
+SETTLED, SPOILED, COLLAPSED = 3.0, 10.0, 30.0
 
 
 def make(name: str, **options) -> nn.Module:
@@ -70,12 +85,11 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def fit_normaliser(crops: Crops) -> Normaliser:
-    """Eqs 5.2, 5.3 constants from every eighth region; kappa_in shares kappa's."""
+def fit_normaliser(crops: Crops | Painted) -> Normaliser:
+    """Eqs 5.2, 5.3 constants from a sample of the regions; kappa_in shares kappa's."""
     names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
     index = [crops.names.index(n) for n in names]
-    sample = crops.data[:: max(1, len(crops.data) // 40)][:, index].astype(np.float32)
-    return Normaliser.fit(sample, names, [n for n in names if n in LOG_CHANNELS])
+    return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if n in LOG_CHANNELS])
 
 
 def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tensor:
@@ -103,6 +117,7 @@ class Run:
     match: matching.Matching | None
     step: int = 0
     seconds: float = 0.0
+    rollbacks: int = 0
 
 
 def _new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.device) -> Run:
@@ -152,7 +167,14 @@ def _adam_tensors(adam: torch.optim.Adam, prefix: str) -> dict[str, torch.Tensor
 
 
 def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
-    """Write the state of a run, beside and then renamed."""
+    """Write the state of a run, beside and then renamed.
+
+    Raises
+    ------
+    MlskyError
+        If it cannot be written (a full disk); the checkpoint before it is left as it was.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {}
@@ -169,10 +191,18 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
         "step": run.step,
         "seconds": run.seconds,
         "seed": seed,
+        "rollbacks": run.rollbacks,
     }
     part = folder / "checkpoint.part"
-    save_file(tensors, part, metadata={"state": json.dumps(state)})
-    os.replace(part, folder / "checkpoint.safetensors")
+    try:
+        save_file(tensors, part, metadata={"state": json.dumps(state)})
+        os.replace(part, folder / "checkpoint.safetensors")
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise MlskyError(
+            f"{folder}: the checkpoint of step {run.step} cannot be written ({error}); the one "
+            "before it is kept: make room and train on"
+        ) from None
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -295,6 +325,7 @@ def _restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
         device = next(run.generator.parameters()).device
         run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
     run.step, run.seconds = state["step"], state["seconds"]
+    run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
 
 
 def load_generator(folder: str | os.PathLike) -> tuple[nn.Module, Normaliser, dict]:
@@ -468,19 +499,21 @@ def _one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[s
     def autocast():
         return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
 
-    factor = _rate(recipe, run.step, done)
+    factor = _rate(recipe, run.step, done) * ROLLBACK_RATE**run.rollbacks
     run.generator_adam.param_groups[0]["lr"] = recipe.generator_rate * factor
     run.critic_adam.param_groups[0]["lr"] = recipe.critic_rate * factor
     # a generator of its own for each step: nothing to save, nothing to restore
-    key = seeds.integer(seed, "training", run.step, 1)
+    again = (run.rollbacks,) if run.rollbacks else ()
+    key = seeds.integer(seed, "training", run.step, 1, *again)
     rng = torch.Generator(device=device).manual_seed(key)
+    first = ROLLBACK_BATCHES * run.rollbacks
     if recipe.objective == "wgan-gp":
         k = recipe.critic_steps
-        batches = [batch(run.step * k + i) for i in range(k)]
+        batches = [batch(first + run.step * k + i) for i in range(k)]
         log = _wgan_step(run, batches, rng, autocast)
         condition, real = batches[-1]
     else:
-        condition, real = batch(run.step)
+        condition, real = batch(first + run.step)
         log = _relativistic_step(run, condition, real, rng, autocast)
     run.step += 1
     _update_average(run)
@@ -513,26 +546,48 @@ def _check_length(minutes: float | None, steps: int | None) -> None:
         raise ValueError(f"{name}={length}: must be > 0")
 
 
-def _open_sets(recipe: Recipe, data, target, seed: int) -> tuple[Crops, Crops | None]:
+def _open_sets(
+    recipe: Recipe, data, target, seed: int
+) -> tuple[Crops | Painted, Crops | Painted | None]:
     """Crops of the truth (with its condition, if paired), and of an unpaired condition."""
     if target is None:
-        truth, conditions = Crops(data, (*recipe.inputs, *recipe.outputs), recipe.size, seed), None
+        truth, conditions = _open(data, (*recipe.inputs, *recipe.outputs), recipe, seed), None
     else:
         if not recipe.inputs:
             raise ValueError(f"target={target}: recipe {recipe.name} has no condition to unpair")
-        truth = Crops(target, recipe.outputs, recipe.size, seed)
-        conditions = Crops(data, recipe.inputs, recipe.size, seed + 1)
+        truth = _open(target, recipe.outputs, recipe, seed)
+        conditions = _open(data, recipe.inputs, recipe, seed + 1)
     for crops in (truth, conditions):
-        if crops is not None and crops.attrs["pixel_arcmin"] != recipe.pixel_arcmin:
+        if crops is None:
+            continue
+        if crops.attrs["pixel_arcmin"] != recipe.pixel_arcmin:
             raise ValueError(
                 f"pixels of {crops.attrs['pixel_arcmin']}' in the data, {recipe.pixel_arcmin}' in "
                 f"recipe {recipe.name}: paint or cut the data at the recipe's pixel size"
             )
+        if crops.patches < recipe.batch:
+            raise ValueError(
+                f"{crops.patches} patches of {recipe.size} pixels in the data: recipe "
+                f"{recipe.name} needs at least a batch of {recipe.batch}, and good networks "
+                "thousands; paint or cut more"
+            )
     return truth, conditions
 
 
+def _open(data, names: tuple[str, ...], recipe: Recipe, seed: int) -> Crops | Painted:
+    """Crops of a set, or patches painted on the fly as they came."""
+    if not isinstance(data, Painted):
+        return Crops(data, names, recipe.size, seed)
+    if data.names != names or data.size != recipe.size:
+        raise ValueError(
+            f"painted {', '.join(data.names)} of {data.size} pixels: recipe {recipe.name} takes "
+            f"{', '.join(names)} of {recipe.size}, in that order"
+        )
+    return data
+
+
 def _choose_normaliser(
-    recipe: Recipe, given: Normaliser | None, stored: Normaliser | None, truth: Crops
+    recipe: Recipe, given: Normaliser | None, stored: Normaliser | None, truth: Crops | Painted
 ) -> Normaliser:
     """Constants that weights were trained with, those given, or those of the truth."""
     if stored is not None:
@@ -552,7 +607,7 @@ def _choose_normaliser(
     return normaliser
 
 
-def _make_batch(recipe: Recipe, truth: Crops, conditions: Crops | None, run: Run) -> Callable:
+def _make_batch(recipe: Recipe, truth, conditions, run: Run) -> Callable:
     """Function of a batch number to (condition, real) in network units, on the run's device."""
     names, split = (*recipe.inputs, *recipe.outputs), len(recipe.inputs)
     device = next(run.generator.parameters()).device
@@ -567,12 +622,98 @@ def _make_batch(recipe: Recipe, truth: Crops, conditions: Crops | None, run: Run
     return batch
 
 
+class _Watch:
+    """Tells when a run has gone astray, and when its state is fit to be kept."""
+
+    def __init__(self) -> None:
+        self.bad = 0  # steps in a row that gave NaN or infinity
+        self.reports = 0
+        self.settled = False
+        self.off = 1.0  # factor by which the power of some field in some band is off
+
+    def step(self, run: Run, log: dict[str, float]) -> str | None:
+        """What is wrong after a step, if anything."""
+        self.bad = 0 if all(map(math.isfinite, log.values())) else self.bad + 1
+        if self.bad >= BAD_STEPS:
+            return f"{self.bad} steps in a row gave NaN or infinity"
+        return None
+
+    def report(self, run: Run, power: dict[str, list[float]]) -> str | None:
+        """What is wrong with the running ratios of power, or with the weights."""
+        if not _finite(run):
+            return "weights are NaN or infinite"
+        self.reports += 1
+        if self.reports < RIPE_REPORTS:
+            return None
+        ratios = [max(r, 1 / r) if r > 0 else math.inf for rs in power.values() for r in rs]
+        # NaN compares as false: named first, it stays the largest
+        self.off = math.inf if any(map(math.isnan, ratios)) else max(ratios)
+        self.settled |= self.off < SETTLED
+        if self.settled and self.off > COLLAPSED:
+            worst = max(power, key=lambda name: max(abs(math.log(r or 1e-9)) for r in power[name]))
+            return f"the power of {worst} went off by a factor of {self.off:.3g}"
+        return None
+
+    def good(self, run: Run) -> bool:
+        """Whether the state may replace the last good checkpoint.
+
+        Steps that gave NaN were skipped and do not count.
+        """
+        return not (self.settled and self.off > SPOILED) and _finite(run)
+
+
+def _finite(run: Run) -> bool:
+    parameters = [*run.generator.parameters(), *run.critic.parameters()]
+    return all(bool(torch.isfinite(p).all()) for p in parameters)
+
+
+def _begin(run: Run, folder: Path, seed: int, fresh: bool) -> None:
+    """Make the run folder, with a first state to come back to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.json").write_text(json.dumps(run.recipe.to_dict(), indent=1))
+        (folder / "log.jsonl").touch()
+    except OSError as error:
+        raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from None
+    if fresh:
+        save_checkpoint(run, folder, seed)
+
+
+def _write_log(folder: Path, line: dict) -> None:
+    """One line of the log; a run does not end for want of it."""
+    try:
+        with (folder / "log.jsonl").open("a") as file:
+            print(json.dumps(line), file=file)
+    except OSError as error:
+        logger.warning("%s: cannot be written (%s)", folder / "log.jsonl", error.strerror)
+
+
+def _roll_back(run: Run, folder: Path, seed: int, trouble: str) -> None:
+    """Back to the last good checkpoint, with other numbers and a lower rate from there on."""
+    at, rollbacks, seconds = run.step, run.rollbacks, run.seconds
+    _restore(run, *_read_checkpoint(folder / "checkpoint.safetensors"))
+    if rollbacks == MAX_ROLLBACKS:
+        raise MlskyError(
+            f"{folder}: step {at}: {trouble}, after {rollbacks} rollbacks; the last good "
+            f"checkpoint, of step {run.step}, is kept: lower the recipe's rates or check the data"
+        )
+    run.rollbacks, run.seconds = rollbacks + 1, seconds  # the clock goes on
+    rate = ROLLBACK_RATE**run.rollbacks
+    _write_log(
+        folder, {"step": at, "rolled_back_to": run.step, "why": trouble, "rate_factor": rate}
+    )
+    logger.warning(
+        "%s: step %d: %s; back to step %d at %g of the rate", folder, at, trouble, run.step, rate
+    )
+    save_checkpoint(run, folder, seed)  # so that it counts, should the run be stopped
+
+
 def train(
     recipe: Recipe,
-    data: str | os.PathLike,
+    data: str | os.PathLike | Painted,
     out: str | os.PathLike,
     *,
-    target: str | os.PathLike | None = None,
+    target: str | os.PathLike | Painted | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     device: str = "auto",
@@ -588,7 +729,8 @@ def train(
     recipe
         What to train.
     data
-        Training set (HDF5) of the condition, and of the truth unless `target` is given.
+        Training set (HDF5) of the condition, and of the truth unless `target` is given; or
+        `mlsky.training.data.painted` patches.
     out
         Run folder.
     target
@@ -610,6 +752,9 @@ def train(
     ------
     ValueError
         For a bad set, folder, device or length; before anything is trained.
+    MlskyError
+        If the run goes astray too often, or its folder cannot be written; its last good
+        checkpoint is kept.
     """
     from tqdm import tqdm
 
@@ -634,31 +779,41 @@ def train(
         _restore(run, *found)
     elif start:
         _start(run, start[1], init_from)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
+    _begin(run, folder, seed, fresh=found is None)
     spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
     batch = _make_batch(recipe, truth, conditions, run)
 
     def done():
         return run.seconds / (60 * minutes) if steps is None else run.step / steps
 
+    watch = _Watch()
     ratios: dict = {}
     saved = time.monotonic()
     bar = tqdm(total=100, disable=not progress, desc=recipe.name, unit="%")
-    with (folder / "log.jsonl").open("a") as log_file, bar:
+    with bar:
         while done() < 1:
             began = time.monotonic()
             log, shown = _one_step(run, batch, seed, done())
-            if run.step % REPORT_EVERY == 0:
+            trouble = watch.step(run, log)
+            if trouble is None and run.step % REPORT_EVERY == 0:
                 log = {k: float(f"{v:.4g}") for k, v in log.items()}
                 log["power"] = _power_report(run, spectra, *shown, ratios)
-                line = {"step": run.step, "seconds": round(run.seconds, 1), **log}
-                print(json.dumps(line), file=log_file, flush=True)
+                _write_log(folder, {"step": run.step, "seconds": round(run.seconds, 1), **log})
                 bar.set_postfix_str(f"step {run.step}")
+                trouble = watch.report(run, log["power"])
             run.seconds += time.monotonic() - began
+            if trouble is not None:
+                _roll_back(run, folder, seed, trouble)
+                watch, ratios = _Watch(), {}
             bar.update(min(100, 100 * done()) - bar.n)
-            if time.monotonic() - saved > SAVE_EVERY:
-                save_checkpoint(run, folder, seed)
+            if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
+                try:
+                    save_checkpoint(run, folder, seed)
+                except MlskyError as error:  # there may be room the next time
+                    logger.warning("%s", error)
                 saved = time.monotonic()
-    save_checkpoint(run, folder, seed)
+    if watch.good(run):
+        save_checkpoint(run, folder, seed)
+    else:
+        logger.warning("%s: the run ended badly; its last good checkpoint is kept", folder)
     return run
