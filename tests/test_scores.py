@@ -170,7 +170,9 @@ def test_checkpoints(data):
     """Of one network, of two, of all; a better one has the smaller distance."""
     networks = _networks()
     of_kappa = Normaliser(("kappa",), (None,), (0,), (0.08,))
+    state = torch.get_rng_state()
     alone = scores.checkpoint({"convergence": networks["convergence"]}, of_kappa, data, regions=2)
+    assert torch.equal(torch.get_rng_state(), state)
     assert 0 < alone["rows"] < 20
     part = scores.checkpoint({"paint": networks["paint"]}, NORMALISER, data, regions=2)
     whole = scores.checkpoint(networks, NORMALISER, data, regions=2)
