@@ -77,13 +77,13 @@ def data_check(
     if table is not None:
         outputs.check(table, overwrite, (".json",))
 
-    from mlsky.statistics import drawing, truth
+    from mlsky.statistics import drawing, truth, truth_text
 
     folder = path.with_name(f"{path.stem}_check") if out is None else out
     if pictures:
         drawing.check_folder(folder, overwrite)
     figures = truth.check(path, **options)
-    for line in truth.lines(figures):
+    for line in truth_text.lines(figures):
         click.echo(line)
     if table is not None:
         write_json(table, figures)

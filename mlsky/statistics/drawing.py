@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MissingDependencyError
-from mlsky.statistics import truth
+from mlsky.statistics import observed, truth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["PICTURES", "check_folder", "draw"]
 
-PICTURES = ("spectra.png", "ratios.png", "histograms.png", "region.png")
+PICTURES = ("spectra.png", "ratios.png", "observed.png", "histograms.png", "region.png")
 COLUMNS = 4
 SHOWN = 256  # pixels of a region along a side
 UNITS = {"kappa": "", "ksz": " (uK)", "tsz": " (uK)", "cib": " (uK)", "radio": " (uK)"}
@@ -76,6 +76,7 @@ def draw(figures: dict, region: NDArray[np.float32], folder: str | os.PathLike) 
     drawings = (
         _spectra(figures),
         _ratios(figures),
+        _observed(figures),
         _histograms(figures),
         _region(region, figures["pixel_arcmin"]),
     )
@@ -127,19 +128,20 @@ def _spectra(figures: dict) -> Figure:
         axes.set_ylabel(r"$|D_\ell|$")
     first = next(iter(panels.values()))
     first.legend(fontsize=8)
-    for name, row in figures["d3000"].items():
-        pair = f"{name} x {name}"
-        if pair in panels and row["act_dr6"] is not None:
-            panels[pair].plot(3000, row["act_dr6"], "k*", ms=9, label="ACT DR6")
-            panels[pair].legend(fontsize=8)
+    for name in ("ksz", "tsz", "cib", "radio"):
+        # at 150 GHz, and the sources below 15 mJy: a few per cent from what is drawn
+        act = figures["d3000"]["150"][name]["act_dr6"]
+        panels[f"{name} x {name}"].plot(3000, act, "k*", ms=9, label="ACT DR6, 150 GHz")
+        panels[f"{name} x {name}"].legend(fontsize=8)
     return drawing
 
 
 def _ratios(figures: dict) -> Figure:
     ell = _centres(figures)
-    drawing, panels = _panels(list(truth.SPECTRA), 2.8)
+    rows = {**figures["spectra"], **figures["frequencies"]["spectra"]}
+    drawing, panels = _panels(list(rows), 2.8)
     for name, axes in panels.items():
-        row = figures["spectra"][name]
+        row = rows[name]
         ratio, error = _floats(row["ratio"]), np.nan_to_num(_floats(row["error"]))
         axes.axhspan(1 - truth.ACCURACY, 1 + truth.ACCURACY, color="0.9")
         axes.axhline(1, color="0.5", lw=0.8)
@@ -151,6 +153,89 @@ def _ratios(figures: dict) -> Figure:
         axes.set_xlabel(r"$\ell$")
         axes.set_ylabel("painted / analytic")
     return drawing
+
+
+def _observed(figures: dict) -> Figure:
+    """Model and painted maps beside what was measured on the sky."""
+    titles = ("D_3000 over ACT DR6", "tSZ, 150 GHz", "radio counts", "dusty counts")
+    titles += ("kappa over CAMB", "kappa and kSZ", "rms of kSZ")
+    drawing, panels = _panels(titles, 3.2)
+    for name, axes in panels.items():
+        axes.set_title(name, fontsize=10)
+    _draw_d3000(panels["D_3000 over ACT DR6"], figures["d3000"])
+    _draw_tsz(panels["tSZ, 150 GHz"], figures["tsz_shape"])
+    _draw_counts(panels["radio counts"], panels["dusty counts"], figures["sources"])
+    ell = _centres(figures)
+    axes = panels["kappa over CAMB"]
+    row = figures["kappa_camb"]
+    axes.axhspan(1 - observed.WITHIN_KAPPA, 1 + observed.WITHIN_KAPPA, color="0.9")
+    axes.plot([float(x) for x in row["model"]], list(row["model"].values()), "k-", label="model")
+    painted = list(row["painted"].values())
+    ratio, error = (_floats([r[k] for r in painted]) for k in ("ratio", "error"))
+    axes.errorbar(ell[: len(painted)], ratio, np.nan_to_num(error), fmt="o", ms=3, label="painted")
+    axes.set(xscale="log", xlabel=r"$\ell$", ylim=(0.94, 1.06))
+    axes.legend(fontsize=8)
+    axes = panels["kappa and kSZ"]
+    axes.axhspan(-truth.NO_SIGN, truth.NO_SIGN, color="0.9")
+    row = figures["correlation"]
+    value, error = _floats(row["value"]), np.nan_to_num(_floats(row["error"]))
+    axes.errorbar(ell, value, error, fmt="o", ms=3)
+    axes.set(xscale="log", xlabel=r"$\ell$", ylabel="correlation", ylim=(-0.05, 0.05))
+    axes = panels["rms of kSZ"]
+    rows = [r for r in figures["ksz_rms"] if r["rms"] is not None]
+    middle = [
+        r["to"] - 0.5 if r["from"] is None else r["from"] + 0.5 for r in rows
+    ]  # of bins a standard deviation wide
+    axes.plot(middle, [r["rms"] for r in rows], "o-", ms=4)
+    axes.set(xlabel="kappa (standard deviations)", ylabel="uK", ylim=(0, None))
+    return drawing
+
+
+def _draw_d3000(axes, table: dict) -> None:
+    names = ("tsz", "ksz", "cib", "cib clustered", "cib poisson", "radio")
+    axes.axhspan(1 - observed.WITHIN, 1 + observed.WITHIN, color="0.9")
+    for i, (nu, rows) in enumerate(table.items()):
+        shown = [
+            (k + 0.15 * (i - 1.5), rows[n]["ratio"])
+            for k, n in enumerate(names)
+            if rows[n]["reached"] is not None
+        ]
+        axes.plot(*zip(*shown, strict=True), "o", ms=4, label=f"{nu} GHz")
+    axes.set_xticks(range(len(names)), names, fontsize=7, rotation=20)
+    axes.set_ylabel("model / ACT DR6")
+    axes.legend(fontsize=7)
+
+
+def _draw_tsz(axes, table: dict) -> None:
+    ell = [float(x) for x in table]
+    rows = table.values()
+    axes.loglog(ell, [r["act_dr6"] for r in rows], "k*", ms=8, label="ACT DR6")
+    axes.loglog(ell, [r["model"] for r in rows], color="0.5", label="model")
+    painted, error = (_floats([r[k] for r in rows]) for k in ("painted", "error"))
+    axes.errorbar(ell, painted, np.nan_to_num(error), fmt="o", ms=3, label="painted")
+    axes.set_xlabel(r"$\ell$")
+    axes.set_ylabel(r"$D_\ell$ (uK$^2$)")
+    axes.legend(fontsize=8)
+
+
+def _draw_counts(radio_axes, dusty_axes, table: dict) -> None:
+    sets = [(radio_axes, table["radio"], "", ("tucci", "lagache"))]
+    sets += [
+        (dusty_axes, rows, f" {nu} GHz", ("bethermin",)) for nu, rows in table["dusty"].items()
+    ]
+    for axes, rows, title, published in sets:
+        flux = [float(x.split()[0]) for x in rows]
+        (line,) = axes.plot(flux, [r["model"] for r in rows.values()], label=f"model{title}")
+        for name, marker in zip(published, ("*", "^"), strict=False):
+            values = _floats([r[name] for r in rows.values()])
+            axes.plot(flux, values, marker, color=line.get_color(), label=f"{name}{title}")
+        painted, error = (_floats([r[k] for r in rows.values()]) for k in ("painted", "error"))
+        keep = painted > 0
+        axes.errorbar(
+            np.array(flux)[keep], painted[keep], error[keep], fmt="o", ms=3, color="k", capsize=2
+        )
+        axes.set(xscale="log", yscale="log", xlabel="mJy", ylabel="per square degree, brighter")
+        axes.legend(fontsize=7)
 
 
 def _histograms(figures: dict) -> Figure:

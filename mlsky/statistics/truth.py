@@ -1,4 +1,4 @@
-"""A painted training set against the analytic model that it was painted from.
+"""A painted training set against the analytic model that it was painted from, and the sky.
 
 One pass over the regions, one in memory at a time. Regions are periodic, so their Fourier
 modes need no window; errors are those of the mean over regions.
@@ -6,23 +6,27 @@ modes need no window; errors are those of the mean over regions.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import pairwise
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
-from mlsky.datasets import tables as painter_tables
-from mlsky.scaling import tsz
-from mlsky.sources import counts
+from mlsky.datasets import painted
+from mlsky.datasets.galaxies import SOURCE_COLUMNS
+from mlsky.scaling import cib, tsz
+from mlsky.sources.catalogue import KINDS
+from mlsky.statistics import observed
 from mlsky.training.data import fields_of
 
-__all__ = ["FIELDS", "SPECTRA", "check", "lines", "region"]
+__all__ = ["FIELDS", "SPECTRA", "check", "region"]
 
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 EDGES = (200, 500, 1000, 1500, 2000, 2500, 3500, 4500, 5200, 6000, 7500, 9000, 12000, 16000, 20000)
@@ -37,25 +41,20 @@ SPECTRA = {
     "tsz x cib": ("tsz", "cib", "yc"),
     "radio x radio": ("radio", "radio", None),
 }
-RADIO_MAX_MJY = 7.0  # the painter leaves brighter radio sources out of its maps
-TSZ_CLIP = -40.0  # uK: also shown is tSZ cut here, without the rare clusters
 ACCURACY, ELL_ACCURATE = 0.03, (500, 9000)  # what painting is to reach, and where
+NO_SIGN = 0.005  # what the correlation of kappa and kSZ may be there
 BAND_3000 = (2500, 3500)
 COUNTS_MJY = (1.0, 2.0, 5.0)
 KAPPA_BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)  # in standard deviations of kappa
 HISTOGRAM_BINS = 160
-#: Best fit of ACT DR6 at l = 3000 (uK^2; Louis et al. 2025, arXiv:2503.14452), its 150 GHz
-#: amplitudes taken to 148 GHz by their own laws; CIB is clustered plus Poisson.
-ACT_DR6_D3000 = {"ksz": 0.987, "tsz": 3.69, "cib": 10.72, "radio": 3.02}
-ACT_CUT_MJY = 15.0  # of its radio sources
+SMALL_UK2 = 0.1  # below this a power is nothing to come within 10 % of
+CATALOGUE_MJY = 1.0  # sets list all sources above this, or above less
 
 NOTES = {
     "tsz x tsz": "rare clusters rule it: even 1000 square degrees tell it to 5-10 % only, and the "
     "error is itself unsure",
     "kappa x tsz": "feels rare clusters, most below l = 2000",
     "tsz x cib": "feels rare clusters, most below l = 2000",
-    "radio x radio": f"over the Poisson level of the counts below {RADIO_MAX_MJY:g} mJy; sources "
-    "that share a host add to it on all scales",
 }
 
 
@@ -82,10 +81,12 @@ def check(
     -------
     dict
         ``spectra``: per pair the measured and analytic C_l of each band of ``ell``, their ratio
-        with its error, and whether all bands are accurate; ``d3000`` against ACT DR6 (uK^2);
+        with its error, and whether all bands are accurate; ``frequencies``: the same of CIB and
+        radio at the further frequencies of the set, and the correlations of its bands; ``d3000``
+        against ACT DR6 (uK^2) at its frequencies; ``tsz_shape``; ``kappa_camb``;
         ``correlation`` of kappa with kSZ; ``ksz_rms`` by kappa; the ``heaviest`` region;
-        ``counts`` per square degree; ``histograms`` of the pixels. Figures that cannot be had
-        are None.
+        ``counts`` of pixels and ``sources`` of the catalogue per square degree beside published
+        ones; ``histograms`` of the pixels. Figures that cannot be had are None.
 
     Raises
     ------
@@ -95,26 +96,41 @@ def check(
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
     data, attributes = fields_of(path, FIELDS)
-    with data[0].file:
+    with data[0].file as file:
         t = _tables_of(path, attributes, tables)
+        freqs = [float(nu) for nu in attributes.get("freqs", ())]
+        names = (*FIELDS, *itertools.chain(*painted.band_names(freqs)))
+        if missing := [name for name in names if name not in file]:
+            raise ValueError(
+                f"{path}: lacks {', '.join(missing)} of its frequencies; paint it anew"
+            )
         pixel_arcmin, (total, n) = float(attributes["pixel_arcmin"]), data[0].shape[:2]
         used = total if regions is None else min(regions, total)
-        sums = _Sums(n, pixel_arcmin)
+        area = used * (n * pixel_arcmin / 60) ** 2
+        sums = _Sums(n, pixel_arcmin, names)
         for i in _bar(used, progress, f"checking {os.path.basename(path)}"):
-            sums.add(np.stack([f[i] for f in data]).astype(np.float64))
-    spectra = _spectra(sums, t)
+            sums.add(np.stack([file[name][i] for name in names]).astype(np.float64))
+        sources = _catalogue(file, used)
+    model = observed.Model(t)
+    spectra = _spectra(sums, model)
+    frequencies = _frequencies(sums, model, freqs)
     return {
         "regions": used,
-        "square_degrees": _round(used * (n * pixel_arcmin / 60) ** 2),
+        "square_degrees": _round(area),
         "pixel_arcmin": pixel_arcmin,
+        "flux_cut_mjy": model.flux_cut_mjy,
         "cosmology": t["header"]["cosmology"],
         "ell": [[int(a), int(b)] for a, b in sums.edges],
         "spectra": spectra,
-        "d3000": _d3000(sums, t, spectra),
+        "frequencies": frequencies,
+        "d3000": _d3000(sums, model, spectra, frequencies),
+        "tsz_shape": _tsz_shape(sums, model, spectra),
+        "kappa_camb": _kappa_camb(sums, model, spectra),
         "correlation": _correlation(sums),
         "ksz_rms": _ksz_rms(sums),
         "heaviest": _heaviest(sums),
-        "counts": _counts(sums, t, used * (n * pixel_arcmin / 60) ** 2),
+        "counts": _counts(sums, model, area),
+        "sources": _sources(sources, model, area),
         "histograms": {
             name: {"from": lo, "to": hi, "pixels": row.astype(int).tolist()}
             for name, (lo, hi), row in zip(FIELDS, sums.ranges, sums.histograms, strict=True)
@@ -145,7 +161,7 @@ def _tables_of(path, attributes: dict, tables) -> dict:
             f"{path}: does not say from which tables it was painted; only sets that `mlsky data "
             "paint` made have an analytic model to be checked against"
         ) from None
-    t = painter_tables.load(tables)
+    t = painted.load_tables(tables)
     which = "the shipped tables" if tables is None else f"{tables}"
     differ = [k for k in sorted({*header, *t["header"]}) if header.get(k) != t["header"].get(k)]
     if differ:
@@ -156,6 +172,13 @@ def _tables_of(path, attributes: dict, tables) -> dict:
     return t
 
 
+def _catalogue(file: h5py.File, used: int) -> NDArray[np.float32] | None:
+    """Sources of the regions used, if the set has any catalogue."""
+    if "sources_end" not in file:
+        return None
+    return file["sources"][: int(file["sources_end"][used - 1])]
+
+
 class _Sums:
     """What is gathered region by region.
 
@@ -163,10 +186,12 @@ class _Sums:
     ----------
     n, pixel_arcmin
         Pixels along a side, and their size.
+    names
+        Of the maps of a region: `FIELDS`, then CIB and radio at each further frequency.
     """
 
-    def __init__(self, n: int, pixel_arcmin: float) -> None:
-        self.n, self.pixel = n, math.radians(pixel_arcmin / 60)
+    def __init__(self, n: int, pixel_arcmin: float, names: Sequence[str] = FIELDS) -> None:
+        self.n, self.pixel, self.names = n, math.radians(pixel_arcmin / 60), list(names)
         ell = np.hypot(
             2 * np.pi * np.fft.fftfreq(n, self.pixel)[:, None],
             2 * np.pi * np.fft.rfftfreq(n, self.pixel)[None],
@@ -180,9 +205,20 @@ class _Sums:
                 w = weight.ravel()[inside]
                 self.edges.append((lo, hi))
                 self.bands.append((inside, ell.ravel()[inside], w / w.sum()))
+        self.inside = np.concatenate([inside for inside, _, _ in self.bands])
+        self.root = np.sqrt(np.concatenate([w for _, _, w in self.bands]))
+        sizes = [len(inside) for inside, _, _ in self.bands]
+        self.starts = np.cumsum([0, *sizes[:-1]])
+        #: modes of each band
+        self.modes = np.array([weight.ravel()[inside].sum() for inside, _, _ in self.bands])
+        cibs = [m for m in self.names if m.startswith("cib_")]
+        radios = [m for m in self.names if m.startswith("radio_")]
+        self.pairs = [(a, b) for a, b, _ in SPECTRA.values()]
+        self.pairs += [("kappa", "ksz"), *itertools.combinations_with_replacement(cibs, 2)]
+        self.pairs += [(m, m) for m in radios]
         #: per uK of a pixel
         self.mjy = 1e3 * float(bands.jy_per_sr_per_uk(REFERENCE_GHZ)) * self.pixel**2
-        self.powers, self.clipped = [], []
+        self.powers: list[list[NDArray]] = []
         self.ranges: list[tuple[float, float]] = []
         self.histograms = np.zeros((len(FIELDS), HISTOGRAM_BINS))
         self.above = np.zeros((2, len(COUNTS_MJY)))
@@ -190,19 +226,12 @@ class _Sums:
         self.ksz_by_kappa = np.zeros((2, len(KAPPA_BINS) + 1))
 
     def add(self, maps: NDArray[np.float64]) -> None:
-        """Take in one region (fields, n, n)."""
+        """Take in one region (names, n, n)."""
         if not self.ranges:
             self._choose_ranges(maps)
-        modes = [self._modes(m) for m in maps]
-        self.powers.append(
-            [
-                self._power(modes[FIELDS.index(a)], modes[FIELDS.index(b)])
-                for a, b in [*((a, b) for a, b, _ in SPECTRA.values()), ("kappa", "ksz")]
-            ]
-        )
-        clipped = self._modes(np.maximum(maps[FIELDS.index("tsz")], TSZ_CLIP))
-        self.clipped.append(self._power(clipped, clipped))
-        for row, m, (lo, hi) in zip(self.histograms, maps, self.ranges, strict=True):
+        modes = dict(zip(self.names, map(self._modes, maps), strict=True))
+        self.powers.append([self._power(modes[a], modes[b]) for a, b in self.pairs])
+        for row, m, (lo, hi) in zip(self.histograms, maps, self.ranges, strict=False):
             row += np.histogram(np.clip(m, lo, hi), HISTOGRAM_BINS, (lo, hi))[0]
         for row, name in zip(self.above, ("radio", "cib"), strict=True):
             m = maps[FIELDS.index(name)] * self.mjy
@@ -219,16 +248,22 @@ class _Sums:
     def _choose_ranges(self, maps: NDArray[np.float64]) -> None:
         """Ranges of the histograms and the width of kappa, from the first region."""
         self.kappa_std = float(maps[0].std()) or 1.0
-        for m in maps:
+        for m in maps[: len(FIELDS)]:
             lo, hi = float(m.min()), float(m.max())
             self.ranges.append((lo, hi if hi > lo else lo + 1))
 
     def _modes(self, m: NDArray[np.float64]) -> NDArray[np.complex128]:
-        return np.fft.rfft2(m - m.mean()).ravel() * (self.pixel / self.n)
+        """Of all bands, one band after the other, times the roots of their weights."""
+        modes = np.fft.rfft2(m - m.mean()).ravel()[self.inside]
+        return modes * (self.root * (self.pixel / self.n))
 
-    def _power(self, a: NDArray, b: NDArray) -> list[float]:
-        product = (a * b.conj()).real
-        return [float(product[inside] @ w) for inside, _, w in self.bands]
+    def _power(self, a: NDArray, b: NDArray) -> NDArray[np.float64]:
+        return np.add.reduceat((a * b.conj()).real, self.starts)
+
+    def power(self, a: str, b: str) -> NDArray[np.float64]:
+        """Band powers of a pair of maps, (regions, bands)."""
+        index = self.pairs.index((a, b))
+        return np.array([row[index] for row in self.powers])
 
     def mean_and_error(self, values: NDArray) -> tuple[NDArray, NDArray]:
         """Over regions; the error of a single one is not known (NaN)."""
@@ -237,93 +272,186 @@ class _Sums:
             return values[0], np.full_like(values[0], np.nan)
         return values.mean(0), values.std(0, ddof=1) / math.sqrt(number)
 
-    def binned(self, t: dict, cl: NDArray) -> NDArray[np.float64]:
-        """Band means of a spectrum of the tables."""
-        grid = np.log(t["ell"])
-        return np.array([np.interp(np.log(ell), grid, cl) @ w for _, ell, w in self.bands])
+    def binned(self, ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
+        """Band means of a spectrum, linear in ln l between the multipoles given."""
+        grid = np.log(ell)
+        return np.array([np.interp(np.log(at), grid, cl) @ w for _, at, w in self.bands])
+
+    @property
+    def band_3000(self) -> int | None:
+        return self.edges.index(BAND_3000) if BAND_3000 in self.edges else None
 
 
-def _radio_poisson(t: dict, cut_mjy: float) -> float:
-    """C_l (uK^2) of the counts of radio sources fainter than a flux."""
-    log_s = np.linspace(np.log(counts.FLUX_MIN_MJY * 1e-3), np.log(cut_mjy * 1e-3), 2000)
-    flux = np.exp(log_s)
-    power = np.trapezoid(flux**3 * counts.radio_counts(flux), log_s)
-    return float(power * t["uk_per_jy_sr"] ** 2)
-
-
-def _analytic(t: dict, name: str) -> NDArray[np.float64]:
+def _analytic(model: observed.Model, name: str) -> NDArray[np.float64]:
     """Analytic C_l on the multipoles of the tables, of maps in uK and dimensionless kappa."""
-    spectrum = SPECTRA[name][2]
+    t, spectrum = model.t, SPECTRA[name][2]
     if spectrum is None:
-        return np.full(len(t["ell"]), _radio_poisson(t, RADIO_MAX_MJY))
+        ell = t["ell"].astype(np.float64)
+        return model.spectra(ell, REFERENCE_GHZ, components="radio")[name]
     return t[f"analytic_{spectrum}"] * float(tsz.uk_per_y(REFERENCE_GHZ)) ** spectrum.count("y")
 
 
-def _spectra(sums: _Sums, t: dict) -> dict:
+def _compare(sums: _Sums, powers: NDArray, analytic: NDArray) -> dict:
+    """Band powers (regions, bands) beside their expectation."""
     from scipy.stats import norm
     from scipy.stats import t as student
 
-    powers = np.array(sums.powers)
     number = len(powers)
     # three standard errors, widened for few regions, whose scatter is not well known
     three = student.ppf(norm.cdf(3), number - 1) if number > 1 else math.nan
+    mean, error = sums.mean_and_error(powers)
+    ratio, error = mean / analytic, np.abs(error / analytic)
+    inside = [ELL_ACCURATE[0] <= a and b <= ELL_ACCURATE[1] for a, b in sums.edges]
+    far = np.abs(ratio - 1) > np.maximum(ACCURACY, three * error)
+    return {
+        "measured": _rounds(mean),
+        "analytic": _rounds(analytic),
+        "ratio": _rounds(ratio),
+        "error": _rounds(error),
+        "accurate": bool(not np.any(far & inside)) if number > 1 and any(inside) else None,
+    }
+
+
+def _spectra(sums: _Sums, model: observed.Model) -> dict:
     out = {}
-    for i, name in enumerate(SPECTRA):
-        analytic = sums.binned(t, _analytic(t, name))
-        mean, error = sums.mean_and_error(powers[:, i])
-        ratio, error = mean / analytic, np.abs(error / analytic)
-        inside = [ELL_ACCURATE[0] <= a and b <= ELL_ACCURATE[1] for a, b in sums.edges]
-        far = np.abs(ratio - 1) > np.maximum(ACCURACY, three * error)
-        out[name] = {
-            "measured": _rounds(mean),
-            "analytic": _rounds(analytic),
-            "ratio": _rounds(ratio),
-            "error": _rounds(error),
-            "accurate": bool(not np.any(far & inside)) if number > 1 and any(inside) else None,
-            "note": NOTES.get(name, ""),
+    for name, (a, b, _) in SPECTRA.items():
+        analytic = sums.binned(model.t["ell"], _analytic(model, name))
+        row = _compare(sums, sums.power(a, b), analytic)
+        out[name] = {**row, "note": NOTES.get(name, "")}
+    return out
+
+
+def _frequencies(sums: _Sums, model: observed.Model, freqs: list[float]) -> dict:
+    """CIB and radio at the further frequencies, and the correlation of bands of the CIB."""
+    ell = model.t["ell"].astype(np.float64)
+    out: dict = {"spectra": {}, "bands": {}}
+    for nu, names in zip(freqs, painted.band_names(freqs), strict=True):
+        found = model.spectra(ell, nu, components=("cib", "radio"))
+        for name, field in zip(names, ("cib", "radio"), strict=True):
+            analytic = sums.binned(ell, found[f"{field} x {field}"])
+            out["spectra"][name] = _compare(sums, sums.power(name, name), analytic)
+    band = sums.band_3000
+    if band is None:
+        return out
+    for (nu_1, one), (nu_2, other) in itertools.combinations(
+        [(nu, pair[0]) for nu, pair in zip(freqs, painted.band_names(freqs), strict=True)], 2
+    ):
+        both = [(one, other), (one, one), (other, other)]
+        cross, *autos = (sums.power(*pair)[:, band] for pair in both)
+        pairs = ((nu_1, nu_2), (nu_1, nu_1), (nu_2, nu_2))
+        found = [model.spectra([3000.0], *pair, components="cib")["cib x cib"][0] for pair in pairs]
+        value, error = _coefficient(cross, *autos)
+        out["bands"][f"{nu_1:g} x {nu_2:g}"] = {
+            "measured": _round(value, 6),
+            "error": _round(error),
+            "analytic": _round(found[0] / math.sqrt(found[1] * found[2]), 6),
+            "agora": observed.AGORA_BANDS.get((nu_1, nu_2)),
         }
     return out
 
 
-def _d3000(sums: _Sums, t: dict, spectra: dict) -> dict:
-    """D_l at l = 3000 (uK^2): the analytic one times the ratio in the band around it."""
-    act = dict(ACT_DR6_D3000)
-    act["radio"] *= _radio_poisson(t, RADIO_MAX_MJY) / _radio_poisson(t, ACT_CUT_MJY)
-    band = sums.edges.index(BAND_3000) if BAND_3000 in sums.edges else None
+def _coefficient(cross: NDArray, one: NDArray, other: NDArray) -> tuple[float, float]:
+    """Correlation coefficient of powers of regions, and its error from leaving each out."""
+    number = len(cross)
+    value = float(cross.mean() / math.sqrt(one.mean() * other.mean()))
+    if number == 1:
+        return value, math.nan
+    left = [(x.sum() - x) / (number - 1) for x in (cross, one, other)]
+    each = left[0] / np.sqrt(left[1] * left[2])
+    return value, float(math.sqrt((number - 1) * each.var()))
+
+
+def _d3000(sums: _Sums, model: observed.Model, spectra: dict, frequencies: dict) -> dict:
+    """D_l at l = 3000 (uK^2) at the frequencies of ACT DR6.
+
+    ``model`` is the analytic one with ACT's flux cut; ``painted`` adds what painting differs by
+    at l = 2500 to 3500, where the set has the field at that frequency.
+    """
+    band = sums.band_3000
     out = {}
-    for name in ("ksz", "tsz", "cib", "radio"):
-        pair = f"{name} x {name}"
-        cl = np.interp(np.log(3000), np.log(t["ell"]), _analytic(t, pair))
-        analytic = 3000 * 3001 / (2 * np.pi) * cl
-        row = {"act_dr6": _round(act[name]), "analytic": _round(analytic)}
-        row["measured"] = row["error"] = None
-        if band is not None:
-            row["measured"] = _round(analytic * spectra[pair]["ratio"][band])
-            error = spectra[pair]["error"][band]
-            row["error"] = None if error is None else _round(analytic * error)
-        out[name] = row
-    if band is not None:
-        mean, error = sums.mean_and_error(np.array(sums.clipped))
-        per_cl = 3000 * 3001 / (2 * np.pi)
-        out["tsz_clipped"] = {
-            "act_dr6": None,
-            "analytic": None,
-            "measured": _round(per_cl * mean[band]),
-            "error": _round(per_cl * error[band]),
-        }
+    for nu, act in observed.ACT_DR6_D3000.items():
+        found, rows = model.d3000(float(nu)), {}
+        act = {**act, "cib": act["cib clustered"] + act["cib poisson"]}
+        for name in ("tsz", "ksz", "cib", "cib clustered", "cib poisson", "radio"):
+            value, goal = found[name], act[name]
+            within = observed.WITHIN_PARTS if " " in name else observed.WITHIN
+            rows[name] = {
+                "act_dr6": _round(goal),
+                "model": _round(value),
+                "ratio": _round(value / goal),
+                "reached": abs(value / goal - 1) <= within if goal > SMALL_UK2 else None,
+                "painted": None,
+                "error": None,
+            }
+            # tSZ and kSZ are exact powers of those at 148 GHz
+            of_band = frequencies["spectra"].get(f"{name}_{nu:g}")
+            compared = spectra[f"{name} x {name}"] if name in ("tsz", "ksz") else of_band
+            if band is None or compared is None:
+                continue
+            # of sources between the flux cuts only the model knows
+            own = value
+            if compared is of_band:
+                own = float(observed.d_ell(3000, compared["analytic"][band]))
+            ratio, error = compared["ratio"][band], compared["error"][band]
+            rows[name]["painted"] = _round(value + own * (ratio - 1))
+            rows[name]["error"] = None if error is None else _round(own * error)
+        out[str(nu)] = rows
     return out
+
+
+def _tsz_shape(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
+    """tSZ at 150 GHz beside ACT DR6, and what is painted of it in the band of each multipole."""
+    rows = model.tsz_shape()
+    for ell, row in rows.items():
+        row.update({k: _round(v) for k, v in row.items()})
+        row["reached"] = abs(row["shape"] - 1) <= observed.WITHIN_SHAPE
+        row["painted"] = row["error"] = None
+        for i, (lo, hi) in enumerate(sums.edges):
+            if lo <= float(ell) < hi:
+                ratio = spectra["tsz x tsz"]
+                row["painted"] = _round(row["model"] * ratio["ratio"][i])
+                error = ratio["error"][i]
+                row["error"] = None if error is None else _round(row["model"] * error)
+    return rows
+
+
+def _kappa_camb(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
+    """Kappa, analytic and painted, over the nonlinear one of CAMB."""
+    ells = list(observed.KAPPA_ELL)
+    ratios = model.kappa_over_camb(ells)
+    middle = [math.sqrt(lo * hi) for lo, hi in sums.edges]
+    near = [i for i, ell in enumerate(middle) if ell <= max(ells)]
+    here = model.kappa_over_camb([middle[i] for i in near])
+    row = spectra["kappa x kappa"]
+    return {
+        "model": {str(n): _round(r) for n, r in zip(ells, ratios, strict=True)},
+        "reached": bool(np.all(np.abs(ratios - 1) <= observed.WITHIN_KAPPA)),
+        "painted": {
+            "{}-{}".format(*sums.edges[i]): {
+                "ratio": _round(row["ratio"][i] * r),
+                "error": row["error"][i],
+            }
+            for i, r in zip(near, here, strict=True)
+        },
+    }
 
 
 def _correlation(sums: _Sums) -> dict:
-    """Coefficient of kappa with kSZ by band: velocities have no sign, so it must vanish."""
-    powers = np.array(sums.powers)
-    names = list(SPECTRA)
-    scale = np.sqrt(
-        powers[:, names.index("kappa x kappa")].mean(0)
-        * powers[:, names.index("ksz x ksz")].mean(0)
-    )
-    mean, error = sums.mean_and_error(powers[:, -1] / scale)
-    return {"value": _rounds(mean), "error": _rounds(error)}
+    """Coefficient of kappa with kSZ by band: velocities have no sign, so it must vanish.
+
+    ``all`` is that of the modes of `ELL_ACCURATE`, each over the rms of its band.
+    """
+    cross = sums.power("kappa", "ksz")
+    scale = np.sqrt(sums.power("kappa", "kappa").mean(0) * sums.power("ksz", "ksz").mean(0))
+    mean, error = sums.mean_and_error(cross / scale)
+    inside = [ELL_ACCURATE[0] <= a and b <= ELL_ACCURATE[1] for a, b in sums.edges]
+    weight = sums.modes * inside
+    whole = {"value": None, "error": None, "reached": None}
+    if weight.any():
+        value, sigma = sums.mean_and_error(cross / scale @ weight / weight.sum())
+        reached = bool(abs(value) <= NO_SIGN)
+        whole = {"value": _round(float(value)), "error": _round(float(sigma)), "reached": reached}
+    return {"value": _rounds(mean), "error": _rounds(error), "all": whole}
 
 
 def _ksz_rms(sums: _Sums) -> list[dict]:
@@ -344,120 +472,72 @@ def _heaviest(sums: _Sums) -> dict:
     return {"region": i, "deepest": _round(sums.tsz[i][0]), "share": _round(share)}
 
 
-def _counts(sums: _Sums, t: dict, area: float) -> dict:
+def _counts(sums: _Sums, model: observed.Model, area: float) -> dict:
     """Pixels per square degree that hold more than a flux, and sources of the model that do."""
-    per_degree = math.radians(1) ** 2
-    radio = []
-    for low in COUNTS_MJY:
-        log_s = np.linspace(np.log(low * 1e-3), np.log(RADIO_MAX_MJY * 1e-3), 500)
-        number = np.trapezoid(np.exp(log_s) * counts.radio_counts(np.exp(log_s)), log_s)
-        radio.append(number * per_degree)
-    dusty = _dusty_above(t, np.array(COUNTS_MJY)) * per_degree
+    cut = [model.flux_cut_mjy]
+    laws = (("radio", model.radio_above), ("dusty", model.dusty_above))
     return {
         name: {
             f"{s:g} mJy": {"pixels": _round(m / area), "sources": _round(e)}
-            for s, m, e in zip(COUNTS_MJY, row, expected, strict=True)
+            for s, m, e in zip(COUNTS_MJY, row, law(COUNTS_MJY) - law(cut), strict=True)
         }
-        for name, row, expected in zip(("radio", "dusty"), sums.above, (radio, dusty), strict=True)
+        for (name, law), row in zip(laws, sums.above, strict=True)
     }
 
 
-def _dusty_above(t: dict, flux_mjy: NDArray) -> NDArray[np.float64]:
-    """Infrared galaxies per steradian between a flux and the flux cut of the tables."""
-    from scipy.special import ndtr
-
-    scatter, uk = float(t["scatter"]), float(t["uk_per_jy_sr"])
-
-    def share(mean_uk_sr, low):
-        """Of lognormal fluxes of this mean, between `low` (uK sr) and the cut."""
-        log_mean = np.log(np.maximum(mean_uk_sr, 1e-30))
-        above = [
-            ndtr((log_mean - math.log(s)) / scatter - scatter / 2)
-            for s in (low, float(t["flux_cut_uk_sr"]))
-        ]
-        return above[0] - above[1]
-
-    out = []
-    for low in np.asarray(flux_mjy) * 1e-3 * uk:
-        central = share(t["central_uk_sr"].astype(float), low)
-        by_sub = share(t["satellite_uk_sr"].astype(float), low)
-        satellites = by_sub[:, t["satellite_inverse"].astype(int)].mean(2)
-        out.append((t["number"] * (central + t["satellite_number"] * satellites)).sum())
-    return np.array(out)
-
-
-def lines(figures: dict) -> Iterator[str]:
-    """The figures of `check` as a table, line by line."""
-    yield (
-        f"{figures['regions']} regions, {figures['square_degrees']:g} square degrees of "
-        f"{figures['pixel_arcmin']:g}' pixels"
+def _sources(rows: NDArray | None, model: observed.Model, area: float) -> dict:
+    """Sources per square degree above fluxes: published, of the model, of the catalogue."""
+    flux, kind, alpha = (
+        (None, None, None)
+        if rows is None
+        else (rows[:, SOURCE_COLUMNS.index(c)] for c in ("flux_mjy", "kind", "alpha"))
     )
-    names = [f"{a}-{b}" for a, b in figures["ell"]]
-    yield ""
-    yield "measured / analytic"
-    heads = list(SPECTRA)
-    yield f"{'l':<12}" + "".join(f"{name:>16}" for name in heads)
-    for i, band in enumerate(names):
-        rows = [figures["spectra"][name] for name in heads]
-        cells = [_with_error(row["ratio"][i], row["error"][i]) for row in rows]
-        yield f"{band:<12}" + "".join(f"{cell:>16}" for cell in cells)
-    words = {True: "yes", False: "NO", None: "-"}
-    good = (words[figures["spectra"][name]["accurate"]] for name in heads)
-    yield f"{'accurate':<12}" + "".join(f"{word:>16}" for word in good)
-    lo, hi = ELL_ACCURATE
-    yield f"accurate: within {ACCURACY:.0%} or three errors in every band of {lo} < l < {hi}"
-    for name in heads:
-        if figures["spectra"][name]["note"]:
-            yield f"{name}: {figures['spectra'][name]['note']}"
-    yield ""
-    yield f"D_3000 at {REFERENCE_GHZ:g} GHz, uK^2       measured        analytic   ACT DR6"
-    for name, row in figures["d3000"].items():
-        title = f"tsz cut at {TSZ_CLIP:g} uK" if name == "tsz_clipped" else name
-        yield (
-            f"{title:<22}{_with_error(row['measured'], row['error']):>20}"
-            f"{_number(row['analytic']):>16}{_number(row['act_dr6']):>10}"
-        )
-    yield (
-        f"ACT masks radio sources at {ACT_CUT_MJY:g} mJy: its power is taken to "
-        f"{RADIO_MAX_MJY:g} mJy by the counts"
-    )
-    yield ""
-    cells = [
-        f"{a}: {_with_error(v, e)}"
-        for a, v, e in zip(names, *figures["correlation"].values(), strict=True)
-    ]
-    yield f"correlation of kappa with kSZ: {', '.join(cells)}"
-    cells = [f"{_bin(row)}: {_number(row['rms'])}" for row in figures["ksz_rms"]]
-    yield f"rms of kSZ (uK) by kappa in standard deviations: {', '.join(cells)}"
-    row = figures["heaviest"]
-    yield (
-        f"most tSZ: region {row['region']}, down to {row['deepest']:g} uK, holds "
-        f"{row['share']:.1%} of the variance of all regions"
-    )
-    for name, rows in figures["counts"].items():
-        cells = [f">{s}: {r['pixels']:g} ({r['sources']:g})" for s, r in rows.items()]
-        yield f"{name}, pixels (sources of the model) per square degree: {', '.join(cells)}"
-    yield "the coarser the pixels, the more of them pass a flux with several faint sources"
+
+    def found(name, low, at=None):
+        """Of the catalogue, with Poisson errors; none fainter than it is complete."""
+        if rows is None:
+            return {"painted": None, "error": None}
+        chosen = kind == KINDS.index(name)
+        values = flux[chosen] if at is None else cib.flux(flux[chosen], alpha[chosen], at)
+        number = int((values >= low).sum())
+        # what at 148 GHz is at the limit of the list is brighter or fainter elsewhere
+        factor = 1.0 if at is None else 1.3 * float(cib.flux(1.0, cib.index(), at)[0])
+        if low < CATALOGUE_MJY * factor:
+            return {"painted": None, "error": None}
+        return {"painted": _round(number / area), "error": _round(math.sqrt(number) / area)}
+
+    radio = {}
+    for low, value in zip(observed.TUCCI, model.radio_above(observed.TUCCI), strict=True):
+        tucci, lagache = observed.TUCCI[low], observed.LAGACHE.get(low)
+        reached = None
+        if lagache is not None:
+            reached = tucci * (1 - observed.WITHIN_RADIO) <= value
+            reached = bool(reached and value <= lagache * (1 + observed.WITHIN_RADIO))
+        radio[f"{low:g} mJy"] = {
+            "tucci": tucci,
+            "lagache": lagache,
+            "model": _round(value),
+            "reached": reached,
+            **found("radio", low),
+        }
+    dusty: dict = {}
+    for nu, table in observed.BETHERMIN.items():
+        values = model.dusty_above(list(table), nu)
+        dusty[str(nu)] = {
+            f"{low:g} mJy": {
+                "bethermin": table[low],
+                "model": _round(value),
+                "dex": _round(math.log10(value / table[low])),
+                "reached": abs(math.log10(value / table[low])) <= observed.WITHIN_DUSTY_DEX,
+                **found("dusty", low, float(nu)),
+            }
+            for low, value in zip(table, values, strict=True)
+        }
+    return {"radio": radio, "dusty": dusty}
 
 
-def _bin(row: dict) -> str:
-    if row["from"] is None:
-        return f"<{row['to']:g}"
-    return f">{row['from']:g}" if row["to"] is None else f"{row['from']:g}..{row['to']:g}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _with_error(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if error is None else f"{value:.3f} +- {error:.3f}"
-
-
-def _round(value: float) -> float | None:
-    return float(f"{value:.4g}") if math.isfinite(value) else None
+def _round(value: float, digits: int = 4) -> float | None:
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _rounds(values: NDArray) -> list[float | None]:
