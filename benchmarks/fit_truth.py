@@ -1,7 +1,7 @@
-"""Fit of the infrared galaxies of the training truth to ACT DR6, the CIB monopole and counts.
+"""Fit of the presets of the training truth: infrared galaxies, pressure, kSZ and radio counts.
 
 Prints every target beside the model; with ``--fit`` the parameters are fitted again from those
-of the package. A minute on one core; needs pyccl, camb and scipy.
+of the package. One to five minutes on one core; needs pyccl, camb and scipy.
 
 What a target allows is `tolerance` (in ln of the ratio): inside it the pull is weak, outside it
 grows steeply, so the fit gives up what cannot be met rather than spreading the misfit.
@@ -15,15 +15,19 @@ from types import SimpleNamespace
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.special import j0, ndtr
+from scipy.special import ndtr
 
 from mlsky import bands
-from mlsky.datasets.tables import LOG10_MASS_MIN
-from mlsky.theory import halo_model
+from mlsky.scaling import tsz
+from mlsky.theory import halo_model, presets, radio_sources
+from mlsky.theory.clustering import Clustering
 from mlsky.theory.cosmology import parse
-from mlsky.theory.halo_model import SMOOTHING_MPC, T_CMB_UK, HaloModel, Parameters
+from mlsky.theory.halo_model import HaloModel, Parameters
 
-ELL = np.array([100, 200, 320, 500, 700, 1000, 1500, 2000, 3000, 4000, 5000, 6500, 8000.0])
+#: The multipoles of the tables, and those of the targets.
+ELL = np.unique(
+    np.concatenate([np.geomspace(20, 31000, 116), [500, 1000, 2000, 3000, 5000, 8000.0]])
+)
 #: D_3000 in uK^2 (clustered, Poisson below 15 mJy at 150 GHz): best fit of ACT DR6
 #: (Louis et al. 2025, arXiv:2503.14452)
 DR6 = {93: (0.451, 0.905), 150: (3.81, 7.65), 220: (33.3, 67.0), 280: (190.0, 383.0)}
@@ -44,9 +48,32 @@ BANDS = {
     (217, 545): (0.973, 0.934),
 }
 KAPPA_545 = {500: 0.748, 1000: 0.632, 2000: 0.412}  # correlation with CMB lensing, same model
+PRESSURE_PRIOR = 0.3  # on slopes of the pressure, about those the fit begins with
 TSZ_CIB = -0.6  # 2 x D_3000 of tSZ x CIB at 150 GHz: DR6 -0.47, Agora -1.6
-BETA_SCATTER = 0.2  # of the emissivity index, galaxy by galaxy
 ACT_CUT = (0.015, 150)
+#: C_l in Jy^2/sr (clustered at l = 500, 1000, 2000, 3000; Poisson) of Planck 2013 XXX's halo
+#: model, over the square of the colour corrections 1.119, 1.097, 1.068, 0.995
+PLANCK = {
+    217: (111.0, 38.3, 13.3, 8.31, 12.8),
+    353: (1897, 652, 231, 146, 187),
+    545: (15340, 5270, 1921, 1248, 1275),
+    857: (66800, 23160, 9070, 6210, 5685),
+}
+#: Mean intensity and error, kJy/sr (Odegard et al. 2019)
+ODEGARD = {217: (60, 23), 353: (149, 17), 545: (371, 18), 857: (576, 34)}
+#: Agora (Omori 2024) through the passbands of DR6 at 150 and 220 GHz, sources above 15 mJy out
+AGORA_CIB = {(150, 1000): 3.61, (150, 2000): 8.00, (150, 3000): 14.29, (150, 5000): 31.7}
+AGORA_CIB |= {(220, 3000): 123.7}
+
+#: D_l in uK^2 at 150 GHz of tSZ by multipole, of kSZ and of radio below 15 mJy at 3000.
+#: ACT DR6 (Louis et al. 2025), SPT-3G (arXiv:2601.20551), Agora
+TSZ = {
+    "act-dr6": {1000: 3.21, 2000: 3.73, 3000: 3.50, 5000: 2.67, 8000: 1.72},
+    "spt-3g-d1": {3000: 4.12},
+    "agora": {1000: 4.31, 2000: 5.21, 3000: 4.84, 5000: 3.63},
+}
+KSZ = {"act-dr6": 0.987, "spt-3g-d1": 1.75, "agora": 1.02}
+RADIO = {"act-dr6": 2.89, "agora": 2.92}
 
 FREE = {  # name: logarithmic?
     "cib_l0": True,
@@ -73,48 +100,20 @@ PRIOR = {  # centre, width; in ln where logarithmic
 }
 
 
-def prepare() -> SimpleNamespace:
-    """Halo model on the multipoles needed, with what does not depend on the galaxies."""
-    m = halo_model.for_cosmology(parse("planck2018"), ell=ELL)
-    m.p_shell = m.p_linear * np.exp(-((m.k * SMOOTHING_MPC) ** 2)) / m.volume[:, None]
-    m.nb, m.nb2 = m.number * m.bias, m.number * m.bias**2
-    # kappa as painted: haloes above the cut, and the rest of the matter times a transfer that
-    # brings the power to the nonlinear one
-    painted = m.log10_mass >= LOG10_MASS_MIN - 1e-9
-    lens = m.lensing_kernel * m.volume / m.chi**2
-    rest = lens * (1 - m.nb[:, painted] @ m.mass[painted] / m.volume / m.rho_mean)
-    haloes = np.einsum("im,iml->il", m.nb[:, painted], m.u_kappa[:, painted])
-    weight = m.lensing_kernel[:, None] ** 2 * m.p_nonlinear * m.thickness[:, None]
-    nonlinear = (weight / m.chi[:, None] ** 2).sum(0)
-    hh = m.one_halo(m.u_kappa, m.u_kappa).sum(0) + (haloes**2 * m.p_shell).sum(0)
-    hs = (haloes * rest[:, None] * m.p_shell).sum(0)
-    ss = (rest[:, None] ** 2 * m.p_shell).sum(0)
-    transfer = (-hs + np.sqrt(np.maximum(hs**2 - ss * (hh - nonlinear), 0))) / ss
-    m.kappa_bias = haloes + transfer * rest[:, None]
-    chi = np.linspace(m.edges[-1], m.chi_source * 0.999, 120)
-    far = np.array(
-        [
-            m.kernel(x, a) ** 2 / x**2 * m.cosmo.linear_matter_power((ELL + 0.5) / x, a)
-            for x, a in zip(chi, m.cosmo.scale_factor_of_chi(chi), strict=True)
-        ]
-    )
-    m.kappa_power = nonlinear + np.trapezoid(far, chi, axis=0)
-    # power of xi^2 of each shell, for the second order of the lognormal bias
-    ell = np.geomspace(2, 6e4, 1500)
-    k = (ell + 0.5) / m.chi[:, None]
-    p = np.array([m.cosmo.linear_matter_power(x, a) for x, a in zip(k, m.a, strict=True)])
-    p = p * np.exp(-((k * SMOOTHING_MPC) ** 2)) / m.volume[:, None]
-    theta = np.geomspace(2e-6, 0.3, 1000)
-    bessel = j0(ell * theta[:, None])
-    xi = np.array([np.trapezoid(ell**2 * row * bessel, np.log(ell), axis=1) for row in p])
-    xi /= 2 * np.pi
-    bessel = j0(ELL[:, None] * theta)
-    m.p_second = (
-        2
-        * np.pi
-        * np.array([np.trapezoid(theta**2 * row**2 * bessel, np.log(theta), axis=1) for row in xi])
-    )
+def prepare(parameters: Parameters) -> SimpleNamespace:
+    """Halo model with what does not depend on the galaxies."""
+    m = halo_model.for_cosmology(parse("planck2018"), parameters, ell=ELL)
+    m.clustering = c = Clustering(m)
+    #: sums over haloes, by order of the bias, and what they are multiplied by
+    m.weights = [m.number * bias * (c.painted | (i == 0)) for i, bias in enumerate(c.bias)]
+    m.spectra = [c.p_shell, c.powers[0] / 2, c.powers[1] / 6]
+    m.kappa_terms = c.kappa()
     return m
+
+
+def haloes(m, profile) -> list[np.ndarray]:
+    """Bias of a profile on the shells, by order."""
+    return [np.einsum("im,iml->il", weight, profile) for weight in m.weights]
 
 
 class Galaxies:
@@ -135,11 +134,11 @@ class Galaxies:
         self.number_sub = (m.number * quench) @ (number_sub * 0.02 * np.log(10))
         profile = self.central[:, None] + self.satellites[:, None] * m.u_nfw
         self.profile = profile
-        self.bias1 = np.einsum("im,iml->il", m.nb, profile)
-        self.bias2 = np.einsum("im,iml->il", m.nb2, profile)
+        self.biases = haloes(m, profile)
         one = np.einsum("im,iml->il", m.number, profile**2)
         one -= (m.number @ self.central**2)[:, None]
-        self.clustered_shell = one + self.bias1**2 * m.p_shell + 0.5 * self.bias2**2 * m.p_second
+        two = sum(b**2 * p for b, p in zip(self.biases, m.spectra, strict=True))
+        self.clustered_shell = one + two
 
     def flux(self, nu) -> np.ndarray:
         """Jy of a galaxy of unit luminosity, per shell."""
@@ -163,7 +162,7 @@ class Galaxies:
 
         shell = (self.m.number * second_moment(self.central)).sum(1)
         shell += (self.number_sub * second_moment(self.sub)).sum(1)
-        colour = np.exp(BETA_SCATTER**2 * np.log(a / 148) * np.log(b / 148))
+        colour = np.exp(self.parameters.cib_beta_scatter**2 * np.log(a / 148) * np.log(b / 148))
         return float((self.flux(a) * self.flux(b) * shell).sum() * colour)
 
     def total(self, a, b, cut) -> np.ndarray:
@@ -185,41 +184,79 @@ class Galaxies:
                 out[i] += (number * ndtr(x)).sum()
         return out * (np.pi / 180) ** 2
 
-    def cross(self, nu, profile, bias1) -> np.ndarray:
-        """With another component, given its profile and linear bias."""
+    def cross(self, nu, profile, biases) -> np.ndarray:
+        """With another component, given its profile and its bias by order."""
         m = self.m
         one = np.einsum("im,iml,iml->il", m.number, self.profile, profile)
-        second = np.einsum("im,iml->il", m.nb2, profile)
-        shell = one + self.bias1 * bias1 * m.p_shell + 0.5 * self.bias2 * second * m.p_second
-        return self.flux(nu) @ shell
+        pairs = zip(self.biases, biases, m.spectra, strict=True)
+        return self.flux(nu) @ (one + sum(a * b * p for a, b, p in pairs))
 
 
 def at(ell: float) -> int:
     return int(np.argmin(np.abs(ELL - ell)))
 
 
-def targets(m, parameters: Parameters) -> list[tuple[str, float, float, float]]:
+Target = tuple[str, float, float, float]
+D = ELL * (ELL + 1) / 2 / np.pi
+
+
+def uk_per_jy_sr(nu: float) -> float:
+    return 1 / float(bands.jy_per_sr_per_uk(float(nu)))
+
+
+def targets(m, parameters: Parameters, preset: str = "act-dr6") -> list[Target]:
     """Name, model, target, tolerance of ln (model/target) that the fit allows."""
     g = Galaxies(m, parameters)
-    d = ELL * (ELL + 1) / 2 / np.pi
-    uk = {nu: 1 / float(bands.jy_per_sr_per_uk(float(nu))) for nu in DR6}
+    if preset == "planck":
+        return [*planck(g), *bands_and_kappa(g)]
+    if preset == "agora":
+        out = []
+        for (nu, ell), goal in AGORA_CIB.items():
+            power = g.total(nu, nu, ACT_CUT)[at(ell)] * D[at(ell)] * uk_per_jy_sr(nu) ** 2
+            out.append((f"total {nu} l={ell}", power, goal, 0.05))
+        return [*out, tsz_x_cib(g)]
+    width = {217: 0.25, 353: 0.13, 545: 0.10, 857: 0.10}
+    mean = [(f"monopole {nu}", g.monopole(nu) * 1e-3, v, width[nu]) for nu, v in MONOPOLE.items()]
+    return [*dr6(g), *mean, *counts(g), *bands_and_kappa(g), tsz_x_cib(g)]
+
+
+def dr6(g: Galaxies) -> list[Target]:
     out = []
     for nu, (clustered, poisson) in DR6.items():
-        c = g.clustered(nu, nu)[at(3000)] * d[at(3000)] * uk[nu] ** 2
-        p = g.poisson(nu, nu, *ACT_CUT) * d[at(3000)] * uk[nu] ** 2
+        c = g.clustered(nu, nu)[at(3000)] * D[at(3000)] * uk_per_jy_sr(nu) ** 2
+        p = g.poisson(nu, nu, *ACT_CUT) * D[at(3000)] * uk_per_jy_sr(nu) ** 2
         out.append((f"total {nu}", c + p, clustered + poisson, 0.065))
         out.append((f"clustered {nu}", c, clustered, 0.13))
         out.append((f"poisson {nu}", p, poisson, 0.13))
-    c = g.clustered(150, 150) * d * uk[150] ** 2
-    out += [(f"clustered 150 l={ell}", c[at(ell)], v, 0.18) for ell, v in DR6_SHAPE.items()]
-    width = {217: 0.25, 353: 0.13, 545: 0.10, 857: 0.10}
-    out += [(f"monopole {nu}", g.monopole(nu) * 1e-3, v, width[nu]) for nu, v in MONOPOLE.items()]
+    c = g.clustered(150, 150) * D * uk_per_jy_sr(150) ** 2
+    return out + [(f"clustered 150 l={ell}", c[at(ell)], v, 0.18) for ell, v in DR6_SHAPE.items()]
+
+
+def planck(g: Galaxies) -> list[Target]:
+    out = []
+    for nu, (*clustered, poisson) in PLANCK.items():
+        power = g.clustered(nu, nu)
+        for ell, goal in zip((500, 1000, 2000, 3000), clustered, strict=True):
+            out.append((f"clustered {nu} l={ell}", power[at(ell)], goal, 0.10))
+        out.append((f"poisson {nu}", g.poisson(nu, nu, *PLANCK_CUT), poisson, 0.15))
+    for nu, (mean, error) in ODEGARD.items():
+        out.append((f"monopole {nu}", g.monopole(nu) * 1e-3, mean, error / mean))
+    return out
+
+
+def counts(g: Galaxies) -> list[Target]:
+    out = []
     for nu, table in COUNTS.items():
         found = g.counts(nu, list(table))
         out += [
             (f"N {nu} > {s} mJy", n, v, 0.15 * np.log(10))
             for (s, v), n in zip(table.items(), found, strict=True)
         ]
+    return out
+
+
+def bands_and_kappa(g: Galaxies) -> list[Target]:
+    out, m = [], g.m
     for (a, b), values in BANDS.items():
         r = g.total(a, b, PLANCK_CUT)
         r = r / np.sqrt(g.total(a, a, PLANCK_CUT) * g.total(b, b, PLANCK_CUT))
@@ -227,16 +264,65 @@ def targets(m, parameters: Parameters) -> list[tuple[str, float, float, float]]:
             (f"1 - r {a}x{b} l={ell}", 1 - r[at(ell)], 1 - v, 0.5)
             for ell, v in zip((500, 2000), values, strict=True)
         ]
-    r = g.cross(545, m.u_kappa, m.kappa_bias)
-    r = r / np.sqrt(m.kappa_power * g.total(545, 545, PLANCK_CUT))
+    linear = [m.kappa_terms["linear"], *haloes(m, m.u_kappa)[1:]]
+    r = g.cross(545, m.u_kappa, linear)
+    r = r / np.sqrt(m.kappa_terms["total"] * g.total(545, 545, PLANCK_CUT))
     wide = {500: 0.12, 1000: 0.12, 2000: 0.25}
-    out += [(f"r kappa x 545 l={ell}", r[at(ell)], v, wide[ell]) for ell, v in KAPPA_545.items()]
-    x = 150 * 1e6 * halo_model.H_OVER_K_GHZ / T_CMB_UK
-    tsz = (x / np.tanh(x / 2) - 4) * T_CMB_UK
-    cross = g.cross(150, m.u_y, np.einsum("im,iml->il", m.nb, m.u_y))
-    cross = 2 * (cross * d)[at(3000)] * tsz * uk[150]
-    out.append(("2 tSZ x CIB 150", cross, TSZ_CIB, 0.35))
-    return out
+    return out + [
+        (f"r kappa x 545 l={ell}", r[at(ell)], v, wide[ell]) for ell, v in KAPPA_545.items()
+    ]
+
+
+def tsz_x_cib(g: Galaxies) -> Target:
+    cross = g.cross(150, g.m.u_y, haloes(g.m, g.m.u_y))
+    cross = 2 * (cross * D)[at(3000)] * tsz.uk_per_y(150) * uk_per_jy_sr(150)
+    return "2 tSZ x CIB 150", cross, TSZ_CIB, 0.35
+
+
+def tsz_power(m, pressure) -> np.ndarray:
+    """D_l of tSZ at 150 GHz for other amplitudes of the pressure."""
+    (a, b, c), (a0, b0, c0) = pressure, m.parameters.pressure
+    ratio = a / a0 * np.minimum(m.m200c / 3e14, 1) ** (b - b0) * (1 + m.z[:, None]) ** (c - c0)
+    u_y = m.u_y * ratio[:, :, None]
+    two = sum(x**2 * p for x, p in zip(haloes(m, u_y), m.spectra, strict=True)).sum(0)
+    return (m.one_halo(u_y, u_y).sum(0) + two) * D * tsz.uk_per_y(150) ** 2
+
+
+def gas(m, preset: str) -> list[Target]:
+    """tSZ, kSZ and radio: what has parameters of its own."""
+    found = tsz_power(m, m.parameters.pressure)
+    goals = TSZ.get(preset, TSZ["act-dr6"])
+    out = [(f"tSZ l={ell}", found[at(ell)], v, 0.02) for ell, v in goals.items()]
+    terms = m.clustering.ksz()
+    ksz = ((terms["one"] + terms["two"]) * D)[at(3000)]
+    radio = radio_sources.moment((150, 150), ACT_CUT) * m.parameters.radio_counts
+    radio *= D[at(3000)] * uk_per_jy_sr(150) ** 2
+    out.append(("kSZ", ksz, KSZ.get(preset, KSZ["act-dr6"]), 0.02))
+    return [*out, ("radio", radio, RADIO.get(preset, RADIO["act-dr6"]), 0.02)]
+
+
+def fit_gas(m, preset: str) -> Parameters:
+    """Pressure (its amplitude alone where one power is known), kSZ and radio counts."""
+    goals, start = TSZ.get(preset, TSZ["act-dr6"]), np.array(m.parameters.pressure)
+    if len(goals) == 1:
+        ((ell, goal),) = goals.items()
+        start[0] *= np.sqrt(goal / tsz_power(m, start)[at(ell)])
+    else:
+
+        def residual(x):
+            found = tsz_power(m, x)
+            shift = (x - m.parameters.pressure)[1:] / PRESSURE_PRIOR
+            return [*(np.log(found[at(ell)] / v) / 0.01 for ell, v in goals.items()), *shift]
+
+        start = least_squares(residual, start).x
+    rows = {name: (found, goal) for name, found, goal, _ in gas(m, preset)}
+    ksz, radio = rows["kSZ"], rows["radio"]
+    return replace(
+        m.parameters,
+        pressure=tuple(float(f"{x:.3f}") for x in start),
+        ksz_amplitude=m.parameters.ksz_amplitude * float(np.sqrt(ksz[1] / ksz[0])),
+        radio_counts=m.parameters.radio_counts * radio[1] / radio[0],
+    )
 
 
 def pull(deviation: float) -> float:
@@ -249,33 +335,47 @@ def to_parameters(x: np.ndarray, start: Parameters) -> Parameters:
     return replace(start, **{n: float(np.exp(v) if log else v) for (n, log), v in values})
 
 
-def fit(m, start: Parameters) -> Parameters:
+def fit(m, start: Parameters, preset: str) -> Parameters:
+    free = {"cib_l0": True} if preset == "agora" else FREE
+
+    def to_parameters(x: np.ndarray) -> Parameters:
+        values = zip(free.items(), x, strict=True)
+        return replace(start, **{n: float(np.exp(v) if log else v) for (n, log), v in values})
+
     def residual(x):
-        found = targets(m, to_parameters(x, start))
+        found = targets(m, to_parameters(x), preset)
         pulls = [pull(np.log(model / goal) / width) for _, model, goal, width in found]
         priors = [
-            0.35 * (x[i] - PRIOR[n][0]) / PRIOR[n][1] for i, n in enumerate(FREE) if n in PRIOR
+            0.35 * (x[i] - PRIOR[n][0]) / PRIOR[n][1] for i, n in enumerate(free) if n in PRIOR
         ]
         return np.nan_to_num(np.array(pulls + priors), nan=50.0)
 
-    x0 = [np.log(getattr(start, n)) if log else getattr(start, n) for n, log in FREE.items()]
+    x0 = [np.log(getattr(start, n)) if log else getattr(start, n) for n, log in free.items()]
     done = least_squares(residual, x0, x_scale=0.1, diff_step=1e-4, max_nfev=100)
     print(f"chi^2 {2 * done.cost:.2f} after {done.nfev} steps")
-    return to_parameters(done.x, start)
+    return to_parameters(done.x)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fit", action="store_true", help="fit again, from the present values")
+    parser.add_argument("--preset", default=presets.DEFAULT, choices=presets.names())
+    parser.add_argument("--fit", action="store_true", help="fit galaxies, from the present values")
+    parser.add_argument("--fit-gas", action="store_true", help="fit pressure, kSZ, radio counts")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
-    start = replace(Parameters(), **{n: float(v) for n, v in (s.split("=") for s in args.set)})
-    m = prepare()
-    best = fit(m, start) if args.fit else start
-    for n in FREE:
-        print(f"{n:18s} {getattr(best, n):.5g}")
+    changes = {n: float(v) for n, v in (s.split("=") for s in args.set)}
+    m = prepare(replace(presets.parameters(args.preset), **changes))
+    best = m.parameters
+    if args.fit_gas:
+        best = fit_gas(m, args.preset)
+        m = m.with_parameters(best)
+        m.clustering.model = m
+    if args.fit:
+        best = fit(m, best, args.preset)
+    for name, value in best.to_dict().items():
+        print(f"{name:18s} {value if isinstance(value, list) else f'{value:.5g}'}")
     print(f"log10 cib_l0       {np.log10(best.cib_l0):.4f}")
-    for name, model, goal, width in targets(m, best):
+    for name, model, goal, width in [*gas(m, args.preset), *targets(m, best, args.preset)]:
         miss = "" if abs(np.log(model / goal)) <= 1.02 * width else "  outside"
         print(f"{name:24s} {model:10.4g} {goal:10.4g}  ratio {model / goal:.3f}{miss}")
 

@@ -12,7 +12,7 @@ import torch
 from mlsky import bands as frequencies
 from mlsky.datasets import mixing, tables
 from mlsky.datasets.halos import Painter, Region
-from mlsky.theory import cosmology, halo_model
+from mlsky.theory import cosmology, foregrounds, halo_model
 
 #: Regions of 4.3 degrees on 2' pixels: 580 square degrees of them.
 REGIONS, PIXEL_ARCMIN, N = 32, 2.0, 128
@@ -22,7 +22,7 @@ RARE_LOG10_MASS, RARE_Z = 14.4, 0.2
 
 @functools.cache
 def model() -> halo_model.HaloModel:
-    return halo_model.for_cosmology(cosmology.parse("planck2018"))
+    return foregrounds._base(cosmology.parse("planck2018"))  # CAMB's part is made once
 
 
 @functools.cache

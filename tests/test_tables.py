@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from halo_cases import model, shipped
-from scipy import integrate, stats
 
 from mlsky import bands
 from mlsky.datasets import tables
-from mlsky.theory import cosmology, halo_model
+from mlsky.theory import cosmology, halo_model, presets
+from mlsky.theory.clustering import CAP_SIGMA, LOG10_MASS_MIN
+from mlsky.theory.infrared import InfraredGalaxies
 
-#: The shipped tables were made with A_s = 2.0989e-9, five digits of ln(10^10 A_s) = 3.044:
-#: 6e-6 of the largest value of each.
-SHIPPED = 3e-5
+#: Of the largest value of each: float32.
+SHIPPED = 1e-6
 #: One-halo power that six basis functions per profile leave out.
-RANK_LOSS = 5e-3
-#: Hankel transforms by the trapezoid rule on 3000 multipoles and 1500 angles.
-HANKEL = 2e-4
+RANK_LOSS = 6e-3
 
 
 @pytest.fixture(scope="module")
 def built():
     uk = 1 / bands.jy_per_sr_per_uk(148.0)
     return tables.build(model(), uk, cosmology.parse("planck2018").to_dict())
-
-
-def lognormal(scatter: float, mean: float):
-    return stats.lognorm(scatter, scale=mean * np.exp(-(scatter**2) / 2))
 
 
 def test_shipped_tables_are_what_is_built(built):
@@ -40,23 +33,32 @@ def test_shipped_tables_are_what_is_built(built):
         old, new = t[name].astype(float), built[name].astype(float)
         assert np.abs(old - new).max() <= SHIPPED * np.abs(new).max(), name
     header = json.loads(built["header"].tobytes())
-    assert header["parameters"] == t["header"]["parameters"]
+    assert header == t["header"]
     assert header["cosmology"] == cosmology.parse("planck2018").to_dict()
+    assert header["preset"] == presets.DEFAULT
+    assert header["parameters"] == halo_model.Parameters().to_dict()
 
 
 def test_build_for_parses_and_makes_the_model(monkeypatch, built):
-    monkeypatch.setattr(halo_model, "for_cosmology", lambda parsed: model())
-    made = tables.build_for({"h": 0.7})
+    asked = []
+    monkeypatch.setattr(
+        halo_model, "for_cosmology", lambda parsed, parameters: asked.append(parameters) or model()
+    )
+    made = tables.build_for({"h": 0.7}, "agora")
+    assert json.loads(made["header"].tobytes())["preset"] == "agora"
+    assert asked == [presets.parameters("agora")]
     assert json.loads(made["header"].tobytes())["cosmology"]["h"] == 0.7
     assert made["uk_per_jy_sr"] == built["uk_per_jy_sr"]
     with pytest.raises(ValueError, match="planck2018"):
         tables.build_for("planck2013")
+    with pytest.raises(ValueError, match="preset='websky': must be one of act-dr6, "):
+        tables.build_for(preset="websky")
 
 
 @pytest.mark.parametrize(("name", "profile"), [("nfw", "u_nfw"), ("y", "u_y"), ("tau", "u_tau")])
 def test_basis_keeps_the_one_halo_power(name, profile):
     t, m = shipped(), model()
-    painted = m.log10_mass >= tables.LOG10_MASS_MIN - 1e-9
+    painted = m.log10_mass >= LOG10_MASS_MIN - 1e-9
     weight = {
         "nfw": m.kappa_mass,
         "y": np.ones_like(m.bias),
@@ -83,43 +85,33 @@ def test_smooth_kappa_completes_the_nonlinear_power():
     assert rising[-1] < 2.5
 
 
-def test_powers_of_a_gaussian_correlation():
-    # xi = A / (2 pi s^2) exp(-theta^2 / 2 s^2), and so are its square and cube, narrower
-    ell = np.geomspace(20, 31000, 1500)
-    amplitude, widths = 1e-7, np.array([[3e-3], [1e-3]])
-    spectrum = amplitude * np.exp(-((ell * widths) ** 2) / 2)
-    height = amplitude / (2 * np.pi * widths**2)
-    for n, made in enumerate(tables._powers(ell, spectrum), start=2):
-        exact = height**n * 2 * np.pi * widths**2 / n * np.exp(-((ell * widths) ** 2) / (2 * n))
-        assert np.all(np.abs(made - exact) < HANKEL * exact.max(1, keepdims=True))
+def test_basis_keeps_the_cross_power_of_tsz_and_cib():
+    t, m = shipped(), model()
+    painted = m.log10_mass >= LOG10_MASS_MIN - 1e-9
+    central, satellites = InfraredGalaxies.of(m).faint(148.0, tables.FLUX_CUT)
+    number = m.number[:, painted]
+    u_nfw = m.u_nfw[:, painted]
+    exact = [
+        m.u_y[:, painted],
+        central[:, painted, None] + satellites[:, painted, None] * u_nfw,
+    ]
+    fitted_nfw = np.einsum("imk,kl->iml", t["a_nfw"], t["phi_nfw"])
+    fitted = [
+        np.einsum("imk,kl->iml", t["a_y"], t["phi_y"]),
+        central[:, painted, None] + satellites[:, painted, None] * fitted_nfw,
+    ]
+    powers = [np.einsum("im,iml,iml->l", number, *pair) for pair in (fitted, exact)]
+    assert powers[0] == pytest.approx(powers[1], rel=RANK_LOSS)
 
 
-def test_lognormal_bias_adds_its_second_and_third_order():
-    u, powers = np.ones((1, 2, 4)), [np.full((1, 4), 2.0), np.full((1, 4), 5.0)]
-    painted = np.array([True, False])
-
-    def added(bias, profile=u):
-        haloes = SimpleNamespace(number=np.ones((1, 2)), bias=np.full((1, 2), bias))
-        return tables._beyond_linear(haloes, profile, u, painted, powers)
-
-    # one kind of halo: exp(b^2 xi) - 1 - b^2 xi = b^4 xi^2 / 2 + b^6 xi^3 / 6 + ...
-    assert added(1.5) == pytest.approx(1.5**4 * 2.0 / 2 + 1.5**6 * 5.0 / 6)
-    assert added(1.5, 3 * u) == pytest.approx(3 * added(1.5))
-    # and nothing is left of it where haloes follow matter ever less
-    assert added(1e-3) == pytest.approx(1e-12, rel=1e-5)
-    assert np.all(added(0.0) == 0)
-
-
-def test_truncated_moments_are_integrals():
-    scatter, cut = 1.25, 7e-3
-    for flux in (1e-4, 3e-3, 0.05):
-        density = lognormal(scatter, flux).pdf
-        for function, power in (
-            (tables._truncated_mean, 1),
-            (tables._truncated_second_moment, 2),
-        ):
-            expected = integrate.quad(lambda s, p=power: s**p * density(s), 0, cut, limit=200)[0]  # noqa: B023
-            assert function(flux, scatter, cut) == pytest.approx(expected, rel=1e-6)
+def test_cap_is_four_standard_deviations_of_the_density():
+    t = shipped()
+    ell, power = t["ell"].astype(float), t["p_shell"].astype(float)
+    # The grid ends at ell = 20, and below it lies little of the variance of most shells.
+    variance = np.trapezoid(ell**2 * power, np.log(ell), axis=1) / (2 * np.pi)
+    far = t["z"] > 0.3
+    assert CAP_SIGMA == 4
+    assert t["delta_cap"][far] == pytest.approx(4 * np.sqrt(variance[far]), rel=0.01)
 
 
 def test_satellites_are_drawn_from_their_mass_function():
@@ -127,7 +119,7 @@ def test_satellites_are_drawn_from_their_mass_function():
     _, _, _, log10_sub, number_sub = m.infrared()
     drawn = log10_sub >= tables.LOG10_SUBHALO_MIN
     host = 50
-    row = number_sub[m.log10_mass >= tables.LOG10_MASS_MIN - 1e-9][host, drawn]
+    row = number_sub[m.log10_mass >= LOG10_MASS_MIN - 1e-9][host, drawn]
     mean = (row * log10_sub[drawn]).sum() / row.sum()
     inverse = log10_sub[drawn][t["satellite_inverse"][host]].mean()
     assert inverse == pytest.approx(mean, abs=0.01)  # dex; half a bin, and 256 quantiles
@@ -154,9 +146,10 @@ def test_other_files_are_refused(tmp_path):
     np.savez(path, ell=np.arange(3))
     with pytest.raises(ValueError, match="not a file of painter tables"):
         tables.load(path)
-    header = np.frombuffer(b'{"format": 0}', dtype=np.uint8)
-    np.savez(path, ell=np.arange(3), header=header)
-    with pytest.raises(ValueError, match=r"format 0.*mlsky tables build"):
-        tables.load(path)
+    for old in (0, 2, tables.FORMAT + 1):
+        header = np.frombuffer(b'{"format": %d}' % old, dtype=np.uint8)
+        np.savez(path, ell=np.arange(3), header=header)
+        with pytest.raises(ValueError, match=rf"format {old}.*mlsky tables build"):
+            tables.load(path)
     with pytest.raises(FileNotFoundError):
         tables.load(tmp_path / "nowhere.npz")

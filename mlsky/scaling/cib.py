@@ -5,8 +5,8 @@ model (Louis et al. 2025, arXiv:2503.14452; beta is the best fit, T_d is held fi
 
 This describes power spectra from 93 to 280 GHz (checked against the DR6 best fit to 0.1 per
 cent in power) and is one colour for the whole sky. The mean colour, relative to 148 GHz, of the
-halo model that paints the training truth differs from it by +4.9 % at 93 GHz, -3.3 % at 217,
--3.8 % at 225, -5.6 % at 280 and -6.8 % at 353 (in uK_CMB).
+halo model that paints the training truth differs from it by +0.1 % at 93 GHz, -0.9 % at 217,
+-1.0 % at 225, -2.0 % at 280 and -3.5 % at 353 (in uK_CMB, galaxies below 7 mJy).
 """
 
 from __future__ import annotations

@@ -39,16 +39,6 @@ Z_MAX = 6.0  # haloes are painted to here; beyond, kappa is Gaussian
 SMOOTHING_MPC = 0.7  # Gaussian smoothing of the shells' density, comoving
 
 
-#: What the profiles of gas depend on.
-GAS_PARAMETERS = (
-    "concentration_boost",
-    "pressure",
-    "pressure_radius",
-    "gas_radius",
-    "ksz_amplitude",
-)
-
-
 @dataclass(frozen=True)
 class Parameters:
     """Amplitudes of the truth, fitted to ACT DR6 and the Planck CIB monopole.
@@ -232,8 +222,17 @@ class HaloModel:
         if differ("concentration_boost"):
             other._abundance()
             other._nfw_profiles()
-        if differ(*GAS_PARAMETERS):
+        if differ("concentration_boost", "pressure_radius", "gas_radius"):
             other._gas_profiles()
+            return other
+        (amplitude, slope, evolution), old = parameters.pressure, self.parameters.pressure
+        if differ("pressure"):
+            ratio = amplitude / old[0] * np.minimum(self.m200c / 3e14, 1) ** (slope - old[1])
+            ratio = ratio * (1 + self.z[:, None]) ** (evolution - old[2])
+            other.u_y = self.u_y * ratio[:, :, None]
+        if differ("ksz_amplitude"):
+            ratio = parameters.ksz_amplitude / self.parameters.ksz_amplitude
+            other.u_tau, other.tau_per_mpc = self.u_tau * ratio, self.tau_per_mpc * ratio
         return other
 
     def _background(self) -> None:

@@ -6,6 +6,8 @@ fit.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlsky.theory.halo_model import Parameters
 
 __all__ = ["DEFAULT", "names", "parameters"]
@@ -15,8 +17,34 @@ DEFAULT = "act-dr6"
 _ACT = Parameters()
 
 _PRESETS = {
-    #: Best fit of ACT DR6 (Louis et al. 2025, arXiv:2503.14452).
+    #: Best fit of ACT DR6 (Louis et al. 2025, arXiv:2503.14452), Planck's monopole, counts.
     "act-dr6": _ACT,
+    #: tSZ and kSZ of SPT-3G D1 (arXiv:2601.20551): 4.12 and 1.75 uK^2 at l = 3000 and 150 GHz;
+    #: the shape of tSZ and all else as ACT's.
+    "spt-3g-d1": replace(_ACT, pressure=(1.044, 0.282, -0.835), ksz_amplitude=0.986),
+    #: CIB of Planck 2013 XXX (arXiv:1309.0382), 217 to 857 GHz, and the monopole of Odegard et al.
+    #: 2019; all else as ACT's. It is brighter than ACT finds at 150 and 220 GHz.
+    "planck": replace(
+        _ACT,
+        cib_l0=10**-7.3807,
+        cib_log10_meff=12.634,
+        cib_sigma=0.7896,
+        cib_evolution=4.272,
+        cib_plateau=1.191,
+        cib_t0=22.43,
+        cib_alpha=0.0707,
+        cib_beta=1.847,
+        cib_log10_quench=15.63,
+        cib_scatter=0.7584,
+    ),
+    #: The simulation Agora (Omori 2024, arXiv:2212.07420) through the passbands of ACT DR6.
+    "agora": replace(
+        _ACT,
+        pressure=(1.078, 0.776, -0.548),
+        ksz_amplitude=0.7528,
+        cib_l0=10**-7.0792,
+        radio_counts=1.019,
+    ),
 }
 
 

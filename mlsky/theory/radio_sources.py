@@ -12,7 +12,9 @@ from mlsky.scaling import radio
 
 __all__ = ["FLUX_MAX_MJY", "FLUX_MIN_MJY", "host_rate", "moment", "radio_counts", "redshifts"]
 
-FLUX_MIN_MJY = 0.05  # fainter sources add 2.4e-3 of the Poisson power below 7 mJy
+#: Fainter sources, if the counts go on with their slope there, add 3.7e-3 of the Poisson power
+#: below 7 mJy.
+FLUX_MIN_MJY = 0.05
 FLUX_MAX_MJY = 2000.0
 #: log10(S^2.5 dN/dS [Jy^1.5/sr]) as a polynomial in log10(S/Jy), 0.05 mJy to 2 Jy: our geometric
 #: mean (weighted .44 and .56) of model C2Ex of Tucci et al. 2011 (arXiv:1103.5707) and of

@@ -1,0 +1,207 @@
+"""mlsky.theory.foregrounds: against the painter's tables, ACT DR6, Planck, Agora and CAMB.
+
+The module of the package `mlsky.foregrounds` is tested in test_foregrounds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from halo_cases import model, shipped
+
+from mlsky import bands
+from mlsky.scaling import tsz
+from mlsky.theory import foreground_spectra, foregrounds, kappa_spectrum
+
+#: Spectra of the tables are float32, and splined here.
+TABLES = 1e-3
+#: kappa on shells 300 Mpc thick, against CAMB from ell = 100 to 8000.
+CAMB = 0.01
+#: D_3000 (uK^2) at 93, 150, 220, 280 GHz: best fit of ACT DR6 (Louis et al. 2025), radio and CIB
+#: below 15 mJy at 150 GHz.
+FREQS = (93, 150, 220, 280)
+DR6 = {
+    "tsz": (9.52, 3.50, 0.006, 3.87),
+    "ksz": (0.987, 0.987, 0.987, 0.987),
+    "cib": (1.356, 11.46, 100.3, 573.0),
+    "radio": (20.7, 2.89, 1.10, 0.968),
+}
+DR6_TOLERANCE = {"tsz": 0.01, "ksz": 0.01, "cib": 0.05, "radio": 0.07}
+#: Clustered and Poisson parts of the CIB.
+DR6_CLUSTERED, DR6_POISSON = (0.451, 3.81, 33.3, 190.0), (0.905, 7.65, 67.0, 383.0)
+DR6_PARTS = 0.18
+#: Correlation of bands at l = 500, 1000, 2000: halo model + shot of Planck 2013 XXX.
+PLANCK = {
+    (353, 545): (0.990, 0.983, 0.973),
+    (545, 857): (0.976, 0.968, 0.957),
+    (353, 857): (0.940, 0.918, 0.885),
+    (217, 545): (0.973, 0.958, 0.934),
+    (217, 353): (0.996, 0.993, 0.990),
+}
+PLANCK_TOLERANCE = 0.026
+#: Correlation of bands of Agora at l = 3000.
+AGORA = {(150, 220): 0.996, (90, 220): 0.988, (90, 150): 0.998}
+AGORA_RADIO = {(150, 220): 0.962, (90, 220): 0.940, (90, 150): 0.978}
+AGORA_TOLERANCE, AGORA_RADIO_TOLERANCE = 0.005, 0.035
+
+
+def d_ell(ell):
+    ell = np.asarray(ell)
+    return ell * (ell + 1) / (2 * np.pi)
+
+
+def correlation(a, b, component="cib", *, ell, cut):
+    def power(x, y):
+        made = foreground_spectra(ell, x, y, component, flux_cut_mjy=cut)
+        return made[f"{component} x {component}"]
+
+    return power(a, b) / np.sqrt(power(a, a) * power(b, b))
+
+
+def test_spectra_are_those_of_the_tables():
+    t = shipped()
+    ell = np.clip(t["ell"].astype(float), 20, 31000)
+    ours = foreground_spectra(ell, 148)
+    y = tsz.uk_per_y(148.0)
+    names = {
+        "kappa x kappa": ("kk", 1),
+        "tsz x tsz": ("yy", y**2),
+        "ksz x ksz": ("ksz", 1),
+        "cib x cib": ("cc", 1),
+        "kappa x tsz": ("ky", y),
+        "kappa x cib": ("kc", 1),
+        "tsz x cib": ("yc", y),
+    }
+    for name, (table, unit) in names.items():
+        assert ours[name] == pytest.approx(t[f"analytic_{table}"] * unit, rel=TABLES), name
+
+
+def test_every_pair_is_there_and_symmetric():
+    ell = [100, 3000]
+    same = foreground_spectra(ell, 150)
+    assert len(same) == 25
+    other = foreground_spectra(ell, 93, 280)
+    swapped = foreground_spectra(ell, 280, 93)
+    for a, b in itertools.product(foregrounds.COMPONENTS, repeat=2):
+        assert np.array_equal(same[f"{a} x {b}"], same[f"{b} x {a}"])
+        assert other[f"{a} x {b}"] == pytest.approx(swapped[f"{b} x {a}"], rel=1e-12)
+        if "ksz" in (a, b) and a != b:
+            assert np.all(same[f"{a} x {b}"] == 0)
+    # 93 GHz is below the null of tSZ, 280 above
+    assert np.all(other["tsz x tsz"] < 0)
+    assert np.all(other["kappa x tsz"] > 0)
+    assert np.all(other["tsz x kappa"] < 0)
+
+
+def test_parts_add_up():
+    whole = foreground_spectra([500, 5000], 150, 220)
+    parts = foreground_spectra([500, 5000], 150, 220, parts=True)
+    for name, row in parts.items():
+        assert tuple(row) == foregrounds.PARTS
+        assert sum(row.values()) == pytest.approx(whole[name], rel=1e-12)
+        both = name.split(" x ")
+        assert np.any(row["shot"] != 0) == (both[0] == both[1] and both[0] in ("cib", "radio"))
+    # one halo rules tSZ, two haloes kappa and CIB on large scales
+    assert parts["tsz x tsz"]["one_halo"][0] > 20 * parts["tsz x tsz"]["two_halo"][0]
+    for name in ("kappa x kappa", "cib x cib"):
+        assert parts[name]["two_halo"][0] > 5 * parts[name]["one_halo"][0]
+
+
+def test_kappa_is_that_of_camb():
+    ell = np.unique(np.geomspace(100, 8000, 60).astype(int))
+    ours = foreground_spectra(ell, 148, components="kappa")["kappa x kappa"]
+    assert ours == pytest.approx(kappa_spectrum(8000)[ell], rel=CAMB)
+
+
+@pytest.mark.parametrize("nu", FREQS)
+def test_d_3000_is_that_of_act_dr6(nu):
+    i = FREQS.index(nu)
+    made = foreground_spectra([3000], nu, flux_cut_mjy=(15, 150), parts=True)
+    for name, rows in DR6.items():
+        power = d_ell(3000) * sum(made[f"{name} x {name}"].values())[0]
+        # next to the null a digit is a large part
+        assert power == pytest.approx(rows[i], rel=DR6_TOLERANCE[name], abs=5e-4), name
+    cib = {k: d_ell(3000) * v[0] for k, v in made["cib x cib"].items()}
+    clustered = cib["one_halo"] + cib["two_halo"]
+    assert clustered == pytest.approx(DR6_CLUSTERED[i], rel=DR6_PARTS)
+    assert cib["shot"] == pytest.approx(DR6_POISSON[i], rel=DR6_PARTS)
+
+
+def test_bands_correlate_as_in_planck_and_agora():
+    for (a, b), rows in PLANCK.items():
+        made = correlation(a, b, ell=[500, 1000, 2000], cut=(350, 545))
+        assert made == pytest.approx(np.array(rows), abs=PLANCK_TOLERANCE)
+    for (a, b), value in AGORA.items():
+        assert correlation(a, b, ell=[3000], cut=(15, 150)) == pytest.approx(
+            value, abs=AGORA_TOLERANCE
+        )
+    for (a, b), value in AGORA_RADIO.items():
+        assert correlation(a, b, "radio", ell=[3000], cut=(15, 150)) == pytest.approx(
+            value, abs=AGORA_RADIO_TOLERANCE
+        )
+
+
+def test_correlations_are_at_most_one():
+    ell = np.geomspace(20, 31000, 40)
+    for nu in (20.0, 148.0, 900.0):
+        made = foreground_spectra(ell, nu)
+        for a, b in itertools.combinations(foregrounds.COMPONENTS, 2):
+            auto = made[f"{a} x {a}"] * made[f"{b} x {b}"]
+            assert np.all(made[f"{a} x {b}"] ** 2 <= auto)
+
+
+def test_one_halo_terms_from_their_definition():
+    """tSZ with CIB and radio with itself, summed haloes by haloes without the package's sums."""
+    m, ell = model(), 3000.0
+    i = int(np.argmin(np.abs(m.ell - ell)))
+    made = foreground_spectra([m.ell[i]], 150, flux_cut_mjy=None, parts=True)
+    central, satellites, *_ = m.infrared(150.0)
+    satellites = satellites / (1 + m.mass / 10**m.parameters.cib_log10_quench)
+    uk = 1 / float(bands.jy_per_sr_per_uk(150.0))
+    total = 0.0
+    for shell in range(len(m.z)):
+        # haloes per steradian by Limber: dn/dlnM of the shell's volume
+        number = m.dn[shell] * (m.edges[shell + 1] ** 3 - m.edges[shell] ** 3) / 3 * 0.05
+        flux = central[shell] + satellites[shell] * m.u_nfw[shell, :, i]
+        total += (number * math.log(10) * flux * m.u_y[shell, :, i]).sum()
+    expected = total * uk * tsz.uk_per_y(150.0)
+    assert made["tsz x cib"]["one_halo"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_flux_cuts():
+    def shot(cut, name, nu=150.0):
+        made = foreground_spectra([3000], nu, components=name, flux_cut_mjy=cut, parts=True)
+        return made[f"{name} x {name}"]["shot"][0]
+
+    for name in ("cib", "radio"):
+        rows = [shot(cut, name) for cut in (1, 7, 15, 1000, None)]
+        assert np.all(np.diff(rows) > 0)
+        assert shot(7, name) == shot((7, 148), name)
+    # a cut at 150 GHz is nearly one at 148; one at 545 GHz leaves many radio sources in
+    assert shot((7 * (150 / 148) ** 3.45, 150), "cib") == pytest.approx(shot(7, "cib"), rel=0.01)
+    assert shot((350, 545), "radio") > 10 * shot(15, "radio")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ell": [10, 100]}, "ell=.*must be multipoles from 20 to 31000"),
+        ({"ell": []}, "must be multipoles"),
+        ({"nu_1": 10}, "nu_1=10: must be a frequency in GHz from 20 to 900"),
+        ({"nu_2": "hot"}, "nu_2='hot'"),
+        ({"components": ("cib", "dust")}, "must be one or more of kappa, ksz, tsz, cib, radio"),
+        ({"components": ()}, "must be one or more"),
+        ({"flux_cut_mjy": 0}, "flux_cut_mjy=0: must be a flux in mJy"),
+        ({"flux_cut_mjy": "15 mJy"}, "flux_cut_mjy='15 mJy'"),
+        ({"flux_cut_mjy": (15, 150, 2)}, "or a pair"),
+        ({"flux_cut_mjy": (15, 5)}, "frequency of flux_cut_mjy=5"),
+        ({"preset": "s10"}, "preset='s10'"),
+        ({"cosmology": "milne"}, "cosmology='milne'"),
+    ],
+)
+def test_bad_input(change, message):
+    with pytest.raises(ValueError, match=message):
+        foreground_spectra(**({"ell": [3000], "nu_1": 150} | change))

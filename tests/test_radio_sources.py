@@ -1,0 +1,72 @@
+"""mlsky.theory.radio_sources: hosts, bias and moments, against random sources and measurements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from halo_cases import model
+
+from mlsky import seeds
+from mlsky.scaling import radio
+from mlsky.sources import counts
+from mlsky.theory import radio_sources
+
+SIGMAS = 4
+#: Bias of radio sources: Lindsay et al. 2014; Nusser & Tiwari 2015; Allison et al. 2015.
+BIAS = {0.34: (1.9, 0.2), 0.5: (2.1, 0.15), 1.5: (3.5, 0.8)}
+
+
+def rate() -> np.ndarray:
+    m = model()
+    return radio_sources.host_rate(m.z, m.log10_mass, m.number)
+
+
+def test_rates_add_up_and_have_their_redshifts():
+    m = model()
+    sources = (rate() * m.number).sum(1)
+    assert sources.sum() == pytest.approx(1)
+    assert (sources @ m.z) == pytest.approx(1.49, abs=0.02)
+    assert math.sqrt(sources @ (m.z - sources @ m.z) ** 2) == pytest.approx(1.0, abs=0.02)
+    assert radio_sources.host_rate(m.z, m.log10_mass, m.number, 7.0).sum() == pytest.approx(
+        7 * rate().sum()
+    )
+
+
+def test_hosts_have_the_measured_bias():
+    m = model()
+    bias = (rate() * m.number * m.bias).sum(1) / (rate() * m.number).sum(1)
+    for z, (measured, error) in BIAS.items():
+        assert abs(np.interp(z, m.z, bias) - measured) < error
+
+
+def test_no_halo_hosts_several_radio_sources():
+    m = model()
+    ours = rate() * counts.radio_density()
+    assert ours[m.z < 3][:, m.log10_mass < 15].max() < 2.5  # the heaviest clusters
+    assert np.average(ours, weights=ours * m.number) < 0.3
+
+
+@pytest.mark.parametrize(("nu_1", "nu_2", "cut"), [(93, 220, (15e-3, 150)), (30, 30, (7e-3, 280))])
+def test_moments_are_those_of_random_sources(nu_1, nu_2, cut):
+    rng = seeds.generator(8, "points")
+    # equal shares of the counts, so that few bright sources do not rule
+    flux = counts.draw_radio_flux((np.arange(400_000) + rng.random(400_000)) / 400_000)
+    alpha = radio.ALPHA_MEAN + radio.ALPHA_SCATTER * rng.standard_normal(len(flux))
+    kept = radio.flux(flux, alpha, cut[1]) * 1e-3 < cut[0]
+    first, second = (radio.flux(flux, alpha, nu) * 1e-3 for nu in (nu_1, nu_2))
+    density = counts.radio_density()
+    for powers, sample in (
+        ((), kept),
+        ((nu_1,), kept * first),
+        ((nu_1, nu_2), kept * first * second),
+    ):
+        error = sample.std() / math.sqrt(len(sample))
+        made = radio_sources.moment(powers, cut)
+        assert abs(sample.mean() * density - made) < SIGMAS * error * density
+
+
+def test_moment_without_a_cut():
+    assert radio_sources.moment(()) == pytest.approx(counts.radio_density(), rel=1e-3)
+    assert radio_sources.moment((148, 148)) > 5 * radio_sources.moment((148, 148), (15e-3, 148))
