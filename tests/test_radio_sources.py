@@ -14,8 +14,9 @@ from mlsky.sources import counts
 from mlsky.theory import radio_sources
 
 SIGMAS = 4
-#: Bias of radio sources: Lindsay et al. 2014; Nusser & Tiwari 2015; Allison et al. 2015.
-BIAS = {0.34: (1.9, 0.2), 0.5: (2.1, 0.15), 1.5: (3.5, 0.8)}
+#: Bias of radio sources and how near ours must be: Lindsay et al. 2014 (two digits, no error);
+#: Nusser & Tiwari 2015; Allison et al. 2015.
+BIAS = {0.34: (1.9, 0.1), 0.5: (2.1, 0.15), 1.5: (3.5, 0.8)}
 
 
 def rate() -> np.ndarray:

@@ -6,10 +6,11 @@ the painter's tables.
 
 References
 ----------
-Haloes and the two-halo term: Cooray & Sheth 2002 (astro-ph/0206508), eqs 86-88, here on shells
-(Limber). Infrared galaxies: Shang et al. 2012 (arXiv:1109.1522), eqs 11-17; kSZ: Ma & Fry 2002
-(astro-ph/0106342), eqs 10-12, with the transverse momentum of `Parameters.velocity_k0`. tSZ
-spectral function: `mlsky.scaling.tsz`.
+One- and two-halo terms: Cooray & Sheth 2002 (astro-ph/0206508), here on shells (Limber), the
+two-halo one with the higher orders of `mlsky.theory.clustering`. Profiles and galaxies: see
+`mlsky.theory.halo_model`. kSZ: the optical depths of one and two haloes with the linear velocity
+dispersion, as in Ma & Fry 2002 (astro-ph/0106342), two haloes times the transverse momentum of
+`Parameters.velocity_k0`. tSZ spectral function: `mlsky.scaling.tsz`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _PRESETS = {
         cib_log10_quench=15.63,
         cib_scatter=0.7584,
     ),
-    #: The simulation Agora (Omori 2024, arXiv:2212.07420) through the passbands of ACT DR6.
+    #: The simulation Agora (Omori 2024) through the passbands of ACT DR6.
     "agora": replace(
         _ACT,
         pressure=(1.078, 0.776, -0.548),
