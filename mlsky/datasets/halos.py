@@ -14,6 +14,7 @@ haloes follow them by lognormal bias, capped, with the mean number of every mass
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from mlsky.datasets.galaxies import Galaxies, source_rows, uk_per_jy_sr
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.theory.halo_model import H_OVER_K_GHZ, T_CMB_UK
 
-__all__ = ["FIELDS", "Painter", "Region"]
+__all__ = ["FIELDS", "Painter", "Region", "with_header"]
 
 #: Datasets of a region, in order; uK_CMB at 148 GHz but for the convergences.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio")
@@ -63,6 +64,12 @@ class Region:
     radio: torch.Tensor
 
 
+def with_header(tables: dict) -> dict:
+    """Tables whose header is a dict: `load` gives it so, `build` as the bytes of its JSON."""
+    header = tables["header"]
+    return tables if isinstance(header, dict) else {**tables, "header": json.loads(bytes(header))}
+
+
 class Painter:
     """Paints periodic square regions of the sky.
 
@@ -73,7 +80,7 @@ class Painter:
     n
         Pixels along a side, a multiple of 16; powers of two always do.
     tables
-        Output of `mlsky.datasets.tables.load`; the shipped ones by default.
+        Output of `mlsky.datasets.tables.load` or `build_for`; the shipped ones by default.
     device
         Where to paint.
     freqs
@@ -103,7 +110,7 @@ class Painter:
         freqs: Sequence[float] = (),
         catalogue_mjy: float = 1.0,
     ) -> None:
-        t = halo_tables.load() if tables is None else tables
+        t = halo_tables.load() if tables is None else with_header(tables)
         self.grid = Grid(t, n, pixel_arcmin, torch.device(device))
         self.t, self.n, self.pixel_arcmin, self.device = t, n, pixel_arcmin, self.grid.device
         self.pixel, self.side, self.area = self.grid.pixel, self.grid.side, self.grid.area

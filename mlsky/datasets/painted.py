@@ -24,7 +24,7 @@ from mlsky.bands import parse_freqs
 from mlsky.datasets import tables as painter_tables
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
 from mlsky.datasets.halos import FIELDS as PAINTED
-from mlsky.datasets.halos import Painter
+from mlsky.datasets.halos import Painter, with_header
 
 __all__ = ["FIELDS", "band_names", "load_tables", "paint", "sources_of"]
 
@@ -87,7 +87,7 @@ def paint(
     freqs = tuple(float(nu) for nu in parse_freqs(freqs)) if len(freqs) else ()
     if len({f"{nu:g}" for nu in freqs}) < len(freqs):
         raise ValueError(f"freqs={list(freqs)}: one is there twice; name each once")
-    t = tables if isinstance(tables, dict) else load_tables(tables)
+    t = with_header(tables) if isinstance(tables, dict) else load_tables(tables)
     attributes = {
         "pixel_arcmin": float(pixel_arcmin),
         "seed": seed,
