@@ -49,6 +49,7 @@ COUNTED_AS = {
     "statistics.generation": "training",
     "statistics.scores": "training",
     "statistics.truth": "training",
+    "statistics.truth_text": "training",
     "statistics.drawing": "training",
 }
 

@@ -364,7 +364,7 @@ TRAIN = "train --recipe tiny --data set.h5 --out run --device cpu --seed 3".spli
 
 
 def test_train(tiny_recipe, capsys):
-    from mlsky.training.loop import load_generator
+    from mlsky.training.run import load_generator
 
     assert cli.main([*TRAIN, "--steps", "2"]) == 0
     assert capsys.readouterr().out.startswith("run: 2 steps in ")
@@ -490,7 +490,7 @@ def test_data_check(monkeypatch, tmp_path, capsys):
 
     import test_truth
 
-    from mlsky.statistics import truth
+    from mlsky.statistics import truth_text
 
     monkeypatch.chdir(tmp_path)
     test_truth.write("set.h5", 3)
@@ -499,8 +499,8 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     figures = json.loads(Path("figures.json").read_text())
     assert figures["regions"] == 3
-    assert out[: -len(os.listdir("pictures"))] == list(truth.lines(figures))
-    assert sorted(out[-4:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
+    assert out[: -len(os.listdir("pictures"))] == list(truth_text.lines(figures))
+    assert sorted(out[-5:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
     assert "figures.json: exists" in _error(capsys, arguments)
     assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
     assert json.loads(Path("figures.json").read_text())["regions"] == 2

@@ -111,7 +111,7 @@ def test_means_are_those_of_the_model():
     galaxies = galaxies + t["satellite_number"] * (
         t["satellite_uk_sr"][:, t["satellite_inverse"].astype(int)].mean(2)
     )
-    mean = (t["number"] * galaxies).sum() + t["low_cib_mean"]
+    mean = (t["number"] * galaxies).sum() + t["low_cib_mean"].sum()
     rows = torch.cat([r.sources for r in regions()])
     left_out = (rows[:, 3] == KINDS.index("dusty")) & (rows[:, 2] >= painter().flux_cut_mjy)
     bright = float(rows[left_out, 2].double().sum()) * 1e-3 / len(regions())
@@ -310,7 +310,7 @@ def test_regions_depend_on_seed_and_index_alone():
 
 def test_half_arcminute_pixels_show_the_same_sky_statistics():
     fine = Painter(0.5, 256, shipped())
-    assert fine.cells == 128
+    assert fine.grid.cells == 128
     some = torch.stack([fine.region(11, index).maps for index in range(8)]).double()
     assert some.shape == (8, 6, 256, 256)
     power = torch.fft.rfft2(some).abs() ** 2 * (fine.pixel**2 / fine.side) ** 2
