@@ -26,6 +26,7 @@ from mlsky.foregrounds import select
 from mlsky.networks import evaluate
 from mlsky.sphere.geometry import Healpix
 from mlsky.training import loop
+from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
 DEFAULT_FAMILY = [name for name, r in RECIPES.items() if r.generator.startswith("default:")]
@@ -58,12 +59,12 @@ def training(name: str, steps: int, device: torch.device, data: Path) -> None:
     """Print the pace of one recipe."""
     r = recipe(name)
     truth, conditions = loop._open_sets(r, data, None, 0)
-    run = loop._new_run(r, loop.fit_normaliser(truth), 0, device)
+    run = runs.new_run(r, runs.fit_normaliser(truth), 0, device)
     batch = loop._make_batch(r, truth, conditions, run)
 
     def work(count: int) -> None:
         for _ in range(count):
-            loop._one_step(run, batch, 0, 0.0)
+            steps.one_step(run, batch, 0, 0.0)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

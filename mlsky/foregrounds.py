@@ -276,6 +276,7 @@ def kappa_gain(weights: Weights, cl: NDArray[np.float64], seed: int, bins: int =
     return {
         "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
         "gain": np.sqrt(total[0] / total[1]).round(5).tolist(),
+        "of": "sky",  # it undoes the interpolation of charts too
     }
 
 

@@ -11,7 +11,7 @@ import torch
 from mlsky.networks import weights
 from mlsky.networks.default import Points
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import loop
+from mlsky.training import run as runs
 from mlsky.training.export import export, file_hash
 from mlsky.training.recipes import Recipe, recipe
 
@@ -28,13 +28,13 @@ def _run(folder, name, normaliser=NORMALISER, **changes):
         options = {"width": 1}
     critic = {"width": 1} if "gan" in name else recipe(name).critic_options
     fields = recipe(name).to_dict() | {"generator_options": options, "critic_options": critic}
-    run = loop._new_run(Recipe(**fields | changes), normaliser, 1, torch.device("cpu"))
+    run = runs.new_run(Recipe(**fields | changes), normaliser, 1, torch.device("cpu"))
     with torch.no_grad():  # so that the average can be told from the generator
         for p in run.averaged.parameters():
             p.add_(0.01)
     run.step, run.seconds = 7, 12.4
     folder.mkdir()
-    loop.save_checkpoint(run, folder, 1)
+    runs.save_checkpoint(run, folder, 1)
     return run
 
 

@@ -15,10 +15,12 @@ from stub_painter import StubPainter
 from mlsky import seeds
 from mlsky.errors import MlskyError, RegistryError
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import chain, loop
-from mlsky.training.data import Painted
-from mlsky.training.loop import load_generator, train
+from mlsky.training import chain, loop, steps
+from mlsky.training import run as runs
+from mlsky.training.data import Crops, Painted
+from mlsky.training.loop import train
 from mlsky.training.recipes import recipe
+from mlsky.training.run import load_generator
 
 NORMALISER = Normaliser(("kappa", "ksz", "tsz", "cib"), (None, None, 4, 17), (0,) * 4, (1,) * 4)
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio", "kappa_in")
@@ -86,7 +88,7 @@ def _state(run) -> dict[str, torch.Tensor]:
     for name in ("generator", "critic", "averaged"):
         state |= {f"{name}.{k}": v for k, v in getattr(run, name).state_dict().items()}
     for name in ("generator_adam", "critic_adam"):
-        state |= loop._adam_tensors(getattr(run, name), name)
+        state |= runs.adam_tensors(getattr(run, name), name)
     if run.match is not None:
         state |= {f"match.{k}": v for k, v in run.match.running.items()}
     return state
@@ -101,7 +103,7 @@ def _assert_same(a, b):
 
 def _stop_after(monkeypatch, step):
     """Save after every step, and be interrupted in the middle of a later one."""
-    real = loop._relativistic_step
+    real = steps.relativistic_step
 
     def stop(run, *args):
         if run.step == step:
@@ -109,7 +111,7 @@ def _stop_after(monkeypatch, step):
         return real(run, *args)
 
     monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
-    monkeypatch.setattr(loop, "_relativistic_step", stop)
+    monkeypatch.setattr(steps, "relativistic_step", stop)
 
 
 @pytest.mark.parametrize("name", ["paint-0.5", "convergence-0.5"])
@@ -141,7 +143,7 @@ def test_a_warm_start_takes_networks_and_normaliser(data, tmp_path, name):
     assert (
         new.normaliser
         == old.normaliser
-        != loop.fit_normaliser(loop.Crops(other, new.recipe.inputs + new.recipe.outputs, 64))
+        != runs.fit_normaliser(Crops(other, new.recipe.inputs + new.recipe.outputs, 64))
     )
     for part in ("generator", "critic"):
         a, b = getattr(old, part).state_dict(), getattr(new, part).state_dict()
@@ -360,7 +362,7 @@ def test_the_papers_steps(large, tmp_path, monkeypatch, name):
     if name == "vaegan":  # unpaired: PIXGAN's patches against the truth
         options["target"] = truth
     run = _train(_thin(name), other if name == "vaegan" else truth, tmp_path / "a", **options)
-    first = loop._new_run(run.recipe, run.normaliser, 1, torch.device("cpu")).generator
+    first = runs.new_run(run.recipe, run.normaliser, 1, torch.device("cpu")).generator
     for a, b in zip(first.parameters(), run.generator.parameters(), strict=True):
         assert torch.isfinite(b).all()
         assert not torch.equal(a, b)
@@ -392,12 +394,12 @@ def test_an_unpaired_run_draws_its_conditions_apart(large, tmp_path):
 
 def test_the_rate():
     r = dataclasses.replace(recipe("paint-0.5"), warm_up=40, decay_from=0.4)
-    assert loop._rate(r, 0, 0.0) == pytest.approx(1 / 40)
-    assert loop._rate(r, 39, 0.1) == 1
-    assert loop._rate(r, 1000, 0.4) == 1
-    assert loop._rate(r, 1000, 0.7) == pytest.approx(0.51)
-    assert loop._rate(r, 1000, 1.0) == pytest.approx(0.01)
-    assert loop._rate(recipe("dcgan"), 0, 0.99) == 1
+    assert steps.learning_rate(r, 0, 0.0) == pytest.approx(1 / 40)
+    assert steps.learning_rate(r, 39, 0.1) == 1
+    assert steps.learning_rate(r, 1000, 0.4) == 1
+    assert steps.learning_rate(r, 1000, 0.7) == pytest.approx(0.51)
+    assert steps.learning_rate(r, 1000, 1.0) == pytest.approx(0.01)
+    assert steps.learning_rate(recipe("dcgan"), 0, 0.99) == 1
 
 
 def test_the_papers_chain(large, tmp_path, monkeypatch):
@@ -431,7 +433,7 @@ def test_the_papers_chain(large, tmp_path, monkeypatch):
 
 def _spoil(monkeypatch, steps, how):
     """`how` acts on the run before the steps asked for (counted over all calls)."""
-    real = loop._one_step
+    real = loop.one_step
     calls = []
 
     def step(run, *args):
@@ -440,7 +442,7 @@ def _spoil(monkeypatch, steps, how):
             how(run)
         return real(run, *args)
 
-    monkeypatch.setattr(loop, "_one_step", step)
+    monkeypatch.setattr(loop, "one_step", step)
     return calls
 
 
@@ -477,7 +479,7 @@ def test_a_run_of_nan_is_rolled_back_with_other_noise_and_a_lower_rate(
     # the rollback is part of the run: it goes on with the same noise and rate
     resumed = _train(_tiny(), data, tmp_path / "run", steps=6)
     assert resumed.rollbacks == 1
-    rate = loop._rate(_tiny(), 5, 5 / 6) * _tiny().generator_rate
+    rate = steps.learning_rate(_tiny(), 5, 5 / 6) * _tiny().generator_rate
     assert resumed.generator_adam.param_groups[0]["lr"] == pytest.approx(rate / 2)
 
 
@@ -536,7 +538,7 @@ def test_a_run_that_ends_badly_keeps_its_last_good_checkpoint(data, tmp_path, mo
 
 def test_watch():
     watch = loop._Watch()
-    run = loop._new_run(_tiny(), NORMALISER, 0, torch.device("cpu"))
+    run = runs.new_run(_tiny(), NORMALISER, 0, torch.device("cpu"))
     # young runs are far off, and single reports are noise
     for _ in range(2 * loop.RIPE_REPORTS):
         assert watch.report(run, {"tsz": [0.001, 1.0, 1.0]}) is None

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mlsky.networks import weights
-from mlsky.training import data, loop, losses, matching
+from mlsky.training import data, losses, matching
+from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
 FIELDS = data.FIELDS
@@ -25,10 +26,10 @@ def test_every_recipe_can_be_built(name):
         options |= {"tsz_mean": 0.0, "tsz_std": 1.0}
     if r.generator.startswith("han2021"):  # the paper's are large: thin ones have one shape
         options["width"] = 2
-    generator = loop.make(r.generator, seed=0, **options)
+    generator = runs.make(r.generator, seed=0, **options)
     assert weights.architecture(generator) == r.generator
     critic = {**r.critic_options, **({"width": 2} if "han2021" in r.critic else {})}
-    assert weights.architecture(loop.make(r.critic, seed=0, **critic)) == r.critic
+    assert weights.architecture(runs.make(r.critic, seed=0, **critic)) == r.critic
     if r.objective == "relativistic":
         assert r.size % generator.stride == 0
         shown = len(r.inputs) + len(r.outputs) + ("tsz" in r.outputs)

@@ -162,8 +162,8 @@ def evaluate(
     -------
     dict
         "kappa" (H, W) and "ksz", "tsz", "cib" in uK_CMB at 148 GHz, tSZ nowhere positive
-        and CIB nowhere negative, its values as calibrated; with "log_rate", ln of radio sources per pixel (default
-        family), or "radio", a map (the paper's chain).
+        and CIB nowhere negative, its values as calibrated; with "log_rate", ln of radio sources
+        per pixel (default family), or "radio", a map (the paper's chain).
 
     Raises
     ------

@@ -20,7 +20,7 @@ from mlsky.networks.default import Convergence, Paint
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
-from mlsky.statistics.scores import run
+from mlsky.statistics.generation import run
 from mlsky.training.data import fields_of
 from mlsky.training.matching import Spectra
 

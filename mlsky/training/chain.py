@@ -19,8 +19,9 @@ from torch import nn
 from mlsky import seeds
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training.data import Crops
-from mlsky.training.loop import load_generator, normalise, train
+from mlsky.training.loop import train
 from mlsky.training.recipes import Recipe, recipe
+from mlsky.training.run import load_generator, normalise
 
 __all__ = ["CHAINS", "han2021"]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
-from mlsky.training.loop import load_generator
+from mlsky.training.run import load_generator
 
 __all__ = ["export", "file_hash"]
 

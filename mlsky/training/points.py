@@ -20,7 +20,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.sources.catalogue import KINDS
 from mlsky.sources.counts import FLUX_MIN_MJY
 from mlsky.training.data import Crops
-from mlsky.training.loop import normalise
+from mlsky.training.run import normalise
 
 __all__ = ["dusty_tail", "fit_points"]
 

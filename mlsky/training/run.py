@@ -1,0 +1,286 @@
+"""A training run: its networks, optimisers and constants, and the file that keeps them.
+
+`checkpoint.safetensors` in the run's folder holds weights, averages and optimisers: enough to
+go on as if never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mlsky import seeds
+from mlsky.errors import MlskyError
+from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.weights import ARCHITECTURES, open_weights
+from mlsky.training import matching
+from mlsky.training.data import Crops, Painted
+from mlsky.training.recipes import Recipe
+
+__all__ = ["Run", "load_generator"]
+
+LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
+
+
+def make(name: str, **options) -> nn.Module:
+    """A module by its architecture name, "default:Paint"."""
+    short, _, cls = name.partition(":")
+    return getattr(importlib.import_module(ARCHITECTURES[short]), cls)(**options)
+
+
+def fit_normaliser(crops: Crops | Painted) -> Normaliser:
+    """Eqs 5.2, 5.3 constants from a sample of the regions; kappa_in shares kappa's."""
+    names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
+    index = [crops.names.index(n) for n in names]
+    return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if n in LOG_CHANNELS])
+
+
+def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tensor:
+    """(B, C, H, W) physical to network units; kappa_in counts as kappa, CIB holds no negatives."""
+    rows = []
+    for i, name in enumerate(names):
+        channel = fields[:, i : i + 1]
+        if name == "cib":
+            channel = channel.clamp(min=0)
+        rows.append(normaliser.select(["kappa" if name == "kappa_in" else name]).forward(channel))
+    return torch.cat(rows, 1)
+
+
+@dataclass
+class Run:
+    """State of a training run."""
+
+    recipe: Recipe
+    normaliser: Normaliser
+    generator: nn.Module
+    critic: nn.Module
+    averaged: nn.Module
+    generator_adam: torch.optim.Adam
+    critic_adam: torch.optim.Adam
+    match: matching.Matching | None
+    step: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+
+
+def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.device) -> Run:
+    options = dict(recipe.generator_options)
+    if recipe.generator == "default:Paint":
+        tsz = normaliser.select(["tsz"])
+        options |= {"tsz_mean": tsz.mean[0], "tsz_std": tsz.std[0]}
+    generator = make(recipe.generator, seed=seeds.integer(seed, "weights", 0) % 2**31, **options)
+    critic = make(
+        recipe.critic, seed=seeds.integer(seed, "weights", 1) % 2**31, **recipe.critic_options
+    )
+    generator, critic = (
+        m.to(device, memory_format=torch.channels_last) for m in (generator, critic)
+    )
+    # in eval mode: reports must not move its batch-norm statistics
+    averaged = copy.deepcopy(generator).requires_grad_(False).eval()
+    match = None
+    if recipe.match:
+        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
+        make_statistics = {
+            "default:Paint": matching.paint_statistics,
+            "default:Convergence": matching.convergence_statistics,
+        }[recipe.generator]
+        match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
+    adam = functools.partial(torch.optim.Adam, fused=True)  # one kernel per weight, not ten
+    return Run(
+        recipe,
+        normaliser,
+        generator,
+        critic,
+        averaged,
+        adam(generator.parameters(), recipe.generator_rate, recipe.generator_betas),
+        adam(critic.parameters(), recipe.critic_rate, recipe.critic_betas),
+        match,
+    )
+
+
+def adam_tensors(adam: torch.optim.Adam, prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}.{i}.{key}": value
+        for i, state in adam.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
+    """Write the state of a run, beside and then renamed.
+
+    Raises
+    ------
+    MlskyError
+        If it cannot be written (a full disk); the checkpoint before it is left as it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name in ("generator", "critic", "averaged"):
+        tensors |= {f"{name}.{k}": v for k, v in getattr(run, name).state_dict().items()}
+    tensors |= adam_tensors(run.generator_adam, "generator_adam")
+    tensors |= adam_tensors(run.critic_adam, "critic_adam")
+    if run.match is not None:
+        tensors |= {f"match.{k}": v for k, v in run.match.running.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    state = {
+        "recipe": run.recipe.to_dict(),
+        "normaliser": run.normaliser.to_dict(),
+        "step": run.step,
+        "seconds": run.seconds,
+        "seed": seed,
+        "rollbacks": run.rollbacks,
+    }
+    part = folder / "checkpoint.part"
+    try:
+        save_file(tensors, part, metadata={"state": json.dumps(state)})
+        os.replace(part, folder / "checkpoint.safetensors")
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise MlskyError(
+            f"{folder}: the checkpoint of step {run.step} cannot be written ({error}); the one "
+            "before it is kept: make room and train on"
+        ) from None
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({error}); remove it") from None
+    return tensors, state
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+
+def find_checkpoint(
+    folder: Path, recipe: Recipe, seed: int
+) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """Checkpoint of a folder, None if there is none; refused if it is another run's."""
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    tensors, state = read_checkpoint(path)
+    mine = json.loads(json.dumps(recipe.to_dict()))
+    if state["recipe"] != mine or state["seed"] != seed:
+        changed = [k for k, v in mine.items() if state["recipe"].get(k) != v] or ["seed"]
+        raise ValueError(
+            f"{path}: was trained with another {', '.join(changed)}; continue it with its own "
+            "recipe and seed, or name another folder"
+        )
+    return tensors, state
+
+
+#: What a recipe's networks are made of; the rest of a recipe may differ in a warm start.
+NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
+
+
+def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dict[str, dict]]:
+    """Normaliser and states ("generator", "critic", "averaged") that a new run starts from.
+
+    `path` is a run folder, or a weight file, which has no critic.
+
+    Raises
+    ------
+    ValueError
+        If nothing is there, or it was trained as another network or at other pixels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        file = path / "checkpoint.safetensors"
+        if not file.exists():
+            raise ValueError(f"init_from={path}: holds no {file.name}; name a run folder")
+        tensors, state = read_checkpoint(file)
+        mine = json.loads(json.dumps(recipe.to_dict()))
+        wanted = (*NETWORK_FIELDS, "pixel_arcmin")
+        changed = [k for k in wanted if state["recipe"].get(k) != mine[k]]
+        if changed:
+            raise ValueError(
+                f"init_from={path}: trained as {state['recipe'].get('name')}, which differs from "
+                f"recipe {recipe.name} in {', '.join(changed)}; start from one of the same networks"
+            )
+        parts = {n: _part(tensors, n) for n in ("generator", "critic", "averaged")}
+        return Normaliser.from_dict(state["normaliser"]), parts
+    if not path.exists():
+        raise ValueError(f"init_from={path}: does not exist; name a run folder or a weight file")
+    weights = open_weights(path)
+    names = [
+        name
+        for name, entry in weights.header["networks"].items()
+        if entry["architecture"] == recipe.generator
+    ]
+    if not names:
+        raise ValueError(
+            f"init_from={path}: holds {', '.join(weights.networks)} and no {recipe.generator}, "
+            f"which recipe {recipe.name} trains"
+        )
+    if weights.pixel_arcmin != recipe.pixel_arcmin:
+        raise ValueError(
+            f"init_from={path}: pixels of {weights.pixel_arcmin}', {recipe.pixel_arcmin}' in "
+            f"recipe {recipe.name}"
+        )
+    generator = weights[names[0]].state_dict()
+    return weights.normaliser, {"generator": generator, "averaged": generator}
+
+
+def start_from(run: Run, states: dict[str, dict], path) -> None:
+    """Load what `find_start` found."""
+    for name, state in states.items():
+        module = getattr(run, name)
+        shapes = {k: v.shape for k, v in module.state_dict().items()}
+        if shapes != {k: v.shape for k, v in state.items()}:
+            raise ValueError(
+                f"init_from={path}: its {name} is of another size than that of recipe "
+                f"{run.recipe.name}; start from a run of the same networks"
+            )
+        module.load_state_dict(state)
+
+
+def _load_adam(adam: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = [p for group in adam.param_groups for p in group["params"]]
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        i, _, field = key.partition(".")
+        if field != "step":
+            # strides of the parameter, as Adam made them: other strides, other rounding
+            value = torch.empty_like(parameters[int(i)], requires_grad=False).copy_(value)
+        states.setdefault(int(i), {})[field] = value
+    adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})
+
+
+def restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
+    for name in ("generator", "critic", "averaged"):
+        getattr(run, name).load_state_dict(_part(tensors, name))
+    for name in ("generator_adam", "critic_adam"):
+        _load_adam(getattr(run, name), _part(tensors, name))
+    if run.match is not None:
+        device = next(run.generator.parameters()).device
+        run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
+    run.step, run.seconds = state["step"], state["seconds"]
+    run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
+
+
+def load_generator(folder: str | os.PathLike) -> tuple[nn.Module, Normaliser, dict]:
+    """The averaged generator of a run in eval mode, its normaliser, and the run's state."""
+    tensors, state = read_checkpoint(Path(folder) / "checkpoint.safetensors")
+    normaliser = Normaliser.from_dict(state["normaliser"])
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in state["recipe"].items()}
+    run = new_run(Recipe(**fields), normaliser, state["seed"], torch.device("cpu"))
+    run.averaged.load_state_dict(_part(tensors, "averaged"))
+    return run.averaged.eval(), normaliser, state

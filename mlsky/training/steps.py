@@ -1,0 +1,201 @@
+"""One step of training: generated fields, losses, both optimisers, and what is reported of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mlsky import seeds
+from mlsky.networks.inputs import squash
+from mlsky.training import losses, matching
+from mlsky.training.recipes import Recipe
+from mlsky.training.run import Run
+
+__all__ = ["learning_rate", "one_step", "power_report"]
+
+POWER_MEMORY = 0.1  # share of a report's batch in the logged running power ratios
+ROLLBACK_RATE = 0.5  # of the learning rates, per rollback
+#: Crops of a run that was rolled back: batches far from any that a run comes to.
+ROLLBACK_BATCHES = 10**8
+
+
+def learning_rate(recipe: Recipe, step: int, done: float) -> float:
+    """Learning-rate factor: linear warm-up, constant, cosine to 1 %."""
+    factor = min(1.0, (step + 1) / recipe.warm_up) if recipe.warm_up else 1.0
+    if done > recipe.decay_from:
+        phase = (done - recipe.decay_from) / (1 - recipe.decay_from)
+        factor *= 0.5 * (1 + math.cos(math.pi * phase)) + 0.01
+    return factor
+
+
+def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
+    """What the critic is shown."""
+    if run.recipe.objective == "wgan-gp":
+        # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
+        conditional = run.recipe.generator == "han2021:PIXGAN"
+        return torch.cat([condition, fields], 1) if conditional else fields
+    shown = [squash(condition), squash(fields)]
+    if "tsz" in run.recipe.outputs:
+        i = run.recipe.outputs.index("tsz")
+        m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))
+        # bright clusters again in linear units, where their profiles can be told apart
+        shown.append(torch.expm1(-(fields[:, i : i + 1] * d + m).clamp(-6, 0)) / 10)
+    return torch.cat(shown, 1)
+
+
+def _generate(run: Run, module: nn.Module, condition: torch.Tensor, rng) -> torch.Tensor:
+    if run.recipe.generator == "han2021:DCGAN":
+        latent = torch.randn(
+            condition.shape[0], module.kwargs["latent"], generator=rng, device=rng.device
+        )
+        return module(latent)
+    if run.recipe.objective == "wgan-gp":
+        return module(condition)
+    noise = module.draw_noise(len(condition), *condition.shape[-2:], rng)
+    return module(condition.contiguous(memory_format=torch.channels_last), noise)
+
+
+def _apply(module: nn.Module, adam: torch.optim.Adam, loss: torch.Tensor, clip: float) -> float:
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(module.parameters(), clip).item()
+    if math.isfinite(norm):  # one bad batch is skipped, not learnt
+        adam.step()
+    return norm
+
+
+def relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, float]:
+    """Critic and generator on the same fakes; R1 + R2 every few steps."""
+    r = run.recipe
+    with autocast():
+        fake = _generate(run, run.generator, condition, rng)
+    # channels last once, and not at every convolution
+    shown_real, shown_fake = (
+        _view(run, condition, x).contiguous(memory_format=torch.channels_last) for x in (real, fake)
+    )
+    n = len(real)
+    both = torch.cat([shown_real, shown_fake.detach()])
+
+    def score(x):
+        with autocast():
+            return run.critic(x)
+
+    penalty = 0.0
+    if run.step % r.penalty_every == 0:
+        scores, norms = losses.scores_and_norms(score, both)
+        # R1 + R2: each the mean over its own n patches of |grad D|^2 / 2
+        penalty = r.penalty_every * r.penalty_weight * (norms**2).sum() / (2 * n)
+    else:
+        scores = score(both)
+    loss = losses.relativistic_critic(scores[:n], scores[n:])
+    log = {"critic": loss.item(), "distance": (scores[:n] - scores[n:]).mean().item()}
+    loss = loss + penalty
+    _apply(run.critic, run.critic_adam, loss, float("inf"))
+    run.critic.requires_grad_(False)
+    with autocast():
+        of_fake = run.critic(shown_fake)
+        with torch.no_grad():  # apart: nothing flows back through the truth
+            of_real = run.critic(shown_real)
+    loss = losses.relativistic_generator(of_real, of_fake)
+    matched, parts = run.match(condition, fake, real)
+    log["gradient"] = _apply(
+        run.generator, run.generator_adam, loss + r.match_weight * matched, r.clip
+    )
+    run.critic.requires_grad_(True)
+    return log | parts
+
+
+def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
+    """`critic_steps` critic steps, then one of the generator (the paper's order)."""
+    r = run.recipe
+    for condition, real in batches:
+        with torch.no_grad(), autocast():
+            fake = _generate(run, run.generator, condition, rng)
+        eps = torch.rand(len(real), generator=rng, device=rng.device)
+        critic = losses.wgan_gp_critic(
+            run.critic,
+            _view(run, condition, real),
+            _view(run, condition, fake),
+            eps,
+            r.penalty_weight,
+        )
+        _apply(run.critic, run.critic_adam, critic.loss, float("inf"))
+    run.critic.requires_grad_(False)
+    condition, real = batches[0]
+    with autocast():
+        fake = _generate(run, run.generator, condition, rng)
+        loss = losses.generator_loss(run.critic(_view(run, condition, fake)))
+    if r.variance_weight:
+        loss = loss + r.variance_weight * losses.variance_l1(real, fake)
+    gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
+    run.critic.requires_grad_(True)
+    return {
+        "distance": critic.distance.item(),
+        "penalty": critic.penalty.item(),
+        "generator": loss.item(),
+        "gradient": gradient,
+    }
+
+
+def power_report(run: Run, spectra: matching.Spectra, condition, real, rng, ratios: dict) -> dict:
+    """Running ratio of generated to true power, three wide bands per field."""
+    with torch.no_grad():
+        fake = _generate(run, run.averaged, condition, rng)
+        p_fake, p_real = (
+            torch.diagonal(spectra.pairs(spectra.modes(x)), dim1=0, dim2=1).t()
+            for x in (fake, real)
+        )
+    bands = torch.arange(len(spectra.ell)).tensor_split(3)
+    out = {}
+    for i, name in enumerate(run.recipe.outputs):
+        for j, band in enumerate(bands):
+            key = f"{name}{j}"
+            now = (p_fake[i, band].mean().item(), p_real[i, band].mean().item())
+            old = ratios.get(key, now)
+            ratios[key] = tuple(
+                (1 - POWER_MEMORY) * a + POWER_MEMORY * b for a, b in zip(old, now, strict=True)
+            )
+        out[name] = [round(ratios[f"{name}{j}"][0] / ratios[f"{name}{j}"][1], 3) for j in range(3)]
+    return out
+
+
+def _update_average(run: Run) -> None:
+    """Averaged weights after a step; early on the memory is shorter."""
+    memory = min(run.recipe.average, run.step / (run.step + 20)) if run.recipe.average else 0.0
+    with torch.no_grad():
+        for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
+            a.lerp_(b, 1 - memory)
+        for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
+            a.copy_(b)
+
+
+def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[str, float], tuple]:
+    """One step of any recipe: its log, and (condition, real, rng) for the report."""
+    recipe = run.recipe
+    device = next(run.generator.parameters()).device
+
+    def autocast():
+        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16)
+
+    factor = learning_rate(recipe, run.step, done) * ROLLBACK_RATE**run.rollbacks
+    run.generator_adam.param_groups[0]["lr"] = recipe.generator_rate * factor
+    run.critic_adam.param_groups[0]["lr"] = recipe.critic_rate * factor
+    # a generator of its own for each step: nothing to save, nothing to restore
+    again = (run.rollbacks,) if run.rollbacks else ()
+    key = seeds.integer(seed, "training", run.step, 1, *again)
+    rng = torch.Generator(device=device).manual_seed(key)
+    first = ROLLBACK_BATCHES * run.rollbacks
+    if recipe.objective == "wgan-gp":
+        k = recipe.critic_steps
+        batches = [batch(first + run.step * k + i) for i in range(k)]
+        log = wgan_step(run, batches, rng, autocast)
+        condition, real = batches[-1]
+    else:
+        condition, real = batch(first + run.step)
+        log = relativistic_step(run, condition, real, rng, autocast)
+    run.step += 1
+    _update_average(run)
+    return log, (condition, real, rng)

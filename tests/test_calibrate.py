@@ -1,0 +1,101 @@
+"""mlsky.training.calibrate: what it fits is what was put in."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mlsky import seeds
+from mlsky.networks import evaluate
+from mlsky.networks.default import Paint
+from mlsky.networks.normaliser import Normaliser
+from mlsky.training import calibrate
+
+N, REGIONS, SEED = 128, 3, 5
+NORMALISER = Normaliser(
+    ("kappa", "ksz", "tsz", "cib"),
+    (None, None, 3.4, 16.4),
+    (0.0, 0.0, -0.26, 0.75),
+    (0.1, 2.0, 0.29, 0.32),
+)
+#: Of the truth's rms: the same noise makes truth and fit, stamps of like width stand in for each
+#: other, and the prior of the gains holds them back a little. Without gains it is 0.2.
+MISFIT = 0.05
+#: Ranks of a million numbers: their values near the median; the rarest share has 3 of them.
+VALUE = 0.01
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory):
+    """A set whose tSZ is what `paint` makes with other gains of its stamps."""
+    path = tmp_path_factory.mktemp("set") / "val.h5"
+    rng = np.random.default_rng(1)
+    kappa = rng.normal(0, 0.1, (REGIONS, N, N)).astype(np.float32)
+    gains = np.array([1.5, 1.2, 1.0, 0.7, 1.3])
+    tsz = np.empty_like(kappa)
+    paint = small_paint()
+    for i in range(REGIONS):
+        start = NORMALISER.select(["kappa"]).forward(torch.from_numpy(kappa[i])[None, None])
+        noise = paint.draw_noise(1, N, N, generator(i))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            stamps = paint.stamps(start, noise)[0].numpy()
+        tsz[i] = -NORMALISER.scale[2] * np.einsum("k,kyx->yx", gains, stamps)
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = 0.5
+        for name, data in (("kappa", kappa), ("kappa_in", kappa), ("tsz", tsz)):
+            file[name] = data
+    return path, (kappa[0], tsz[0])
+
+
+def generator(i: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seeds.integer(SEED, "network", i))
+
+
+def small_paint() -> Paint:
+    paint = Paint(-0.26, 0.29, widths=(4, 4, 4), noise=(1, 1, 1), velocity_levels=3, seed=2)
+    with torch.no_grad():  # stamps that vary, some of them beyond the clip
+        paint.trunk.head.weight *= 2
+        paint.trunk.head.bias += 1.5
+    return paint.eval()
+
+
+def test_gains_of_the_stamps_make_the_truth(regions):
+    path, truth = regions
+    paint = small_paint()
+    before = paint.trunk.head.bias.detach().clone()
+    found = calibrate.balance_stamps(paint, NORMALISER, path, regions=REGIONS, seed=SEED)
+    start = NORMALISER.select(["kappa"]).forward(torch.from_numpy(truth[0])[None, None])
+    noise = paint.draw_noise(1, N, N, generator(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        made = NORMALISER.select(["tsz"]).inverse(paint(start, noise)[:, 1:2])[0, 0].numpy()
+    assert np.std(made - truth[1]) < MISFIT * np.std(truth[1])
+    # ... and are in the network now, where nothing else has changed.
+    shift = (paint.trunk.head.bias - before).detach()
+    stamps = slice(paint.velocities, paint.velocities + len(found))
+    assert shift[stamps].numpy() == pytest.approx(np.log(found), abs=1e-6)
+    shift[stamps] = 0
+    assert torch.all(shift == 0)
+
+
+def test_values_are_matched_by_rank():
+    rng = np.random.default_rng(3)
+    truth = rng.lognormal(2, 1, (4, 500, 500)).astype(np.float32)
+    made = rng.lognormal(2, 1, (4, 500, 500)).astype(np.float32) ** 1.1
+    table = calibrate._match_values([m.ravel() for m in made], [m.ravel() for m in truth])
+    assert np.all(np.diff(table["from"]) > 0)
+    assert np.all(np.diff(table["to"]) >= 0)
+    mapped = evaluate._calibrated(torch.from_numpy(made), table).numpy()
+    for share in (0.01, 0.3, 0.5, 0.9, 0.99):
+        a, b = np.quantile(mapped, share), np.quantile(truth, share)
+        assert a == pytest.approx(b, rel=VALUE), share
+    # a polygon, and its last side beyond the ends
+    start, target = (np.array(table[k]) for k in ("from", "to"))
+    inside = np.geomspace(start[0], start[-1], 200)
+    x = torch.from_numpy(inside.astype(np.float32))
+    expected = np.interp(inside, start, target)
+    assert evaluate._calibrated(x, table).numpy() == pytest.approx(expected, rel=1e-4)
+    slope = (target[-1] - target[-2]) / (start[-1] - start[-2])
+    far = evaluate._calibrated(torch.tensor([2 * start[-1]]), table)
+    assert float(far) == pytest.approx(target[-1] + slope * start[-1], rel=1e-4)
