@@ -12,6 +12,7 @@ from mlsky.networks import evaluate
 from mlsky.networks.default import Paint
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import calibrate
+from mlsky.training.matching import Spectra
 
 N, REGIONS, SEED = 128, 3, 5
 NORMALISER = Normaliser(
@@ -25,6 +26,8 @@ NORMALISER = Normaliser(
 MISFIT = 0.05
 #: Ranks of a million numbers: their values near the median; the rarest share has 3 of them.
 VALUE = 0.01
+#: Three rounds of power and values; before them bands are off by more than four times this.
+POWER = 0.04
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def small_paint() -> Paint:
     paint = Paint(-0.26, 0.29, widths=(4, 4, 4), noise=(1, 1, 1), velocity_levels=3, seed=2)
     with torch.no_grad():  # stamps that vary, some of them beyond the clip
         paint.trunk.head.weight *= 2
-        paint.trunk.head.bias += 1.5
+        paint.trunk.head.bias -= 0.5
     return paint.eval()
 
 
@@ -86,16 +89,58 @@ def test_values_are_matched_by_rank():
     table = calibrate._match_values([m.ravel() for m in made], [m.ravel() for m in truth])
     assert np.all(np.diff(table["from"]) > 0)
     assert np.all(np.diff(table["to"]) >= 0)
-    mapped = evaluate._calibrated(torch.from_numpy(made), table).numpy()
+    start, target = table["from"], table["to"]
+    mapped = evaluate._polygon(torch.from_numpy(made), start, target).numpy()
     for share in (0.01, 0.3, 0.5, 0.9, 0.99):
         a, b = np.quantile(mapped, share), np.quantile(truth, share)
         assert a == pytest.approx(b, rel=VALUE), share
     # a polygon, and its last side beyond the ends
-    start, target = (np.array(table[k]) for k in ("from", "to"))
     inside = np.geomspace(start[0], start[-1], 200)
     x = torch.from_numpy(inside.astype(np.float32))
     expected = np.interp(inside, start, target)
-    assert evaluate._calibrated(x, table).numpy() == pytest.approx(expected, rel=1e-4)
+    assert evaluate._polygon(x, start, target).numpy() == pytest.approx(expected, rel=1e-4)
     slope = (target[-1] - target[-2]) / (start[-1] - start[-2])
-    far = evaluate._calibrated(torch.tensor([2 * start[-1]]), table)
+    far = evaluate._polygon(torch.tensor([2 * start[-1]]), start, target)
     assert float(far) == pytest.approx(target[-1] + slope * start[-1], rel=1e-4)
+
+
+def lognormal(rng, slope: float) -> torch.Tensor:
+    """A skewed, periodic map (N, N) whose Gaussian has power l^-slope."""
+    k = np.hypot(np.fft.fftfreq(N)[:, None], np.fft.rfftfreq(N)[None])
+    k[0, 0] = 1
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((N, N))) * k ** (-slope / 2))
+    return torch.from_numpy(10 * np.exp(0.8 * field / field.std())).float()
+
+
+def test_power_and_values_of_the_cib_are_both_matched():
+    rng = np.random.default_rng(4)
+    truth = [lognormal(rng, 0.5) for _ in range(40)]
+    made = [1.1 * lognormal(rng, 0.3) for _ in range(40)]
+    table = calibrate.match_cib(made, truth, 0.5)
+    assert np.ptp(table["gain"]) > 0.05
+    after = [evaluate.calibrated(m, 0.5, table) for m in made]
+    spectra = Spectra(N, 0.5, "cpu", 12)
+    power = [
+        sum(spectra.pairs(spectra.modes((m - m.mean())[None, None]))[0, 0] for m in maps)
+        for maps in (after, truth, made)
+    ]
+    before = (power[2] / power[1] - 1).abs()
+    assert before[1:].max() > 4 * POWER
+    assert (power[0] / power[1] - 1).abs()[1:].max() < POWER
+    for share in (0.01, 0.5, 0.99, 0.999):
+        a, b = (
+            torch.cat([m.flatten()[::8] for m in maps]).quantile(share) for maps in (after, truth)
+        )
+        assert float(a) == pytest.approx(float(b), rel=3 * VALUE), share
+    assert min(m.min() for m in after) >= 0
+
+
+def test_a_gain_of_one_changes_nothing():
+    x = lognormal(np.random.default_rng(5), 0.5)
+    same = evaluate.filtered(x, 0.5, {"ell": [100.0, 20000.0], "gain": [1.0, 1.0]})
+    assert torch.allclose(same, x, rtol=1e-5, atol=1e-4)
+    # ... and modes are multiplied by that of their multipole: a plane wave of known ell
+    waves = torch.cos(2 * torch.pi * 16 * torch.arange(N) / N).expand(N, N)
+    ell = 16 * 21600 * 2 / N
+    table = {"ell": [ell - 10, ell + 10], "gain": [1.2, 1.4]}
+    assert torch.allclose(evaluate.filtered(waves, 0.5, table), 1.3 * waves, atol=1e-4)

@@ -16,7 +16,17 @@ from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
-__all__ = ["APRON", "BLOCK", "SETS", "evaluate", "kind", "multiple", "noise_channels"]
+__all__ = [
+    "APRON",
+    "BLOCK",
+    "SETS",
+    "calibrated",
+    "evaluate",
+    "filtered",
+    "kind",
+    "multiple",
+    "noise_channels",
+]
 
 BLOCK = 1024  # pixels along a side of a block, without its apron
 # Measured reach (tests/test_evaluate.py): Convergence 58 pixels, Paint 96; a multiple of the stride
@@ -135,12 +145,34 @@ def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
     return dict(zip(names, out, strict=True))
 
 
-def _calibrated(x: torch.Tensor, table: dict) -> torch.Tensor:
-    """Values mapped on a polygon, along whose last side it goes on; ``from`` and ``to`` in uK."""
-    start, target = (x.new_tensor(table[k], dtype=torch.float32) for k in ("from", "to"))
+def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
+    """A picture (H, W) whose modes are multiplied by ``gain`` at the multipoles ``ell``.
+
+    Opposite edges meet, so ``gain`` must vary slowly and the apron take what crosses them.
+    """
+    ny, nx = x.shape
+    step = 10800 / pixel_arcmin * 2
+    ell = torch.hypot(torch.fft.fftfreq(ny)[:, None] * step, torch.fft.rfftfreq(nx)[None] * step)
+    gain = _polygon(ell.clamp(table["ell"][0], table["ell"][-1]), table["ell"], table["gain"])
+    return torch.fft.irfft2(torch.fft.rfft2(x) * gain.to(x.device), s=(ny, nx))
+
+
+def _polygon(x: torch.Tensor, start, target) -> torch.Tensor:
+    """Values mapped on a polygon, along whose sides at the ends it goes on."""
+    start, target = (torch.tensor(t, dtype=torch.float32, device=x.device) for t in (start, target))
     i = torch.searchsorted(start, x.contiguous()).clamp(1, len(start) - 1)
     slope = (target[i] - target[i - 1]) / (start[i] - start[i - 1])
     return target[i - 1] + slope * (x - start[i - 1])
+
+
+def calibrated(cib: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
+    """CIB (H, W) in uK with the power and the values of the truth, never negative.
+
+    First a gain by multipole (``ell``, ``gain``), then values mapped to those of the same rank
+    (``from``, ``to``, in uK).
+    """
+    cib = filtered(cib, pixel_arcmin, table)
+    return _polygon(cib, table["from"], table["to"]).clamp(min=0)
 
 
 @torch.no_grad()
@@ -187,5 +219,7 @@ def evaluate(
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
     table = weights.header.get("calibration", {}).get("cib")
-    out["cib"] = (_calibrated(out["cib"], table) if table else out["cib"]).clamp(min=0)
+    out["cib"] = out["cib"].clamp(min=0)
+    if table:
+        out["cib"] = calibrated(out["cib"], weights.pixel_arcmin, table)
     return out

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mlsky import seeds
+from mlsky.networks import evaluate
 from mlsky.networks.default import Convergence, Paint
 from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
@@ -34,6 +35,7 @@ CIB_SHARES = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3
 #: correlation with kappa, ln of a quantile, and ln of a gain.
 STAMP_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
 STAMP_CLIP_UK = 40.0
+CIB_ROUNDS = 3
 STAMP_SHARES = (1e-3, 1e-2, 0.1)
 
 
@@ -57,7 +59,7 @@ def fit_calibration(
     -------
     dict
         For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel),
-        ``cib`` {from, to} (uK, see `mlsky.networks.evaluate`).
+        ``cib`` {ell, gain, from, to} (uK, see `mlsky.networks.evaluate.calibrated`).
 
     Raises
     ------
@@ -88,14 +90,14 @@ def fit_calibration(
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
-        values[0].append(made["cib"].numpy().ravel())
-        values[1].append(np.maximum(cib[i], 0).ravel())
+        values[0].append(made["cib"])
+        values[1].append(torch.from_numpy(np.maximum(cib[i], 0)))
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
     calibration = {
         "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
-        "cib": _match_values(*values),
+        "cib": match_cib(*values, attrs["pixel_arcmin"]),
         "regions": count,
     }
     if rate:
@@ -159,6 +161,33 @@ def balance_flow(
     for layer, gain in zip(paint.flow, gains, strict=True):
         layer.weight.mul_(float(gain))
     return gains
+
+
+def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
+    """Gain by multipole and map of values that give generated maps the truth's power and values.
+
+    Each changes a little of what the other has set, so both are fitted in turns.
+    """
+    spectra = Spectra(made[0].shape[-1], pixel_arcmin, "cpu", BINS)
+
+    def power(maps) -> np.ndarray:
+        return sum(
+            spectra.pairs(spectra.modes((m - m.mean())[None, None]))[0, 0].double().numpy()
+            for m in maps
+        )
+
+    ell = np.round(spectra.ell, 1).tolist()
+    goal, gain, now = power(truth), np.ones(len(ell)), made
+    for _ in range(CIB_ROUNDS):
+        gain = gain * np.sqrt(goal / power(now))
+        gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
+        table = {"ell": ell, "gain": np.round(gain, 4).tolist()}
+        smooth = [evaluate.filtered(m, pixel_arcmin, table) for m in made]
+        table |= _match_values(
+            [m.numpy().ravel() for m in smooth], [m.numpy().ravel() for m in truth]
+        )
+        now = [evaluate.calibrated(m, pixel_arcmin, table) for m in made]
+    return table
 
 
 def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
