@@ -15,7 +15,7 @@ from stub_painter import StubPainter
 from mlsky import seeds
 from mlsky.errors import MlskyError, RegistryError
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import chain, loop, steps
+from mlsky.training import chain, loop, selection, steps
 from mlsky.training import run as runs
 from mlsky.training.data import Crops, Painted
 from mlsky.training.loop import train
@@ -191,9 +191,6 @@ def test_bad_warm_starts(data, tmp_path):
     (tmp_path / "text").write_text("not weights")
     with pytest.raises(RegistryError, match="not a safetensors file"):
         _train(_tiny(), data, out, init_from=tmp_path / "text")
-    mine = Normaliser(("kappa", "ksz", "tsz", "cib"), (None,) * 4, (0.0,) * 4, (1.0,) * 4)
-    with pytest.raises(ValueError, match="normaliser: not that of the weights to go on with"):
-        _train(_tiny(), data, out, init_from=tmp_path / "old", normaliser=mine)
     assert not out.exists()
 
 
@@ -518,7 +515,7 @@ def test_a_collapse_is_rolled_back_and_not_saved(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "RIPE_REPORTS", 2)
     ratios = iter([0.01, 0.9, 0.8, 0.05, 0.01, 0.9, 0.9])
     monkeypatch.setattr(
-        loop, "_power_report", lambda *args: {"ksz": [1.0, 1.0, 1.0], "cib": [next(ratios)] * 3}
+        loop, "power_report", lambda *args: {"ksz": [1.0, 1.0, 1.0], "cib": [next(ratios)] * 3}
     )
     run = _train(_tiny(), data, tmp_path, steps=5)
     (line,) = [x for x in _lines(tmp_path) if "rolled_back_to" in x]
@@ -623,3 +620,158 @@ def test_painted_on_the_fly(tmp_path):
     assert whole.normaliser == resumed.normaliser
     with pytest.raises(ValueError, match=r"painted kappa, ksz, tsz, cib of 64 pixels: recipe conv"):
         _train(_tiny("convergence-0.5"), source(), tmp_path / "bad")
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory):
+    return _set(tmp_path_factory.mktemp("validation") / "val.h5", 192, seed=7)
+
+
+def _scored(monkeypatch, distances):
+    """Scores of one's own; tells the steps that were scored."""
+    seen, left = [], iter(distances)
+
+    def checkpoint(networks, normaliser, data, regions):
+        seen.append((*networks, regions))
+        return {"rows": 4, "met": 1, "failed": 2, "undecided": 1, "distance": next(left)}
+
+    monkeypatch.setattr(selection.scores, "checkpoint", checkpoint)
+    return seen
+
+
+def _score_lines(folder):
+    return {x["step"]: (x["score"], x["best"]) for x in _lines(folder) if "score" in x}
+
+
+@pytest.mark.parametrize("name", ["paint-0.5", "convergence-0.5"])
+def test_scores_change_nothing_and_the_best_is_kept(data, validation, tmp_path, name):
+    """With the real scores: not a bit of the run or of the random state."""
+    state = torch.get_rng_state()
+    plain = _train(_tiny(name), data, tmp_path / "plain")
+    scored = _train(
+        _tiny(name), data, tmp_path / "scored", validation=validation, every=3, regions=1
+    )
+    _assert_same(plain, scored)
+    assert torch.equal(torch.get_rng_state(), state)
+    lines = _score_lines(tmp_path / "scored")
+    assert list(lines) == [3, 4]
+    best = min(lines, key=lambda step: lines[step][0])
+    generator, normaliser, saved = load_generator(tmp_path / "scored", "best")
+    assert (saved["step"], saved["score"]["step"]) == (best, best)
+    assert saved["score"]["distance"] == lines[best][0]
+    assert saved["score"]["regions"] == 1
+    assert normaliser == scored.normaliser
+    assert not generator.training
+    if best == STEPS:
+        for a, b in zip(generator.parameters(), plain.averaged.parameters(), strict=True):
+            assert torch.equal(a, b)
+    sizes = [(tmp_path / "scored" / n).stat().st_size for n in (runs.BEST, runs.CHECKPOINT)]
+    assert sizes[0] < sizes[1] / 4
+
+
+def test_the_best_survives_worse_scores_and_interruption(data, validation, tmp_path, monkeypatch):
+    options = {"validation": validation, "every": 1}
+    seen = _scored(monkeypatch, [3.0, 2.0, 2.5, None])
+    with monkeypatch.context() as context:
+        _stop_after(context, 3)
+        with pytest.raises(KeyboardInterrupt):
+            _train(_tiny(), data, tmp_path / "run", **options)
+    assert load_generator(tmp_path / "run", "best")[2]["step"] == 2
+    run = _train(_tiny(), data, tmp_path / "run", **options)
+    assert seen == [("paint", 2)] * 4
+    assert _score_lines(tmp_path / "run") == {
+        1: (3.0, True),
+        2: (2.0, True),
+        3: (2.5, False),
+        4: (None, False),
+    }
+    _, _, saved = load_generator(tmp_path / "run", "best")
+    assert (saved["step"], saved["score"]["distance"]) == (2, 2.0)
+    assert load_generator(tmp_path / "run")[2]["step"] == 4
+    _assert_same(run, _train(_tiny(), data, tmp_path / "plain"))
+    _assert_same(run, _train(_tiny(), data, tmp_path / "run", **options))  # nothing is left to do
+    assert len(seen) == 4
+
+
+def test_scores_on_other_regions_start_anew(data, validation, tmp_path, monkeypatch, caplog):
+    _scored(monkeypatch, [1.0, 2.0])
+    _train(_tiny(), data, tmp_path, steps=1, validation=validation)
+    other = _set(tmp_path / "other.h5", 192, seed=8)
+    _train(_tiny(), data, tmp_path, steps=2, validation=other)
+    assert "was chosen on other regions" in caplog.text
+    assert load_generator(tmp_path, "best")[2]["step"] == 2
+
+
+def test_what_cannot_be_scored_costs_a_warning(data, validation, tmp_path, monkeypatch, caplog):
+    def checkpoint(*args):
+        raise ValueError("no peaks")
+
+    monkeypatch.setattr(selection.scores, "checkpoint", checkpoint)
+    run = _train(_tiny(), data, tmp_path, validation=validation)
+    assert run.step == STEPS
+    assert "cannot be scored (no peaks)" in caplog.text
+    assert load_generator(tmp_path, "best")[2]["step"] == STEPS  # the last, for want of a best
+
+
+def test_minutes_between_scores(data, validation, tmp_path, monkeypatch):
+    _scored(monkeypatch, iter(range(1000)))
+    options = {"steps": None, "minutes": 0.4 / 60, "validation": validation, "every": 0.2 / 60}
+    _train(_tiny(), data, tmp_path, **options)
+    lines = _score_lines(tmp_path)
+    assert 1 <= len(lines) <= 3
+    assert max(lines) == load_generator(tmp_path)[2]["step"]
+
+
+def test_bad_validation_sets(data, validation, tmp_path):
+    out = tmp_path / "run"
+    poor = _set(tmp_path / "poor.h5", leave_out=("radio",))
+    coarse = _set(tmp_path / "coarse.h5", pixel_arcmin=2.0)
+    for options, message in (
+        ({"validation": poor}, "poor.h5: lacks radio"),
+        ({"validation": coarse}, r"pixels of 2.0', 0.5' in recipe paint-0.5"),
+        ({"validation": data}, "the same sky is trained on"),
+        ({"validation": tmp_path / "none.h5"}, "none.h5: cannot be read"),
+        ({"validation": validation, "every": 0}, "every=0: must be whole steps > 0"),
+        ({"validation": validation, "every": 0.5}, "every=0.5: must be whole steps > 0"),
+        ({"validation": validation, "regions": 0}, "regions=0: must be at least 1"),
+        ({"every": 5}, "every=5: there is nothing to score on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _train(_tiny(), data, out, **options)
+    with pytest.raises(ValueError, match=r"recipe dcgan is scored once its chain is whole"):
+        _train(_thin("dcgan"), data, out, validation=validation)
+    with h5py.File(data, "r") as a, h5py.File(tmp_path / "a.h5", "w") as b:
+        for name in a:
+            a.copy(name, b)
+        b.attrs.update({"pixel_arcmin": 0.5, "seed": 3, "source": '{"cosmology": {}}'})
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+    with pytest.raises(ValueError, match="the same sky is trained on"):
+        _train(_tiny(), tmp_path / "a.h5", out, validation=tmp_path / "b.h5")
+    with pytest.raises(ValueError, match="which='first': must be best or last"):
+        load_generator(out, "first")
+    assert not out.exists()
+
+
+def test_normaliser_of_a_warm_start(data, tmp_path):
+    old = _train(_tiny(), data, tmp_path / "old", steps=1)
+    other = _set(tmp_path / "other.h5", seed=5)
+    fitted = runs.fit_normaliser(Crops(other, ("kappa", "ksz", "tsz", "cib"), 64))
+    assert fitted != old.normaliser
+    for given, wanted in (
+        ("data", fitted),
+        ("start", old.normaliser),
+        (None, old.normaliser),
+        (NORMALISER, NORMALISER),
+    ):
+        out = tmp_path / f"new-{given if given is None or isinstance(given, str) else 'own'}"
+        options = {"init_from": tmp_path / "old", "normaliser": given, "seed": 3}
+        new = _train(_tiny(), other, out, steps=1, **options)
+        assert new.normaliser == wanted
+        assert new.generator.tsz_std == wanted.select(["tsz"]).std[0]
+        if not isinstance(given, Normaliser):  # the same command goes on
+            assert _train(_tiny(), data, out, steps=2, **options).normaliser == wanted
+    with pytest.raises(ValueError, match="normaliser='start': there is no start"):
+        _train(_tiny(), data, tmp_path / "bad", normaliser="start")
+    with pytest.raises(ValueError, match="normaliser='mine': must be data, start or a Norm"):
+        _train(_tiny(), data, tmp_path / "bad", normaliser="mine")
+    assert not (tmp_path / "bad").exists()

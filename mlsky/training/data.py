@@ -7,10 +7,12 @@ Train, validation and test sets are painted from different seeds, so they never 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 
 from mlsky import seeds
 
-__all__ = ["Crops", "Painted", "fields_of", "painted"]
+__all__ = ["Crops", "Painted", "fields_of", "file_hash", "painted"]
 
 #: What training reads: the painter's fields and the Gaussian start made from kappa_g.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
@@ -44,6 +46,15 @@ def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.
             "(regions, n, n), as `mlsky data paint` writes them"
         )
     return [file[n] for n in names], dict(file.attrs)
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class Crops:

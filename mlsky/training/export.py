@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from torch import nn
 
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
+from mlsky.training.data import file_hash
 from mlsky.training.run import load_generator
 
 __all__ = ["export", "file_hash"]
-
-
-def file_hash(path: str | os.PathLike) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _plain(recipe: Mapping) -> dict:
@@ -41,9 +31,13 @@ def export(
     device: str,
     extra: Mapping[str, tuple[nn.Module, list[str], list[str]]] | None = None,
     adjust: Mapping[str, Callable[[nn.Module, Normaliser], object]] | None = None,
+    which: str = "best",
     **header,
 ) -> str:
     """Write the averaged generators of runs as one weight file.
+
+    Of a run that was scored on validation truth it is the best one, and the file says at which
+    step and score.
 
     Parameters
     ----------
@@ -61,6 +55,8 @@ def export(
     adjust
         Functions of (module, normaliser) that change a run's network in place before it is
         written, such as `mlsky.training.calibrate.balance_flow`.
+    which
+        "best", or "last" for the end of each run whatever its scores.
     header
         Further entries: calibration, scores, sources.
 
@@ -76,7 +72,7 @@ def export(
     networks, entries, recipes, training = {}, {}, {}, {}
     normaliser = pixel = None
     for name, folder in runs.items():
-        module, used, state = load_generator(folder)
+        module, used, state = load_generator(folder, which)
         recipe = state["recipe"]
         if normaliser is None:
             normaliser, pixel = used, recipe["pixel_arcmin"]
@@ -99,6 +95,8 @@ def export(
             "device": device,
             "seed": state["seed"],
         }
+        if "score" in state:
+            training[name]["score"] = state["score"]
     for name, (module, inputs, outputs) in (extra or {}).items():
         networks[name] = module
         entries[name] = network_header(module, inputs, outputs)

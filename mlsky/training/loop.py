@@ -4,7 +4,8 @@
 
 The run folder holds `checkpoint.safetensors` (weights, averages, optimisers: enough to go
 on as if never stopped), `log.jsonl` (one line per report: losses, and the ratio of
-generated to true power by band) and `recipe.json`. With `steps=` a run is reproducible to
+generated to true power by band) and `recipe.json`; with a validation set also
+`best.safetensors`, the averaged generator that scored best. With `steps=` a run is reproducible to
 the bit on one device, interrupted or not; with `minutes=` its schedule follows the clock.
 
 A step that gives NaN is skipped. A run that gives nothing else, or whose fields lose the
@@ -32,10 +33,11 @@ from mlsky.training import matching
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import (
+    CHECKPOINT,
     Run,
+    choose_normaliser,
     find_checkpoint,
     find_start,
-    fit_normaliser,
     new_run,
     normalise,
     read_checkpoint,
@@ -43,6 +45,7 @@ from mlsky.training.run import (
     save_checkpoint,
     start_from,
 )
+from mlsky.training.selection import REGIONS, select_by
 from mlsky.training.steps import ROLLBACK_RATE, one_step, power_report
 
 __all__ = ["train"]
@@ -143,27 +146,6 @@ def _open(data, names: tuple[str, ...], recipe: Recipe, seed: int) -> Crops | Pa
     return data
 
 
-def _choose_normaliser(
-    recipe: Recipe, given: Normaliser | None, stored: Normaliser | None, truth: Crops | Painted
-) -> Normaliser:
-    """Constants that weights were trained with, those given, or those of the truth."""
-    if stored is not None:
-        # their own, even if the data have changed: weights mean nothing with others
-        if given not in (None, stored):
-            raise ValueError(
-                "normaliser: not that of the weights to go on with; leave it out, or start anew"
-            )
-        return stored
-    normaliser = fit_normaliser(truth) if given is None else given
-    for name in (*recipe.inputs, *recipe.outputs):
-        if ("kappa" if name == "kappa_in" else name) not in normaliser.channels:
-            raise ValueError(
-                f"recipe {recipe.name}: the normaliser has {', '.join(normaliser.channels)} and "
-                f"not {name}; give normaliser="
-            )
-    return normaliser
-
-
 def _make_batch(recipe: Recipe, truth, conditions, run: Run) -> Callable:
     """Function of a batch number to (condition, real) in network units, on the run's device."""
     names, split = (*recipe.inputs, *recipe.outputs), len(recipe.inputs)
@@ -248,7 +230,7 @@ def _write_log(folder: Path, line: dict) -> None:
 def _roll_back(run: Run, folder: Path, seed: int, trouble: str) -> None:
     """Back to the last good checkpoint, with other numbers and a lower rate from there on."""
     at, rollbacks, seconds = run.step, run.rollbacks, run.seconds
-    restore(run, *read_checkpoint(folder / "checkpoint.safetensors"))
+    restore(run, *read_checkpoint(folder / CHECKPOINT))
     if rollbacks == MAX_ROLLBACKS:
         raise MlskyError(
             f"{folder}: step {at}: {trouble}, after {rollbacks} rollbacks; the last good "
@@ -275,8 +257,11 @@ def train(
     steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
-    normaliser: Normaliser | None = None,
+    normaliser: Normaliser | str | None = None,
     init_from: str | os.PathLike | None = None,
+    validation: str | os.PathLike | None = None,
+    every: float | None = None,
+    regions: int = REGIONS,
     progress: bool = True,
 ) -> Run:
     """Train one recipe; continues the run in folder `out` if there is one.
@@ -299,11 +284,22 @@ def train(
     seed
         Of weights, crops and noise.
     normaliser
-        Constants to use; by default fitted on the truth.
+        Constants to use, "data" for those of the truth, "start" for those of `init_from`; by
+        default the start's if there is one. Where amplitudes have changed since the start was
+        trained, those of the truth leave the fields that networks see alike. A run that is gone
+        on with keeps its own.
     init_from
         Run folder or weight file of the same networks that a new run starts from: generator,
-        critic (a weight file has none) and averages with their normaliser; optimisers, rates
-        and running statistics start anew. Without effect once folder `out` holds a checkpoint.
+        critic (a weight file has none) and averages; optimisers, rates and running statistics
+        start anew. Without effect once folder `out` holds a checkpoint.
+    validation
+        Set not trained on, with all fields, to score the averaged generator on as it goes; the
+        best one is kept as `best.safetensors`. For the recipes of the default family.
+    every
+        Minutes between scores, or steps in a run of `steps`; a tenth of the run by default. It
+        is scored at its end, too. Scoring takes no part of `minutes`.
+    regions
+        Of the validation set, at most.
 
     Raises
     ------
@@ -321,22 +317,26 @@ def train(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a folder for the run")
+    chosen = select_by(
+        *(validation, every, regions, recipe, data, folder, seed),
+        length=minutes if steps is None else steps,
+        by_steps=steps is not None,
+    )
     found = find_checkpoint(folder, recipe, seed)
     start = find_start(init_from, recipe) if init_from is not None and found is None else None
     if device.type == "cpu":
         _keep_memory()
     truth, conditions = _open_sets(recipe, data, target, seed)
-    if found is not None:
-        stored = Normaliser.from_dict(found[1]["normaliser"])
-    else:
-        stored = start[0] if start else None
-    normaliser = _choose_normaliser(recipe, normaliser, stored, truth)
+    stored = Normaliser.from_dict(found[1]["normaliser"]) if found is not None else None
+    normaliser = choose_normaliser(recipe, normaliser, stored, start[0] if start else None, truth)
     run = new_run(recipe, normaliser, seed, device)
     if found is not None:
         restore(run, *found)
     elif start:
         start_from(run, start[1], init_from)
     _begin(run, folder, seed, fresh=found is None)
+    if chosen is not None:
+        chosen.start(run)
     spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
     batch = _make_batch(recipe, truth, conditions, run)
 
@@ -362,6 +362,10 @@ def train(
             if trouble is not None:
                 _roll_back(run, folder, seed, trouble)
                 watch, ratios = _Watch(), {}
+                if chosen is not None:
+                    chosen.start(run)
+            elif chosen is not None and watch.good(run) and chosen.due(run):
+                _write_log(folder, chosen.score(run))
             bar.update(min(100, 100 * done()) - bar.n)
             if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
                 try:
@@ -370,6 +374,8 @@ def train(
                     logger.warning("%s", error)
                 saved = time.monotonic()
     if watch.good(run):
+        if chosen is not None and chosen.due(run, end=True):
+            _write_log(folder, chosen.score(run))
         save_checkpoint(run, folder, seed)
     else:
         logger.warning("%s: the run ended badly; its last good checkpoint is kept", folder)

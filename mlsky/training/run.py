@@ -1,7 +1,7 @@
 """A training run: its networks, optimisers and constants, and the file that keeps them.
 
 `checkpoint.safetensors` in the run's folder holds weights, averages and optimisers: enough to
-go on as if never stopped.
+go on as if never stopped. `best.safetensors` holds the averaged generator that scored best.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from mlsky.training import matching
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 
-__all__ = ["Run", "load_generator"]
+__all__ = ["BEST", "CHECKPOINT", "Run", "load_generator"]
 
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
 
 
@@ -41,6 +42,40 @@ def fit_normaliser(crops: Crops | Painted) -> Normaliser:
     names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
     index = [crops.names.index(n) for n in names]
     return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if n in LOG_CHANNELS])
+
+
+def choose_normaliser(
+    recipe: Recipe,
+    given: Normaliser | str | None,
+    resumed: Normaliser | None,
+    start: Normaliser | None,
+    truth: Crops | Painted,
+) -> Normaliser:
+    """Constants of the run gone on with, of the start, those given, or those of the truth."""
+    if isinstance(given, str) and given not in ("data", "start"):
+        raise ValueError(f"normaliser={given!r}: must be data, start or a Normaliser")
+    if resumed is not None:
+        # its own, even if the data have changed: weights mean nothing with others
+        if isinstance(given, Normaliser) and given != resumed:
+            raise ValueError(
+                "normaliser: not that of the weights to go on with; leave it out, or start anew"
+            )
+        return resumed
+    if given == "start" and start is None:
+        raise ValueError("normaliser='start': there is no start; give init_from=, or leave it out")
+    if isinstance(given, Normaliser):
+        normaliser = given
+    elif start is not None and given != "data":
+        normaliser = start
+    else:
+        normaliser = fit_normaliser(truth)
+    for name in (*recipe.inputs, *recipe.outputs):
+        if ("kappa" if name == "kappa_in" else name) not in normaliser.channels:
+            raise ValueError(
+                f"recipe {recipe.name}: the normaliser has {', '.join(normaliser.channels)} and "
+                f"not {name}; give normaliser="
+            )
+    return normaliser
 
 
 def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tensor:
@@ -122,9 +157,6 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
     MlskyError
         If it cannot be written (a full disk); the checkpoint before it is left as it was.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors = {}
     for name in ("generator", "critic", "averaged"):
         tensors |= {f"{name}.{k}": v for k, v in getattr(run, name).state_dict().items()}
@@ -132,8 +164,23 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
     tensors |= adam_tensors(run.critic_adam, "critic_adam")
     if run.match is not None:
         tensors |= {f"match.{k}": v for k, v in run.match.running.items()}
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    state = {
+    _save(folder / CHECKPOINT, tensors, _state(run, seed))
+
+
+def save_best(run: Run, folder: Path, seed: int, score: dict) -> None:
+    """Keep the averaged generator alone, with the score it was chosen by.
+
+    Raises
+    ------
+    MlskyError
+        As `save_checkpoint`.
+    """
+    tensors = {f"averaged.{k}": v for k, v in run.averaged.state_dict().items()}
+    _save(folder / BEST, tensors, {**_state(run, seed), "score": score})
+
+
+def _state(run: Run, seed: int) -> dict:
+    return {
         "recipe": run.recipe.to_dict(),
         "normaliser": run.normaliser.to_dict(),
         "step": run.step,
@@ -141,15 +188,22 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
         "seed": seed,
         "rollbacks": run.rollbacks,
     }
-    part = folder / "checkpoint.part"
+
+
+def _save(path: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    part = path.with_suffix(".part")
     try:
         save_file(tensors, part, metadata={"state": json.dumps(state)})
-        os.replace(part, folder / "checkpoint.safetensors")
+        os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise MlskyError(
-            f"{folder}: the checkpoint of step {run.step} cannot be written ({error}); the one "
-            "before it is kept: make room and train on"
+            f"{path.parent}: the {path.stem} of step {state['step']} cannot be written ({error}); "
+            "the one before it is kept: make room and train on"
         ) from None
 
 
@@ -173,7 +227,7 @@ def find_checkpoint(
     folder: Path, recipe: Recipe, seed: int
 ) -> tuple[dict[str, torch.Tensor], dict] | None:
     """Checkpoint of a folder, None if there is none; refused if it is another run's."""
-    path = folder / "checkpoint.safetensors"
+    path = folder / CHECKPOINT
     if not path.exists():
         return None
     tensors, state = read_checkpoint(path)
@@ -203,7 +257,7 @@ def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dic
     """
     path = Path(path)
     if path.is_dir():
-        file = path / "checkpoint.safetensors"
+        file = path / CHECKPOINT
         if not file.exists():
             raise ValueError(f"init_from={path}: holds no {file.name}; name a run folder")
         tensors, state = read_checkpoint(file)
@@ -276,9 +330,30 @@ def restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
     run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
 
 
-def load_generator(folder: str | os.PathLike) -> tuple[nn.Module, Normaliser, dict]:
-    """The averaged generator of a run in eval mode, its normaliser, and the run's state."""
-    tensors, state = read_checkpoint(Path(folder) / "checkpoint.safetensors")
+def load_generator(
+    folder: str | os.PathLike, which: str = "last"
+) -> tuple[nn.Module, Normaliser, dict]:
+    """An averaged generator of a run in eval mode, its normaliser, and the run's state then.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    which
+        "last", or "best" for the one that scored best on validation truth, with its ``score``
+        in the state; the last one too where none was scored.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or `which` is neither.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which={which!r}: must be best or last")
+    path = Path(folder) / BEST
+    if which == "last" or not path.exists():
+        path = Path(folder) / CHECKPOINT
+    tensors, state = read_checkpoint(path)
     normaliser = Normaliser.from_dict(state["normaliser"])
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in state["recipe"].items()}
     run = new_run(Recipe(**fields), normaliser, state["seed"], torch.device("cpu"))

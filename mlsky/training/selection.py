@@ -1,0 +1,185 @@
+"""Which state of a run is used: the averaged generator that validation truth likes best.
+
+Every so often the averaged generator is scored (`mlsky.statistics.scores.checkpoint`), and the
+best one so far is kept beside the checkpoint. Scoring changes neither weights nor random state,
+and its time is not the run's, so a run is the same with it and without.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from mlsky.errors import MlskyError
+from mlsky.statistics import scores
+from mlsky.training.data import Painted, fields_of, file_hash
+from mlsky.training.recipes import Recipe
+from mlsky.training.run import BEST, Run, read_checkpoint, save_best
+
+__all__ = ["REGIONS", "Selection", "select_by"]
+
+logger = logging.getLogger("mlsky")
+
+REGIONS = 8  # about ten seconds of one core, at 512 pixels
+SHARE = 0.1  # of a run between scores, if it is not said
+#: Name of a generator in a weight file, for those that can be scored alone.
+NAMES = {"default:Paint": "paint", "default:Convergence": "convergence"}
+
+
+@dataclass
+class Selection:
+    """Scores of a run as it goes, and the best of them."""
+
+    data: Path
+    sha256: str
+    every: float  # minutes, or steps
+    by_steps: bool
+    regions: int
+    folder: Path
+    seed: int  # of the run
+    best: dict | None = None
+    seen: int = 0  # intervals behind the run
+    scored: int = -1  # step of the last score
+
+    def start(self, run: Run) -> None:
+        """Count from where a run is: at its beginning, resumed, or rolled back."""
+        self.seen, self.scored = self._intervals(run), run.step
+        path = self.folder / BEST
+        self.best = read_checkpoint(path)[1].get("score") if path.exists() else None
+        if self.best and any(self.best.get(k) != v for k, v in self._truth().items()):
+            logger.warning("%s: was chosen on other regions; scores start anew", path)
+            self.best = None
+
+    def due(self, run: Run, end: bool = False) -> bool:
+        """Whether to score now: once for each interval, and at the end of a run."""
+        if end:
+            return run.step != self.scored or self.best is None
+        intervals = self._intervals(run)
+        due = intervals > self.seen
+        self.seen = intervals
+        return due
+
+    def score(self, run: Run) -> dict:
+        """Score the averaged generator, keep it if it is the best: a line for the log."""
+        name = NAMES[run.recipe.generator]
+        self.scored = run.step
+        line: dict = {"step": run.step, "seconds": round(run.seconds, 1)}
+        try:
+            found = scores.checkpoint({name: run.averaged}, run.normaliser, self.data, self.regions)
+        except ValueError as error:  # maps too odd to be measured, which training may mend
+            logger.warning("step %d: cannot be scored (%s)", run.step, error)
+            return {**line, "score": None, "best": False}
+        score = found.pop("distance")
+        better = score is not None and (self.best is None or score < self.best["distance"])
+        if better:
+            self._keep(run, {"distance": score, "step": run.step, **found, **self._truth()})
+        return {**line, "score": score, **found, "best": better}
+
+    def _keep(self, run: Run, best: dict) -> None:
+        try:
+            save_best(run, self.folder, self.seed, best)
+            self.best = best
+        except MlskyError as error:  # there may be room the next time
+            logger.warning("%s", error)
+
+    def _intervals(self, run: Run) -> int:
+        return int((run.step if self.by_steps else run.seconds / 60) // self.every)
+
+    def _truth(self) -> dict:
+        return {"regions": self.regions, "validation": self.sha256}
+
+
+def select_by(
+    validation: str | os.PathLike | None,
+    every: float | None,
+    regions: int,
+    recipe: Recipe,
+    data: str | os.PathLike | Painted,
+    folder: Path,
+    seed: int,
+    length: float,
+    by_steps: bool,
+) -> Selection | None:
+    """What chooses a run's best state; None without a validation set.
+
+    Parameters
+    ----------
+    validation
+        Set that is not trained on, with all fields.
+    every
+        Minutes or steps between scores, in the unit of `length`; a tenth of it if None.
+    regions
+        Of the set, at most.
+    data
+        What is trained on.
+    length, by_steps
+        Of the run, in steps or minutes.
+
+    Raises
+    ------
+    ValueError
+        If the recipe has no scores of its own, the set cannot be used or is what is trained on,
+        or a number is not positive.
+    """
+    if validation is None:
+        if every is not None:
+            raise ValueError(f"every={every}: there is nothing to score on; give validation=")
+        return None
+    if recipe.generator not in NAMES:
+        raise ValueError(
+            f"validation={validation}: recipe {recipe.name} is scored once its chain is whole, "
+            "by mlsky validate; leave it out"
+        )
+    unit = "steps" if by_steps else "minutes"
+    if every is None:
+        every = math.ceil(length * SHARE) if by_steps else length * SHARE
+    if not (every > 0 and math.isfinite(every)) or (by_steps and every != int(every)):
+        raise ValueError(f"every={every}: must be {'whole ' * by_steps}{unit} > 0")
+    if regions < 1:
+        raise ValueError(f"regions={regions}: must be at least 1")
+    start = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
+    fields, attrs = fields_of(validation, (*scores.FIELDS, *start))
+    count = len(fields[0])
+    fields[0].file.close()
+    if attrs["pixel_arcmin"] != recipe.pixel_arcmin:
+        raise ValueError(
+            f"{validation}: pixels of {attrs['pixel_arcmin']}', {recipe.pixel_arcmin}' in recipe "
+            f"{recipe.name}"
+        )
+    _check_apart(validation, attrs, data)
+    return Selection(
+        Path(validation), file_hash(validation), every, by_steps, min(regions, count), folder, seed
+    )
+
+
+def _check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> None:
+    """Refuse truth that is trained on."""
+    seed = _painted_seed(attrs)
+    if isinstance(data, Painted):
+        same = seed == data.seed
+    else:
+        try:
+            with h5py.File(data, "r") as file:
+                same = seed is not None and seed == _painted_seed(dict(file.attrs))
+            same |= os.path.samefile(validation, data)
+        except OSError:  # told of when it is opened to be trained on
+            return
+    if same:
+        raise ValueError(
+            f"validation={validation}: the same sky is trained on; paint or cut a set apart from it"
+        )
+
+
+def _painted_seed(attrs: dict) -> int | None:
+    """Seed of a painted set; sets that are cut share theirs and are told apart by their part."""
+    try:
+        painted = "cosmology" in json.loads(attrs["source"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return int(attrs["seed"]) if painted and "seed" in attrs else None
