@@ -388,18 +388,89 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
         return SimpleNamespace(step=1, seconds=1.0)
 
     monkeypatch.setattr(loop, "train", spy)
-    assert cli.main([*TRAIN, "--target", "truth.h5", "--init-from", "old", "--minutes", "1.5"]) == 0
-    assert seen == {
+    more = "--target truth.h5 --init-from old --minutes 1.5 --normaliser data"
+    more += " --validation val.h5 --score-every 0.5 --score-regions 3"
+    assert cli.main([*TRAIN, *more.split()]) == 0
+    everything = {
         "recipe": "tiny",
         "data": "set.h5",
         "out": "run",
         "target": Path("truth.h5"),
         "init_from": Path("old"),
+        "normaliser": "data",
+        "validation": Path("val.h5"),
+        "every": 0.5,
+        "regions": 3,
         "minutes": 1.5,
         "steps": None,
         "device": "cpu",
         "seed": 3,
     }
+    assert seen == everything
+    assert cli.main([*TRAIN, "--steps", "2"]) == 0
+    unsaid = ("target", "init_from", "normaliser", "validation", "every")
+    plain = {"regions": 8, "minutes": None, "steps": 2}
+    assert seen == everything | dict.fromkeys(unsaid) | plain
+
+
+PAINTED = "train --recipe tiny --painted 11 --out run --device cpu --seed 3 --steps 1".split()
+
+
+def test_train_on_what_is_painted_as_it_goes(tiny_recipe, monkeypatch, capsys):
+    """In miniature: regions of 1 degree by the real painter."""
+    from mlsky.training import data
+    from mlsky.training.run import load_generator
+
+    made = []
+    real = data.painted
+
+    def small(*args, **options):
+        made.append(real(*args, **options, n=128, regions=1))
+        return made[-1]
+
+    monkeypatch.setattr(data, "painted", small)
+    assert cli.main(PAINTED) == 0
+    assert capsys.readouterr().out.startswith("run: 1 steps in ")
+    (patches,) = made
+    assert (patches.seed, patches.names) == (11, ("kappa", "ksz", "tsz", "cib"))
+    with pytest.raises(RuntimeError, match="shutdown"):  # closed
+        patches.batch(99, 1)
+    assert load_generator("run")[1].channels == patches.names
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--data", "set.h5"], "--data, --painted: give one of them"),
+        (["--target", "set.h5"], "--target set.h5: painted patches hold the truth"),
+        (["--painted", "4"], "--painted 4: mlsky validate paints its regions with this seed"),
+        (["--recipe", "han2021-w16"], "--painted 11: the paper's chain starts anew, on a set"),
+        (["--device", "tpu9"], "device='tpu9'"),
+    ],
+)
+def test_bad_painting_on_the_fly(tiny_recipe, capsys, change, message):
+    assert message in _error(capsys, PAINTED + change)
+
+
+def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
+    from mlsky.training import loop
+    from mlsky.training.run import load_generator
+
+    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+    _tiny_set("val.h5", n=192)
+    more = "--steps 2 --validation val.h5 --score-every 1 --score-regions 1"
+    assert cli.main([*TRAIN, *more.split()]) == 0
+    assert load_generator("run", "best")[2]["score"]["step"] in (1, 2)
+    capsys.readouterr()
+    for arguments, path in (
+        (["train-log", "run"], "run.png"),
+        (["train-log", "run", "--out", "curve.pdf"], "curve.pdf"),
+    ):
+        assert cli.main(arguments) == 0
+        assert capsys.readouterr().out.strip() == path
+        assert Path(path).stat().st_size > 5000
+    assert "run.png: exists" in _error(capsys, ["train-log", "run"])
+    assert "none/log.jsonl: cannot be read" in _error(capsys, ["train-log", "none"])
 
 
 def test_train_list(capsys):
@@ -422,6 +493,10 @@ def test_train_list(capsys):
         (["--steps", "1", "--device", "tpu9"], "device='tpu9'"),
         (["--steps", "1", "--seed", "-1"], "seed=-1"),
         (["--steps", "1", "--out", "set.h5"], "set.h5: is a file"),
+        (["--steps", "1", "--validation", "set.h5"], "the same sky is trained on"),
+        (["--steps", "1", "--score-every", "1"], "there is nothing to score on"),
+        (["--steps", "1", "--normaliser", "start"], "normaliser='start': there is no start"),
+        (["--steps", "1", "--normaliser", "mine"], "'mine' is not one of"),
     ],
 )
 def test_bad_training(tiny_recipe, capsys, change, message):

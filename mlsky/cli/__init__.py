@@ -1,4 +1,5 @@
-"""The command line: ``mlsky simulate | plot | weights | data | tables | train | validate``.
+"""The command line: ``mlsky simulate | plot | weights | data | tables | train | train-log |
+validate``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
 argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file
@@ -19,6 +20,7 @@ for _command in (
     data.data,
     data.tables,
     train.train,
+    train.train_log,
     validate.validate,
 ):
     cli.add_command(_command)

@@ -1,14 +1,20 @@
-"""``mlsky train``."""
+"""``mlsky train`` and ``mlsky train-log``."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlsky.cli.options import to_be_gone_on_with
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from mlsky.training.data import Painted
+    from mlsky.training.recipes import Recipe
+
+__all__ = ["train", "train_log"]
 
 
 def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> None:
@@ -32,7 +38,13 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     help="List the recipes and exit.",
 )
 @click.option("--recipe", required=True, help="Name of a recipe.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
+@click.option("--data", type=click.Path(path_type=Path), help="Training set.")
+@click.option(
+    "--painted",
+    type=int,
+    metavar="SEED",
+    help="Paint regions of this seed on the fly instead of reading a set; for a GPU.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option(
     "--target", type=click.Path(path_type=Path), help="Truth unpaired with --data (vaegan)."
@@ -42,16 +54,40 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     type=click.Path(path_type=Path),
     help="Run folder or weight file of the same networks to start from.",
 )
+@click.option(
+    "--normaliser",
+    type=click.Choice(["start", "data"]),
+    help="Constants of --init-from, or fitted on the data anew.  [default: start]",
+)
+@click.option(
+    "--validation",
+    type=click.Path(path_type=Path),
+    help="Set to score on as it goes; the best state is kept, and exported.",
+)
+@click.option(
+    "--score-every",
+    type=float,
+    metavar="N",
+    help="Minutes between scores, or steps with --steps.  [default: a tenth of the run]",
+)
+@click.option(
+    "--score-regions", type=int, default=8, show_default=True, help="Of the validation set."
+)
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Weights, crops and noise.")
 def train(
     recipe: str,
-    data: Path,
+    data: Path | None,
+    painted: int | None,
     out: Path,
     target: Path | None,
     init_from: Path | None,
+    normaliser: str | None,
+    validation: Path | None,
+    score_every: float | None,
+    score_regions: int,
     minutes: float | None,
     steps: int | None,
     device: str,
@@ -61,15 +97,67 @@ def train(
     this length each); goes on with the run in the folder if there is one."""
     from mlsky.training import chain, loop, recipes
 
+    if (data is None) == (painted is None):
+        raise ValueError("--data, --painted: give one of them, a training set or a seed")
     length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}
     if recipe in chain.CHAINS:
-        if init_from is not None:
-            raise ValueError(f"init_from={init_from}: the paper's chain starts anew; leave it out")
+        refused = {"init-from": init_from, "validation": validation, "painted": painted}
+        for name, value in refused.items():
+            if value is not None:
+                raise ValueError(
+                    f"--{name} {value}: the paper's chain starts anew, on a set, and is scored by "
+                    "mlsky validate; leave it out"
+                )
         with to_be_gone_on_with():
             runs = chain.han2021(data, out, suffix=chain.CHAINS[recipe], **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
     chosen = recipes.recipe(recipe)
-    with to_be_gone_on_with():
-        run = loop.train(chosen, data, out, target=target, init_from=init_from, **length)
+    options = {
+        "target": target,
+        "init_from": init_from,
+        "normaliser": normaliser,
+        "validation": validation,
+        "every": score_every,
+        "regions": score_regions,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(to_be_gone_on_with())
+        if painted is not None:
+            data = _painted(painted, chosen, target, device)
+            stack.callback(data.close)
+        run = loop.train(chosen, data, out, **options, **length)
     click.echo(f"{out}: {run.step} steps in {run.seconds:.0f} s")
+
+
+def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Painted:
+    """Patches of a recipe, painted as they are needed."""
+    from mlsky.statistics import scores
+    from mlsky.training import data, loop
+
+    if target is not None:
+        raise ValueError(f"--target {target}: painted patches hold the truth; leave it out")
+    if seed == scores.SEED:
+        raise ValueError(
+            f"--painted {seed}: mlsky validate paints its regions with this seed; take another"
+        )
+    names = (*recipe.inputs, *recipe.outputs)
+    on = str(loop.pick_device(device))
+    return data.painted(seed, names, recipe.pixel_arcmin, recipe.size, device=on)
+
+
+@click.command("train-log")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Picture.  [default: FOLDER.png]")
+@click.option("--overwrite", is_flag=True, help="Replace the picture.")
+def train_log(folder: Path, out: Path | None, overwrite: bool) -> None:
+    """Draw how the run in FOLDER goes or went: losses, power ratios, scores."""
+    from mlsky import outputs, plotting
+    from mlsky.training import curve
+
+    out = folder.with_name(f"{folder.resolve().name}.png") if out is None else out
+    outputs.check(out, overwrite, plotting.SUFFIXES)
+    drawing = curve.figure(folder)
+    with outputs.beside(out) as part:
+        drawing.savefig(part, format=out.suffix[1:].lower(), dpi=110)
+    click.echo(out)
