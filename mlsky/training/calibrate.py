@@ -36,6 +36,7 @@ CIB_SHARES = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3
 STAMP_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
 STAMP_CLIP_UK = 40.0
 CIB_ROUNDS = 3
+CIB_SMOOTHING = 1.5  # bands
 STAMP_SHARES = (1e-3, 1e-2, 0.1)
 
 
@@ -177,9 +178,13 @@ def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin:
         )
 
     ell = np.round(spectra.ell, 1).tolist()
+    # bands have as many modes as multipoles squared: the first follow those after them
+    apart = np.subtract.outer(np.arange(len(ell)), np.arange(len(ell)))
+    smoothing = np.exp(-0.5 * (apart / CIB_SMOOTHING) ** 2) * np.square(ell)
+    smoothing /= smoothing.sum(1, keepdims=True)
     goal, gain, now = power(truth), np.ones(len(ell)), made
     for _ in range(CIB_ROUNDS):
-        gain = gain * np.sqrt(goal / power(now))
+        gain = gain * np.exp(smoothing @ (0.5 * np.log(goal / power(now))))
         gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
         table = {"ell": ell, "gain": np.round(gain, 4).tolist()}
         smooth = [evaluate.filtered(m, pixel_arcmin, table) for m in made]
