@@ -325,10 +325,10 @@ def test_weights(registry, capsys):
     assert "4 of 12 bytes" in _error(capsys, ["weights", "fetch", "good"])
 
 
-def _tiny_set(path, pixel_arcmin=0.5, n=64, leave_out=()):
+def _tiny_set(path, pixel_arcmin=0.5, n=64, leave_out=(), seed=1):
     import h5py
 
-    rng = seeds.generator(1, "truth")
+    rng = seeds.generator(seed, "truth")
     mass = np.exp(rng.standard_normal((2, n, n))).astype(np.float32)
     fields = {"kappa": 0.05 * mass, "kappa_in": 0.05 * mass, "tsz": -3 * mass, "cib": 10 * mass}
     fields |= {"ksz": mass - 1.5, "radio": 30 * np.maximum(mass - 6, 0)}
@@ -723,6 +723,69 @@ def test_tables_build(monkeypatch, tmp_path, capsys):
         capsys, ["tables", "build", "--preset", "mine", "--out", "a.npz"]
     )
     assert "suffix must be one of .npz" in _error(capsys, ["tables", "build", "--out", "a.h5"])
+
+
+def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
+    """The walk-through of docs/training.rst in miniature, command by command."""
+    import dataclasses
+    import json
+
+    from mlsky import registry
+    from mlsky.networks import weights
+    from mlsky.training import assemble, recipes
+
+    tiny = recipes.recipe("tiny")
+    start = dataclasses.replace(
+        recipes.recipe("convergence-0.5"),
+        name="start",
+        size=64,
+        batch=2,
+        generator_options={"widths": (4, 4), "noise": (1, 1)},
+        critic_options={"channels": 2, "widths": (4, 4)},
+    )
+    monkeypatch.setitem(recipes.RECIPES, "start", start)
+    assert tiny.pixel_arcmin == start.pixel_arcmin
+    quick = functools.partial(assemble.fit_points, steps=2)
+    monkeypatch.setattr(assemble, "fit_points", lambda d, n, steps, seed: quick(d, n, seed=seed))
+    for seed, name in enumerate(("train.h5", "val.h5", "test.h5")):
+        _tiny_set(name, n=192, seed=seed)
+    scored = "--validation val.h5 --score-every 1 --score-regions 1"
+    for recipe in ("start", "tiny"):
+        run = f"train --recipe {recipe} --data train.h5 --out runs/{recipe} --steps 2 --device cpu"
+        assert cli.main([*run.split(), *scored.split()]) == 0
+        assert cli.main(["train-log", f"runs/{recipe}", "--out", f"{recipe}.png"]) == 0
+    export = "export --out mine.safetensors --parts convergence=runs/start paint=runs/tiny"
+    export += " --data train.h5 --validation val.h5 --trained-on here"
+    capsys.readouterr()
+    assert cli.main(export.split()) == 0
+    digest = capsys.readouterr().out.split("sha256 ")[1].strip()
+    header = weights.read_header("mine.safetensors")
+    assert header["training"]["paint"]["score"]["step"] in (1, 2)
+    assert "mine.safetensors: exists" in _error(capsys, export.split())
+    validate = "validate --weights mine.safetensors --data test.h5 --json scores.json"
+    assert cli.main(validate.split()) == 0
+    add = "weights add mine mine.safetensors --scores scores.json --licence CC-BY-4.0"
+    add += " --registry mine.yaml --default"
+    capsys.readouterr()
+    assert cli.main(add.split()) == 0
+    assert capsys.readouterr().out.strip() == "mine.yaml: mine v1, the default"
+    entry = registry.describe("mine", registry="mine.yaml")
+    assert entry["files"][0]["sha256"] == digest
+    assert (
+        entry["scores"]["0.5'"]["totals"] == json.loads(Path("scores.json").read_text())["totals"]
+    )
+    assert entry["recipe"]["0.5'"]["paint"]["name"] == "tiny"
+    monkeypatch.setenv("MLSKY_REGISTRY", "mine.yaml")
+    capsys.readouterr()
+    assert cli.main(["weights", "verify", "default"]) == 0
+    assert capsys.readouterr().out.strip() == "mine v1 mine.safetensors: good"
+    for change, message in (
+        (["none.safetensors"], "none.safetensors: cannot be read"),
+        (["mine.safetensors", "--scores", "none.json"], "none.json: cannot be read"),
+        (["mine.safetensors", "--scores", "start.png"], "start.png: cannot be read as scores"),
+    ):
+        line = ["weights", "add", "other", *change, "--licence", "CC0-1.0"]
+        assert message in _error(capsys, [*line, "--registry", "mine.yaml"])
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 __all__ = ["weights"]
@@ -54,3 +56,85 @@ def weights_verify(name: str | None) -> None:
     for found in registry.verify(name):
         state = "good" if found.paths else "not here yet, to be fetched"
         click.echo(f"{found.name} {found.version} {found.file}: {state}")
+
+
+@weights.command("add")
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--licence", required=True, help="SPDX identifier, such as CC-BY-4.0.")
+@click.option(
+    "--scores",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What mlsky validate --json wrote of one of the files; once for each.",
+)
+@click.option(
+    "--cite",
+    multiple=True,
+    metavar="KEY:WHY",
+    help="ADS bibcode or DOI, and why; as often as needed.",
+)
+@click.option("--default", is_flag=True, help="Make this the entry that default means.")
+@click.option(
+    "--registry",
+    "where",
+    type=click.Path(path_type=Path),
+    help="Registry file, made if it is not there.  [default: MLSKY_REGISTRY, or the package's]",
+)
+def weights_add(
+    name: str,
+    files: tuple[Path, ...],
+    licence: str,
+    scores: tuple[Path, ...],
+    cite: tuple[str, ...],
+    default: bool,
+    where: Path | None,
+) -> None:
+    """Enter FILES, one for each pixel size, as the next version of NAME."""
+    from mlsky import registry
+    from mlsky.networks import evaluate
+    from mlsky.networks.weights import open_weights
+
+    opened = [open_weights(path) for path in files]
+    by_pixel = {f"{w.pixel_arcmin:g}'": w for w in opened}
+    kind = evaluate.kind(opened[0])
+    found = [_scores(path) for path in scores]
+    references = []
+    for text in cite:
+        key, colon, why = text.partition(":")
+        if not (colon and why):
+            raise ValueError(f"--cite {text}: must be KEY:WHY")
+        references.append({"key": key.strip(), "why": why.strip()})
+    version = registry.add(
+        name,
+        [{"path": w.path, "pixel_arcmin": w.pixel_arcmin} for w in opened],
+        kind=kind,
+        licence=licence,
+        cite=references,
+        inputs=["kappa_in"],
+        outputs=["kappa", "ksz", "tsz", "cib", "radio" if kind == "han2021" else "radio_rate"],
+        recipe={pixel: w.header.get("recipe", {}) for pixel, w in by_pixel.items()},
+        data={pixel: w.header.get("data", {}) for pixel, w in by_pixel.items()},
+        scores={f"{s['pixel_arcmin']:g}'": summary for s, summary in found},
+        default=default,
+        registry=where,
+    )
+    place = "the registry" if where is None else where
+    click.echo(f"{place}: {name} {version}{', the default' if default else ''}")
+
+
+def _scores(path: Path) -> tuple[dict, dict]:
+    """Figures of `mlsky validate`, all and in short."""
+    import json
+
+    from mlsky.statistics.scores import summary
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found, summary(found)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as scores ({error}); mlsky validate --json writes them"
+        ) from None

@@ -8,9 +8,10 @@ Train, validation and test sets are painted from different seeds, so they never 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 
 from mlsky import seeds
 
-__all__ = ["Crops", "Painted", "fields_of", "file_hash", "painted"]
+__all__ = ["Crops", "Painted", "fields_of", "file_hash", "painted", "painted_seed"]
 
 #: What training reads: the painter's fields and the Gaussian start made from kappa_g.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
@@ -55,6 +56,18 @@ def file_hash(path: str | os.PathLike) -> str:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def painted_seed(attrs: Mapping) -> int | None:
+    """Seed of a set painted by `mlsky.datasets.painted`, from its attributes; None of others.
+
+    Sets that are cut from one sky may share their seed, and are told apart by their part.
+    """
+    try:
+        painted = "cosmology" in json.loads(attrs["source"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return int(attrs["seed"]) if painted and "seed" in attrs else None
 
 
 class Crops:

@@ -7,7 +7,6 @@ and its time is not the run's, so a run is the same with it and without.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -18,11 +17,11 @@ import h5py
 
 from mlsky.errors import MlskyError
 from mlsky.statistics import scores
-from mlsky.training.data import Painted, fields_of, file_hash
+from mlsky.training.data import Painted, fields_of, file_hash, painted_seed
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 
-__all__ = ["REGIONS", "Selection", "select_by"]
+__all__ = ["REGIONS", "Selection", "check_apart", "select_by"]
 
 logger = logging.getLogger("mlsky")
 
@@ -152,21 +151,27 @@ def select_by(
             f"{validation}: pixels of {attrs['pixel_arcmin']}', {recipe.pixel_arcmin}' in recipe "
             f"{recipe.name}"
         )
-    _check_apart(validation, attrs, data)
+    check_apart(validation, attrs, data)
     return Selection(
         Path(validation), file_hash(validation), every, by_steps, min(regions, count), folder, seed
     )
 
 
-def _check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> None:
-    """Refuse truth that is trained on."""
-    seed = _painted_seed(attrs)
+def check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> None:
+    """Refuse a validation set, with these attributes, of the sky that is trained on.
+
+    Raises
+    ------
+    ValueError
+        If the files are the same, or painted with the same seed.
+    """
+    seed = painted_seed(attrs)
     if isinstance(data, Painted):
         same = seed == data.seed
     else:
         try:
             with h5py.File(data, "r") as file:
-                same = seed is not None and seed == _painted_seed(dict(file.attrs))
+                same = seed is not None and seed == painted_seed(dict(file.attrs))
             same |= os.path.samefile(validation, data)
         except OSError:  # told of when it is opened to be trained on
             return
@@ -174,12 +179,3 @@ def _check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> 
         raise ValueError(
             f"validation={validation}: the same sky is trained on; paint or cut a set apart from it"
         )
-
-
-def _painted_seed(attrs: dict) -> int | None:
-    """Seed of a painted set; sets that are cut share theirs and are told apart by their part."""
-    try:
-        painted = "cosmology" in json.loads(attrs["source"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return int(attrs["seed"]) if painted and "seed" in attrs else None

@@ -1,0 +1,68 @@
+"""``mlsky export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlsky.cli.options import ManyValues, pairs
+
+__all__ = ["export"]
+
+
+@click.command(cls=ManyValues)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Weight file.")
+@click.option(
+    "--parts",
+    required=True,
+    multiple=True,
+    callback=pairs,
+    metavar="NAME=PATH",
+    help="Run folders: convergence=FOLDER paint=FOLDER. A weight file hands on its own "
+    "convergence or points.",
+)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
+@click.option(
+    "--validation", required=True, type=click.Path(path_type=Path), help="To calibrate on."
+)
+@click.option("--regions", type=int, help="Of the validation set.  [default: all]")
+@click.option(
+    "--which",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="State of each run.",
+)
+@click.option("--trained-on", default="unknown", help="The machine, in words, for the header.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the networks' noise.")
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def export(
+    out: Path,
+    parts: dict[str, str],
+    data: Path,
+    validation: Path,
+    regions: int | None,
+    which: str,
+    trained_on: str,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Make trained runs one weight file: fit radio sources, balance, calibrate."""
+    from mlsky import outputs
+
+    outputs.check(out, overwrite, (".safetensors",))
+
+    from mlsky.training.assemble import assemble
+
+    found = assemble(
+        out,
+        parts,
+        data,
+        validation,
+        device=trained_on,
+        which=which,
+        regions=regions,
+        seed=seed,
+    )
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {found['sha256']}")

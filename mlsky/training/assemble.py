@@ -1,0 +1,177 @@
+"""From trained runs to one calibrated weight file: what is fitted beside the networks, in order.
+
+The rate of radio sources on the training set; the balance of kSZ and tSZ, and the calibration, on
+validation truth; the infrared sources above the flux cut, if the truth was painted.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+
+from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.weights import Weights, open_weights
+from mlsky.training import calibrate
+from mlsky.training.data import fields_of, file_hash, painted_seed
+from mlsky.training.export import export
+from mlsky.training.points import dusty_tail, fit_points
+from mlsky.training.run import load_generator
+from mlsky.training.selection import check_apart
+
+__all__ = ["assemble"]
+
+NAMES = ("convergence", "paint", "points")
+BALANCED_ON = 20  # regions
+DUSTY_REGIONS = 20  # of the training set, painted again for their brightest sources
+
+
+def assemble(
+    out: str | os.PathLike,
+    parts: Mapping[str, str | os.PathLike],
+    data: str | os.PathLike,
+    validation: str | os.PathLike,
+    *,
+    device: str = "unknown",
+    which: str = "best",
+    regions: int | None = None,
+    point_steps: int = 600,
+    seed: int = 1,
+) -> dict:
+    """Write a calibrated weight file of the default family.
+
+    Parameters
+    ----------
+    out
+        File to write.
+    parts
+        Run folder of "paint", and run folder or weight file of "convergence": a file hands on its
+        own network. "points" is fitted unless a weight file is given.
+    data
+        What was trained on.
+    validation
+        Set apart from it. Without ``kappa_in``, as sets cut from maps, it balances kSZ alone;
+        the calibration of kappa is then that of the file of "convergence".
+    device
+        Where the runs were trained, in words.
+    which
+        State of the runs, "best" or "last".
+    regions
+        Of the validation set, all by default.
+    point_steps
+        Of the fit of radio sources.
+    seed
+        Of the networks' noise in all fits.
+
+    Returns
+    -------
+    dict
+        ``sha256``, ``calibration``, and the ``points`` report if they were fitted.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing, unknown, or of other pixels or another normaliser than the rest; if
+        a set cannot be used.
+    """
+    runs, taken = _sort(parts)
+    paint, normaliser, state = load_generator(runs["paint"], which)
+    for name, weights in taken.items():
+        _check_alike(name, weights, normaliser, state["recipe"]["pixel_arcmin"])
+    extra = {
+        name: (w[name], *(w.header["networks"][name][k] for k in ("inputs", "outputs")))
+        for name, w in taken.items()
+    }
+    attrs = fields_of(validation, ("kappa", "ksz", "tsz", "cib"))[1]
+    check_apart(validation, attrs, data)
+    with h5py.File(validation, "r") as file:
+        whole = "kappa_in" in file
+    found: dict = {}
+    if "points" not in taken:
+        points, found["points"] = fit_points(data, normaliser, point_steps, seed)
+        extra["points"] = (points, list(points.INPUTS), ["log_rate"])
+    count = BALANCED_ON if regions is None else min(regions, BALANCED_ON)
+    balance = {"flow_gains": calibrate.balance_flow(paint, normaliser, validation, count, seed)}
+    if whole:
+        convergence = (
+            taken["convergence"]["convergence"]
+            if "convergence" in taken
+            else load_generator(runs["convergence"], which)[0]
+        )
+        balance["stamp_gains"] = calibrate.balance_stamps(
+            paint, normaliser, validation, convergence, count, seed
+        )
+    calibration = {k: [round(float(g), 4) for g in gains] for k, gains in balance.items()}
+    header: dict = {"sources": _sources(data, state["recipe"]["pixel_arcmin"])}
+    if taken:
+        header["taken_from"] = {
+            n: {"file": w.path.name, "sha256": w.sha256} for n, w in taken.items()
+        }
+    options = {
+        "data": {"train": file_hash(data), "validation": file_hash(validation)},
+        "device": device,
+        "extra": extra,
+        # a run is loaded anew for every file, and balanced as it was here
+        "adjust": {"paint": lambda module, _: module.load_state_dict(paint.state_dict())},
+        "which": which,
+        **header,
+    }
+    if whole:
+        with tempfile.TemporaryDirectory(dir=Path(out).parent) as beside:
+            bare = Path(beside) / Path(out).name
+            export(bare, runs, calibration=calibration, **options)
+            weights = open_weights(bare)
+        calibration |= calibrate.fit_calibration(weights, validation, regions, seed)
+    elif "convergence" in taken:
+        old = taken["convergence"].header.get("calibration", {})
+        calibration |= {k: old[k] for k in ("kappa",) if k in old}
+    found["sha256"] = export(out, runs, calibration=calibration, **options)
+    found["calibration"] = calibration
+    return found
+
+
+def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict[str, Weights]]:
+    """Run folders, and weight files, by the name of the network."""
+    unknown = [name for name in parts if name not in NAMES]
+    missing = [name for name in NAMES[:2] if name not in parts]
+    if unknown or missing:
+        raise ValueError(
+            f"parts={', '.join(parts)}: must be convergence, paint and, to keep one, points"
+        )
+    folders = {n: Path(parts[n]) for n in NAMES if n in parts and Path(parts[n]).is_dir()}
+    if "paint" not in folders or "points" in folders:
+        raise ValueError(
+            f"parts={', '.join(f'{k}={v}' for k, v in parts.items())}: paint must be a run folder, "
+            "points a weight file"
+        )
+    files = {n: open_weights(parts[n]) for n in NAMES if n in parts and n not in folders}
+    return folders, files
+
+
+def _check_alike(name: str, weights: Weights, normaliser: Normaliser, pixel: float) -> None:
+    weights[name]  # that it is there
+    shared = [c for c in ("kappa",) if c in weights.normaliser.channels]
+    if name == "points":
+        shared = ["kappa", "tsz", "cib"]
+    if weights.pixel_arcmin != pixel or weights.normaliser.select(shared) != normaliser.select(
+        shared
+    ):
+        raise ValueError(
+            f"{name}={weights.path}: has other pixels or another normaliser than the run that "
+            "paints; train that with init_from= this file and the start's normaliser"
+        )
+
+
+def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
+    """Infrared sources above the flux cut, of truth that was painted."""
+    with h5py.File(data, "r") as file:
+        seed, n = painted_seed(file.attrs), file["kappa"].shape[-1]
+        count = min(DUSTY_REGIONS, len(file["kappa"]))
+    if seed is None:
+        return {}
+    from mlsky.datasets.halos import Painter
+
+    return {"dusty": dusty_tail(Painter(pixel_arcmin, n), count, seed)}
