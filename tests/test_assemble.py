@@ -21,7 +21,7 @@ from mlsky.training.assemble import assemble
 from mlsky.training.run import BEST, save_best
 
 
-def _set(path, seed, n=128, leave_out=()):
+def _set(path, seed, n=192, leave_out=()):
     rng = seeds.generator(seed, "truth")
     g = rng.standard_normal((2, 2, n, n)).astype(np.float32)
     mass = np.exp(g[0])
@@ -93,13 +93,13 @@ def shipped(place):
 
 
 def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shipped):
-    _set(place / "cut.h5", 3, leave_out=("kappa_in",))
+    _set(place / "cut.h5", 3, n=128, leave_out=("kappa_in",))
     found = _assemble(place, validation="cut.h5", convergence=shipped, points=shipped)
     assert "points" not in found
     opened = weights.open_weights(place / "w.safetensors")
     assert opened["points"].log_rate == -4.0
     assert set(opened.header["taken_from"]) == {"convergence", "points"}
-    assert set(opened.header["calibration"]) == {"flow_gains", "kappa"}
+    assert set(opened.header["calibration"]) == {"kappa"}
     assert opened.header["calibration"]["kappa"]["gain"] == [1.0, 1.1]
 
 
@@ -113,7 +113,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
     _assemble(place)
     ((painter, regions, seed),) = asked
-    assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 128, 2, 5)
+    assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 192, 2, 5)
     header = weights.read_header(place / "w.safetensors")
     assert header["sources"] == {"dusty": {"per_sr": 2.0}}
 

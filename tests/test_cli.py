@@ -408,8 +408,8 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
     }
     assert seen == everything
     assert cli.main([*TRAIN, "--steps", "2"]) == 0
-    unsaid = ("target", "init_from", "normaliser", "validation", "every")
-    plain = {"regions": 8, "minutes": None, "steps": 2}
+    unsaid = ("target", "init_from", "normaliser", "validation", "every", "regions")
+    plain = {"minutes": None, "steps": 2}
     assert seen == everything | dict.fromkeys(unsaid) | plain
 
 

@@ -71,7 +71,9 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     help="Minutes between scores, or steps with --steps.  [default: a tenth of the run]",
 )
 @click.option(
-    "--score-regions", type=int, default=8, show_default=True, help="Of the validation set."
+    "--score-regions",
+    type=int,
+    help="Of the validation set.  [default: 8 of 512 pixels, or their area]",
 )
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
@@ -87,7 +89,7 @@ def train(
     normaliser: str | None,
     validation: Path | None,
     score_every: float | None,
-    score_regions: int,
+    score_regions: int | None,
     minutes: float | None,
     steps: int | None,
     device: str,

@@ -53,8 +53,9 @@ def assemble(
     data
         What was trained on.
     validation
-        Set apart from it. Without ``kappa_in``, as sets cut from maps, it balances kSZ alone;
-        the calibration of kappa is then that of the file of "convergence".
+        Set apart from it. kSZ is balanced if its regions are larger than the patches trained on.
+        Without ``kappa_in``, as sets cut from maps, it calibrates nothing, and the calibration
+        of kappa is that of the file of "convergence".
     device
         Where the runs were trained, in words.
     which
@@ -89,12 +90,15 @@ def assemble(
     check_apart(validation, attrs, data)
     with h5py.File(validation, "r") as file:
         whole = "kappa_in" in file
+        wide = file["ksz"].shape[-1] > state["recipe"]["size"]
     found: dict = {}
     if "points" not in taken:
         points, found["points"] = fit_points(data, normaliser, point_steps, seed)
         extra["points"] = (points, list(points.INPUTS), ["log_rate"])
     count = BALANCED_ON if regions is None else min(regions, BALANCED_ON)
-    balance = {"flow_gains": calibrate.balance_flow(paint, normaliser, validation, count, seed)}
+    balance = {}
+    if wide:  # patches show no more of the coarse levels than training saw
+        balance["flow_gains"] = calibrate.balance_flow(paint, normaliser, validation, count, seed)
     if whole:
         convergence = (
             taken["convergence"]["convergence"]

@@ -45,7 +45,7 @@ from mlsky.training.run import (
     save_checkpoint,
     start_from,
 )
-from mlsky.training.selection import REGIONS, select_by
+from mlsky.training.selection import select_by
 from mlsky.training.steps import ROLLBACK_RATE, one_step, power_report
 
 __all__ = ["train"]
@@ -261,7 +261,7 @@ def train(
     init_from: str | os.PathLike | None = None,
     validation: str | os.PathLike | None = None,
     every: float | None = None,
-    regions: int = REGIONS,
+    regions: int | None = None,
     progress: bool = True,
 ) -> Run:
     """Train one recipe; continues the run in folder `out` if there is one.
@@ -299,7 +299,8 @@ def train(
         Minutes between scores, or steps in a run of `steps`; a tenth of the run by default. It
         is scored at its end, too. Scoring takes no part of `minutes`.
     regions
-        Of the validation set, at most.
+        Of the validation set; by default 8 of 512 pixels, or as many smaller ones as have that
+        area.
 
     Raises
     ------

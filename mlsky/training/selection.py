@@ -21,11 +21,11 @@ from mlsky.training.data import Painted, fields_of, file_hash, painted_seed
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 
-__all__ = ["REGIONS", "Selection", "check_apart", "select_by"]
+__all__ = ["Selection", "check_apart", "select_by"]
 
 logger = logging.getLogger("mlsky")
 
-REGIONS = 8  # about ten seconds of one core, at 512 pixels
+PIXELS = 8 * 512**2  # to score on: about six seconds of one core
 SHARE = 0.1  # of a run between scores, if it is not said
 #: Name of a generator in a weight file, for those that can be scored alone.
 NAMES = {"default:Paint": "paint", "default:Convergence": "convergence"}
@@ -97,7 +97,7 @@ class Selection:
 def select_by(
     validation: str | os.PathLike | None,
     every: float | None,
-    regions: int,
+    regions: int | None,
     recipe: Recipe,
     data: str | os.PathLike | Painted,
     folder: Path,
@@ -114,7 +114,7 @@ def select_by(
     every
         Minutes or steps between scores, in the unit of `length`; a tenth of it if None.
     regions
-        Of the set, at most.
+        Of the set, at most; by default as many as have `PIXELS`.
     data
         What is trained on.
     length, by_steps
@@ -140,11 +140,13 @@ def select_by(
         every = math.ceil(length * SHARE) if by_steps else length * SHARE
     if not (every > 0 and math.isfinite(every)) or (by_steps and every != int(every)):
         raise ValueError(f"every={every}: must be {'whole ' * by_steps}{unit} > 0")
-    if regions < 1:
+    if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
     start = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
     fields, attrs = fields_of(validation, (*scores.FIELDS, *start))
-    count = len(fields[0])
+    count, n = len(fields[0]), fields[0].shape[-1]
+    if regions is None:
+        regions = math.ceil(PIXELS / n**2)
     fields[0].file.close()
     if attrs["pixel_arcmin"] != recipe.pixel_arcmin:
         raise ValueError(
