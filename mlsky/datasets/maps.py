@@ -350,7 +350,7 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
     """Lay out a new file, or check that one begun before is the same set."""
     shape = (len(task.places), task.size, task.size)
     if "steps" not in file.attrs:
-        if "done" in file.attrs:  # what `mlsky.training.data.paint` began
+        if "done" in file.attrs:  # what `mlsky.datasets.painted` began
             raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
         file.attrs.update(attributes)
         for name in task.fields:

@@ -304,7 +304,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             tables = dict(archive)
         header = json.loads(tables.pop("header").tobytes())
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a file of painter tables: {error}") from error
     if header.get("format") != FORMAT:
         raise ValueError(
