@@ -79,20 +79,23 @@ def test_nothing_to_fit(tmp_path, log_rate, share):
 
 
 def test_the_dusty_tail():
-    """Two regions of one square degree with fluxes 1..10 and 11..20 mJy."""
+    """Two regions of one square degree, sources of 1..10 and 11..20 mJy of either kind."""
 
     class Painter:
         area = math.radians(1) ** 2
+        flux_cut_mjy = 6.0
 
         def region(self, seed, index):
             assert seed == 7
             flux = torch.arange(1.0, 11.0) + 10 * index
             maps = torch.full((6, 4, 4), float(index))
-            sources = torch.stack([torch.zeros(10), torch.zeros(10), flux], 1)
+            zero = torch.zeros(10)
+            radio, dusty = (torch.stack([zero, zero, flux, zero + kind], 1) for kind in (0, 1))
+            sources = torch.cat([radio, dusty])
             return SimpleNamespace(maps=maps, sources=sources)
 
     tail = points.dusty_tail(Painter(), 2, 7, quantiles=3)
-    assert tail["per_sr"] == pytest.approx(10 / math.radians(1) ** 2)
-    assert tail["flux_mjy"] == [1.0, 10.5, 20.0]
+    assert tail["per_sr"] == pytest.approx(7.5 / math.radians(1) ** 2)
+    assert tail["flux_mjy"] == [6.0, 13.0, 20.0]
     assert tail["mean_cib_uk"] == 0.5
-    assert tail["painted"] == 20
+    assert tail["painted"] == 15
