@@ -38,6 +38,7 @@ STAMP_CLIP_UK = 40.0
 CIB_ROUNDS = 3
 CIB_SMOOTHING = 1.5  # bands
 STAMP_SHARES = (1e-3, 1e-2, 0.1)
+STAMP_ELL = (300.0, 8000.0)  # bands that count: below, few modes and fewer clusters rule
 
 
 def fit_calibration(
@@ -249,6 +250,7 @@ def balance_stamps(
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
     rank = [int(share * n * n * count) for share in STAMP_SHARES]
+    used = (spectra.ell > STAMP_ELL[0]) & (spectra.ell < STAMP_ELL[1])
 
     def statistics(pairs) -> np.ndarray:
         """Of pairs (kappa, |tSZ|): ln power and correlation by band, ln of the quantiles."""
@@ -258,7 +260,7 @@ def balance_stamps(
             sums = sums + spectra.pairs(spectra.modes(both)).double().numpy()
             values.append(y.flatten())
         top = torch.cat(values).sort(descending=True).values[rank].double().numpy()
-        (kk, ky), (_, yy) = sums[:, :, 1:]  # the first band is that of the window
+        (kk, ky), (_, yy) = sums[:, :, used]
         power, r, tail = STAMP_TOLERANCES[:3]
         return np.concatenate([np.log(yy) / power, ky / np.sqrt(kk * yy) / r, np.log(top) / tail])
 
