@@ -14,6 +14,7 @@ import os
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from mlsky import seeds
 from mlsky.networks import evaluate
@@ -27,6 +28,7 @@ from mlsky.training.matching import Spectra
 
 __all__ = ["balance_flow", "balance_stamps", "fit_calibration"]
 
+PATCH = 128  # pixels along a side of what networks are trained on, whose edges do not meet
 BINS = 20  # logarithmic bins of the kappa gain
 LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
 #: Shares of pixels above which values of the CIB are matched; beyond the last their ratio holds.
@@ -69,6 +71,7 @@ def fit_calibration(
         If the set has other pixels than the weights.
     """
     (start, cib), attrs = fields_of(data, ("kappa_in", "cib"))
+    periodic = _is_periodic(start)
     if attrs["pixel_arcmin"] != weights.pixel_arcmin:
         raise ValueError(
             f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
@@ -86,7 +89,7 @@ def fit_calibration(
     power, rate = np.zeros((2, BINS + 2)), 0.0
     values: tuple[list, list] = ([], [])
     for i in range(count):
-        made = run(weights, start[i], seed, i)
+        made = run(weights, start[i], seed, i, periodic=periodic)
         for j, field in enumerate((start[i], made["kappa"].numpy())):
             mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
@@ -105,6 +108,29 @@ def fit_calibration(
     if rate:
         calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
+
+
+def _is_periodic(field) -> bool:
+    """Whether regions are larger than patches: those of the painter, whose edges meet."""
+    return min(field.shape[-2:]) > PATCH
+
+
+def _around(x: torch.Tensor, pad: int) -> torch.Tensor:
+    """Pictures (B, C, n, n) with what lies beyond their edges, where the opposite ones meet.
+
+    Networks meet the padding of their convolutions at an edge; a sky has none.
+    """
+    return F.pad(x, (pad, pad, pad, pad), mode="circular") if pad else x
+
+
+def _noise(network, n: int, rng: torch.Generator, pad: int) -> list[torch.Tensor]:
+    drawn = network.draw_noise(1, n, n, rng)
+    levels = [level for level, _ in network.noise_levels]
+    return [_around(z, pad >> level) for z, level in zip(drawn, levels, strict=True)]
+
+
+def _inside(x: torch.Tensor, pad: int) -> torch.Tensor:
+    return x[..., pad : x.shape[-2] - pad, pad : x.shape[-1] - pad]
 
 
 @torch.no_grad()
@@ -142,17 +168,18 @@ def balance_flow(
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     levels, split = paint.velocity_levels, len(paint.trunk.widths)
+    pad = evaluate.APRON if _is_periodic(kappa) else 0
     truth, parts = 0.0, [0.0] * levels
     for i in range(count):
         field = torch.from_numpy(kappa[i])[None, None]
-        start = normaliser.select(["kappa"]).forward(field)
+        start = _around(normaliser.select(["kappa"]).forward(field), pad)
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
-        noise = paint.draw_noise(1, n, n, rng)
+        noise = _noise(paint, n, rng, pad)
         for level in range(levels):
             alone = [z if k == level else torch.zeros_like(z) for k, z in enumerate(noise[split:])]
             with torch.autocast("cpu", torch.bfloat16):
                 made = paint(start, [*noise[:split], *alone])[:, :1]
-            made = made * normaliser.select(["ksz"]).std[0]
+            made = _inside(made, pad) * normaliser.select(["ksz"]).std[0]
             parts[level] += spectra.pairs(spectra.modes(made))[0, 0].double().numpy()
         field = torch.from_numpy(ksz[i])[None, None]
         truth += spectra.pairs(spectra.modes(field))[0, 0].double().numpy()
@@ -250,6 +277,7 @@ def balance_stamps(
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
     rank = [int(share * n * n * count) for share in STAMP_SHARES]
+    pad = evaluate.APRON if _is_periodic(kappa) else 0
     used = (spectra.ell > STAMP_ELL[0]) & (spectra.ell < STAMP_ELL[1])
 
     def statistics(pairs) -> np.ndarray:
@@ -272,12 +300,12 @@ def balance_stamps(
         grown = normaliser.select(["kappa"]).forward(truth[i][0][None, None])
         if convergence is not None and i % 2:
             grown = normaliser.select(["kappa"]).forward(torch.from_numpy(start[i])[None, None])
-            noise = convergence.draw_noise(1, n, n, rng)
+            noise = _noise(convergence, n, rng, pad)
             with torch.autocast("cpu", torch.bfloat16):
-                grown = convergence(grown, noise)
-        noise = paint.draw_noise(1, n, n, rng)
+                grown = _inside(convergence(_around(grown, pad), noise), pad).float()
+        noise = _noise(paint, n, rng, pad)
         with torch.autocast("cpu", torch.bfloat16):
-            stamps = paint.stamps(grown, noise)[0]
+            stamps = _inside(paint.stamps(_around(grown, pad), noise), pad)[0]
         physical = normaliser.select(["kappa"]).inverse(grown)[0, 0]
         parts.append((physical, stamps.float() * scale))
 
