@@ -17,8 +17,8 @@ from mlsky.training.matching import Spectra
 #: Pixels of a side and number of patches per weight file, and the nside that selects it.
 CASES = {2.0: (256, 8, 1024), 0.5: (512, 4, 4096)}
 #: D_3000 at 148 GHz, uK^2: best fit of ACT DR6 (Louis et al. 2025), sources left in below 7 mJy.
-#: tSZ is clipped at -40 uK, since a few clusters rule so small an area: the painted truth has 2.3 to
-#: 2.5 then, at 0.5' and at 2', where unclipped it has 3.7.
+#: tSZ is clipped at -40 uK, since a few clusters rule so small an area: the painted truth has 2.3
+#: to 2.5 then, at 0.5' and at 2', where unclipped it has 3.7.
 D_3000 = {"ksz": 0.99, "tsz": 2.4, "cib": 10.8}
 FACTOR = 1.5
 #: CIB monopole of the painted truth, uK_CMB; the networks were within 2 %.
