@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import h5py
@@ -168,7 +169,7 @@ def test_bad_arguments(painter, tmp_path):
 
 def test_too_little_disk_is_told_before_any_work(painter, tmp_path, monkeypatch):
     room = SimpleNamespace(free=int(0.5 * 2**30))
-    monkeypatch.setattr(painted.shutil, "disk_usage", lambda folder: room)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: room)
     # 11 maps of 512 x 512 float32 in each of 100 regions are 1.07 GiB
     with pytest.raises(ValueError, match=r"1\.\d\d GiB needed and 0.50 GiB free; make room"):
         _paint(tmp_path / "a.h5", regions=100, n=512)

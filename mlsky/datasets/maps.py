@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from mlsky import seeds
 from mlsky.datasets import areas, mapfiles, photometry, projection
 from mlsky.datasets.areas import Band, Split
 from mlsky.datasets.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
+from mlsky.datasets.mixing import check_disk
 from mlsky.sources.catalogue import parse_flux_cut
 from mlsky.sphere.geometry import Healpix
 
@@ -38,8 +38,6 @@ FLUX_CUT_MJY = 7.0
 
 #: Pixels of the maps that cubic interpolation reaches beyond a point.
 _REACH = 2
-
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def cut(
     # the cheap checks come before the maps are read
     areas.plan(part, 1, seed, band, size, split, rotations)
     part_file = out.with_name(out.name + ".part")
-    _check_disk(part_file, patches * size**2 * 4 * len(fields))
+    check_disk(part_file, patches * size**2 * 4 * len(fields), "cut fewer patches")
 
     opened, sources = _open(maps, catalogues, units, nu_ghz, scale, nest)
     guard = _REACH
@@ -258,19 +256,6 @@ def _check_fields(maps: Mapping, catalogues: Mapping, require: Sequence[str]) ->
     if not given:
         raise ValueError(f"no field: give maps of some of {', '.join(FIELDS)}")
     return tuple(name for name in FIELDS if name in given)
-
-
-def _check_disk(part: Path, need: int) -> None:
-    """Whether what is still to be written fits."""
-    have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    # 1 % and a MiB for the structure of the file
-    rest = need * 1.01 + 2**20 - have
-    if rest > free:
-        raise ValueError(
-            f"{part.parent}: {rest / _GIB:.2f} GiB needed and {free / _GIB:.2f} GiB free; "
-            "make room, or cut fewer patches"
-        )
 
 
 def _check_lmax(lmax: int | None, most: int, default: int) -> int:

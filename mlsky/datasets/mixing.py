@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from mlsky import registry
 from mlsky.theory.halo_model import SMOOTHING_MPC
 
-__all__ = ["mixing", "write_whole"]
+__all__ = ["check_disk", "mixing", "write_whole"]
 
 _log = logging.getLogger("mlsky")
 
@@ -123,3 +124,22 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def check_disk(part: Path, need: float, remedy: str) -> None:
+    """Whether what is still to be written of `need` bytes fits beside what `part` holds.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    free = shutil.disk_usage(part.parent).free
+    # 1 % and a MiB for the structure of the file
+    rest = need * 1.01 + 2**20 - have
+    if rest > free:
+        raise ValueError(
+            f"{part.parent}: {rest / 2**30:.2f} GiB needed and {free / 2**30:.2f} GiB free; "
+            f"make room, or {remedy}"
+        )

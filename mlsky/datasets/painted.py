@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from mlsky.datasets import tables as painter_tables
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
 from mlsky.datasets.halos import FIELDS as PAINTED
 from mlsky.datasets.halos import Painter, with_header
+from mlsky.datasets.mixing import check_disk
 
 __all__ = ["FIELDS", "band_names", "load_tables", "paint", "sources_of"]
 
@@ -33,7 +33,6 @@ FIELDS = (*PAINTED, "kappa_in")
 #: Sources per square degree above 1 mJy at 148 GHz, twice what is found, and the slope of their
 #: counts: what to keep room for on the disk.
 SOURCES_PER_DEG2, COUNTS_SLOPE = 60.0, -1.9
-_GIB = 2**30
 
 
 def paint(
@@ -99,7 +98,9 @@ def paint(
     if part.exists():
         with _open(part, "r") as file:
             _check_same(file, part, attributes, (regions, n, n))
-    _check_disk(part, _size(regions, n, pixel_arcmin, len(freqs), catalogue_mjy))
+    check_disk(
+        part, _size(regions, n, pixel_arcmin, len(freqs), catalogue_mjy), "paint fewer regions"
+    )
     painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy)
     with _open(part, "a") as file:
         _begin(file, attributes, (regions, n, n))
@@ -145,19 +146,6 @@ def _size(regions: int, n: int, pixel_arcmin: float, freqs: int, catalogue_mjy: 
     faintest = max(catalogue_mjy, 1e-2)  # fainter ones are few: the counts turn over
     sources = SOURCES_PER_DEG2 * area * faintest**COUNTS_SLOPE
     return regions * 4.0 * (maps * n**2 + len(SOURCE_COLUMNS) * sources)
-
-
-def _check_disk(part: Path, need: float) -> None:
-    """Whether what is still to be written fits."""
-    have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    # 1 % and a MiB for the structure of the file
-    rest = need * 1.01 + 2**20 - have
-    if rest > free:
-        raise ValueError(
-            f"{part.parent}: {rest / _GIB:.2f} GiB needed and {free / _GIB:.2f} GiB free; "
-            "make room, or paint fewer regions"
-        )
 
 
 def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> None:
