@@ -179,3 +179,13 @@ def test_running_averages():
     assert match.running["fake.a"].item() == pytest.approx(5)
     total, _ = match(one, 8 * one, 8 * one)
     assert torch.isfinite(total)
+
+
+def test_tail_means_are_those_of_the_highest_pixels():
+    condition, fields = draw(1), draw(3, seed=1).abs()
+    made = matching.tail_means(condition, fields)
+    order = condition.reshape(-1).argsort(descending=True)
+    flat = fields.transpose(0, 1).flatten(1)[:, order]
+    edges = [0, *(round(share * flat.shape[1]) for share in matching.TAIL_SHARES[::-1])]
+    expected = [flat[:, a:b].mean(1) for a, b in pairwise(edges)]
+    torch.testing.assert_close(made, torch.stack(expected, 1), rtol=FLOAT32, atol=0)

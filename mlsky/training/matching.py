@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ __all__ = ["Matching", "Spectra", "convergence_statistics", "paint_statistics"]
 ARCMIN = math.pi / 180 / 60
 #: beta of the smooth L1 comparison: below it errors count quadratically
 BETA = {"power": 0.1, "coherence": 0.05, "quantile": 0.05}
+#: Shares of pixels, by rank of kappa, that bound the groups of `tail_means`: the last ones hold
+#: the clusters, which groups of equal size drown.
+TAIL_SHARES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
 SECTORS = 4  # angle sectors: an oriented texture has the right angle-averaged power
 
 
@@ -219,6 +223,16 @@ def conditional_quantiles(
     return _BinMeans.apply(flat, edges).unflatten(0, (-1, groups))
 
 
+def tail_means(condition: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Means of non-negative x where the condition is high: (C, groups) by `TAIL_SHARES`."""
+    flat = x.transpose(0, 1).flatten(1).float()
+    n = flat.shape[1]
+    edges = [0, *sorted({round(share * n) for share in TAIL_SHARES} - {0})]
+    top = condition.detach().float().reshape(-1).topk(edges[-1], sorted=True).indices
+    flat = flat.index_select(1, top)
+    return torch.stack([flat[:, a:b].mean(1) for a, b in pairwise(edges)], 1)
+
+
 def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
     """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB."""
     std = dict(zip(normaliser.channels, normaliser.std, strict=True))
@@ -250,6 +264,10 @@ def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
                 "quantile",
                 conditional_quantiles(F.avg_pool2d(kappa, factor), fields),
             )
+        linear_fields = torch.cat([ksz2 + 1, -tsz, cib], 1)
+        for factor in (1, 2):
+            pooled = (F.avg_pool2d(y, factor) for y in (kappa, linear_fields))
+            out[f"tail{factor}"] = ("power", tail_means(*pooled))
         return out
 
     return statistics

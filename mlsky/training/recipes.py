@@ -68,6 +68,8 @@ _PAINT = Recipe(
         "pixel4": 1.5,
         "given2": 2.0,
         "given4": 2.0,
+        "tail1": 1.0,  # means of kSZ^2, tSZ and CIB on clusters
+        "tail2": 1.0,
     },
 )
 
