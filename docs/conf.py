@@ -46,7 +46,7 @@ napoleon_use_ivar = True
 
 #: Reference pages: title, and the modules on it (a package brings all of its modules).
 GROUPS = {
-    "simulate": ("Simulating", ("sky", "foregrounds", "outputs", "plotting")),
+    "simulate": ("Simulating", ("chain", "sky", "request", "foregrounds", "outputs", "plotting")),
     "fields": ("Fields, bands and seeds", ("components", "bands", "seeds", "scaling")),
     "theory": ("Theory", ("theory",)),
     "sphere": ("The sphere", ("sphere",)),

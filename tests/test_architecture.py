@@ -33,7 +33,8 @@ LAYERS = (
     ("training",),
     ("foregrounds",),
     ("outputs",),
-    ("sky",),
+    ("sky", "request"),
+    ("chain",),
     ("plotting",),
     ("cli",),
 )
@@ -259,7 +260,7 @@ def test_imports_go_downward(module):
         ("theory.spectra", "def f():\n    from mlsky.plugins import camb", True),
         ("theory.spectra", "from mlsky.plugins import camb", False),
         ("sky", "def f():\n    from mlsky.plugins import camb", False),
-        ("plugins.pysm", "from mlsky.sky import simulate", True),
+        ("plugins.pysm", "from mlsky.chain import simulate", True),
     ],
 )
 def test_the_layer_rule_itself(name, source, allowed, monkeypatch):

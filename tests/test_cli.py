@@ -83,7 +83,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         seen.update(arguments)
         return real(**arguments)
 
-    monkeypatch.setattr("mlsky.sky.simulate", spy)
+    monkeypatch.setattr("mlsky.chain.simulate", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
     options += " --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
@@ -254,7 +254,7 @@ def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):
     def bug(**arguments):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("mlsky.sky.simulate", bug)
+    monkeypatch.setattr("mlsky.chain.simulate", bug)
     with pytest.raises(ZeroDivisionError):
         cli.main([*BASE, "--out", "sky.h5"])
 

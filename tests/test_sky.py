@@ -13,8 +13,7 @@ from astropy import units
 from pixell import enmap
 
 import mlsky
-from mlsky import bands, scaling
-from mlsky import sky as chain
+from mlsky import bands, chain, request, scaling
 from mlsky.sources import catalogue
 from mlsky.sphere.geometry import Healpix
 
@@ -54,7 +53,8 @@ def test_the_public_call_is_the_promised_one():
     )
     assert str(bare) == expected
     assert mlsky.simulate is chain.simulate
-    assert mlsky.Sky is chain.Sky
+    checked = inspect.signature(request.check)
+    assert checked.parameters == signature.parameters
 
 
 def test_shapes(sky):

@@ -48,7 +48,7 @@ def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> No
     begin = time.monotonic()
     arguments = _simulate_arguments(**options)
 
-    from mlsky import sky as chain
+    from mlsky import chain
 
     with progress_bar() as progress:
         sky = chain.simulate(**arguments, progress=progress)

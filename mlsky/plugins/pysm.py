@@ -21,8 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlsky import seeds
+from mlsky.chain import Realisation, observe, realise
 from mlsky.errors import MissingDependencyError
-from mlsky.sky import Realisation, check, observe, realise
+from mlsky.request import check
 
 try:
     import pysm3

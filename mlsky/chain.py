@@ -1,0 +1,314 @@
+"""The chain: `simulate` asks every stage in turn; `mlsky.sky.Sky` holds what they made.
+
+No physics lives here. In order: spectra, Gaussian kappa, networks
+(`mlsky.foregrounds`), lensing of the CMB by the sky's own kappa, bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlsky import bands, outputs
+from mlsky import components as fields
+from mlsky._version import __version__
+from mlsky.outputs import Layer
+from mlsky.request import Progress, Request, check
+from mlsky.sky import Sky
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Realisation", "observe", "realise", "simulate"]
+
+#: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
+CATALOG_MIN_MJY = 1.0
+
+#: Highest multipole of the unlensed CMB; beyond it the primary CMB is below 1e-3 uK^2 in D_l.
+CMB_LMAX = 10000
+
+#: Multipoles beyond the band limit that lensing still moves into it. Below 3000 less is enough
+#: (the deflection of 2.5' is small against the wavelength), and more would alias.
+LENSING_MARGIN = 500
+
+#: Kind of source in the catalogue that belongs to a component.
+KINDS = {"cib": "dusty", "radio": "radio"}
+
+CITE = (
+    "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
+    "mlsky and the weight files used (mlsky weights show NAME)"
+)
+LICENCE = "BSD-3-Clause (code); the licence of the weights is in the registry"
+
+
+@dataclass(frozen=True, eq=False)
+class Realisation:
+    """One sky at the reference frequency, before any band is chosen.
+
+    Attributes
+    ----------
+    maps
+        Name to (nstokes, *shape) float32 uK_CMB at 148 GHz; sources apart, nstokes 1 or 3.
+    catalog
+        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+    kappa
+        (*shape,) float32, dimensionless.
+    """
+
+    geometry: pixels.Geometry
+    components: tuple[str, ...]
+    maps: dict[str, NDArray[np.float32]]
+    catalog: Table | None
+    kappa: NDArray[np.float32]
+    flux_cut_mjy: float | None
+    meta: dict
+
+
+def simulate(
+    freqs,
+    nside: int | None = None,
+    seed: int = 0,
+    *,
+    geometry=None,
+    components: Sequence[str] | None = None,
+    stokes: str = "TQU",
+    kappa: ArrayLike | None = None,
+    cosmology="planck2018",
+    weights: str = "default",
+    flux_cut_mjy: float | None = None,
+    unit: str = "uK_CMB",
+    cmb_seed: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Sky:
+    """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
+
+    The same arguments give the same maps to the bit; a seed's sky does not depend on bands or
+    components, nor on `nside` while the same networks paint it (2' to nside 1024, 0.5' above).
+
+    Parameters
+    ----------
+    freqs
+        Frequencies, GHz numbers or an astropy Quantity, one or many.
+    nside
+        HEALPix resolution, a power of two; RING, equatorial. Or give `geometry`.
+    seed
+        Integer >= 0.
+    geometry
+        ``(shape, wcs)`` of a CAR map, as from ``pixell.enmap.fullsky_geometry``.
+    components
+        Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
+    stokes
+        "TQU", "T" or "QU"; polarisation in the COSMO (HEALPix) convention.
+    kappa
+        Gaussian convergence in place of a drawn one, dimensionless, positive for overdensity:
+        a HEALPix RING map (used up to l = 2 nside) or a healpy-ordered complex alm. Higher
+        multipoles, which it does not hold, are drawn from `seed`.
+    cosmology
+        "planck2018", another name, a dict, a `pyccl.Cosmology` or a `camb.CAMBparams`.
+    weights
+        Name of the networks, see ``mlsky weights list``.
+    flux_cut_mjy
+        Leave sources brighter than this at 148 GHz out of the maps, mJy.
+    unit
+        "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
+    cmb_seed
+        Seed of the unlensed CMB alone; `seed` by default.
+    device
+        "auto", "cpu", "cuda" or "cuda:N", for the networks.
+    progress
+        Called as ``progress(stage, fraction)``.
+
+    Returns
+    -------
+    Sky
+        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx).
+
+    Raises
+    ------
+    ValueError
+        For an argument that is not allowed, before any work starts.
+    RegistryError
+        If the weight file is missing, truncated, altered or of another architecture.
+
+    Examples
+    --------
+    >>> import mlsky
+    >>> sky = mlsky.simulate(freqs=[93, 145, 225], nside=1024, seed=1)  # doctest: +SKIP
+    """
+    request = check(**locals())
+    realisation = realise(request)
+    request.progress("bands and sources", 0.95)
+    sky = observe(realisation, request.freqs_ghz, stokes=request.stokes, unit=request.unit)
+    request.progress("done", 1.0)
+    return sky
+
+
+def realise(request: Request) -> Realisation:
+    """Everything random and everything slow: the sky at 148 GHz."""
+    from mlsky import foregrounds
+
+    progress = request.progress
+    progress("spectra", 0.0)
+    kappa_alm = _kappa_alm(request, foregrounds.kappa_lmax(request.weights))
+    progress("networks", 0.15)
+    made = foregrounds.generate(
+        kappa_alm,
+        request.geometry,
+        weights=request.weights,
+        seed=request.seed,
+        components=tuple(name for name in request.components if name != "cmb"),
+        device=request.device,
+        progress=_span(progress, 0.15, 0.75),
+    )
+    maps = {name: values[np.newaxis] for name, values in made.maps.items()}
+    if "cmb" in request.components:
+        progress("lensing of the CMB", 0.75)
+        maps["cmb"] = _lensed_cmb(request, made.kappa_alm)
+    return Realisation(
+        geometry=request.geometry,
+        components=request.components,
+        maps=maps,
+        catalog=_wanted_sources(made.catalogue, request.components),
+        kappa=made.kappa,
+        flux_cut_mjy=request.flux_cut_mjy,
+        meta=_provenance(request),
+    )
+
+
+def observe(
+    realisation: Realisation, freqs_ghz: NDArray[np.float64], *, stokes: str, unit: str
+) -> Sky:
+    """The sky at the bands: scaling laws, sources painted, units; nothing random.
+
+    Parameters
+    ----------
+    freqs_ghz
+        (nfreq,), checked by `mlsky.bands.parse_freqs`.
+    """
+    from mlsky import scaling
+
+    to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
+    layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
+    for name, values in realisation.maps.items():
+        held = "TQU"[: len(values)]
+        kept = "".join(s for s in held if s in stokes)
+        if kept:
+            if kept != held:
+                values = values[[held.index(s) for s in kept]]
+            law = scaling.factor(fields.COMPONENTS[name].scaling, freqs_ghz)
+            layers[name].append(Layer(values[np.newaxis], (law * to_unit)[:, np.newaxis], kept))
+    catalog = realisation.catalog
+    if catalog is not None:
+        flux_mjy = np.asarray(catalog["flux_mjy"])
+        cut = realisation.flux_cut_mjy
+        painted = np.ones(len(catalog), bool) if cut is None else flux_mjy <= cut
+        for name, kind in KINDS.items():
+            chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
+            if name in layers and len(chosen):
+                layers[name] += _source_layers(
+                    chosen, realisation.geometry, freqs_ghz, stokes, to_unit
+                )
+        listed = flux_mjy >= CATALOG_MIN_MJY
+        catalog = catalog[listed]
+        catalog["in_map"] = painted[listed]
+    return Sky(
+        freqs_ghz=freqs_ghz,
+        geometry=realisation.geometry,
+        stokes=stokes,
+        unit=unit,
+        components=layers,
+        kappa=realisation.kappa,
+        catalog=catalog,
+        meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
+    )
+
+
+def _source_layers(
+    table: Table,
+    geometry: pixels.Geometry,
+    freqs_ghz: NDArray[np.float64],
+    stokes: str,
+    to_unit: NDArray[np.float64],
+) -> list[Layer]:
+    """Painted sources, kept as the pixels they touch: a source map is mostly empty.
+
+    Painted band by band, so that one dense map exists at a time.
+    """
+    from mlsky.sources import catalogue
+
+    theta, phi = np.radians(90.0 - np.asarray(table["dec"])), np.radians(np.asarray(table["ra"]))
+    hit = np.unique(geometry.pixel(theta, phi))
+    hit = hit[hit >= 0].astype(np.int64)
+    templates = np.empty((len(freqs_ghz), len(stokes), len(hit)), dtype=np.float32)
+    for row, nu_ghz in zip(templates, freqs_ghz, strict=True):
+        painted = catalogue.paint(table, geometry, np.array([nu_ghz]), stokes)
+        row[:] = painted.reshape(len(stokes), -1)[:, hit]
+    return [Layer(templates, np.diag(to_unit).astype(np.float64), stokes, hit)]
+
+
+def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
+    """Gaussian kappa up to `lmax`: drawn, with the user's own multipoles in place if given."""
+    from mlsky.sphere import gaussian, kappa
+    from mlsky.theory import spectra
+
+    if request.kappa is not None and request.kappa.lmax >= lmax:
+        return kappa.complete(request.kappa, lmax)
+    cl = spectra.kappa_spectrum(lmax, cosmology=request.cosmology)
+    request.progress("Gaussian kappa", 0.08)
+    drawn = gaussian.draw_alm(cl, request.seed, field="kappa")
+    return drawn if request.kappa is None else kappa.complete(request.kappa, lmax, drawn)
+
+
+def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128]) -> NDArray[np.float32]:
+    from mlsky.sphere import gaussian, lensing
+    from mlsky.theory import spectra
+
+    band_limit = min(request.geometry.lmax, CMB_LMAX - LENSING_MARGIN)
+    lmax = band_limit + min(LENSING_MARGIN, band_limit // 6)
+    cls = spectra.cmb_spectra(lmax, cosmology=request.cosmology)
+    lensed = lensing.lens(gaussian.draw_cmb(cls, request.cmb_seed), kappa_alm, request.geometry)
+    return lensed[:1] if request.stokes == "T" else lensed
+
+
+def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:
+    kinds = [kind for name, kind in KINDS.items() if name in names]
+    if table is None or not kinds:
+        return None
+    return table[np.isin(np.asarray(table["kind"]), kinds)]
+
+
+def _provenance(request: Request) -> dict:
+    """Plain JSON types only; no date, so that two runs give the same."""
+    weights = request.weights
+    return {
+        "version": __version__,
+        "seed": request.seed,
+        "cmb_seed": request.cmb_seed,
+        "weights": {
+            "name": request.weights_name,
+            "sha256": weights.sha256,
+            "pixel_arcmin": float(weights.pixel_arcmin),
+        },
+        "cosmology": request.cosmology.to_dict(),
+        "kappa": "drawn" if request.kappa is None else f"given up to l = {request.kappa.lmax}",
+        "flux_cut_mjy": request.flux_cut_mjy,
+        "geometry": outputs.describe_geometry(request.geometry),
+        "command": request.command,
+        "licence": LICENCE,
+        "cite": CITE,
+    }
+
+
+def _span(progress: Progress, start: float, stop: float) -> Progress:
+    """A progress for one stage that reports to the progress of the whole."""
+
+    def inner(stage: str, fraction: float) -> None:
+        progress(stage, start + (stop - start) * min(max(float(fraction), 0.0), 1.0))
+
+    return inner

@@ -1,0 +1,141 @@
+"""The arguments of `mlsky.simulate`, checked before any work starts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlsky import bands, seeds
+from mlsky import components as fields
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    from mlsky.sphere.kappa import Given
+
+__all__ = ["Progress", "Request", "check"]
+
+#: ``progress(stage, fraction)``: name of the stage under way, share of all the work done.
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The arguments of `simulate`, checked."""
+
+    freqs_ghz: NDArray[np.float64]
+    geometry: pixels.Geometry
+    seed: int
+    cmb_seed: int
+    components: tuple[str, ...]
+    stokes: str
+    unit: str
+    kappa: Given | None
+    cosmology: object
+    weights: object
+    weights_name: str
+    flux_cut_mjy: float | None
+    device: str
+    progress: Progress
+    command: str
+
+
+def check(
+    freqs,
+    nside: int | None = None,
+    seed: int = 0,
+    *,
+    geometry=None,
+    components: Sequence[str] | None = None,
+    stokes: str = "TQU",
+    kappa: ArrayLike | None = None,
+    cosmology="planck2018",
+    weights: str = "default",
+    flux_cut_mjy: float | None = None,
+    unit: str = "uK_CMB",
+    cmb_seed: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Request:
+    """Check every argument of `mlsky.simulate` before any work; cheap ones first.
+
+    Raises
+    ------
+    ValueError, RegistryError
+        As `mlsky.simulate` says.
+    """
+    from mlsky import foregrounds
+    from mlsky.sources import catalogue
+    from mlsky.sphere import kappa as given_kappa
+    from mlsky.theory import cosmology as cosmologies
+
+    freqs_ghz = bands.parse_freqs(freqs)
+    grid = pixels.geometry(nside, geometry)
+    names = fields.parse(components)
+    stokes = fields.parse_stokes(stokes)
+    unit = bands.parse_unit(unit)
+    seed = seeds.check(seed)
+    cmb_seed = seed if cmb_seed is None else seeds.check(cmb_seed, "cmb_seed")
+    cut = catalogue.parse_flux_cut(flux_cut_mjy)
+    _check_device(device)
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
+    weights = os.fspath(weights)
+    given = None if kappa is None else given_kappa.parse(kappa)
+    cosmos = cosmologies.parse(cosmology)
+    chosen = foregrounds.select(weights, grid)
+
+    shown = {
+        "freqs": freqs_ghz.tolist(),
+        "nside": getattr(grid, "nside", None),
+        "seed": seed,
+        "geometry": None if grid.kind == "healpix" else grid.shape,
+        "components": None if components is None else list(names),
+        "stokes": stokes,
+        "kappa": None if given is None else "given",
+        "cosmology": cosmology if isinstance(cosmology, str) else "given",
+        "weights": weights,
+        "flux_cut_mjy": cut,
+        "unit": unit,
+        "cmb_seed": None if cmb_seed == seed else cmb_seed,
+    }
+    defaults = {name: p.default for name, p in inspect.signature(check).parameters.items()}
+    call = [f"{k}={v!r}" for k, v in shown.items() if k == "seed" or v != defaults[k]]
+    return Request(
+        freqs_ghz=freqs_ghz,
+        geometry=grid,
+        seed=seed,
+        cmb_seed=cmb_seed,
+        components=names,
+        stokes=stokes,
+        unit=unit,
+        kappa=given,
+        cosmology=cosmos,
+        weights=chosen,
+        weights_name=weights,
+        flux_cut_mjy=cut,
+        device=device,
+        progress=_silent if progress is None else progress,
+        command=f"mlsky.simulate({', '.join(call)})",
+    )
+
+
+def _check_device(device) -> None:
+    name, _, index = str(device).partition(":")
+    if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdigit())):
+        raise ValueError(f"device={device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if name == "cuda":
+        from mlsky.training.loop import pick_device
+
+        pick_device(device)
+
+
+def _silent(stage: str, fraction: float) -> None:
+    """No progress."""
