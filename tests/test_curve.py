@@ -11,7 +11,7 @@ from mlsky.training import curve
 
 def _report(step, **more):
     power = {"ksz": [0.9, 1.0, 1.1], "cib": [0.0, 1.0, 3.0]}
-    return {"step": step, "seconds": step, "critic": 0.5, "power": power, "angle": 0.1, **more}
+    return {"step": step, "seconds": step, "critic": 0.5, "ratio": power, "angle": 0.1, **more}
 
 
 def _score(step, score, **more):

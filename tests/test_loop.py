@@ -222,8 +222,8 @@ def test_the_seed_sets_the_losses_and_reports_change_nothing(data, tmp_path, mon
     first = _lines(tmp_path / "a")
     assert [line["step"] for line in first] == [1, 2, 3, 4]
     assert first == _lines(tmp_path / "b") != _lines(tmp_path / "other")
-    assert set(first[0]) >= {"critic", "distance", "gradient", "power", *_tiny().match}
-    assert set(first[0]["power"]) == {"ksz", "tsz", "cib"}
+    assert set(first[0]) >= {"critic", "distance", "gradient", "ratio", *_tiny().match}
+    assert set(first[0]["ratio"]) == {"ksz", "tsz", "cib"}
     assert not torch.equal(a.generator.trunk.head.weight, other.generator.trunk.head.weight)
 
 
@@ -368,8 +368,8 @@ def test_the_papers_steps(large, tmp_path, monkeypatch, name):
     ):
         assert torch.equal(a, b)  # no averaging in the paper
     line = _lines(tmp_path / "a")[-1]
-    assert set(line) == {"step", "distance", "penalty", "generator", "gradient", "power"}
-    assert set(line["power"]) == set(run.recipe.outputs)
+    assert set(line) == {"step", "distance", "penalty", "generator", "gradient", "ratio"}
+    assert set(line["ratio"]) == set(run.recipe.outputs)
     again = _train(_thin(name), other if name == "vaegan" else truth, tmp_path / "b", **options)
     _assert_same(run, again)
     # resumed: state of Adam and of the batch norms

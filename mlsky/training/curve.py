@@ -20,7 +20,7 @@ __all__ = ["figure", "read_log"]
 
 #: What a report says of the critic and the optimisers; the rest are matched statistics.
 OF_THE_CRITIC = ("critic", "distance", "penalty", "generator", "gradient")
-NOT_DRAWN = ("step", "seconds", "power", *OF_THE_CRITIC)
+NOT_DRAWN = ("step", "seconds", "ratio", *OF_THE_CRITIC)
 BANDS = ("large", "middle", "small")  # scales of the power ratios
 SMOOTH = 8  # reports in a running mean: single batches are noise
 COLUMNS = 3
@@ -80,7 +80,7 @@ def figure(folder: str | os.PathLike) -> Figure:
             "matplotlib is needed to draw a run: pip install 'mlsky[plot]'"
         ) from None
     statistics = sorted({k for line in reports for k in line if k not in NOT_DRAWN})
-    fields = list(reports[-1]["power"]) if reports else []
+    fields = list(reports[-1]["ratio"]) if reports else []
     panels = ["critic"] * bool(reports) + ["statistics"] * bool(statistics) + fields
     panels += ["score"] * bool(scores)
     rows = -(-len(panels) // COLUMNS)
@@ -119,7 +119,7 @@ def _draw_power(axes, reports: list[dict], field: str) -> None:
     steps = [x["step"] for x in reports]
     axes.axhspan(0.95, 1.05, color="0.9")
     for i, band in enumerate(BANDS):
-        ratios = [x["power"][field][i] for x in reports]
+        ratios = [x["ratio"][field][i] for x in reports]
         shown = [r if _finite(r) and r > 0 else math.nan for r in ratios]
         axes.semilogy(steps, shown, lw=1, label=f"{band} scales")
     axes.set_ylim(0.5, 2)

@@ -355,10 +355,10 @@ def train(
             trouble = watch.step(run, log)
             if trouble is None and run.step % REPORT_EVERY == 0:
                 log = {k: float(f"{v:.4g}") for k, v in log.items()}
-                log["power"] = power_report(run, spectra, *shown, ratios)
+                log["ratio"] = power_report(run, spectra, *shown, ratios)
                 _write_log(folder, {"step": run.step, "seconds": round(run.seconds, 1), **log})
                 bar.set_postfix_str(f"step {run.step}")
-                trouble = watch.report(run, log["power"])
+                trouble = watch.report(run, log["ratio"])
             run.seconds += time.monotonic() - began
             if trouble is not None:
                 _roll_back(run, folder, seed, trouble)
