@@ -27,6 +27,7 @@ FIELDS = {
     "truth": 6,
     "training": 7,
     "weights": 8,
+    "large_scales": 9,
 }
 
 

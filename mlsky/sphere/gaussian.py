@@ -29,6 +29,7 @@ __all__ = [
     "pixel_values",
     "rings",
     "scale_alm",
+    "white",
 ]
 
 #: Multipoles drawn into one buffer before it is scattered into m-major order.
@@ -130,8 +131,7 @@ def draw_alm(cl: np.ndarray, seed: int, field: str = "kappa") -> np.ndarray:
         If `cl` is negative or not finite, or the seed or field is not valid.
     """
     cl = _check_cl(cl, "cl")
-    white = _white(len(cl) - 1, seed, field, 1)[0]
-    return scale_alm(white, np.sqrt(cl))
+    return scale_alm(white(len(cl) - 1, seed, field)[0], np.sqrt(cl))
 
 
 def draw_cmb(cls: dict[str, np.ndarray], seed: int) -> np.ndarray:
@@ -171,17 +171,17 @@ def draw_cmb(cls: dict[str, np.ndarray], seed: int) -> np.ndarray:
         raise ValueError(f"te={te[worst]:g} at l={worst}: must be finite with te^2 <= tt ee")
     lmax = len(tt) - 1
     fields = 3 if bb.any() else 2
-    white = _white(lmax, seed, "cmb", fields)
+    drawn = white(lmax, seed, "cmb", fields)
     # Cholesky factor of [[tt, te], [te, ee]]: T is white noise a, E is partly the same a.
     root = np.sqrt(tt)
     slope = np.divide(te, root, out=np.zeros_like(te), where=root > 0)
-    alm = np.zeros((3, white.shape[1]), dtype=np.complex128)
-    alm[1] = white[0]
+    alm = np.zeros((3, drawn.shape[1]), dtype=np.complex128)
+    alm[1] = drawn[0]
     scale_alm(alm[1], slope)
-    alm[1] += scale_alm(white[1], np.sqrt(np.maximum(ee - slope**2, 0)))
-    alm[0] = scale_alm(white[0], root)
+    alm[1] += scale_alm(drawn[1], np.sqrt(np.maximum(ee - slope**2, 0)))
+    alm[0] = scale_alm(drawn[0], root)
     if fields == 3:
-        alm[2] = scale_alm(white[2], np.sqrt(bb))
+        alm[2] = scale_alm(drawn[2], np.sqrt(bb))
     return alm
 
 
@@ -326,8 +326,8 @@ def _check_alm(alm: np.ndarray, spin: int) -> np.ndarray:
     return np.ascontiguousarray(np.atleast_2d(alm), dtype=np.complex128)
 
 
-def _white(lmax: int, seed: int, field: str, count: int) -> np.ndarray:
-    """`count` white alm of unit power, *(count, nalm)*, multipole by multipole."""
+def white(lmax: int, seed: int, field: str, count: int = 1) -> np.ndarray:
+    """Draw `count` independent white alm of unit power, *(count, nalm)*, multipole by multipole."""
     seeds.sequence(seed, field)  # an invalid seed or field is refused here, not in a thread
     m = np.arange(lmax + 1)
     first = m * (2 * lmax + 1 - m) // 2  # index of (l, m) is first[m] + l
