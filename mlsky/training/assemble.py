@@ -25,7 +25,7 @@ from mlsky.training.selection import check_apart
 __all__ = ["assemble"]
 
 NAMES = ("convergence", "paint", "points")
-BALANCED_ON = 20  # regions
+FLOW_ON = 20  # regions: no cluster rules the power of kSZ
 DUSTY_REGIONS = 20  # of the training set, painted again for their brightest sources
 
 
@@ -95,9 +95,9 @@ def assemble(
     if "points" not in taken:
         points, found["points"] = fit_points(data, normaliser, point_steps, seed)
         extra["points"] = (points, list(points.INPUTS), ["log_rate"])
-    count = BALANCED_ON if regions is None else min(regions, BALANCED_ON)
     balance = {}
     if wide:  # patches show no more of the coarse levels than training saw
+        count = FLOW_ON if regions is None else min(regions, FLOW_ON)
         balance["flow_gains"] = calibrate.balance_flow(paint, normaliser, validation, count, seed)
     if whole:
         convergence = (
@@ -106,7 +106,7 @@ def assemble(
             else load_generator(runs["convergence"], which)[0]
         )
         balance["stamp_gains"] = calibrate.balance_stamps(
-            paint, normaliser, validation, convergence, count, seed
+            paint, normaliser, validation, convergence, regions, seed
         )
     calibration = {k: [round(float(g), 4) for g in gains] for k, gains in balance.items()}
     header: dict = {"sources": _sources(data, state["recipe"]["pixel_arcmin"])}

@@ -246,14 +246,15 @@ def balance_stamps(
     normaliser: Normaliser,
     data: str | os.PathLike,
     convergence: Convergence | None = None,
-    regions: int = 20,
+    regions: int | None = None,
     seed: int = 1,
 ) -> np.ndarray:
     """Scale the stamps of tSZ so that power, correlation and tail are the truth's, in place.
 
     tSZ is a sum of maps, one per width of the stamps, so it is linear in their gains. Those
     are fitted to the power clipped at -40 uK, its correlation with the kappa painted on and
-    the quantiles of the decrements, on whole regions.
+    the quantiles of the decrements, on whole regions. It takes many: a few clusters rule the
+    power, and that of 24 regions of 8.5 degrees was 20 % from the mean of 240.
 
     Parameters
     ----------
@@ -263,6 +264,8 @@ def balance_stamps(
         Of its fields.
     data
         Validation set.
+    regions
+        How many of it, all by default.
     convergence
         If given, half of the regions are painted on what it makes of their Gaussian start.
 
@@ -273,10 +276,10 @@ def balance_stamps(
     from scipy.optimize import least_squares
 
     (kappa, start, tsz), attrs = fields_of(data, ("kappa", "kappa_in", "tsz"))
-    n, count = kappa.shape[-1], min(regions, len(kappa))
+    n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
-    rank = [int(share * n * n * count) for share in STAMP_SHARES]
+    rank = [n * n * count - 1 - int(share * n * n * count) for share in STAMP_SHARES]
     pad = evaluate.APRON if _is_periodic(kappa) else 0
     used = (spectra.ell > STAMP_ELL[0]) & (spectra.ell < STAMP_ELL[1])
 
@@ -287,7 +290,7 @@ def balance_stamps(
             both = torch.stack([k, -y.clamp(max=STAMP_CLIP_UK)])[None]
             sums = sums + spectra.pairs(spectra.modes(both)).double().numpy()
             values.append(y.flatten())
-        top = torch.cat(values).sort(descending=True).values[rank].double().numpy()
+        top = np.partition(torch.cat(values).numpy(), rank)[rank].astype(np.float64)
         (kk, ky), (_, yy) = sums[:, :, used]
         power, r, tail = STAMP_TOLERANCES[:3]
         return np.concatenate([np.log(yy) / power, ky / np.sqrt(kk * yy) / r, np.log(top) / tail])
