@@ -88,7 +88,7 @@ def test_edges_of_patches(measured):
 def test_pixels_whose_nyquist_is_lower():
     m = Measure(64, 2.0)
     assert [*m.spectra][-1] == (4000, 5000)
-    assert m.triangles.edges[-1] == 5000
+    assert m.triangles.triangles[-1][0][1] == 5000
     assert m.mjy_per_uk == pytest.approx(393.3e3 * math.radians(2 / 60) ** 2, rel=1e-3)
 
 

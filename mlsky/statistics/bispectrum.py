@@ -1,8 +1,8 @@
-"""Equilateral bispectrum of flat maps, by Fourier transforms.
+"""Bispectra of flat maps, by Fourier transforms: equilateral, squeezed, folded, any triangle.
 
-A map filtered to one band of multipoles has the mean cube
-B N / A^2, with B the bispectrum averaged over the N closed triangles of modes of
-the band and A the area: <a(l1) a(l2) a(l3)> = (2 pi)^2 delta(l1 + l2 + l3) B(l1, l2, l3).
+The product of three copies of a map, each filtered to one band of multipoles, has the mean
+B N / A^2, with B the bispectrum averaged over the N closed triangles of modes with a side in
+each band and A the area: <a(l1) a(l2) a(l3)> = (2 pi)^2 delta(l1 + l2 + l3) B(l1, l2, l3).
 """
 
 from __future__ import annotations
@@ -16,11 +16,37 @@ from numpy.typing import NDArray
 
 from mlsky.statistics.bandpower import multipoles
 
-__all__ = ["Equilateral"]
+__all__ = ["Bispectrum", "equilateral", "folded", "squeezed"]
+
+Band = tuple[float, float]
+Triangle = tuple[Band, Band, Band]
 
 
-class Equilateral:
-    """Bispectra of equal bands, for periodic maps of one size.
+def equilateral(edges: Sequence[float]) -> list[Triangle]:
+    """Triangles with all sides in one band, for each band between the edges."""
+    return [(band, band, band) for band in pairwise(edges)]
+
+
+def squeezed(edges: Sequence[float], long: Band) -> list[Triangle]:
+    """Triangles with two sides in one band and the third, of the long wave, in `long`.
+
+    Raises
+    ------
+    ValueError
+        If the long wave is not longer than the others.
+    """
+    if long[1] > edges[0]:
+        raise ValueError(f"long={long}: must end below {edges[0]:g}, the first of the edges")
+    return [(band, band, long) for band in pairwise(edges)]
+
+
+def folded(edges: Sequence[float]) -> list[Triangle]:
+    """Triangles with one side in a band and two of half its multipoles, almost a line."""
+    return [((a, b), (a / 2, b / 2), (a / 2, b / 2)) for a, b in pairwise(edges)]
+
+
+class Bispectrum:
+    """Bispectra of periodic maps of one size.
 
     Parameters
     ----------
@@ -28,38 +54,41 @@ class Equilateral:
         Pixels along a side.
     pixel_arcmin
         Pixel size.
-    edges
-        Multipoles between the bands, at most Nyquist's.
+    triangles
+        Three bands of multipoles each, at most Nyquist's.
 
     Raises
     ------
     ValueError
-        If a band holds no closed triangle of modes.
+        If no closed triangle of modes has a side in each of the bands.
     """
 
-    def __init__(self, n: int, pixel_arcmin: float, edges: Sequence[float]) -> None:
+    def __init__(self, n: int, pixel_arcmin: float, triangles: Sequence[Triangle]) -> None:
         pixel = math.radians(pixel_arcmin / 60)
-        self.n, self.edges = n, tuple(edges)
+        self.n, self.triangles = n, [tuple(map(tuple, t)) for t in triangles]
         ell = multipoles(n, pixel_arcmin)
-        highest = int(edges[-1] * n * pixel / (2 * np.pi))
+        bands = sorted({band for t in self.triangles for band in t})
+        highest = int(max(b for _, b in bands) * n * pixel / (2 * np.pi))
         # three modes of the highest number must not add up to a whole turn of the grid
         self._grid = max(32, -(-(3 * highest + 1) // 16) * 16)
         self._keep = min(n // 2, self._grid // 2)
-        self._masks = [
-            self._regrid(((ell >= a) & (ell < b)).astype(np.complex64)).real.astype(np.float32)
-            for a, b in pairwise(edges)
-        ]
+        self._masks = {
+            (a, b): self._regrid(((ell >= a) & (ell < b)).astype(np.complex64)).real.astype("f4")
+            for a, b in bands
+        }
         # times m^6 of the grid, the number of triangles (an irfft2 divides by m^2)
-        cubes = [np.mean(self._field(m).astype(np.float64) ** 3) for m in self._masks]
-        triangles = np.array(cubes) * self._grid**6
-        if (triangles < 0.5).any():
-            bad = list(pairwise(edges))[int(triangles.argmin())]
+        ones = {band: self._field(mask).astype(np.float64) for band, mask in self._masks.items()}
+        number = np.array([np.mean(ones[a] * ones[b] * ones[c]) for a, b, c in self.triangles])
+        number *= self._grid**6
+        if (number < 0.5).any():
+            bad = sorted(set(self.triangles[int(number.argmin())]))
             raise ValueError(
-                f"band {bad}: holds no closed triangle of modes of {n} pixels of {pixel_arcmin:g}'"
+                f"band {', '.join(map(str, bad))}: holds no closed triangle of modes of {n} pixels "
+                f"of {pixel_arcmin:g}'"
             )
         area = (n * pixel) ** 2
         # modes are those of Spectra: pixel / n times the transform; ours must be its 1 / n^2 parts
-        self._factor = (self._grid**2 / (n * pixel)) ** 3 * area**2 / triangles
+        self._factor = (self._grid**2 / (n * pixel)) ** 3 * area**2 / number
 
     def _regrid(self, modes: NDArray) -> NDArray[np.complex64]:
         """Modes (n, n // 2 + 1) on the grid of `_field`; those beyond it are left out."""
@@ -73,10 +102,12 @@ class Equilateral:
         return np.fft.irfft2(modes, s=(self._grid, self._grid))
 
     def __call__(self, modes: NDArray[np.complex64]) -> NDArray[np.float64]:
-        """B (..., bands) of modes (..., n, n // 2 + 1) as `Spectra.modes` gives them."""
+        """B (..., triangles) of modes (..., n, n // 2 + 1) as `Spectra.modes` gives them."""
         modes = self._regrid(modes)
-        out = np.empty((*modes.shape[:-2], len(self._masks)))
-        for b, (mask, factor) in enumerate(zip(self._masks, self._factor, strict=True)):
-            field = self._field(modes * mask).astype(np.float64)
-            out[..., b] = factor * (field * field * field).mean((-2, -1))
+        fields = {
+            band: self._field(modes * mask).astype(np.float64) for band, mask in self._masks.items()
+        }
+        out = np.empty((*modes.shape[:-2], len(self.triangles)))
+        for t, ((a, b, c), factor) in enumerate(zip(self.triangles, self._factor, strict=True)):
+            out[..., t] = factor * (fields[a] * fields[b] * fields[c]).mean((-2, -1))
         return out

@@ -14,7 +14,7 @@ from mlsky import bands
 from mlsky.components import COMPONENTS, REFERENCE_GHZ
 from mlsky.statistics import minkowski, onepoint
 from mlsky.statistics.bandpower import Spectra
-from mlsky.statistics.bispectrum import Equilateral
+from mlsky.statistics.bispectrum import Bispectrum, equilateral
 
 __all__ = ["FIELDS", "SPECTRAL", "TSZ_CLIP", "Measure"]
 
@@ -61,7 +61,8 @@ class Measure:
         self.n, self.pixel_arcmin, self.periodic = n, float(pixel_arcmin), periodic
         fine = 60 * 180 / pixel_arcmin >= EDGES[-1]
         self.spectra = Spectra(n, pixel_arcmin, EDGES if fine else EDGES_COARSE, periodic)
-        self.triangles = Equilateral(n, pixel_arcmin, TRIANGLES if fine else TRIANGLES_COARSE)
+        triangles = equilateral(TRIANGLES if fine else TRIANGLES_COARSE)
+        self.triangles = Bispectrum(n, pixel_arcmin, triangles)
         pixel = math.radians(pixel_arcmin / 60)
         #: flux (mJy) of a pixel of 1 uK
         self.mjy_per_uk = 1e3 * float(bands.jy_per_sr_per_uk(REFERENCE_GHZ)) * pixel**2

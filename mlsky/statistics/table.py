@@ -204,7 +204,7 @@ def _counts(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[
 def _bispectrum(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
     """Ratio of equilateral bispectra less one."""
     i = BISPECTRAL.index(row.fields[0])
-    for b, (lo, hi) in enumerate(pairwise(measure.triangles.edges)):
+    for b, ((lo, hi), *_) in enumerate(measure.triangles.triangles):
         yield _ratio(f"l {lo:g}-{hi:g}", true["bispectrum"][i, b], made["bispectrum"][i, b])
 
 

@@ -1,0 +1,75 @@
+"""What every statistic asks of the images it gets, before any work."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["enough", "images", "rows"]
+
+
+def images(
+    maps: NDArray, n: int | None = None, name: str = "maps", varied: bool = False
+) -> NDArray:
+    """Square images *(..., n, n)*, all finite.
+
+    Parameters
+    ----------
+    maps
+        The images.
+    n
+        Pixels along a side, if it is known.
+    name
+        What they are called in a message.
+    varied
+        Whether an image of one value only is refused, too.
+
+    Raises
+    ------
+    ValueError
+        If they are no images, of another size, hold NaN or infinity, or are constant.
+    """
+    maps = np.asarray(maps)
+    want = "square images" if n is None else f"images of {n} x {n} pixels"
+    if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or n not in (None, maps.shape[-1]):
+        raise ValueError(f"{name} of shape {maps.shape}: must be {want}, (..., n, n)")
+    if not np.isfinite(maps).all():
+        raise ValueError(f"{name}: hold NaN or infinity; nothing can be measured of them")
+    if varied:
+        flat = maps.max((-2, -1)) == maps.min((-2, -1))
+        if flat.any():
+            raise ValueError(
+                f"{name}: {int(flat.sum())} of {flat.size} images are constant; leave them out"
+            )
+    return maps
+
+
+def rows(values: NDArray, columns: int | None = None, name: str = "features") -> NDArray:
+    """A table of numbers *(patches, columns)*, all finite.
+
+    Raises
+    ------
+    ValueError
+        If it is no table, has other columns, or holds NaN or infinity.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or columns not in (None, values.shape[-1]):
+        want = "" if columns is None else f" with {columns} columns"
+        raise ValueError(f"{name} of shape {values.shape}: must be a table{want}, (patches, k)")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name}: hold NaN or infinity; a patch of them was constant or not finite"
+        )
+    return values
+
+
+def enough(have: int, least: int, what: str) -> None:
+    """Refuse too few patches or areas.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `least`.
+    """
+    if have < least:
+        raise ValueError(f"{have} patches: {what} needs at least {least}; give more")
