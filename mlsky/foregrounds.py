@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
+    from mlsky.sphere.completion import Completion
 
-__all__ = ["Foregrounds", "generate", "kappa_gain", "kappa_lmax", "select"]
+__all__ = ["Foregrounds", "generate", "kappa_lmax", "select"]
 
 #: Width of the apron between the owned area of a chart and its edge, arcmin (whole pixels):
 #: the edge is zero padded. Its mark, as rms difference from a larger picture over the rms of
@@ -142,7 +143,7 @@ def generate(
     import torch
 
     from mlsky.networks import evaluate
-    from mlsky.sphere import charts, gaussian
+    from mlsky.sphere import charts, completion, gaussian
     from mlsky.sphere.field import Field
     from mlsky.training.loop import pick_device
 
@@ -162,6 +163,7 @@ def generate(
         weights,
         seed,
         components,
+        completion.prepare(weights.header.get("calibration", {}), kappa_alm, seed),
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
     )
     report("kappa", 0.92)
@@ -184,6 +186,7 @@ def _paint_sky(
     weights: Weights,
     seed: int,
     components: Sequence[str],
+    large: Completion,
     report: Callable[[float], None],
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
@@ -201,6 +204,7 @@ def _paint_sky(
         noise = _noise(chart, channels, seed)
         made = evaluate.evaluate(weights, start.on(chart), noise)
         made = {name: field.cpu().numpy() for name, field in made.items()}
+        large.apply(chart, made)
         pixel = charts.owned(chart, middle)
         kappa_map[pixel] = charts.interpolate(chart, made["kappa"], middle, pixel)
         owned = charts.owned(chart, geometry)
@@ -239,45 +243,6 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
-
-
-def kappa_gain(weights: Weights, cl: NDArray[np.float64], seed: int, bins: int = 60) -> dict:
-    """Gain of kappa by multipole that gives a sky the power of its Gaussian start.
-
-    Parameters
-    ----------
-    weights
-        From `select`; a gain that it has already is left out.
-    cl
-        C_L^kk to `kappa_lmax`.
-    seed
-        Of the sky that it is measured on.
-
-    Returns
-    -------
-    dict
-        ``ell`` and ``gain``, for the weight file's ``calibration["kappa"]``.
-    """
-    import dataclasses
-
-    import healpy
-
-    from mlsky.sphere import gaussian
-
-    calibration = {k: v for k, v in weights.header.get("calibration", {}).items() if k != "kappa"}
-    bare = dataclasses.replace(weights, header={**weights.header, "calibration": calibration})
-    start = gaussian.draw_alm(cl, seed, field="kappa")
-    made = generate(start, Healpix(2048), weights=bare, seed=seed, components=())
-    lmax = _lmax(made.kappa_alm)
-    before, after = healpy.alm2cl(_truncate(start, lmax)), healpy.alm2cl(made.kappa_alm)
-    edges = np.unique(np.geomspace(KAPPA_JOIN[1], lmax + 1, bins + 1).astype(int))
-    modes = 2 * np.arange(lmax + 1) + 1
-    total = [np.add.reduceat(c * modes, edges[:-1]) for c in (before, after)]
-    return {
-        "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
-        "gain": np.sqrt(total[0] / total[1]).round(5).tolist(),
-        "of": "sky",  # it undoes the interpolation of charts too
-    }
 
 
 def _intermediate(geometry: Geometry, pixel_arcmin: float) -> Healpix:

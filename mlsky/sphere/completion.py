@@ -1,0 +1,208 @@
+"""Large scales of the foregrounds: what networks trained on patches do not know.
+
+A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
+multipoles below about 400 is measured once per weight file (`mlsky.calibration`) and kept in
+its header: a response to the Gaussian start of kappa and the roots of the power that is still
+missing, by multipole. From these and the sky's own kappa follow, before any network runs, a
+few band-limited fields; chart by chart they modulate the maps.
+
+The fields are applied so that no map leaves its sign: CIB, the part of tSZ that follows kappa
+and the rate of sources are multiplied by one plus a small field. What tSZ lacks beyond that is
+the shot noise of near, degree-wide clusters. Its rms is that of the whole map's mean, so as
+Gaussian waves it would make a fifth of the sky positive: instead it is drawn as such clusters,
+round negative profiles at random places, with their mean taken off again. kSZ has both signs
+and gets a Gaussian field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import seeds
+from mlsky.sphere import gaussian
+from mlsky.sphere.field import Field
+
+if TYPE_CHECKING:
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["CORRELATED", "JOIN", "Completion", "modes", "prepare"]
+
+#: Below the first multipole the sky has the spectra of the truth, above the second those of
+#: the networks alone: measured, they are then within a few per cent of each other.
+JOIN = (330, 480)
+#: Fields that are correlated, in the order of the Cholesky factor; "radio" is the density of
+#: radio sources relative to its mean, the others are in uK at 148 GHz.
+CORRELATED = ("tsz", "cib", "radio")
+#: Fields vary over no less than 20': values on pixels up to this size tell them all, arcmin.
+COARSE_ARCMIN = 4.0
+#: A density is nowhere below this share of its mean.
+LEAST = 0.05
+
+
+class Completion:
+    """What makes the maps of networks those of a sky, chart by chart; see `prepare`.
+
+    Parameters
+    ----------
+    alm
+        Of "tsz" (follows kappa), "stamps" (clusters), "cib", "radio", "ksz": those there are.
+    means
+        Mean of "tsz" and "cib" (uK) of the sky without them.
+    amplitude
+        Factors of "tsz", "cib" and "ksz".
+    """
+
+    def __init__(
+        self,
+        alm: Mapping[str, NDArray[np.complex128]],
+        means: Mapping[str, float],
+        amplitude: Mapping[str, float],
+    ) -> None:
+        self.fields = {name: Field(values) for name, values in alm.items()}
+        self.means, self.amplitude = dict(means), dict(amplitude)
+
+    def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
+        """Complete what the networks made on a chart, in place.
+
+        Parameters
+        ----------
+        made
+            Some of "tsz", "cib", "ksz" and "log_rate", (ny, nx) float32.
+        """
+        for name, factor in self.amplitude.items():
+            if name in made:
+                made[name] *= np.float32(factor)
+        for name in ("tsz", "cib"):
+            if name in made and name in self.fields:
+                made[name] *= _positive(self._on(chart, name) * np.float32(1 / self.means[name]))
+        if "tsz" in made and "stamps" in self.fields:
+            made["tsz"] += self._on(chart, "stamps")
+            np.minimum(made["tsz"], 0, out=made["tsz"])
+        if "ksz" in made and "ksz" in self.fields:
+            made["ksz"] += self._on(chart, "ksz")
+        if "log_rate" in made and "radio" in self.fields:
+            made["log_rate"] += np.log(_positive(self._on(chart, "radio")))
+
+    def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
+        """A field on the pixels of a chart: looked up on coarser ones, then cubic."""
+        level = 0
+        while chart.pixel_arcmin * 2 ** (level + 1) <= COARSE_ARCMIN and not (
+            chart.shape[0] | chart.shape[1]
+        ) % 2 ** (level + 1):
+            level += 1
+        v = chart.vectors(level=level)
+        theta, phi = np.arctan2(np.hypot(v[0], v[1]), v[2]), np.arctan2(v[1], v[0])
+        coarse = self.fields[name](theta, phi).reshape([n >> level for n in chart.shape])
+        return _refine(coarse, 2**level)
+
+
+def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> Completion:
+    """What a sky needs beside its networks.
+
+    Parameters
+    ----------
+    calibration
+        Of a weight file. Its ``completion``, if it has one: ``ell``, ``response`` {name: values},
+        ``root`` {"cib tsz": values}, ``stamps`` (clusters on the sky), ``mean`` {name: uK}; and
+        ``amplitude`` {name: factor}.
+    start
+        Gaussian kappa of the sky, healpy order.
+    seed
+        Of the sky; the stream is "large_scales", and one of its own at each multipole.
+    """
+    table = calibration.get("completion")
+    alm = modes(table, start, seed) if table else {}
+    return Completion(alm, table["mean"] if table else {}, calibration.get("amplitude", {}))
+
+
+def modes(
+    table: Mapping, start: NDArray[np.complex128], seed: int
+) -> dict[str, NDArray[np.complex128]]:
+    """Alm of the fields of `Completion`; see `prepare`."""
+    import healpy
+
+    have = gaussian.alm_lmax(start)
+    lmax = min(have, JOIN[1])
+    ell = np.arange(lmax + 1)
+    kappa = healpy.resize_alm(start, have, have, lmax, lmax)
+
+    def at(values) -> NDArray[np.float64]:
+        out = np.interp(ell, table["ell"], values)
+        out[:2] = 0  # the mean of a map stays as it is
+        return out
+
+    root = {tuple(key.split()): at(values) for key, values in table["root"].items()}
+    white = dict(
+        zip(("cib", "radio", "ksz"), gaussian.white(lmax, seed, "large_scales", 3), strict=True)
+    )
+    white["tsz"] = _clusters(int(table["stamps"]), lmax, seed)
+    alm = {}
+    for name in CORRELATED:
+        parts = [gaussian.scale_alm(kappa.copy(), at(table["response"][name]))]
+        for other in CORRELATED:
+            factor = root.get((name,) if other == name else (name, other))
+            if factor is not None and factor.any():
+                drawn = gaussian.scale_alm(white[other].copy(), factor)
+                if name == "tsz":
+                    alm["stamps"] = drawn
+                else:
+                    parts.append(drawn)
+        alm[name] = sum(parts)
+    alm["ksz"] = gaussian.scale_alm(white["ksz"], root[("ksz",)])
+    return {name: values for name, values in alm.items() if values.any()}
+
+
+def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:
+    """White alm of unit power of `count` negative points at random places."""
+    import ducc0
+
+    rng = seeds.generator(seed, "large_scales", 0, 0)
+    z, phi = rng.uniform(-1, 1, count), rng.uniform(0, 2 * np.pi, count)
+    places = np.stack([np.arccos(z), phi], 1)
+    # One thread: the bits of this transform depend on how many there are.
+    alm = ducc0.sht.adjoint_synthesis_general(
+        map=np.full((1, count), -np.sqrt(4 * np.pi / max(count, 1))),
+        loc=places,
+        lmax=lmax,
+        spin=0,
+        epsilon=1e-7,
+        nthreads=1,
+    )
+    return np.asarray(alm[0], np.complex128)
+
+
+def _positive(modulation: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.maximum(1 + modulation, np.float32(LEAST))
+
+
+def _refine(coarse: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711) on `factor` x finer pixels."""
+    if factor == 1:
+        return coarse
+    rows, columns = (_weights(n, factor) for n in coarse.shape)
+    return np.ascontiguousarray((columns @ (rows @ coarse).T).T)
+
+
+def _weights(n: int, factor: int):
+    """Sparse (factor n, n) matrix of cubic convolution, a = -1/2, edges replicated."""
+    from scipy.sparse import csr_array
+
+    place = (np.arange(n * factor) + 0.5) / factor - 0.5
+    first = np.floor(place).astype(int)
+    u = place - first
+    taps = np.stack(
+        [
+            ((2 - u) * u - 1) * u / 2,
+            (3 * u - 5) * u * u / 2 + 1,
+            ((4 - 3 * u) * u + 1) * u / 2,
+            (u - 1) * u * u / 2,
+        ],
+        1,
+    ).astype(np.float32)
+    index = np.clip(first[:, None] + np.arange(-1, 3), 0, n - 1)
+    row = np.repeat(np.arange(n * factor), 4)
+    return csr_array((taps.ravel(), (row, index.ravel())), shape=(n * factor, n))
