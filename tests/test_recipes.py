@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mlsky.networks import weights
-from mlsky.training import data, losses, matching
+from mlsky.training import data, images, losses, matching
 from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
@@ -20,7 +20,8 @@ FIELDS = data.FIELDS
 def test_every_recipe_can_be_built(name):
     r = recipe(name)
     assert r.name == name
-    assert set(r.inputs) | set(r.outputs) <= set(FIELDS)
+    known = set(FIELDS) if r.images is None else {"blobs", "digits"}
+    assert set(r.inputs) | set(r.outputs) <= known
     options = dict(r.generator_options)
     if r.generator == "default:Paint":
         options |= {"tsz_mean": 0.0, "tsz_std": 1.0}
@@ -28,6 +29,10 @@ def test_every_recipe_can_be_built(name):
         options["width"] = 2
     generator = runs.make(r.generator, seed=0, **options)
     assert weights.architecture(generator) == r.generator
+    if r.images is not None:
+        made = images.named(r.images, r.pixel_arcmin, 1)
+        assert (made.names, made.size) == (r.outputs, r.size)
+        assert made.batch(0, 2).shape == (2, len(r.outputs), r.size, r.size)
     critic = {**r.critic_options, **({"width": 2} if "han2021" in r.critic else {})}
     assert weights.architecture(runs.make(r.critic, seed=0, **critic)) == r.critic
     if r.objective == "relativistic":
@@ -35,6 +40,9 @@ def test_every_recipe_can_be_built(name):
         shown = len(r.inputs) + len(r.outputs) + ("tsz" in r.outputs)
         assert r.critic_options["channels"] == shown
         assert r.match_weight > 0
+    elif r.objective == "elbo":  # both halves are of one size
+        assert r.generator_options == r.critic_options
+        assert r.critic_options["size"] == r.size
     else:
         assert r.objective == "wgan-gp"
         assert r.size == 128

@@ -54,7 +54,12 @@ FORMAT_VERSION = 1
 #: Files above this cannot be shipped in the wheel.
 SIZE_LIMIT = 25 * 2**20
 #: The only modules a weight file may name: "han2021:PIXGAN" is mlsky.networks.han2021.PIXGAN.
-ARCHITECTURES = {"default": "mlsky.networks.default", "han2021": "mlsky.networks.han2021"}
+ARCHITECTURES = {
+    "default": "mlsky.networks.default",
+    "han2021": "mlsky.networks.han2021",
+    "unconditional": "mlsky.networks.unconditional",
+    "vae": "mlsky.networks.vae",
+}
 
 _METADATA_KEY = "mlsky"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")

@@ -29,7 +29,7 @@ import torch
 from mlsky import seeds
 from mlsky.errors import MlskyError
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import matching
+from mlsky.training import images, matching, stopping
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import (
@@ -106,6 +106,23 @@ def _check_length(minutes: float | None, steps: int | None) -> None:
         raise ValueError(f"{name}={length}: must be > 0")
 
 
+def _check_given(recipe: Recipe, data, converged: float | None) -> None:
+    """Whether a recipe has its data, and losses that may converge."""
+    if data is None and recipe.images is None:
+        raise ValueError(f"data=None: recipe {recipe.name} is trained on a set; name its file")
+    if recipe.images is not None and isinstance(data, (str, os.PathLike)):
+        raise ValueError(f"data={data}: recipe {recipe.name} makes its own images; leave it out")
+    if converged is None:
+        return
+    if not 0 < converged < 1:
+        raise ValueError(f"converged={converged}: must be a share in 0 to 1, such as 0.1 or 0.01")
+    if recipe.objective not in stopping.LOSSES:
+        raise ValueError(
+            f"converged={converged}: recipe {recipe.name} matches statistics, whose losses settle "
+            "long before its networks; leave it out"
+        )
+
+
 def _open_sets(
     recipe: Recipe, data, target, seed: int
 ) -> tuple[Crops | Painted, Crops | Painted | None]:
@@ -136,7 +153,9 @@ def _open_sets(
 
 def _open(data, names: tuple[str, ...], recipe: Recipe, seed: int) -> Crops | Painted:
     """Crops of a set, or patches painted on the fly as they came."""
-    if not isinstance(data, Painted):
+    if recipe.images is not None and data is None:
+        data = images.named(recipe.images, recipe.pixel_arcmin, seed)
+    if isinstance(data, (str, os.PathLike)):
         return Crops(data, names, recipe.size, seed)
     if data.names != names or data.size != recipe.size:
         raise ValueError(
@@ -249,7 +268,7 @@ def _roll_back(run: Run, folder: Path, seed: int, trouble: str) -> None:
 
 def train(
     recipe: Recipe,
-    data: str | os.PathLike | Painted,
+    data: str | os.PathLike | Painted | images.Blobs | images.Pictures | None,
     out: str | os.PathLike,
     *,
     target: str | os.PathLike | Painted | None = None,
@@ -262,6 +281,7 @@ def train(
     validation: str | os.PathLike | None = None,
     every: float | None = None,
     regions: int | None = None,
+    converged: float | None = None,
     progress: bool = True,
 ) -> Run:
     """Train one recipe; continues the run in folder `out` if there is one.
@@ -272,7 +292,8 @@ def train(
         What to train.
     data
         Training set (HDF5) of the condition, and of the truth unless `target` is given; or
-        `mlsky.training.data.painted` patches.
+        `mlsky.training.data.painted` patches, or `mlsky.training.images`. None for a recipe whose
+        images training makes itself.
     out
         Run folder.
     target
@@ -301,6 +322,10 @@ def train(
     regions
         Of the validation set; by default 8 of 512 pixels, or as many smaller ones as have that
         area.
+    converged
+        Also stop once the losses have converged to this: the mean of the last 50 of each is within
+        this share of that of the 50 before (`mlsky.training.stopping`); 0.1, 0.01 and 0.001 are
+        those of the seed report. The run is complete then, and not gone on with.
 
     Raises
     ------
@@ -314,6 +339,7 @@ def train(
 
     _check_length(minutes, steps)
     seeds.check(seed)
+    _check_given(recipe, data, converged)
     device = pick_device(device)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -342,6 +368,8 @@ def train(
     batch = _make_batch(recipe, truth, conditions, run)
 
     def done():
+        if converged is not None and stopping.converged(run.recent, converged):
+            return 1.0
         return run.seconds / (60 * minutes) if steps is None else run.step / steps
 
     watch = _Watch()
@@ -353,6 +381,7 @@ def train(
             began = time.monotonic()
             log, shown = one_step(run, batch, seed, done())
             trouble = watch.step(run, log)
+            stopping.remember(run.recent, recipe.objective, log)
             if trouble is None and run.step % REPORT_EVERY == 0:
                 log = {k: float(f"{v:.4g}") for k, v in log.items()}
                 log["ratio"] = power_report(run, spectra, *shown, ratios)

@@ -15,7 +15,8 @@ class Recipe:
     """One training run.
 
     The `objective` is "relativistic" (paired relativistic critic with R1 + R2, and matched
-    statistics) or "wgan-gp" (the paper: eqs 3.3-3.5 of the seed report).
+    statistics), "wgan-gp" (the paper: eqs 3.3-3.5 of the seed report) or "elbo" (a variational
+    autoencoder: the generator is its decoder, the critic its encoder).
     """
 
     name: str
@@ -38,12 +39,13 @@ class Recipe:
     clip: float = 20.0  # gradient norm; the first 250 steps reach 1000
     average: float = 0.999  # memory of the averaged weights, per step
     critic_steps: int = 1  # critic steps per generator step
-    penalty_weight: float = 1.0  # gamma of R1 + R2, or lambda of the gradient penalty
+    penalty_weight: float = 1.0  # gamma of R1 + R2, lambda of the gradient penalty, or beta
     penalty_every: int = 4  # steps between penalties (times as heavy): lazy regularisation
     match_weight: float = 6.0  # of the matched statistics against the critic's term
     match: dict = field(default_factory=dict)  # weight of each statistic
     variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
     bfloat16: bool = True  # autocast of trunks and critics; heads and losses stay float32
+    images: str | None = None  # "blobs-1", "digits": made by training itself instead of read
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -159,6 +161,107 @@ def _small(base: Recipe, width: int = 16) -> Recipe:
     )
 
 
+# Chapter 6 of the seed report: its Wasserstein GAN with a generator that its failings are designed
+# out of (`mlsky.networks.unconditional`). One kind of networks for all sets, so that each can start
+# from another.
+_BLOBS = Recipe(
+    name="blobs-1",
+    generator="unconditional:Stamped",
+    critic="han2021:Critic",
+    objective="wgan-gp",
+    inputs=(),
+    outputs=("blobs",),
+    pixel_arcmin=0.5,  # nominal: blobs have pixels and no sky
+    images="blobs-1",
+    generator_options={"width": 8, "total": 1.0},
+    critic_options={"channels": 1, "width": 8},
+    batch=8,
+    generator_rate=1e-3,
+    critic_rate=1e-3,
+    generator_betas=(0.0, 0.9),
+    critic_betas=(0.0, 0.9),
+    warm_up=100,
+    decay_from=0.5,
+    clip=float("inf"),
+    average=0.998,
+    critic_steps=2,
+    penalty_weight=10.0,
+    penalty_every=1,
+    match_weight=0.0,
+    bfloat16=False,
+)
+# The report's own network, at a width that two cores can train.
+_BLOBS_REPORT = replace(
+    _small(_PAPER),
+    name="blobs-1-report",
+    outputs=("blobs",),
+    images="blobs-1",
+    critic_options={"channels": 1, "width": 16},
+    generator_options={"channels": 1, "width": 16},
+)
+# Sum of the heights of an image: 10 of equal height divided by their largest overlap; 1000 folded
+# Gaussians above half a standard deviation have a mean of 1.141.
+_TOTALS = {1: 1.0, 10: 7.0, 50: 50.0, 1000: 1141.0}
+
+
+def _blobs(base: Recipe, count: int) -> Recipe:
+    """The same networks on images of that many blobs."""
+    options = dict(base.generator_options)
+    if "total" in options:
+        options["total"] = _TOTALS[count]
+    return replace(
+        base,
+        name=base.name.replace("blobs-1", f"blobs-{count}"),
+        images=f"blobs-{count}",
+        generator_options=options,
+    )
+
+
+# Chapter 8: the decoder is the generator, the encoder stands where a critic does.
+_VAE = Recipe(
+    name="vae-blobs-1",
+    generator="vae:Decoder",
+    critic="vae:Encoder",
+    objective="elbo",
+    inputs=(),
+    outputs=("blobs",),
+    pixel_arcmin=0.5,
+    images="blobs-1",
+    generator_options={"channels": 1, "size": 128, "latent": 32, "width": 8},
+    critic_options={"channels": 1, "size": 128, "latent": 32, "width": 8},
+    batch=32,
+    generator_rate=1e-3,
+    critic_rate=1e-3,
+    generator_betas=(0.9, 0.999),
+    critic_betas=(0.9, 0.999),
+    match_weight=0.0,
+    bfloat16=False,
+)
+_SKY = {"channels": 3, "size": 128, "latent": 64, "width": 16}
+_DIGITS = {"channels": 1, "size": 8, "latent": 10, "width": 32}
+_VAES = (
+    *(replace(_VAE, name=f"vae-blobs-{count}", images=f"blobs-{count}") for count in _TOTALS),
+    replace(
+        _VAE,
+        name="vae-sky",
+        outputs=("kappa", "tsz", "cib"),
+        images=None,
+        generator_options=_SKY,
+        critic_options=_SKY,
+    ),
+    replace(
+        _VAE,
+        name="vae-digits",
+        outputs=("digits",),
+        images="digits",
+        size=8,
+        batch=128,
+        generator_options=_DIGITS,
+        critic_options=_DIGITS,
+    ),
+)
+
+
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
@@ -177,6 +280,9 @@ RECIPES: dict[str, Recipe] = {
         _small(_PAPER),
         _small(_PIXGAN),
         _small(_VAEGAN),
+        *(_blobs(_BLOBS, count) for count in _TOTALS),
+        *(_blobs(_BLOBS_REPORT, count) for count in _TOTALS),
+        *_VAES,
     )
 }
 

@@ -11,7 +11,7 @@ import functools
 import importlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -38,7 +38,12 @@ def make(name: str, **options) -> nn.Module:
 
 
 def fit_normaliser(crops: Crops | Painted) -> Normaliser:
-    """Eqs 5.2, 5.3 constants from a sample of the regions; kappa_in shares kappa's."""
+    """Eqs 5.2, 5.3 constants from a sample of the regions; kappa_in shares kappa's.
+
+    Images that training makes itself bring their own.
+    """
+    if hasattr(crops, "normaliser"):
+        return crops.normaliser
     names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
     index = [crops.names.index(n) for n in names]
     return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if n in LOG_CHANNELS])
@@ -104,6 +109,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
+    recent: dict[str, list[float]] = field(default_factory=dict)  # for training.stopping
 
 
 def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.device) -> Run:
@@ -187,6 +193,7 @@ def _state(run: Run, seed: int) -> dict:
         "seconds": run.seconds,
         "seed": seed,
         "rollbacks": run.rollbacks,
+        "recent": run.recent,
     }
 
 
@@ -223,6 +230,9 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
+_DEFAULTS = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+
+
 def find_checkpoint(
     folder: Path, recipe: Recipe, seed: int
 ) -> tuple[dict[str, torch.Tensor], dict] | None:
@@ -232,8 +242,9 @@ def find_checkpoint(
         return None
     tensors, state = read_checkpoint(path)
     mine = json.loads(json.dumps(recipe.to_dict()))
-    if state["recipe"] != mine or state["seed"] != seed:
-        changed = [k for k, v in mine.items() if state["recipe"].get(k) != v] or ["seed"]
+    theirs = _DEFAULTS | state["recipe"]  # of a version that knew fewer fields
+    if theirs != mine or state["seed"] != seed:
+        changed = [k for k, v in mine.items() if theirs.get(k) != v] or ["seed"]
         raise ValueError(
             f"{path}: was trained with another {', '.join(changed)}; continue it with its own "
             "recipe and seed, or name another folder"
@@ -243,6 +254,17 @@ def find_checkpoint(
 
 #: What a recipe's networks are made of; the rest of a recipe may differ in a warm start.
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
+
+
+#: Options of networks that say where weights begin, and nothing of their shapes.
+STARTING_OPTIONS = ("total", "beam")
+
+
+def _shapes(value):
+    """A field of a recipe without what may differ in a warm start."""
+    if not isinstance(value, dict):
+        return value
+    return {k: v for k, v in value.items() if k not in STARTING_OPTIONS}
 
 
 def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dict[str, dict]]:
@@ -263,7 +285,8 @@ def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dic
         tensors, state = read_checkpoint(file)
         mine = json.loads(json.dumps(recipe.to_dict()))
         wanted = (*NETWORK_FIELDS, "pixel_arcmin")
-        changed = [k for k in wanted if state["recipe"].get(k) != mine[k]]
+        theirs = state["recipe"]
+        changed = [k for k in wanted if _shapes(theirs.get(k)) != _shapes(mine[k])]
         if changed:
             raise ValueError(
                 f"init_from={path}: trained as {state['recipe'].get('name')}, which differs from "
@@ -328,6 +351,7 @@ def restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
         run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
     run.step, run.seconds = state["step"], state["seconds"]
     run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
+    run.recent = state.get("recent", {})
 
 
 def load_generator(

@@ -10,7 +10,9 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.networks.inputs import squash
+from mlsky.networks.unconditional import draw
 from mlsky.training import losses, matching
+from mlsky.training.elbo import elbo_step
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import Run
 
@@ -47,11 +49,8 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
 
 
 def _generate(run: Run, module: nn.Module, condition: torch.Tensor, rng) -> torch.Tensor:
-    if run.recipe.generator == "han2021:DCGAN":
-        latent = torch.randn(
-            condition.shape[0], module.kwargs["latent"], generator=rng, device=rng.device
-        )
-        return module(latent)
+    if not run.recipe.inputs:
+        return draw(module, len(condition), rng)
     if run.recipe.objective == "wgan-gp":
         return module(condition)
     noise = module.draw_noise(len(condition), *condition.shape[-2:], rng)
@@ -135,6 +134,7 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
     return {
         "distance": critic.distance.item(),
         "penalty": critic.penalty.item(),
+        "critic": critic.loss.item(),
         "generator": loss.item(),
         "gradient": gradient,
     }
@@ -193,6 +193,9 @@ def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[st
         batches = [batch(first + run.step * k + i) for i in range(k)]
         log = wgan_step(run, batches, rng, autocast)
         condition, real = batches[-1]
+    elif recipe.objective == "elbo":
+        condition, real = batch(first + run.step)
+        log = elbo_step(run, real, rng, autocast)
     else:
         condition, real = batch(first + run.step)
         log = relativistic_step(run, condition, real, rng, autocast)

@@ -1,0 +1,103 @@
+"""The evidence lower bound and one step of training on it (seed report, eqs 8.6 to 8.15).
+
+A run of the objective "elbo" has a decoder where others have a generator, and an encoder where
+others have a critic; both go down the same slope.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from mlsky.networks.vae import reparameterise
+from mlsky.training.run import Run
+
+__all__ = ["Elbo", "elbo", "elbo_step"]
+
+
+class Elbo(NamedTuple):
+    """The bound and its parts, means over images (nats)."""
+
+    #: log p(x|z) - beta D_KL: what is made as large as it goes.
+    bound: torch.Tensor
+    #: E_q log p(x|z), one draw of z: eq. 8.15.
+    likelihood: torch.Tensor
+    #: D_KL(q(z|x) || N(0, I)), analytic, or log q(z|x) - log p(z) at the draw.
+    divergence: torch.Tensor
+
+
+def elbo(
+    images: torch.Tensor,
+    decoded: torch.Tensor,
+    log_noise: torch.Tensor,
+    mean: torch.Tensor,
+    log_variance: torch.Tensor,
+    z: torch.Tensor | None = None,
+    beta: float = 1.0,
+) -> Elbo:
+    """log p(x|z) + log p(z) - log q(z|x), eqs 8.8 and 8.9.
+
+    Parameters
+    ----------
+    images, decoded
+        (N, C, H, W): what was encoded, and what was decoded of a draw of z.
+    log_noise
+        Log of the standard deviation of p(x|z).
+    mean, log_variance
+        (N, latent) of q(z|x).
+    z
+        The draw (N, latent), for the estimate of eq. 8.9 from it alone; by default the expectation
+        of log p(z) - log q(z|x) is taken in closed form (Kingma & Welling 2014, appendix B), which
+        has the same mean and less noise.
+    beta
+        Weight of the divergence; 1 is the bound (Higgins et al. 2017 for others).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    if images.shape != decoded.shape or mean.shape != log_variance.shape:
+        raise ValueError(
+            f"images {tuple(images.shape)} and decoded {tuple(decoded.shape)}, mean "
+            f"{tuple(mean.shape)} and log_variance {tuple(log_variance.shape)}: must pair up"
+        )
+    square = ((images - decoded) * torch.exp(-log_noise)) ** 2
+    likelihood = -(square / 2 + math.log(2 * math.pi) / 2 + log_noise).flatten(1).sum(1).mean()
+    if z is None:
+        each = (mean**2 + torch.exp(log_variance) - 1 - log_variance) / 2
+    else:
+        each = (z**2 - (z - mean) ** 2 * torch.exp(-log_variance) - log_variance) / 2
+    divergence = each.sum(1).mean()
+    return Elbo(likelihood - beta * divergence, likelihood, divergence)
+
+
+def elbo_step(run: Run, real: torch.Tensor, rng: torch.Generator, autocast) -> dict[str, float]:
+    """One step of both networks; its log is per pixel, but for the divergence (nats per image)."""
+    decoder, encoder = run.generator, run.critic
+    real = real.contiguous()
+    with autocast():
+        mean, log_variance = encoder(real)
+        decoded = decoder(reparameterise(mean, log_variance, rng))
+    found = elbo(
+        real, decoded.float(), decoder.log_noise, mean, log_variance, beta=run.recipe.penalty_weight
+    )
+    loss = -found.bound / real[0].numel()
+    optimisers = (run.generator_adam, run.critic_adam)
+    for adam in optimisers:
+        adam.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [*decoder.parameters(), *encoder.parameters()]
+    norm = nn.utils.clip_grad_norm_(parameters, run.recipe.clip).item()
+    if math.isfinite(norm):  # one bad batch is skipped, not learnt
+        for adam in optimisers:
+            adam.step()
+    return {
+        "loss": loss.item(),
+        "divergence": found.divergence.item(),
+        "noise": math.exp(decoder.log_noise.item()),
+        "gradient": norm,
+    }
