@@ -369,7 +369,7 @@ def test_the_papers_steps(large, tmp_path, monkeypatch, name):
         assert torch.equal(a, b)  # no averaging in the paper
     line = _lines(tmp_path / "a")[-1]
     names = {"step", "distance", "penalty", "critic", "generator", "gradient", "ratio"}
-        assert set(line) == names
+    assert set(line) == names
     assert set(line["ratio"]) == set(run.recipe.outputs)
     again = _train(_thin(name), other if name == "vaegan" else truth, tmp_path / "b", **options)
     _assert_same(run, again)
