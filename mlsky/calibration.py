@@ -40,7 +40,7 @@ NODES = (0, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, *range(12
 MODEL_FROM = 20
 #: Share of the mean of tSZ that the clusters on large scales make up: more of them are smoother,
 #: and take more of the sky near zero, whose deepest half per cent is 0.1 of the mean.
-STAMPED = 0.1
+CLUSTERED = 0.1
 #: Flux above which radio sources are not in the truth, mJy.
 RADIO_MAX_MJY = 7.0
 #: Bands of the transfer, from 500 on, where patches have modes enough.
@@ -314,12 +314,12 @@ def fit_completion(
             for n in completion.CORRELATED
         },
         "root": {" ".join(k): _short((r * share)[pick]) for k, r in roots.items()},
-        "mean": {n: float(f"{means[n]:.6g}") for n in ("tsz", "cib") if n in means},
-        "stamps": 0,
+        "mean_cib": float(f"{means.get('cib', 1.0):.6g}"),
+        "clusters": 1,
     }
     if "tsz" in means and roots["tsz",][2] > 0:
-        per_sr = (STAMPED * means["tsz"] / roots["tsz",][2]) ** 2
-        table["stamps"] = max(1, round(4 * math.pi * per_sr))
+        per_sr = (CLUSTERED * means["tsz"] / roots["tsz",][2]) ** 2
+        table["clusters"] = max(1, round(4 * math.pi * per_sr))
     rows = [
         {
             "ell": float(centre[i].round(1)),

@@ -6,12 +6,12 @@ its header: a response to the Gaussian start of kappa and the roots of the power
 missing, by multipole. From these and the sky's own kappa follow, before any network runs, a
 few band-limited fields; chart by chart they modulate the maps.
 
-The fields are applied so that no map leaves its sign: CIB, the part of tSZ that follows kappa
-and the rate of sources are multiplied by one plus a small field. What tSZ lacks beyond that is
-the shot noise of near, degree-wide clusters. Its rms is that of the whole map's mean, so as
-Gaussian waves it would make a fifth of the sky positive: instead it is drawn as such clusters,
-round negative profiles at random places, with their mean taken off again. kSZ has both signs
-and gets a Gaussian field.
+The fields are applied so that no map leaves its sign. CIB and the rate of radio sources are
+multiplied by one plus a field of a few per cent. To tSZ the fields are added. What it lacks is
+for the most part the shot noise of near, degree-wide clusters, of an rms near the mean of the
+map: as Gaussian waves that would make a fifth of the sky positive. It is drawn as such clusters
+instead, round negative profiles at random places, with their mean taken off again, and the few
+pixels (1e-3) that end above zero are set to zero. kSZ has both signs and gets a Gaussian field.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Completion:
     Parameters
     ----------
     alm
-        Of "tsz" (follows kappa), "stamps" (clusters), "cib", "radio", "ksz": those there are.
-    means
-        Mean of "tsz" and "cib" (uK) of the sky without them.
+        Of "tsz", "ksz", "cib" (uK) and "radio" (relative density): those there are.
+    mean_cib
+        Of the sky without them, uK.
     amplitude
         Factors of "tsz", "cib" and "ksz".
     """
@@ -59,11 +59,11 @@ class Completion:
     def __init__(
         self,
         alm: Mapping[str, NDArray[np.complex128]],
-        means: Mapping[str, float],
+        mean_cib: float,
         amplitude: Mapping[str, float],
     ) -> None:
         self.fields = {name: Field(values) for name, values in alm.items()}
-        self.means, self.amplitude = dict(means), dict(amplitude)
+        self.mean_cib, self.amplitude = mean_cib, dict(amplitude)
 
     def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
         """Complete what the networks made on a chart, in place.
@@ -76,16 +76,15 @@ class Completion:
         for name, factor in self.amplitude.items():
             if name in made:
                 made[name] *= np.float32(factor)
-        for name in ("tsz", "cib"):
+        for name in ("tsz", "ksz"):
             if name in made and name in self.fields:
-                made[name] *= _positive(self._on(chart, name) * np.float32(1 / self.means[name]))
-        if "tsz" in made and "stamps" in self.fields:
-            made["tsz"] += self._on(chart, "stamps")
+                made[name] += self._on(chart, name)
+        if "tsz" in made:
             np.minimum(made["tsz"], 0, out=made["tsz"])
-        if "ksz" in made and "ksz" in self.fields:
-            made["ksz"] += self._on(chart, "ksz")
+        if "cib" in made and "cib" in self.fields:
+            made["cib"] *= _density(self._on(chart, "cib") * np.float32(1 / self.mean_cib))
         if "log_rate" in made and "radio" in self.fields:
-            made["log_rate"] += np.log(_positive(self._on(chart, "radio")))
+            made["log_rate"] += np.log(_density(self._on(chart, "radio")))
 
     def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
         """A field on the pixels of a chart: looked up on coarser ones, then cubic."""
@@ -107,7 +106,8 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> C
     ----------
     calibration
         Of a weight file. Its ``completion``, if it has one: ``ell``, ``response`` {name: values},
-        ``root`` {"cib tsz": values}, ``stamps`` (clusters on the sky), ``mean`` {name: uK}; and
+        ``root`` {"cib tsz": values}, ``clusters`` (on the sky) and
+        ``mean_cib`` (uK); and
         ``amplitude`` {name: factor}.
     start
         Gaussian kappa of the sky, healpy order.
@@ -116,7 +116,7 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> C
     """
     table = calibration.get("completion")
     alm = modes(table, start, seed) if table else {}
-    return Completion(alm, table["mean"] if table else {}, calibration.get("amplitude", {}))
+    return Completion(alm, table["mean_cib"] if table else 1.0, calibration.get("amplitude", {}))
 
 
 def modes(
@@ -139,18 +139,14 @@ def modes(
     white = dict(
         zip(("cib", "radio", "ksz"), gaussian.white(lmax, seed, "large_scales", 3), strict=True)
     )
-    white["tsz"] = _clusters(int(table["stamps"]), lmax, seed)
+    white["tsz"] = _clusters(int(table["clusters"]), lmax, seed)
     alm = {}
     for name in CORRELATED:
         parts = [gaussian.scale_alm(kappa.copy(), at(table["response"][name]))]
         for other in CORRELATED:
             factor = root.get((name,) if other == name else (name, other))
             if factor is not None and factor.any():
-                drawn = gaussian.scale_alm(white[other].copy(), factor)
-                if name == "tsz":
-                    alm["stamps"] = drawn
-                else:
-                    parts.append(drawn)
+                parts.append(gaussian.scale_alm(white[other].copy(), factor))
         alm[name] = sum(parts)
     alm["ksz"] = gaussian.scale_alm(white["ksz"], root[("ksz",)])
     return {name: values for name, values in alm.items() if values.any()}
@@ -175,7 +171,7 @@ def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:
     return np.asarray(alm[0], np.complex128)
 
 
-def _positive(modulation: NDArray[np.float32]) -> NDArray[np.float32]:
+def _density(modulation: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(1 + modulation, np.float32(LEAST))
 
 
