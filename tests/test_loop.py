@@ -776,3 +776,17 @@ def test_normaliser_of_a_warm_start(data, tmp_path):
     with pytest.raises(ValueError, match="normaliser='mine': must be data, start or a Norm"):
         _train(_tiny(), data, tmp_path / "bad", normaliser="mine")
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_warm_start_at_other_pixels_asks_for_the_normaliser_of_the_truth(data, tmp_path):
+    coarse = _set(tmp_path / "coarse.h5", pixel_arcmin=2.0)
+    old = _train(_tiny(pixel_arcmin=2.0), coarse, tmp_path / "old", steps=1)
+    out, start = tmp_path / "new", tmp_path / "old"
+    with pytest.raises(ValueError, match=r"in pixel_arcmin; .*, or give normaliser='data'"):
+        _train(_tiny(), data, out, init_from=start)
+    assert not out.exists()
+    faint = _tiny(generator_rate=1e-12, critic_rate=1e-12)
+    new = _train(faint, data, out, init_from=start, normaliser="data", steps=1)
+    assert new.normaliser == runs.fit_normaliser(Crops(data, ("kappa", "ksz", "tsz", "cib"), 64))
+    for a, b in zip(old.generator.parameters(), new.generator.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)

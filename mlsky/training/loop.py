@@ -310,7 +310,8 @@ def train(
         trained, those of the truth leave the fields that networks see alike. A run that is gone
         on with keeps its own.
     init_from
-        Run folder or weight file of the same networks that a new run starts from: generator,
+        Run folder or weight file of the same networks, at the same pixel size or with
+        ``normaliser="data"`` at any, that a new run starts from: generator,
         critic (a weight file has none) and averages; optimisers, rates and running statistics
         start anew. Without effect once folder `out` holds a checkpoint.
     validation
@@ -350,7 +351,9 @@ def train(
         by_steps=steps is not None,
     )
     found = find_checkpoint(folder, recipe, seed)
-    start = find_start(init_from, recipe) if init_from is not None and found is None else None
+    start = None
+    if init_from is not None and found is None:
+        start = find_start(init_from, recipe, other_pixels=normaliser == "data")
     if device.type == "cpu":
         _keep_memory()
     truth, conditions = _open_sets(recipe, data, target, seed)

@@ -75,6 +75,10 @@ _PAINT = Recipe(
     },
 )
 
+# Half the cost. At 2' so that a sky of nside 1024 is quick; the convergence network scored the same
+# with it at 0.5', too (docs/weights.md).
+_NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
+
 _CONVERGENCE = Recipe(
     name="convergence-0.5",
     generator="default:Convergence",
@@ -83,6 +87,7 @@ _CONVERGENCE = Recipe(
     inputs=("kappa_in",),
     outputs=("kappa",),
     pixel_arcmin=0.5,
+    generator_options=_NARROW,
     critic_options={"channels": 2},
     match={
         "power": 2.0,
@@ -102,9 +107,6 @@ _CONVERGENCE = Recipe(
         "self8": 1.0,
     },
 )
-
-# nside <= 1024 uses 2' pixels; narrower, so that a sky of nside 1024 is quick
-_NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
 
 # The three steps of Han, Sehgal & Villaescusa-Navarro (2021), their numbers but for the width
 _PAPER = Recipe(
@@ -173,7 +175,7 @@ _BLOBS = Recipe(
     outputs=("blobs",),
     pixel_arcmin=0.5,  # nominal: blobs have pixels and no sky
     images="blobs-1",
-    generator_options={"width": 8, "total": 1.0},
+    generator_options={"width": 8, "total": 1.0, "contrast": 10.0},
     critic_options={"channels": 1, "width": 8},
     batch=8,
     generator_rate=1e-3,
@@ -202,13 +204,14 @@ _BLOBS_REPORT = replace(
 # Sum of the heights of an image: 10 of equal height divided by their largest overlap; 1000 folded
 # Gaussians above half a standard deviation have a mean of 1.141.
 _TOTALS = {1: 1.0, 10: 7.0, 50: 50.0, 1000: 1141.0}
+_CONTRASTS = {1: 10.0, 10: 6.0, 50: 4.0, 1000: 1.5}
 
 
 def _blobs(base: Recipe, count: int) -> Recipe:
     """The same networks on images of that many blobs."""
     options = dict(base.generator_options)
     if "total" in options:
-        options["total"] = _TOTALS[count]
+        options |= {"total": _TOTALS[count], "contrast": _CONTRASTS[count]}
     return replace(
         base,
         name=base.name.replace("blobs-1", f"blobs-{count}"),
@@ -273,7 +276,7 @@ RECIPES: dict[str, Recipe] = {
             pixel_arcmin=2.0,
             generator_options={**_NARROW, "velocity_levels": 5},
         ),
-        replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW),
+        replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0),
         _PAPER,
         _PIXGAN,
         _VAEGAN,

@@ -257,7 +257,7 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 
 
 #: Options of networks that say where weights begin, and nothing of their shapes.
-STARTING_OPTIONS = ("total", "beam")
+STARTING_OPTIONS = ("total", "beam", "contrast")
 
 
 def _shapes(value):
@@ -267,10 +267,16 @@ def _shapes(value):
     return {k: v for k, v in value.items() if k not in STARTING_OPTIONS}
 
 
-def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dict[str, dict]]:
+OTHER_PIXELS = ", or give normaliser='data'"
+
+
+def find_start(
+    path: str | os.PathLike, recipe: Recipe, other_pixels: bool = False
+) -> tuple[Normaliser, dict[str, dict]]:
     """Normaliser and states ("generator", "critic", "averaged") that a new run starts from.
 
-    `path` is a run folder, or a weight file, which has no critic.
+    `path` is a run folder, or a weight file, which has no critic; with `other_pixels` it may have
+    been trained at another pixel size, whose normaliser is not that of the recipe's pixels.
 
     Raises
     ------
@@ -284,13 +290,14 @@ def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dic
             raise ValueError(f"init_from={path}: holds no {file.name}; name a run folder")
         tensors, state = read_checkpoint(file)
         mine = json.loads(json.dumps(recipe.to_dict()))
-        wanted = (*NETWORK_FIELDS, "pixel_arcmin")
+        wanted = (*NETWORK_FIELDS, *(() if other_pixels else ("pixel_arcmin",)))
         theirs = state["recipe"]
         changed = [k for k in wanted if _shapes(theirs.get(k)) != _shapes(mine[k])]
         if changed:
             raise ValueError(
                 f"init_from={path}: trained as {state['recipe'].get('name')}, which differs from "
                 f"recipe {recipe.name} in {', '.join(changed)}; start from one of the same networks"
+                f"{OTHER_PIXELS if changed == ['pixel_arcmin'] else ''}"
             )
         parts = {n: _part(tensors, n) for n in ("generator", "critic", "averaged")}
         return Normaliser.from_dict(state["normaliser"]), parts
@@ -307,10 +314,10 @@ def find_start(path: str | os.PathLike, recipe: Recipe) -> tuple[Normaliser, dic
             f"init_from={path}: holds {', '.join(weights.networks)} and no {recipe.generator}, "
             f"which recipe {recipe.name} trains"
         )
-    if weights.pixel_arcmin != recipe.pixel_arcmin:
+    if weights.pixel_arcmin != recipe.pixel_arcmin and not other_pixels:
         raise ValueError(
             f"init_from={path}: pixels of {weights.pixel_arcmin}', {recipe.pixel_arcmin}' in "
-            f"recipe {recipe.name}"
+            f"recipe {recipe.name}; start from the same{OTHER_PIXELS}"
         )
     generator = weights[names[0]].state_dict()
     return weights.normaliser, {"generator": generator, "averaged": generator}
