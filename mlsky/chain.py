@@ -272,8 +272,11 @@ def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128]) -> NDArray[
     band_limit = min(request.geometry.lmax, CMB_LMAX - LENSING_MARGIN)
     lmax = band_limit + min(LENSING_MARGIN, band_limit // 6)
     cls = spectra.cmb_spectra(lmax, cosmology=request.cosmology)
-    lensed = lensing.lens(gaussian.draw_cmb(cls, request.cmb_seed), kappa_alm, request.geometry)
-    return lensed[:1] if request.stokes == "T" else lensed
+    if request.stokes == "T":  # the same bits as the T of all three
+        cmb_alm = gaussian.draw_alm(cls["tt"], request.cmb_seed, field="cmb")[np.newaxis]
+    else:
+        cmb_alm = gaussian.draw_cmb(cls, request.cmb_seed)
+    return lensing.lens(cmb_alm, kappa_alm, request.geometry)
 
 
 def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:

@@ -86,7 +86,8 @@ def install(monkeypatch) -> Recorder:
 
     def lens(cmb_alm, kappa_alm, geometry):
         record.lens.append(kappa_alm)
-        return 100 * cmb_alm[0, :1].real.astype(np.float32) * normal(5, 9, (3, *geometry.shape))
+        maps = normal(5, 9, (3, *geometry.shape))[: len(cmb_alm)]
+        return 100 * cmb_alm[0, :1].real.astype(np.float32) * maps
 
     foregrounds = SimpleNamespace(
         select=select, kappa_lmax=lambda weights: KAPPA_LMAX, generate=generate

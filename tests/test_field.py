@@ -45,6 +45,32 @@ def test_field_is_exact_everywhere(lmax):
     assert np.abs(error).max() < FIELD_MAX * rms
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_polarisation_is_exact_everywhere(rows):
+    """Against ducc0, near the poles too, where Q and U turn fastest; E alone, or E and B."""
+    lmax = 200
+    alm = np.stack([white_alm(lmax, 4), white_alm(lmax, 5)])[:rows]
+    for row in alm:
+        row[[0, 1, lmax + 1]] = 0  # spin 2 has no monopole and no dipole
+    rng = np.random.default_rng(1)
+    theta = np.concatenate([np.arccos(rng.uniform(-1, 1, 3000)), rng.uniform(0, 0.02, 500)])
+    phi = rng.uniform(0, 2 * np.pi, theta.size)
+    both = np.concatenate([alm, np.zeros((2 - rows, alm.shape[1]))])
+    exact = ducc0.sht.synthesis_general(
+        alm=both,
+        spin=2,
+        lmax=lmax,
+        loc=np.stack([theta, phi], axis=1),
+        epsilon=1e-10,
+        nthreads=1,
+    )
+    values = Field(alm, spin=2)(theta, phi)
+    assert values.shape == (2, theta.size)
+    error = (values - exact) / exact.std()
+    assert np.std(error) < FIELD_RMS
+    assert np.abs(error).max() < FIELD_MAX
+
+
 def test_field_on_a_chart_over_the_pole():
     alm = white_alm(300, 2)
     field, chart = Field(alm), charts(8.0)[15]

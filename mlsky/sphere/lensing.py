@@ -1,28 +1,26 @@
-"""Lensing of the CMB by a kappa field, through lenspyx.
+"""Lensing of the CMB by a kappa field.
 
-lenspyx (Reinecke, Belkner & Carron 2023, doi:10.1051/0004-6361/202346717) evaluates the
-unlensed fields at the deflected positions and parallel-transports the polarisation.
+The unlensed fields are evaluated at the deflected positions (`mlsky.sphere.field`), and the
+polarisation is turned by parallel transport; positions and angles are ducc0's, as in lenspyx
+(Reinecke, Belkner & Carron 2023, doi:10.1051/0004-6361/202346717). lenspyx itself makes its
+grid anew for each piece of a map, and its bits depend on the number of threads.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Iterator
 
 import numpy as np
 
 from mlsky.sphere import gaussian
+from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.threads import threads
 
-__all__ = ["deflection_alm", "lens"]
+__all__ = ["deflection_alm", "lens", "pieces"]
 
-#: Accuracy of the remapping, relative to the rms of the field.
-EPSILON = 1e-7
-
-#: Pixels lensed at once (2**25 need about 2 GiB), or twice lmax^2 if that is more: each
-#: piece transforms the CMB anew, and its grid of that size fills the memory anyway.
-_CHUNK = 2**25
+#: Pixels lensed at once: 0.5 GiB beside the grids.
+_CHUNK = 2**22
 
 #: A deflection (rad) that no kappa of a CMB sky has; the real rms is 2.5', 7e-4.
 MAX_DEFLECTION = 0.01
@@ -31,9 +29,9 @@ MAX_DEFLECTION = 0.01
 def deflection_alm(kappa_alm: np.ndarray) -> np.ndarray:
     """Gradient alm of the deflection, sqrt(l(l+1)) phi_lm with phi_lm = 2 kappa_lm/(l(l+1)).
 
-    The sign is lenspyx's: the lensed CMB at n is the unlensed one at n + grad phi, and
-    kappa is positive for an overdensity. The monopole and the dipole are left out: the
-    one deflects nothing, the other moves the whole sky.
+    The sign: the lensed CMB at n is the unlensed one at n + grad phi, and kappa is positive
+    for an overdensity. The monopole and the dipole are left out: the one deflects nothing,
+    the other moves the whole sky.
     """
     lmax = gaussian.alm_lmax(kappa_alm)
     ell = np.arange(lmax + 1.0)
@@ -43,13 +41,13 @@ def deflection_alm(kappa_alm: np.ndarray) -> np.ndarray:
 
 
 def lens(cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Lensed T, Q and U at the pixel centres.
+    """Lensed T, or T, Q and U, at the pixel centres.
 
     Parameters
     ----------
     cmb_alm
-        Unlensed T, E, B, *(3, nalm)*, uK. For lensed power right up to lmax it should
-        reach several hundred multipoles beyond.
+        Unlensed T, E, B, *(3, nalm)*, or T alone, *(1, nalm)*, uK. For lensed power right up to
+        lmax it should reach several hundred multipoles beyond.
     kappa_alm
         Convergence, *(nalm',)*, dimensionless; its band limit may differ.
     geometry
@@ -58,33 +56,64 @@ def lens(cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry) -> np.n
     Returns
     -------
     ndarray
-        *(3, geometry.shape)* float32, uK, HEALPix's polarisation convention; 0 in pixels
-        off the sphere.
+        *(3, geometry.shape)* or *(1, geometry.shape)* float32, uK, HEALPix's polarisation
+        convention; 0 in pixels off the sphere.
 
     Raises
     ------
     ValueError
         If a shape does not fit, a value is not finite, or kappa deflects by more than
         any sky does (a wrong unit).
+
+    Notes
+    -----
+    The error is that of `mlsky.sphere.field.Field`: 1e-5 of the rms of the field, far below
+    the lensed power up to l = 10000.
     """
-    if np.ndim(cmb_alm) != 2 or len(cmb_alm) != 3:
-        raise ValueError(f"cmb_alm of shape {np.shape(cmb_alm)}: must be (3, nalm), T, E and B")
+    out = np.zeros((len(cmb_alm), geometry.npix), dtype=np.float32)
+    for pixels, values in pieces(cmb_alm, kappa_alm, geometry):
+        out[:, pixels] = values
+    return out.reshape(len(cmb_alm), *geometry.shape)
+
+
+def pieces(
+    cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `lens`, piece by piece, for maps larger than memory.
+
+    Yields
+    ------
+    pixels, values
+        Flat numbers of pixels, *(n,)* int64, and their T or T, Q and U, *(1 or 3, n)* float32.
+        Every pixel on the sphere comes once.
+    """
+    if np.ndim(cmb_alm) != 2 or len(cmb_alm) not in (1, 3):
+        raise ValueError(
+            f"cmb_alm of shape {np.shape(cmb_alm)}: must be (3, nalm), T, E and B, or (1, nalm)"
+        )
     if np.ndim(kappa_alm) != 1:
         raise ValueError(f"kappa_alm of shape {np.shape(kappa_alm)}: must be (nalm,)")
     gaussian.alm_lmax(cmb_alm)
     for name, alm in (("cmb_alm", cmb_alm), ("kappa_alm", kappa_alm)):
         if not np.isfinite(alm).all():
             raise ValueError(f"{name} has values that are not finite: it must have none")
-    cmb = np.ascontiguousarray(cmb_alm, dtype=np.complex128)
     dlm = deflection_alm(kappa_alm)
     _check_deflection(dlm)
-    out = np.zeros((3, geometry.npix), dtype=np.float32)
+    return _pieces(cmb_alm, dlm, geometry)
+
+
+def _pieces(
+    cmb_alm: np.ndarray, dlm: np.ndarray, geometry: Geometry
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    fields = [Field(cmb_alm[0])]
+    if len(cmb_alm) == 3:
+        # E alone takes a faster transform.
+        fields.append(Field(cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2], spin=2))
     layout = gaussian.rings(geometry)
     whole = layout is not None and layout.full
-    limit = max(_CHUNK, 2 * gaussian.alm_lmax(cmb) ** 2)
-    for geom, pixels in _pieces(layout, limit) if whole else _points(geometry, dlm, limit):
-        out[:, pixels] = _lens_piece(geom, cmb, dlm)
-    return out.reshape(3, *geometry.shape)
+    deflected = _rings(layout, dlm) if whole else _points(geometry, dlm)
+    for pixels, ring, d1 in deflected:
+        yield pixels, _remap(fields, ring, d1)
 
 
 def _check_deflection(dlm: np.ndarray) -> None:
@@ -99,82 +128,66 @@ def _check_deflection(dlm: np.ndarray) -> None:
         )
 
 
-def _pieces(layout: gaussian.Rings, limit: int) -> Iterator[tuple[object, np.ndarray]]:
-    """lenspyx geometries that cover whole rings, each with the map index of its pixels."""
-    from lenspyx.remapping.utils_geom import Geom
+def _rings(
+    layout: gaussian.Rings, dlm: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+    """Pixels on whole rings: map index, the rings they lie on, deflection (2, n)."""
+    import ducc0
 
-    for ring in layout.pieces(limit):
-        nphi = layout.nphi[ring]
+    lmax = gaussian.alm_lmax(dlm)
+    for number in layout.pieces(_CHUNK):
+        nphi = layout.nphi[number]
         offset = np.concatenate([[0], np.cumsum(nphi)])
         # ducc0 wants azimuths below 2 pi, so a ring is taken from its point next to 0;
         # the first point of the map's row is then the one numbered `shift`.
         step = 2 * np.pi / nphi
-        shift = np.floor(layout.phi0[ring] / step).astype(np.int64)
-        geom = Geom(
-            layout.theta[ring],
-            layout.phi0[ring] - shift * step,
-            nphi.astype(np.uint64),
-            offset[:-1].astype(np.uint64),
-            # Weights only serve lenspyx's warning of a large deflection, which divides by
-            # the area; as if this were the full sky it says nothing.
-            np.full(len(ring), 4 * np.pi / offset[-1]),
+        shift = np.floor(layout.phi0[number] / step).astype(np.int64)
+        ring = {
+            "theta": layout.theta[number],
+            "phi0": layout.phi0[number] - shift * step,
+            "nphi": nphi.astype(np.uint64),
+            "ringstart": offset[:-1].astype(np.uint64),
+        }
+        d1 = ducc0.sht.synthesis(
+            alm=dlm[None], spin=1, lmax=lmax, mode="GRAD_ONLY", nthreads=threads(), **ring
         )
         point = np.arange(offset[-1]) - np.repeat(offset[:-1] + shift, nphi)
-        row = np.repeat(layout.start[ring], nphi)
-        yield geom, row + layout.stride * (point % np.repeat(nphi, nphi))
+        row = np.repeat(layout.start[number], nphi)
+        yield row + layout.stride * (point % np.repeat(nphi, nphi)), ring, d1
 
 
-def _points(geometry: Geometry, dlm: np.ndarray, limit: int) -> Iterator[tuple[object, np.ndarray]]:
-    """The pixels of a cut-out, or of any projection, as `_Points` with their map index."""
+def _points(geometry: Geometry, dlm: np.ndarray) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+    """Pixels of a cut-out, or of any projection, as rings of one point each; as `_rings`."""
     d1 = gaussian.pixel_values(dlm[None], geometry, 1, mode="GRAD_ONLY")
-    for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), limit):
+    for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
         theta, phi = geometry.angles(part)
         on_sky = np.isfinite(theta) & np.isfinite(phi)
         part = part[on_sky]
-        yield _Points(np.clip(theta[on_sky], 0, np.pi), phi[on_sky], d1[:, part]), part
+        ring = {
+            "theta": np.clip(theta[on_sky], 0, np.pi),
+            "phi0": phi[on_sky],
+            "nphi": np.ones(len(part), dtype=np.uint64),
+            "ringstart": np.arange(len(part), dtype=np.uint64),
+        }
+        yield part, ring, d1[:, part]
 
 
-def _lens_piece(geom: object, cmb: np.ndarray, dlm: np.ndarray) -> np.ndarray:
-    """T, Q, U of the unlensed CMB at the deflected positions of `geom`, *(3, npix)*.
+def _remap(fields: list[Field], ring: dict, d1: np.ndarray) -> np.ndarray:
+    """T, or T, Q and U, of the unlensed CMB at the deflected positions, *(1 or 3, n)*."""
+    import ducc0
 
-    The bits of ducc0's non-uniform transform depend on its number of threads (how lines
-    are shared out decides which go through its vector FFT), unlike those of all else here.
-    So each field is remapped by one thread, and the fields beside each other.
-    """
-    from lenspyx import cachers
-    from lenspyx.remapping.deflection_029 import deflection
-
-    cacher = cachers.cacher_mem(safe=False)
-    common = {"cacher": cacher, "epsilon": EPSILON, "single_prec": False}
-    # Fills the cacher with the deflected positions and the rotations there.
-    deflection(geom, dlm, None, numthreads=threads(), **common)._build_angles()
-
-    def remap(alm: np.ndarray, spin: int) -> np.ndarray:
-        field = deflection(geom, dlm, None, numthreads=1, **common)
-        return field.gclm2lenmap(alm, None, spin, False)
-
-    # E alone takes a faster transform. Polarisation goes first, being the longer one.
-    polarised = cmb[1:] if cmb[2].any() else cmb[1:2]
-    with concurrent.futures.ThreadPoolExecutor(min(2, threads())) as pool:
-        maps = list(pool.map(remap, [polarised, cmb[:1]], [2, 0]))
-    return np.concatenate(maps[::-1])
-
-
-class _Points:
-    """Stand-in for lenspyx's Geom: every pixel a ring of its own, deflections given."""
-
-    def __init__(self, theta: np.ndarray, phi: np.ndarray, d1: np.ndarray) -> None:
-        self.theta, self.phi0, self.d1 = theta, phi, d1
-        self.nph = np.ones(len(theta), dtype=np.uint64)
-        self.ofs = np.arange(len(theta), dtype=np.uint64)
-
-    def npix(self) -> int:
-        return len(self.theta)
-
-    def fsky(self) -> float:
-        # lenspyx divides the rms deflection by it, only to warn.
-        return 1.0
-
-    def synthesis(self, *args, **kwargs) -> np.ndarray:
-        """What lenspyx asks for is the deflection at the pixels."""
-        return self.d1
+    polarised = len(fields) == 2
+    where = ducc0.misc.get_deflected_angles(
+        deflect=np.ascontiguousarray(d1.T), calc_rotation=polarised, nthreads=threads(), **ring
+    )
+    theta, phi = where[:, 0], where[:, 1]
+    out = np.empty((3 if polarised else 1, len(where)), dtype=np.float32)
+    out[0] = fields[0](theta, phi)
+    if polarised:
+        q, u = fields[1](theta, phi)
+        qu = np.empty(len(where), dtype=np.complex128)
+        qu.real, qu.imag = q, u
+        angle = np.ascontiguousarray(where[:, 2])
+        ducc0.misc.lensing_rotate(qu, angle, 2, threads())
+        out[1], out[2] = qu.real, qu.imag
+    return out
