@@ -32,6 +32,7 @@ LAYERS = (
     ("datasets",),
     ("training",),
     ("foregrounds",),
+    ("calibration",),
     ("outputs",),
     ("sky", "request"),
     ("chain",),
