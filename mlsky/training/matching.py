@@ -11,7 +11,7 @@ Statistics are dicts ``name -> (kind, tensor)``; the kind says how two of them a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +30,8 @@ BETA = {"power": 0.1, "coherence": 0.05, "quantile": 0.05}
 #: Shares of pixels, by rank of kappa, that bound the groups of `tail_means`: the last ones hold
 #: the clusters, which groups of equal size drown.
 TAIL_SHARES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
+#: The same of smoothed kappa by its own rank; of the last a batch of 8 holds four pixels.
+PEAK_SHARES = (0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 SECTORS = 4  # angle sectors: an oriented texture has the right angle-averaged power
 
 
@@ -223,11 +225,13 @@ def conditional_quantiles(
     return _BinMeans.apply(flat, edges).unflatten(0, (-1, groups))
 
 
-def tail_means(condition: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Means of non-negative x where the condition is high: (C, groups) by `TAIL_SHARES`."""
+def tail_means(
+    condition: torch.Tensor, x: torch.Tensor, shares: Sequence[float] = TAIL_SHARES
+) -> torch.Tensor:
+    """Means of non-negative x where the condition is high: (C, groups), the highest first."""
     flat = x.transpose(0, 1).flatten(1).float()
     n = flat.shape[1]
-    edges = [0, *sorted({round(share * n) for share in TAIL_SHARES} - {0})]
+    edges = [0, *sorted({round(share * n) for share in shares} - {0})]
     top = condition.detach().float().reshape(-1).topk(edges[-1], sorted=True).indices
     flat = flat.index_select(1, top)
     return torch.stack([flat[:, a:b].mean(1) for a, b in pairwise(edges)], 1)
@@ -284,7 +288,8 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
         p2 = F.avg_pool2d(x, 2)
         p4 = F.avg_pool2d(p2, 2)
         p8 = F.avg_pool2d(p4, 2)
-        peaks = F.relu(blur(x, 1.2) - 1.5).clamp(max=10.0)
+        smooth = blur(x, 1.2)
+        peaks = F.relu(smooth - 1.5).clamp(max=10.0)
         modes = spectra.modes(torch.cat([start, x, squash(x), peaks], 1))
         power = spectra.pairs(modes)
 
@@ -306,6 +311,7 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
             "detail2": ("quantile", quantiles(d2)),
             "detail4": ("quantile", quantiles(d4)),
             "peaks": ("quantile", quantiles(peaks)),
+            "tail": ("power", tail_means(smooth, F.relu(smooth), PEAK_SHARES)),
             "given2": ("quantile", conditional_quantiles(F.avg_pool2d(start, 2), p2)),
             "given4": ("quantile", conditional_quantiles(F.avg_pool2d(start, 4), p4)),
             "given8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
