@@ -33,7 +33,27 @@ __all__ = ["validate"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the networks' noise.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
-@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write one page with pictures here; more statistics, a minute longer.",
+)
+@click.option(
+    "--card",
+    "cards",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write small pictures for a card of the weights here, NAME-maps.png and others.",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="FILE",
+    help="Weights of the same recipe and another seed; for the scatter of trainings.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the JSON file, or the page.")
 def validate(
     weights: str,
     data: Path | None,
@@ -46,6 +66,9 @@ def validate(
     seed: int,
     device: str,
     table: Path | None,
+    page: Path | None,
+    cards: Path | None,
+    also: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Score weights against held-out truth: one number a line, and one total.
@@ -57,6 +80,12 @@ def validate(
 
     if table is not None:
         outputs.check(table, overwrite, (".json",))
+    if page is not None or cards is not None:
+        from mlsky.statistics import page as pages
+
+        for folder, option in ((page, "--html"), (cards, "--card")):
+            if folder is not None:
+                pages.check_folder(folder, option, overwrite or option == "--card")
 
     from mlsky.statistics import scores
     from mlsky.training.data import fields_of
@@ -70,19 +99,29 @@ def validate(
     opened = _weights_of_pixel(weights, pixel, data is not None)
     if quick and regions is None:
         regions = scores.QUICK
-    figures = scores.score(
-        opened,
-        data,
-        regions,
-        seed,
-        jobs=scores.JOBS if jobs == "both" else (jobs,),
-        before=before,
-        device=str(pick_device(device)),
-        progress=True,
-    )
+    chosen = scores.JOBS if jobs == "both" else (jobs,)
+    watcher = None if page is None and cards is None else pages.Watcher(chosen)
+    options = {"jobs": chosen, "before": before, "progress": True}
+    options |= {"device": str(pick_device(device))}
+    others = [_weights_of_pixel(name, pixel, data is not None) for name in also]
+    figures = scores.score(opened, data, regions, seed, watch=watcher, **options)
     figures = {"weights": opened.path.name, "sha256": opened.sha256, **figures}
+    if others:
+        from mlsky.statistics import trainings
+
+        found = [scores.score(other, data, regions, seed, **options) for other in others]
+        figures["scores"] = trainings.spread([figures, *found])
+        figures["also"] = [other.sha256 for other in others]
+    if watcher is not None:
+        figures["further"] = watcher.further.compute()
     if table is not None:
         write_json(table, figures)
+    if page is not None:
+        click.echo(pages.write(figures, watcher, page))
+    if cards is not None:
+        name = opened.path.stem if weights.endswith(".safetensors") else weights
+        for path in pages.write_cards(figures, watcher, cards, name):
+            click.echo(path)
     for line in _report(figures, every):
         click.echo(line)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -58,6 +58,7 @@ def score(
     fields: Sequence[str] = FIELDS,
     device: str = "cpu",
     progress: bool = False,
+    watch: Callable | None = None,
 ) -> dict:
     """Score a weight file against held-out truth.
 
@@ -83,6 +84,9 @@ def score(
         Where networks and painter run.
     progress
         Whether to show a bar.
+    watch
+        Called with each region's number, the `Measure`, its true maps (5, n, n), the calibrated
+        generated ones by job, and the `Measure.standard` of the true ones.
 
     Returns
     -------
@@ -120,9 +124,14 @@ def score(
         maps, starts = truth.region(i)
         standard = measure.standard(maps)
         true.append(measure(maps, standard))
+        shown: dict[str, np.ndarray] = {}
         for (job, when), variant in variants.items():
             painted = generate(variant, starts[job], seed, i, truth.periodic)
             made[job, when].append(measure(painted, standard))
+            if when == "after":
+                shown[job] = painted
+        if watch is not None:
+            watch(i, measure, maps, shown, standard)
     rows, totals = [], {}
     for (job, when), samples in made.items():
         found = table.scores(measure, _stack(true), _stack(samples), job, fields)
