@@ -29,7 +29,7 @@ from torch import nn
 from mlsky import registry, seeds
 from mlsky.networks.weights import Weights, open_weights
 
-__all__ = ["Stamped", "draw", "sample", "side"]
+__all__ = ["Critic", "Stamped", "draw", "initialise", "sample", "side"]
 
 _SLOPE = 0.2  # of the leaky ReLU
 _COARSEST = 4  # pixels along a side of the first map
@@ -76,6 +76,16 @@ def spline(nodes: int, size: int) -> torch.Tensor:
     return out
 
 
+def initialise(module: nn.Module, seed: int, stream: int) -> torch.Generator:
+    """He initialisation of every layer, from a stream that is handed on."""
+    rng = torch.Generator().manual_seed(seeds.integer(seed, "training", stream))
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, _SLOPE, generator=rng)
+            nn.init.zeros_(layer.bias)
+    return rng
+
+
 class Stamped(nn.Module):
     """Random numbers to images (N, 1, size, size): amplitudes convolved with a learned beam.
 
@@ -95,6 +105,11 @@ class Stamped(nn.Module):
     nodes
         Nodes along a side of the splines that amplitudes are the exponential of; a power of two,
         at most `size`.
+    contrast
+        Of the logarithm of the amplitudes in the beginning, in units of about one; learned from
+        there on. Images of few blobs are to begin with few (10 for one): on average over images a
+        smooth one is like those with a blob somewhere, and a critic has to learn what a blob is
+        before it can tell.
     seed
         First weights.
 
@@ -112,11 +127,12 @@ class Stamped(nn.Module):
         total: float = 1.0,
         beam: float = 2.5,
         nodes: int = 64,
+        contrast: float = 1.0,
         *,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("total", total), ("beam", beam)):
+        for name, value in (("total", total), ("beam", beam), ("contrast", contrast)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r}: must be a number > 0")
         self.kwargs = {
@@ -126,6 +142,7 @@ class Stamped(nn.Module):
             "total": float(total),
             "beam": float(beam),
             "nodes": side(nodes, _COARSEST),
+            "contrast": float(contrast),
         }
         if nodes > size:
             raise ValueError(f"nodes={nodes}: must be at most the size, {size}")
@@ -148,16 +165,13 @@ class Stamped(nn.Module):
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
-        rng = torch.Generator().manual_seed(seeds.integer(seed, "training", 0))
+        rng = initialise(self, seed, 0)
         with torch.no_grad():
-            for layer in self.modules():
-                if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                    nn.init.kaiming_normal_(layer.weight, _SLOPE, generator=rng)
-                    layer.bias.zero_()
             for slope in self.slopes:
                 slope.normal_(generator=rng)
             for layer in (*self.modulate, self.brightness):
                 layer.weight.mul_(0.3)  # of order one at the start would drown what comes below
+            self.head.weight.mul_(self.kwargs["contrast"])
 
     @property
     def noise_sides(self) -> list[int]:
@@ -202,6 +216,55 @@ class Stamped(nn.Module):
             # as two products of matrices: convolutions of one channel are slow on CPUs
             smear = torch.exp(-(away**2) / 2)
             return (smear @ light.float() @ smear)[:, None]
+
+
+class Critic(nn.Module):
+    """Images (N, channels, size, size) to one score each: the critic of Han et al. (2021).
+
+    Its layers are those of `mlsky.networks.han2021.Critic`, for images of any power of two. The
+    first weights are He's, which know the width: the paper's N(0, 0.02), right for its 64
+    channels, lets a signal through 8 channels fade by a factor of some thousand.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    size
+        Pixels along a side, a power of two.
+    width
+        Channels of the first layer.
+    seed
+        First weights.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self, channels: int = 1, size: int = 128, width: int = 16, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.kwargs = {
+            "channels": _positive(channels, "channels"),
+            "size": side(size),
+            "width": _positive(width, "width"),
+        }
+        levels = size.bit_length() - _COARSEST.bit_length()
+        sizes = [channels, *(width * 2**i for i in range(levels))]
+        with torch.random.fork_rng(devices=[]):
+            self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(sizes))
+            self.score = nn.Linear(sizes[-1] * _COARSEST**2, 1)
+        initialise(self, seed, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores (N,)."""
+        if x.ndim != 4 or x.shape[1] != self.kwargs["channels"]:
+            raise ValueError(f"Critic input of shape {tuple(x.shape)}: of other channels")
+        for layer in self.down:
+            x = F.leaky_relu(layer(x), _SLOPE)
+        return self.score(x.flatten(1))[:, 0]
 
 
 def draw(module: nn.Module, n: int, rng: torch.Generator) -> torch.Tensor:

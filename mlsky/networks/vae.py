@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from mlsky import seeds
-from mlsky.networks.unconditional import side
+from mlsky.networks.unconditional import initialise, side
 
 __all__ = ["Decoder", "Encoder", "Latents", "latents", "reparameterise", "traversal"]
 
@@ -55,15 +54,6 @@ def _channels(size: int, width: int) -> list[int]:
     """Channels of the maps of size / 2, size / 4, ... 4 pixels."""
     levels = size.bit_length() - _SMALLEST.bit_length()
     return [width * min(2**i, _WIDEST) for i in range(levels)]
-
-
-def _initialise(module: nn.Module, seed: int, stream: int) -> None:
-    """He initialisation from a stream of its own."""
-    rng = torch.Generator().manual_seed(seeds.integer(seed, "training", stream))
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, _SLOPE, generator=rng)
-            nn.init.zeros_(layer.bias)
 
 
 class Encoder(nn.Module):
@@ -103,7 +93,7 @@ class Encoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(sizes))
             self.head = nn.Linear(sizes[-1] * _SMALLEST**2, 2 * latent)
-        _initialise(self, seed, 1)
+        initialise(self, seed, 1)
         with torch.no_grad():
             self.head.weight.mul_(0.3)  # divergences of order one at the start
 
@@ -147,7 +137,7 @@ class Decoder(nn.Module):
             )
             self.head = nn.Conv2d(sizes[-1], channels, 3, 1, 1)
         self.log_noise = nn.Parameter(torch.zeros(()))
-        _initialise(self, seed, 2)
+        initialise(self, seed, 2)
 
     @property
     def noise(self) -> float:

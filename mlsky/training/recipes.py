@@ -275,7 +275,12 @@ RECIPES: dict[str, Recipe] = {
             _PAINT,
             name="paint-2",
             pixel_arcmin=2.0,
-            generator_options={**_NARROW, "velocity_levels": 5},
+            # the first stamp is nearly a point: most haloes are, in pixels of 2'
+            generator_options={
+                **_NARROW,
+                "velocity_levels": 5,
+                "stamps": (0.35, 1.2, 2.4, 4.8, 9.6),
+            },
         ),
         replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0),
         _PAPER,

@@ -1,0 +1,115 @@
+"""Pixels, marginal sums and Fourier power of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlsky import seeds
+from mlsky.datasets import blobs
+from mlsky.statistics import images
+from mlsky.statistics.streaming import Averages
+
+#: Agreement with another way to compute the same; the bins' edges are rounded differently.
+AGREE = 1e-3
+#: The pixels of a Gaussian of 3 pixels sum as its integral does, to far below this.
+EXACT = 1e-6
+
+
+def _noise(n, size=32):
+    return seeds.generator(1, "truth").standard_normal((n, size, size))
+
+
+def test_histogram_is_numpys():
+    x = blobs.sample(50, 16, 1)
+    pixels = images.Pixels(0, 4, 100)
+    for part in np.array_split(x, 3):
+        pixels.update(part)
+    want, edges = np.histogram(x.astype(float), 100, (0, 4), density=True)
+    np.testing.assert_allclose(pixels.compute(), want, rtol=AGREE, atol=AGREE)
+    np.testing.assert_array_equal(pixels.edges, edges)
+    assert pixels.range == (x.min(), x.max())
+    assert pixels.images == 16
+
+
+def test_quantiles_are_numpys():
+    x = _noise(30)
+    pixels = images.Pixels(-6, 6, 12000)
+    pixels.update(x)
+    share = [0.01, 0.3, 0.5, 0.99, 0.999]
+    np.testing.assert_allclose(pixels.quantile(share), np.quantile(x, share), atol=2e-3)
+
+
+def test_marginals_of_one_blob():
+    kind = blobs.Blobs(1)
+    x = np.stack([blobs.render(np.array([[60.3, 50.8, 2.0]]), 3.0, 128)] * 2)
+    sums = images.marginals(x)
+    assert sums.shape == (2, 2, 128)
+    place = np.arange(128)
+    root = np.sqrt(2 * np.pi) * kind.sigma
+    for axis, centre in ((0, 60.3), (1, 50.8)):
+        want = 2 * root * np.exp(-((place - centre) ** 2) / 18)
+        np.testing.assert_allclose(sums[0, axis], want, atol=EXACT)
+    np.testing.assert_allclose(images.marginal_widths(x), 3.0, rtol=EXACT)
+    assert (images.marginal_maxima(x) == 1).all()
+
+
+def test_marginals_tell_two_blobs_apart():
+    rows = np.array([[30.0, 64.0, 1.0], [90.0, 64.0, 0.6]])
+    x = blobs.render(rows, 3.0, 128)
+    assert images.marginal_maxima(x).tolist() == [[2, 1]]
+    along_y, along_x = images.marginal_widths(x)[0]
+    share = 1 / 1.6
+    np.testing.assert_allclose(along_y, np.sqrt(9 + share * (1 - share) * 60**2), rtol=EXACT)
+    np.testing.assert_allclose(along_x, 3, rtol=EXACT)
+
+
+def test_power_is_that_of_the_modes_ring_by_ring():
+    x = _noise(3)
+    k, power = images.rings(32)[0], images.power(x)
+    assert power.shape == (3, 17)
+    modes = np.abs(np.fft.fft2(x)) ** 2 / 32**2
+    ky, kx = np.meshgrid(np.fft.fftfreq(32, 1 / 32), np.fft.fftfreq(32, 1 / 32), indexing="ij")
+    for i, wave in enumerate(k):
+        inside = np.abs(np.hypot(ky, kx) - wave) < 0.5
+        np.testing.assert_allclose(power[:, i], modes[:, inside].mean(1), rtol=AGREE)
+    # unitary: white noise of unit variance has power one
+    np.testing.assert_allclose(np.abs(images.fourier(x)).__pow__(2).sum(), (x**2).sum())
+
+
+def test_power_of_a_blob_is_the_gaussian_it_must_be():
+    x = blobs.render(np.array([[64.0, 64.0, 1.0]]), 3.0, 128)
+    modes = np.abs(images.fourier(x)[0]) ** 2
+    k = 2 * np.pi * np.hypot(*np.indices((128, 128)) - 64.0) / 128
+    want = (2 * np.pi * 9) ** 2 * np.exp(-(k**2) * 9) / 128**2
+    np.testing.assert_allclose(modes, want, rtol=AGREE, atol=1e-9 * want.max())
+
+
+def test_they_stream():
+    x = _noise(10)
+    whole = Averages(lambda maps: {"power": images.power(maps)})
+    for area, part in enumerate(np.array_split(x, 4)):
+        whole.update(part, area)
+    value, error = whole.compute()
+    np.testing.assert_allclose(value, images.power(x).mean(0))
+    assert (error > 0).all()
+
+
+def test_bad_images():
+    good = _noise(2)
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        images.power(np.full((2, 8, 8), np.nan))
+    with pytest.raises(ValueError, match=r"must be \(N, n, n\)"):
+        images.marginals(np.zeros((2, 3, 8, 8)))
+    with pytest.raises(ValueError, match="must be square images"):
+        images.fourier(np.zeros((2, 8, 9)))
+    with pytest.raises(ValueError, match="2 patches: a statistic of images needs at least 5"):
+        images.stack_of(good, 5)
+    with pytest.raises(ValueError, match="4 of 4 marginals sum to zero or less"):
+        images.marginal_widths(np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="share=1"):
+        images.marginal_maxima(good, 1)
+    with pytest.raises(ValueError, match="1 to 1 in 5 bins: must rise"):
+        images.Pixels(1, 1, 5)
+    with pytest.raises(ValueError, match="0 patches: a histogram needs at least 1"):
+        images.Pixels(0, 1).compute()
