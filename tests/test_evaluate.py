@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlsky.networks import evaluate, han2021
+from mlsky.networks import evaluate, han2021, staged
+from mlsky.networks.areas import Area
 from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
 from mlsky.networks.normaliser import HAN2021, Normaliser
 from mlsky.networks.weights import Weights
@@ -72,7 +73,6 @@ def _reach(network, n=256) -> int:
 def test_the_apron_is_as_wide_as_the_reach(default, name):
     assert _reach(default[name]) == REACH[name] <= evaluate.APRON
     assert evaluate.APRON % default[name].stride == 0
-    assert evaluate.BLOCK % default[name].stride == 0
 
 
 def _difference(a: dict, b: dict) -> float:
@@ -80,19 +80,113 @@ def _difference(a: dict, b: dict) -> float:
     return max(((a[k] - b[k]).abs().max() / a[k].std()).item() for k in a)
 
 
+SMALL_BLOCKS = ((96, 64), (32, 64), (32, 32), (16, 16))
+
+
+def _plainly(weights, kappa, noise) -> dict:
+    """The networks' own forward calls on the whole picture."""
+    noise = {name: [z[None] for z in tensors] for name, tensors in noise.items()}
+    start = weights.normaliser.select(["kappa"]).forward(torch.from_numpy(kappa)[None, None])
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            grown = weights["convergence"](start, noise["convergence"])
+            painted = weights["paint"](grown, noise["paint"])
+        fields = torch.cat([grown, painted], 1)
+        rate = weights["points"](fields[:, [0, 2, 3]])[0, 0]
+    names = ("kappa", "ksz", "tsz", "cib")
+    out = dict(zip(names, weights.normaliser.select(names).inverse(fields)[0], strict=True))
+    return {**out, "tsz": out["tsz"].clamp(max=0), "cib": out["cib"].clamp(min=0), "log_rate": rate}
+
+
 def test_blocks_give_one_whole_evaluation(default, monkeypatch):
     kappa, noise = _inputs(default, 288, 352)
-    rounded = evaluate.evaluate(default, kappa, noise)  # BLOCK is larger: one evaluation
+    rounded = _plainly(default, kappa, noise)
+    assert _difference(rounded, evaluate.evaluate(default, kappa, noise)) < BF16
     with monkeypatch.context() as context:
         _in_float32(context)
-        whole = evaluate.evaluate(default, kappa, noise)
-        context.setattr(evaluate, "BLOCK", 96)
+        whole = _plainly(default, kappa, noise)
+        context.setattr(staged, "BLOCK", SMALL_BLOCKS)
         assert _difference(whole, evaluate.evaluate(default, kappa, noise)) < FLOAT32
         # and this would tell: a narrower apron shows
-        context.setattr(evaluate, "APRON", 32)
+        context.setattr(staged, "APRON", 0)
         assert _difference(whole, evaluate.evaluate(default, kappa, noise)) > 10 * FLOAT32
-    monkeypatch.setattr(evaluate, "BLOCK", 96)
+    monkeypatch.setattr(staged, "BLOCK", SMALL_BLOCKS)
     assert _difference(rounded, evaluate.evaluate(default, kappa, noise)) < BF16
+
+
+def test_an_area_has_what_the_whole_picture_has(default, monkeypatch):
+    """With the whole reach around it; with less, nearly."""
+    kappa, noise = _inputs(default, 384, 416)
+    y, x = np.mgrid[:384, :416]
+    mask = np.abs(y - 190) + np.abs(x - 200) < 30
+    _in_float32(monkeypatch)
+    whole = evaluate.evaluate(default, kappa, noise)
+    near = evaluate.evaluate(default, kappa, noise, Area.of(mask))
+    monkeypatch.setattr(evaluate, "SPREAD", (58, 60, 56))
+    exact = evaluate.evaluate(default, kappa, noise, Area.of(mask))
+    for name, field in whole.items():
+        scale = field.std()
+        assert (exact[name] - field)[mask].abs().max() < FLOAT32 * scale, name
+        assert (near[name] - field)[mask].abs().max() > FLOAT32 * scale, name
+        assert (near[name] - field)[mask].std() < scale, name
+        beyond = torch.exp(near[name]) if name == "log_rate" else near[name]
+        assert (beyond[~mask] == 0).all(), name
+
+
+def test_velocities_see_noise_beyond_the_picture(default, monkeypatch):
+    """A picture with noise beyond it has the kSZ velocities of one cut from a larger picture."""
+    paint, beyond = default["paint"], staged.BEYOND
+    _, noise = _inputs(default, 512, 576)
+    flow = [z[None] for z in noise["paint"][len(paint.trunk.widths) :]]
+    large = paint.velocity(flow)[..., 160:-160, 160:-160]
+    part = [
+        z[
+            ...,
+            (160 >> l) - e : z.shape[-2] - (160 >> l) + e,
+            (160 >> l) - e : z.shape[-1] - (160 >> l) + e,
+        ]
+        for l, z in enumerate(flow)
+        for e in [beyond if l else 0]
+    ]
+    coarse = staged.velocity(paint, part)
+    inner = slice(4, -4)  # the finest level has nothing beyond
+    made = torch.cat(
+        [
+            torch.cat(
+                [
+                    staged.velocity_block(paint, coarse, part[0], (y, x))
+                    for x in (slice(0, 96), slice(96, 256))
+                ],
+                3,
+            )
+            for y in (slice(0, 64), slice(64, 192))
+        ],
+        2,
+    )
+    assert made.shape == large.shape
+    assert (made - large)[..., inner, inner].abs().max() < FLOAT32 * large.std()
+    zeros = staged.velocity(
+        paint,
+        [
+            z[
+                ...,
+                0 if l == 0 else beyond : z.shape[-2] - (beyond if l else 0),
+                0 if l == 0 else beyond : z.shape[-1] - (beyond if l else 0),
+            ]
+            for l, z in enumerate(part)
+        ],
+    )
+    narrow = staged.velocity_block(paint, zeros, part[0], (slice(0, 192), slice(0, 256)))
+    assert torch.allclose(
+        narrow,
+        paint.velocity(
+            [
+                z[..., (160 >> l) : z.shape[-2] - (160 >> l), (160 >> l) : z.shape[-1] - (160 >> l)]
+                for l, z in enumerate(flow)
+            ]
+        ),
+        atol=FLOAT32,
+    )
 
 
 def test_signs_shapes_and_dtype(default):
@@ -109,18 +203,6 @@ def test_sides_are_multiples_of_the_stride(default):
     kappa, noise = _inputs(default, 64, 96)
     with pytest.raises(ValueError, match=r"\(64, 80\): sides must be multiples of 32"):
         evaluate.evaluate(default, kappa[:, :80], noise)
-
-
-@pytest.mark.parametrize("n", [32, 96, 1000, 1024, 1056, 5000])
-def test_blocks_cover_an_axis_once(n):
-    n -= n % 32
-    covered = np.zeros(n, int)
-    for read, kept, goes in evaluate._blocks(n, 32):
-        assert read.start % 32 == goes.start % 32 == 0
-        assert goes.stop - goes.start <= evaluate.BLOCK
-        assert range(read.start, read.stop)[kept] == range(goes.start, goes.stop)
-        covered[goes] += 1
-    assert (covered == 1).all()
 
 
 @pytest.fixture(scope="module")

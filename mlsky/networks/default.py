@@ -26,6 +26,7 @@ WIDTHS = (16, 32, 64, 96)
 NOISE = (4, 4, 4, 8)
 SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
 VELOCITY_CHANNELS = 4
+STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
 
 
 def _gaussian_kernel(sigma: float) -> torch.Tensor:
@@ -260,11 +261,14 @@ class Convergence(_Generator):
         """(B, 1, H, W) normalised Gaussian kappa to (B, 1, H, W) normalised kappa."""
         out = self.trunk(squash(kappa), noise).float()
         with torch.autocast(kappa.device.type, enabled=False):
-            kappa = kappa.float()
-            linear = self.gain[0] * kappa
-            for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
-                linear = linear + g * blur(kappa, sigma)
-            return 3 * torch.sinh((linear + out).clamp(-9, 12) / 3)
+            return self.joined(kappa.float(), out)
+
+    def joined(self, kappa: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Nonlinear kappa from the Gaussian one and the trunk's output."""
+        linear = self.gain[0] * kappa
+        for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
+            linear = linear + g * blur(kappa, sigma)
+        return 3 * torch.sinh((linear + out).clamp(-9, 12) / 3)
 
 
 class Paint(_Generator):
@@ -276,7 +280,6 @@ class Paint(_Generator):
     isotropic Gaussian: round, smooth and of one sign.
     """
 
-    STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # pixels
     OUTPUTS = ("ksz", "tsz", "cib")
 
     def __init__(
@@ -287,9 +290,11 @@ class Paint(_Generator):
         noise: Sequence[int] = NOISE,
         velocities: int = 6,
         velocity_levels: int = 6,
+        stamps: Sequence[float] = STAMPS,
         seed: int = 0,
     ):
         super().__init__()
+        self.stamp_widths = tuple(stamps)
         self.tsz_mean, self.tsz_std = float(tsz_mean), float(tsz_std)
         self.velocities, self.velocity_levels = velocities, velocity_levels
         self.kwargs = {
@@ -299,9 +304,10 @@ class Paint(_Generator):
             "noise": list(noise),
             "velocities": velocities,
             "velocity_levels": velocity_levels,
+            "stamps": list(stamps),
         }
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Trunk(velocities + len(self.STAMPS) + 1, widths, noise)
+            self.trunk = Trunk(velocities + len(self.stamp_widths) + 1, widths, noise)
             self.flow = nn.ModuleList(
                 nn.Conv2d(VELOCITY_CHANNELS, velocities, 7, 1, 3, bias=False)
                 for _ in range(velocity_levels)
@@ -313,7 +319,7 @@ class Paint(_Generator):
             nn.init.normal_(layer.weight, 0, 1 / 35, generator=rng)
         with torch.no_grad():  # stamps start at equal, low height
             bias = self.trunk.head.bias
-            for i, sigma in enumerate(self.STAMPS):
+            for i, sigma in enumerate(self.stamp_widths):
                 bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
 
     @property
@@ -323,7 +329,7 @@ class Paint(_Generator):
 
     @property
     def stride(self) -> int:
-        return max(super().stride, _pooling(self.STAMPS[-1]))
+        return max(super().stride, _pooling(self.stamp_widths[-1]))
 
     def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
@@ -339,7 +345,7 @@ class Paint(_Generator):
     def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
         """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
         parts = []
-        for i, sigma in enumerate(self.STAMPS):
+        for i, sigma in enumerate(self.stamp_widths):
             a = amplitude[:, i : i + 1]
             factor = _pooling(sigma)
             if factor == 1:
@@ -356,7 +362,7 @@ class Paint(_Generator):
         out = self.trunk(squash(kappa), noise[: len(self.trunk.widths)]).float()
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            log_amplitude = out[:, n : n + len(self.STAMPS)].contiguous()
+            log_amplitude = out[:, n : n + len(self.stamp_widths)].contiguous()
             return torch.cat(self._stamped(torch.exp(log_amplitude.clamp(-12, 5))), 1)
 
     def forward(
@@ -377,12 +383,20 @@ class Paint(_Generator):
             velocity = self.velocity(noise[levels:])
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            speed, stamps, cib = out.split([n, len(self.STAMPS), 1], 1)
-            ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
-            amplitude = torch.exp(stamps.clamp(-12, 5))
-            tsz = (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
-            bounded = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
-            return torch.cat([bounded[:, :1], tsz, bounded[:, 1:]], 1)
+            speed, stamps, cib = out.split([n, len(self.stamp_widths), 1], 1)
+            bounded = self.bounded(speed, velocity, cib)
+            return torch.cat([bounded[:, :1], self.tsz(stamps), bounded[:, 1:]], 1)
+
+    @staticmethod
+    def bounded(speed: torch.Tensor, velocity: torch.Tensor, cib: torch.Tensor) -> torch.Tensor:
+        """kSZ and CIB from their parts of the trunk's output."""
+        ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
+        return SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
+
+    def tsz(self, stamps: torch.Tensor) -> torch.Tensor:
+        """tSZ from the logarithms of the stamps' amplitudes."""
+        amplitude = torch.exp(stamps.clamp(-12, 5))
+        return (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
 
 
 class Points(nn.Module):

@@ -1,25 +1,26 @@
-"""Networks on large pictures: block by block, with aprons, in bounded memory.
+"""Networks on large pictures, on the pixels that are wanted, in bounded memory.
 
-Blocks start at multiples of the network's stride and see an apron wider than its reach,
-so the result is that of one evaluation of the whole picture.
+Trunks are evaluated layer by layer in blocks (`mlsky.networks.staged`); the result is that of
+one evaluation of the whole picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mlsky.networks import default
+from mlsky.networks import default, staged
+from mlsky.networks.areas import Area
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
 __all__ = [
     "APRON",
-    "BLOCK",
     "SETS",
+    "SPREAD",
     "calibrated",
     "evaluate",
     "filtered",
@@ -28,9 +29,11 @@ __all__ = [
     "noise_channels",
 ]
 
-BLOCK = 1024  # pixels along a side of a block, without its apron
 # Measured reach (tests/test_evaluate.py): Convergence 58 pixels, Paint 96; a multiple of the stride
 APRON = 96
+#: Pixels by which each step goes beyond the one that follows it, where an area is wanted: the
+#: encoder of Convergence, the encoder of Paint, and what Points and the stamps of tSZ see.
+SPREAD = (8, 8, 8)
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
@@ -69,60 +72,93 @@ def multiple(weights: Weights) -> int:
     return max(weights[name].stride for name in noise_channels(weights))
 
 
-def _blocks(n: int, stride: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Slices of one axis: what is read, what is kept of it, where it goes."""
-    count = -(-n // BLOCK)
-    size = -(-n // (count * stride)) * stride
-    for start in range(0, n, size):
-        stop = min(start + size, n)
-        lo, hi = max(0, start - APRON), min(n, stop + APRON)
-        yield slice(lo, hi), slice(start - lo, stop - lo), slice(start, stop)
-
-
-def _last(x: torch.Tensor) -> torch.Tensor:
-    """Channels last in memory: convolutions are a sixth faster (measured in bfloat16)."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def _run(
-    network: torch.nn.Module,
+    network: torch.nn.Module, kappa: torch.Tensor, noise: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """A network of the default family, or what stands for one, on a whole picture."""
+    with torch.autocast(kappa.device.type, torch.bfloat16):
+        return network(kappa, noise)
+
+
+def _grow(
+    network: default.Convergence,
     kappa: torch.Tensor,
     noise: Sequence[torch.Tensor],
-    outputs: int,
-    extra: torch.Tensor | None = None,
+    area: Area,
+    spread: int,
 ) -> torch.Tensor:
-    """A generator of the default family on (1, 1, H, W), in blocks."""
-    ny, nx = kappa.shape[-2:]
-    out = torch.empty(1, outputs, ny, nx, device=kappa.device)
-    levels = [level for level, _ in network.noise_levels][: len(noise)]
-    for ry, ky, oy in _blocks(ny, network.stride):
-        for rx, kx, ox in _blocks(nx, network.stride):
-            part = [
-                _last(z[..., ry.start >> l : ry.stop >> l, rx.start >> l : rx.stop >> l])
-                for l, z in zip(levels, noise, strict=True)
-            ]
-            block = _last(kappa[..., ry, rx])
-            more = () if extra is None else (extra[..., ry, rx],)
-            with torch.autocast(kappa.device.type, torch.bfloat16):
-                made = network(block, part, *more)
-            out[..., oy, ox] = made[..., ky, kx]
-    return out
+    """`Convergence` on an area, zero beyond it."""
+    if not isinstance(getattr(network, "trunk", None), default.Trunk):
+        return _run(network, kappa, noise)
+    grown = torch.zeros_like(kappa)
+    blur = 10  # reach of the widest, 3 x 3.2 pixels
+
+    def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
+        read, kept = staged.reads(block, blur, area.shape)
+        made = F.pad(made.float(), _padding(kept, read))
+        with torch.autocast(kappa.device.type, enabled=False):
+            grown[(..., *block)] = network.joined(kappa[(..., *read)], made)[(..., *kept)]
+
+    with torch.autocast(kappa.device.type, torch.bfloat16):
+        staged.trunk(network.trunk, kappa, noise, area, spread, finish)
+    return grown
 
 
-def _default(weights: Weights, kappa: torch.Tensor, noise: dict) -> dict[str, torch.Tensor]:
+def _padding(kept: tuple[slice, slice], read: tuple[slice, slice]) -> list[int]:
+    """What `F.pad` needs to put a block in the midst of what was read round it."""
+    (y, x), (ry, rx) = kept, read
+    return [x.start, rx.stop - rx.start - x.stop, y.start, ry.stop - ry.start - y.stop]
+
+
+def _paint(
+    network: default.Paint,
+    kappa: torch.Tensor,
+    noise: Sequence[torch.Tensor],
+    area: Area,
+    spread: int,
+) -> torch.Tensor:
+    """`Paint` on an area: (1, 3, H, W), without meaning beyond it."""
+    if not isinstance(getattr(network, "trunk", None), default.Trunk):
+        return _run(network, kappa, noise)
+    levels, n = len(network.trunk.widths), network.velocities
+    flow = noise[levels:]
+    coarse = staged.velocity(network, flow)
+    ny, nx = area.shape
+    painted = kappa.new_zeros(1, len(network.OUTPUTS), ny, nx)
+    stamps = kappa.new_full((1, len(network.stamp_widths), ny, nx), -torch.inf)
+
+    def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
+        made = made.to(torch.float32, memory_format=torch.contiguous_format)
+        with torch.autocast(kappa.device.type, enabled=False):
+            v = staged.velocity_block(network, coarse, flow[0], block)
+            bounded = network.bounded(made[:, :n], v, made[:, -1:])
+        stamps[(..., *block)] = made[:, n:-1]
+        painted[(0, slice(0, 3, 2), *block)] = bounded[0]
+
+    with torch.autocast(kappa.device.type, torch.bfloat16):
+        staged.trunk(network.trunk, kappa, noise[:levels], area, spread, finish)
+    painted[:, 1:2] = network.tsz(stamps)
+    return painted
+
+
+def _default(
+    weights: Weights, kappa: torch.Tensor, noise: dict, area: Area
+) -> dict[str, torch.Tensor]:
+    outer, middle, inner = SPREAD
     start = weights.normaliser.select(["kappa"]).forward(kappa)
-    grown = _run(weights["convergence"], start, noise["convergence"], 1)
-    paint: default.Paint = weights["paint"]
-    split = len(paint.trunk.widths)
-    velocity = paint.velocity(noise["paint"][split:])
-    painted = _run(paint, grown, noise["paint"][:split], len(paint.OUTPUTS), velocity)
-    names = ("kappa", *paint.OUTPUTS)
+    seen = area.widened(inner + middle)
+    grown = _grow(weights["convergence"], start, noise["convergence"], seen, outer)
+    painted = _paint(weights["paint"], grown, noise["paint"], area.widened(inner), middle)
+    names = ("kappa", *default.Paint.OUTPUTS)
     fields = torch.cat([grown, painted], 1)
-    physical = weights.normaliser.select(names).inverse(fields)
-    out = dict(zip(names, physical[0], strict=True))
     index = [names.index(n) for n in weights["points"].INPUTS]
-    out["log_rate"] = weights["points"](fields[:, index])[0, 0]
-    return out
+
+    def inputs(block: tuple[slice, slice]) -> torch.Tensor:
+        return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
+
+    rate = staged.points(weights["points"], inputs, area)
+    physical = weights.normaliser.select(names).inverse(fields)
+    return {**dict(zip(names, physical[0], strict=True)), "log_rate": rate}
 
 
 def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -177,7 +213,10 @@ def calibrated(cib: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Ten
 
 @torch.no_grad()
 def evaluate(
-    weights: Weights, kappa: np.ndarray | torch.Tensor, noise: dict[str, Sequence]
+    weights: Weights,
+    kappa: np.ndarray | torch.Tensor,
+    noise: dict[str, Sequence],
+    area: Area | None = None,
 ) -> dict[str, torch.Tensor]:
     """All fields of one picture from a Gaussian kappa.
 
@@ -188,7 +227,12 @@ def evaluate(
     kappa
         (H, W) Gaussian kappa; sides multiples of 32.
     noise
-        Per network of `noise_channels`, its tensors (channels, H >> level, W >> level).
+        Per network of `noise_channels`, its tensors (channels, H >> level, W >> level). Those of
+        the kSZ's velocities may go on `mlsky.networks.staged.BEYOND` pixels beyond the picture,
+        at every level but the finest: it is what is seen farthest.
+    area
+        Pixels that are wanted; by default all. Beyond them maps are 0 and rates none. An output
+        a pixel inside the area has seen the `SPREAD` beyond it, and zeros beyond that.
 
     Returns
     -------
@@ -213,13 +257,20 @@ def evaluate(
             name: [torch.as_tensor(z, device=device)[None] for z in tensors]
             for name, tensors in noise.items()
         }
-        out = _default(weights, kappa, noise)
+        out = _default(weights, kappa, noise, area or Area.whole(*kappa.shape[-2:]))
     else:
         out = _han2021(weights, kappa)
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
-    table = weights.header.get("calibration", {}).get("cib")
     out["cib"] = out["cib"].clamp(min=0)
+    inside = None if area is None else torch.from_numpy(area.mask()).to(device)
+    table = weights.header.get("calibration", {}).get("cib")
     if table:
+        if inside is not None:  # beyond the area the mean, lest its border be filtered in
+            cib = out["cib"]
+            out["cib"] = torch.where(inside, cib, cib[inside].mean())
         out["cib"] = calibrated(out["cib"], weights.pixel_arcmin, table)
+    if inside is not None:
+        for name in out.keys() - {"log_rate"}:
+            out[name] = torch.where(inside, out[name], 0.0)
     return out

@@ -1,0 +1,213 @@
+"""A trunk layer by layer over large pictures, each layer only where it is needed.
+
+A U-Net evaluated block by block needs an apron as wide as its whole reach round every block.
+Evaluated level by level, all blocks of one level before those of the next, an apron is as wide
+as the reach of two or three convolutions (`APRON` pixels), and the maps between the levels are
+kept for the whole picture: about 100 bytes a pixel. The result is that of one evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from mlsky.networks import default
+from mlsky.networks.areas import Area
+from mlsky.networks.inputs import squash
+
+__all__ = ["APRON", "BLOCK", "points", "reads", "trunk", "velocity", "velocity_block"]
+
+#: Most rows and columns of a block, by level: small enough for the cache, large enough for aprons.
+BLOCK = ((512, 512), (256, 256), (128, 128), (64, 64))
+#: Pixels read round a block: two 3 x 3 convolutions, and one row for the 4 x 4 one that halves,
+#: rounded to whole pixels of the next level.
+APRON = 4
+#: Pixels of noise that `velocity` may have beyond the picture, at every level but the finest:
+#: half a kernel of 7, and what is lost as each level is interpolated to the next.
+BEYOND = 5
+
+_Slices = tuple[slice, slice]
+
+
+def _read(block: slice, apron: int, n: int) -> tuple[slice, slice]:
+    """What is read of an axis of `n` pixels for a block, and where in it the block is."""
+    lo, hi = max(0, block.start - apron), min(n, block.stop + apron)
+    return slice(lo, hi), slice(block.start - lo, block.stop - lo)
+
+
+def reads(block: _Slices, apron: int, shape: Sequence[int]) -> tuple[_Slices, _Slices]:
+    """What is read of a picture for a block and `apron` pixels round it, and where in it it is."""
+    y, x = (_read(b, apron, n) for b, n in zip(block, shape, strict=True))
+    return (y[0], x[0]), (y[1], x[1])
+
+
+def _scaled(block: _Slices, up: int = 1, down: int = 1) -> _Slices:
+    """The block in pixels smaller by `up` or larger by `down`."""
+    return tuple(slice(s.start * up // down, -(-s.stop * up // down)) for s in block)
+
+
+_kept = threading.local()
+
+
+def _zeros(slot: str, size: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Zeros; on a CPU in memory that this thread keeps, as new pages cost more than their use."""
+    if like.device.type != "cpu":
+        return like.new_zeros(size)
+    n = math.prod(size)
+    memory = _kept.__dict__.setdefault(slot, like.new_empty(0))
+    if memory.dtype != like.dtype or memory.numel() < n:
+        memory = _kept.__dict__[slot] = like.new_empty(n)
+    return memory[:n].zero_().view(size)
+
+
+class _Canvas:
+    """A map of the whole picture, zero where nothing was put, as beyond a picture's edge."""
+
+    def __init__(self, shape: tuple[int, int], slot: str):
+        self.shape, self.slot = shape, slot
+        self.values: torch.Tensor | None = None
+
+    def put(self, block: _Slices, made: torch.Tensor, kept: _Slices) -> None:
+        if self.values is None:
+            size = (1, *self.shape, made.shape[1])
+            self.values = _zeros(self.slot, size, made).permute(0, 3, 1, 2)
+        self.values[(..., *block)] = made[(..., *kept)]
+
+
+def trunk(
+    network: default.Trunk,
+    x: torch.Tensor,
+    noise: Sequence[torch.Tensor],
+    area: Area,
+    spread: int,
+    finish: Callable[[torch.Tensor, _Slices], None],
+) -> None:
+    """Evaluate a trunk on an area of a picture.
+
+    Parameters
+    ----------
+    network
+        The trunk.
+    x
+        (1, 1, H, W) what is squashed and entered.
+    noise
+        (1, channels, H >> level, W >> level) by level.
+    area
+        Where the outputs are wanted.
+    spread
+        Pixels by which the encoder goes beyond the area: no less than the reach of the
+        network for an exact result; beyond them everything is zero.
+    finish
+        Called as ``finish(output, (rows, columns))`` with each block of the outputs.
+    """
+    ny, nx = x.shape[-2:]
+    levels = len(network.widths)
+    wide = area.widened(spread)
+    # a decoder's blocks are those that the level above them reads
+    needed = [area]
+    for _ in range(levels - 1):
+        needed.append(needed[-1].widened(2).halved())
+    skips = [_Canvas((ny >> i, nx >> i), f"skip {i}") for i in range(levels)]
+    below: torch.Tensor = x
+    for i in range(levels):
+        last = i == levels - 1
+        target = wide.halved(i) if last else wide.halved(i + 1)
+        halved = None if last else _Canvas((ny >> i + 1, nx >> i + 1), f"down {i}")
+        height, width = BLOCK[min(i, len(BLOCK) - 1)]
+        if not last:
+            height, width = height // 2, width // 2
+        for block in target.blocks(height, width):
+            here = block if last else _scaled(block, up=2)
+            read, kept = reads(here, APRON, skips[i].shape)
+            part = below[(..., *read)]
+            if i == 0:
+                part = squash(part)
+            made = default._join(network.enter[i], [part], noise[i][(..., *read)])
+            made = default._add(made, default._act(network.enter_residual[i](made)))
+            skips[i].put(here, made, kept)
+            if halved is not None:
+                less = default._act(network.down[i](made))
+                halved.put(block, less, _scaled(kept, down=2))
+        below = skips[i].values if last else halved.values
+    for i in range(levels - 2, -1, -1):
+        canvas = _Canvas(skips[i].shape, f"up {i}") if i else None
+        for block in needed[i].within(wide.halved(i)).blocks(*BLOCK[min(i, len(BLOCK) - 1)]):
+            read, kept = reads(block, 2, skips[i].shape)
+            part = network.up[i](below[(..., *_scaled(read, down=2))])
+            part = F.interpolate(part, scale_factor=2, mode="nearest")
+            extra = [noise[0][(..., *read)]] if i == 0 else []
+            made = default._join(network.leave[i], [part, skips[i].values[(..., *read)]], *extra)
+            made = default._add(made, default._act(network.leave_residual[i](made)))
+            if canvas is None:
+                finish(network.head(made)[(..., *kept)], block)
+            else:
+                canvas.put(block, made, kept)
+        if canvas is not None:
+            below = canvas.values
+
+
+def velocity(paint: default.Paint, noise: Sequence[torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """Velocities of the kSZ head from all levels but the finest.
+
+    Parameters
+    ----------
+    noise
+        (1, channels, (H >> level) + 2 e, (W >> level) + 2 e) by level: e pixels beyond the
+        picture, 0 at the finest level and 0 or `BEYOND` at the others.
+
+    Returns
+    -------
+    velocity, beyond
+        (1, velocities, (H >> 1) + 2 beyond, (W >> 1) + 2 beyond), at half the resolution.
+    """
+    nx = noise[0].shape[-1]
+    v, beyond = None, 0
+    for level in range(len(noise) - 1, 0, -1):
+        z = noise[level].float()
+        extra = (z.shape[-1] - (nx >> level)) // 2
+        here = paint.flow[level](z).float()
+        keep = 0 if extra == 0 else extra - 3
+        here = _cropped(here, extra - keep)
+        if v is not None:
+            v = F.interpolate(v, scale_factor=2, mode="bilinear", align_corners=False)
+            here = here + _cropped(v, 2 * beyond - keep)
+        v, beyond = here, keep
+    return v, beyond
+
+
+def _cropped(x: torch.Tensor, by: int) -> torch.Tensor:
+    return x[..., by : x.shape[-2] - by, by : x.shape[-1] - by] if by else x
+
+
+def velocity_block(
+    paint: default.Paint, coarse: tuple[torch.Tensor, int], fine: torch.Tensor, block: _Slices
+) -> torch.Tensor:
+    """Velocities on a block: `velocity` interpolated to the finest level, and that level's own."""
+    values, beyond = coarse
+    read, kept = reads(block, 4, fine.shape[-2:])
+    v = paint.flow[0](fine[(..., *read)].float()).float()[(..., *kept)]
+    half = tuple(slice(s.start + beyond, s.stop + beyond) for s in _scaled(block, down=2))
+    read, kept = reads(half, 1, values.shape[-2:])
+    up = F.interpolate(values[(..., *read)], scale_factor=2, mode="bilinear", align_corners=False)
+    start = tuple(2 * k.start + b.start % 2 for k, b in zip(kept, block, strict=True))
+    size = tuple(b.stop - b.start for b in block)
+    return v + up[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+
+
+def points(
+    network: default.Points, fields: Callable[[_Slices], torch.Tensor], area: Area
+) -> torch.Tensor:
+    """Rate of point sources (H, W) on an area, -inf beyond; from the fields of any block."""
+    reach = 7  # 1 + 2 + 4, the dilations of its convolutions
+    out = None
+    for block in area.blocks(*BLOCK[0]):
+        read, kept = reads(block, reach, area.shape)
+        made = network(fields(read))[(0, 0, *kept)]
+        if out is None:
+            out = made.new_full(area.shape, -torch.inf)
+        out[block] = made
+    return out
