@@ -143,7 +143,7 @@ def test_bad_input():
         peaks.PeakStack().update(good, [np.zeros((0, 3))])
     empty = peaks.PeakStack()
     empty.update(np.ones((2, 32, 32)))
-    with pytest.raises(ValueError, match="no peak above 0.0"):
+    with pytest.raises(ValueError, match=r"no peak above 0\.0"):
         empty.compute()
     with pytest.raises(ValueError, match="must be odd"):
         peaks.radial(np.ones((4, 4)))

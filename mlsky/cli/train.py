@@ -24,7 +24,7 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 
     for name, r in RECIPES.items():
         what = f"{', '.join(r.inputs) or 'noise'} -> {', '.join(r.outputs)}"
-        click.echo(f"{name:<16} {r.generator:<20} {r.pixel_arcmin:g}'  {what}")
+        click.echo(f"{name:<18} {r.generator:<21} {r.pixel_arcmin:g}'  {what}")
     ctx.exit()
 
 
@@ -45,7 +45,7 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     metavar="SEED",
     help="Paint regions of this seed on the fly instead of reading a set; for a GPU.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")
 @click.option(
     "--target", type=click.Path(path_type=Path), help="Truth unpaired with --data (vaegan)."
 )
@@ -75,6 +75,12 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     type=int,
     help="Of the validation set.  [default: 8 of 512 pixels, or their area]",
 )
+@click.option(
+    "--converged",
+    type=float,
+    metavar="SHARE",
+    help="Stop, too, once the means of 50 losses differ by less than this: 0.1, 0.01, 0.001.",
+)
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -83,13 +89,14 @@ def train(
     recipe: str,
     data: Path | None,
     painted: int | None,
-    out: Path,
+    out: Path | None,
     target: Path | None,
     init_from: Path | None,
     normaliser: str | None,
     validation: Path | None,
     score_every: float | None,
     score_regions: int | None,
+    converged: float | None,
     minutes: float | None,
     steps: int | None,
     device: str,
@@ -99,11 +106,22 @@ def train(
     this length each); goes on with the run in the folder if there is one."""
     from mlsky.training import chain, loop, recipes
 
-    if (data is None) == (painted is None):
+    out = Path("runs", recipe) if out is None else out
+    own = recipe in recipes.RECIPES and recipes.recipe(recipe).images is not None
+    if own and (data is not None or painted is not None):
+        raise ValueError(f"--data, --painted: recipe {recipe} makes its own images; leave them out")
+    if recipe not in chain.CHAINS:
+        recipes.recipe(recipe)  # a wrong name is told of before what else may be wrong
+    if not own and (data is None) == (painted is None):
         raise ValueError("--data, --painted: give one of them, a training set or a seed")
     length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}
     if recipe in chain.CHAINS:
-        refused = {"init-from": init_from, "validation": validation, "painted": painted}
+        refused = {
+            "init-from": init_from,
+            "validation": validation,
+            "painted": painted,
+            "converged": converged,
+        }
         for name, value in refused.items():
             if value is not None:
                 raise ValueError(
@@ -122,6 +140,7 @@ def train(
         "validation": validation,
         "every": score_every,
         "regions": score_regions,
+        "converged": converged,
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(to_be_gone_on_with())

@@ -169,8 +169,9 @@ class Stamped(nn.Module):
         with torch.no_grad():
             for slope in self.slopes:
                 slope.normal_(generator=rng)
-            for layer in (*self.modulate, self.brightness):
+            for layer in self.modulate:
                 layer.weight.mul_(0.3)  # of order one at the start would drown what comes below
+            self.brightness.weight.zero_()  # images are as bright as one another until they differ
             self.head.weight.mul_(self.kwargs["contrast"])
 
     @property

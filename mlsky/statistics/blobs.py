@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky.statistics import checks, matched
 from mlsky.statistics.images import Pixels, power, stack_of
 
-__all__ = ["Found", "Line", "compare", "find_all", "noise"]
+__all__ = ["Found", "Line", "compare", "distribution", "find_all", "noise"]
 
 #: Share of an image's (or a set's) largest value below which nothing counts as a blob.
 FAINTEST = 0.3
@@ -175,15 +175,30 @@ def compare(
             a, b = float(extreme(made)), float(extreme(true))
             lines[name] = Line(a, b, f"within {RANGE}", abs(a - b) <= RANGE)
     else:
-        lines |= _distribution(made, true)
-    quiet = [noise(x) for x in (made, true)]
-    lines["noise of pixels over their spread"] = Line(
-        *quiet, "at most 1.1 of the truth's", quiet[0] <= 1.1 * quiet[1]
-    )
-    return lines
+        return distribution(made, true)
+    return lines | _quiet(made, true)
 
 
-def _distribution(made: NDArray, true: NDArray) -> dict[str, Line]:
+def _quiet(made: NDArray, true: NDArray) -> dict[str, Line]:
+    a, b = (noise(x) for x in (made, true))
+    return {
+        "noise of pixels over their spread": Line(a, b, "at most 1.1 of the truth's", a <= 1.1 * b)
+    }
+
+
+def distribution(made: ArrayLike, true: ArrayLike) -> dict[str, Line]:
+    """Histogram, power spectrum and noise of generated images of any kind beside true ones.
+
+    Parameters and errors are those of `compare`.
+    """
+    made, true = stack_of(made, LEAST, "made"), stack_of(true, LEAST, "true")
+    if made.shape[1:] != true.shape[1:]:
+        raise ValueError(
+            f"made {made.shape} and true {true.shape}: must be images of one size, (N, n, n)"
+        )
+    if true.min() == true.max():
+        raise ValueError("true images are constant: there is nothing to compare with")
+    waves = slice(WAVES[0], min(WAVES[1], true.shape[-1] // 2) + 1)
     low, high = float(min(made.min(), true.min())), float(max(made.max(), true.max()))
     histograms = [Pixels(low, high + 1e-6 * (high - low), 20000) for _ in range(2)]
     for histogram, images in zip(histograms, (made, true), strict=True):
@@ -197,12 +212,12 @@ def _distribution(made: NDArray, true: NDArray) -> dict[str, Line]:
             float(off.max()), 0.0, f"<= {HISTOGRAM}", float(off.max()) <= HISTOGRAM
         )
     }
-    p = [power(x - x.mean()).mean(0)[WAVES[0] : WAVES[1] + 1] for x in (made, true)]
+    p = [power(x - x.mean()).mean(0)[waves] for x in (made, true)]
     ratio = p[0] / p[1]
     worst = int(np.abs(np.log(ratio)).argmax())
     inside = float(np.mean(np.abs(ratio - 1) <= POWER))
-    lines[f"power over the truth's, worst of {WAVES[0]} to {WAVES[1]} waves"] = Line(
+    lines[f"power over the truth's, worst of {waves.start} to {waves.stop - 1} waves"] = Line(
         float(ratio[worst]), 1.0, f"within {POWER:.0%}", inside == 1.0
     )
     lines["waves with power within 5 %"] = Line(inside, 1.0, "all", inside == 1.0)
-    return lines
+    return lines | _quiet(made, true)

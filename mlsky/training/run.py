@@ -25,7 +25,7 @@ from mlsky.training import matching
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 
-__all__ = ["BEST", "CHECKPOINT", "Run", "load_generator"]
+__all__ = ["BEST", "CHECKPOINT", "Run", "load_generator", "part"]
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
@@ -226,7 +226,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, state
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
@@ -299,7 +299,7 @@ def find_start(
                 f"recipe {recipe.name} in {', '.join(changed)}; start from one of the same networks"
                 f"{OTHER_PIXELS if changed == ['pixel_arcmin'] else ''}"
             )
-        parts = {n: _part(tensors, n) for n in ("generator", "critic", "averaged")}
+        parts = {n: part(tensors, n) for n in ("generator", "critic", "averaged")}
         return Normaliser.from_dict(state["normaliser"]), parts
     if not path.exists():
         raise ValueError(f"init_from={path}: does not exist; name a run folder or a weight file")
@@ -350,12 +350,12 @@ def _load_adam(adam: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None
 
 def restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
     for name in ("generator", "critic", "averaged"):
-        getattr(run, name).load_state_dict(_part(tensors, name))
+        getattr(run, name).load_state_dict(part(tensors, name))
     for name in ("generator_adam", "critic_adam"):
-        _load_adam(getattr(run, name), _part(tensors, name))
+        _load_adam(getattr(run, name), part(tensors, name))
     if run.match is not None:
         device = next(run.generator.parameters()).device
-        run.match.running = {k: v.to(device) for k, v in _part(tensors, "match").items()}
+        run.match.running = {k: v.to(device) for k, v in part(tensors, "match").items()}
     run.step, run.seconds = state["step"], state["seconds"]
     run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
     run.recent = state.get("recent", {})
@@ -388,5 +388,5 @@ def load_generator(
     normaliser = Normaliser.from_dict(state["normaliser"])
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in state["recipe"].items()}
     run = new_run(Recipe(**fields), normaliser, state["seed"], torch.device("cpu"))
-    run.averaged.load_state_dict(_part(tensors, "averaged"))
+    run.averaged.load_state_dict(part(tensors, "averaged"))
     return run.averaged.eval(), normaliser, state
