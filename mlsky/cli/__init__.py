@@ -1,5 +1,5 @@
 """The command line: ``mlsky simulate | plot | weights | data | tables | train | train-log |
-export | calibrate | validate | validate-images``.
+tune | export | calibrate | validate | validate-images``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
 argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file
@@ -8,7 +8,7 @@ behind.
 
 from __future__ import annotations
 
-from mlsky.cli import calibrate, data, export, images, simulate, train, validate, weights
+from mlsky.cli import calibrate, data, export, images, simulate, train, tune, validate, weights
 from mlsky.cli.group import cli, main
 
 __all__ = ["cli", "main"]
@@ -21,6 +21,7 @@ for _command in (
     data.tables,
     train.train,
     train.train_log,
+    tune.tune,
     export.export,
     calibrate.calibrate,
     validate.validate,

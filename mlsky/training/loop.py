@@ -98,7 +98,8 @@ def _keep_memory() -> None:
     mallopt(top_pad, 2**26)
 
 
-def _check_length(minutes: float | None, steps: int | None) -> None:
+def check_length(minutes: float | None, steps: int | None) -> None:
+    """Refuse the length of a run that is not exactly one positive number."""
     if (minutes is None) == (steps is None):
         raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
     name, length = ("minutes", minutes) if steps is None else ("steps", steps)
@@ -283,6 +284,7 @@ def train(
     regions: int | None = None,
     converged: float | None = None,
     progress: bool = True,
+    report: Callable[[float, dict], None] | None = None,
 ) -> Run:
     """Train one recipe; continues the run in folder `out` if there is one.
 
@@ -327,6 +329,9 @@ def train(
         Also stop once the losses have converged to this: the mean of the last 50 of each is within
         this share of that of the 50 before (`mlsky.training.stopping`); 0.1, 0.01 and 0.001 are
         those of the seed report. The run is complete then, and not gone on with.
+    report
+        Called with the share of the run that is done and each line of reports in the log; what it
+        raises ends the run.
 
     Raises
     ------
@@ -338,7 +343,7 @@ def train(
     """
     from tqdm import tqdm
 
-    _check_length(minutes, steps)
+    check_length(minutes, steps)
     seeds.check(seed)
     _check_given(recipe, data, converged)
     device = pick_device(device)
@@ -388,7 +393,10 @@ def train(
             if trouble is None and run.step % REPORT_EVERY == 0:
                 log = {k: float(f"{v:.4g}") for k, v in log.items()}
                 log["ratio"] = power_report(run, spectra, *shown, ratios)
-                _write_log(folder, {"step": run.step, "seconds": round(run.seconds, 1), **log})
+                line = {"step": run.step, "seconds": round(run.seconds, 1), **log}
+                _write_log(folder, line)
+                if report is not None:
+                    report(done(), line)
                 bar.set_postfix_str(f"step {run.step}")
                 trouble = watch.report(run, log["ratio"])
             run.seconds += time.monotonic() - began
