@@ -17,6 +17,7 @@ from mlsky.networks import weights
 from mlsky.networks.default import Convergence, Points
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import assemble as assembling
+from mlsky.training import isotropy
 from mlsky.training.assemble import assemble
 from mlsky.training.run import BEST, save_best
 
@@ -66,8 +67,9 @@ def test_two_runs_and_what_is_fitted(place):
     assert {p.name for p in place.iterdir()} == {
         *("train.h5", "val.h5", "c", "p", "w.safetensors"),
     }
-    # the networks of the file are balanced, once
+    # the networks of the file are isotropic, and balanced, once
     paint = assembling.load_generator(place / "p", "best")[0]
+    isotropy.make_isotropic(paint)
     for layer, made, gain in zip(
         paint.flow, opened["paint"].flow, header["calibration"]["flow_gains"], strict=True
     ):

@@ -1,7 +1,8 @@
 """From trained runs to one calibrated weight file: what is fitted beside the networks, in order.
 
-The rate of radio sources on the training set; the balance of kSZ and tSZ, and the calibration, on
-validation truth; the infrared sources above the flux cut, if the truth was painted.
+The rate of radio sources on the training set; the kernels of kSZ, made isotropic; the balance of
+kSZ and tSZ, and the calibration, on validation truth; the infrared sources above the flux cut, if
+the truth was painted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import h5py
 
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
-from mlsky.training import calibrate
+from mlsky.training import calibrate, isotropy
 from mlsky.training.data import fields_of, file_hash, painted_seed
 from mlsky.training.export import export
 from mlsky.training.points import dusty_tail, fit_points
@@ -96,6 +97,7 @@ def assemble(
         points, found["points"] = fit_points(data, normaliser, point_steps, seed)
         extra["points"] = (points, list(points.INPUTS), ["log_rate"])
     balance = {}
+    isotropy.make_isotropic(paint)
     if wide:  # patches show no more of the coarse levels than training saw
         count = FLOW_ON if regions is None else min(regions, FLOW_ON)
         balance["flow_gains"] = calibrate.balance_flow(paint, normaliser, validation, count, seed)
