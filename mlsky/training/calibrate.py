@@ -318,7 +318,7 @@ def balance_stamps(
         return np.concatenate([made - goal, log_gain / STAMP_TOLERANCES[3]])
 
     # about 1, because steps of the derivatives are relative
-    ones = np.ones(len(paint.STAMPS))
+    ones = np.ones(len(paint.stamp_widths))
     log_gain = least_squares(lambda x: miss(x - 1), ones, diff_step=0.02, max_nfev=12).x - 1
     paint.trunk.head.bias[paint.velocities : paint.velocities + len(log_gain)] += torch.from_numpy(
         log_gain
