@@ -46,7 +46,20 @@ napoleon_use_ivar = True
 
 #: Reference pages: title, and the modules on it (a package brings all of its modules).
 GROUPS = {
-    "simulate": ("Simulating", ("chain", "sky", "request", "foregrounds", "outputs", "plotting")),
+    "simulate": (
+        "Simulating",
+        (
+            "chain",
+            "sky",
+            "request",
+            "foregrounds",
+            "layers",
+            "store",
+            "outputs",
+            "needs",
+            "plotting",
+        ),
+    ),
     "fields": ("Fields, bands and seeds", ("components", "bands", "seeds", "scaling")),
     "theory": ("Theory", ("theory",)),
     "sphere": ("The sphere", ("sphere",)),

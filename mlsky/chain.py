@@ -6,8 +6,11 @@ No physics lives here. In order: spectra, Gaussian kappa, networks
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,15 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky import bands, outputs
 from mlsky import components as fields
 from mlsky._version import __version__
-from mlsky.outputs import Layer
+from mlsky.layers import Layer
 from mlsky.request import Progress, Request, check
 from mlsky.sky import Sky
 from mlsky.sphere import geometry as pixels
+from mlsky.store import Array, Disk, Memory, Store
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["Realisation", "observe", "realise", "simulate"]
+__all__ = ["Realisation", "observe", "realise", "run", "simulate"]
 
 #: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
 CATALOG_MIN_MJY = 1.0
@@ -38,6 +42,12 @@ LENSING_MARGIN = 500
 
 #: Kind of source in the catalogue that belongs to a component.
 KINDS = {"cib": "dusty", "radio": "radio"}
+
+#: Components that are maps; "radio" is sources alone.
+MAPS = ("cmb", "tsz", "ksz", "cib")
+
+#: What of the provenance the maps at 148 GHz depend on.
+MADE_OF = ("version", "seed", "cmb_seed", "weights", "cosmology", "kappa", "geometry")
 
 CITE = (
     "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
@@ -53,7 +63,8 @@ class Realisation:
     Attributes
     ----------
     maps
-        Name to (nstokes, *shape) float32 uK_CMB at 148 GHz; sources apart, nstokes 1 or 3.
+        Name to (nstokes, *shape) float32 uK_CMB at 148 GHz, in memory or in a file; sources
+        apart, nstokes 1 (T), 2 (Q, U) or 3.
     catalog
         Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
     kappa
@@ -62,9 +73,9 @@ class Realisation:
 
     geometry: pixels.Geometry
     components: tuple[str, ...]
-    maps: dict[str, NDArray[np.float32]]
+    maps: dict[str, Array]
     catalog: Table | None
-    kappa: NDArray[np.float32]
+    kappa: Array
     flux_cut_mjy: float | None
     meta: dict
 
@@ -85,6 +96,8 @@ def simulate(
     cmb_seed: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    out: str | os.PathLike | None = None,
+    overwrite: bool = False,
 ) -> Sky:
     """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
 
@@ -123,11 +136,19 @@ def simulate(
         "auto", "cpu", "cuda" or "cuda:N", for the networks.
     progress
         Called as ``progress(stage, fraction)``.
+    out
+        A file, ``.h5`` or ``.fits`` as for `Sky.write`, into which the maps go as they are made:
+        the sky may be larger than memory. What is done so far is in the folder ``out.partial``
+        beside it; a call that was interrupted goes on from there when it is made again, and gives
+        the same bits. The file appears when it is whole.
+    overwrite
+        Replace `out` if it exists.
 
     Returns
     -------
     Sky
-        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx).
+        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx). With `out` its maps
+        lie in that file and are read at each access.
 
     Raises
     ------
@@ -141,19 +162,60 @@ def simulate(
     >>> import mlsky
     >>> sky = mlsky.simulate(freqs=[93, 145, 225], nside=1024, seed=1)  # doctest: +SKIP
     """
-    request = check(**locals())
-    realisation = realise(request)
-    request.progress("bands and sources", 0.95)
-    sky = observe(realisation, request.freqs_ghz, stokes=request.stokes, unit=request.unit)
+    return run(check(**locals()))
+
+
+def run(request: Request) -> Sky:
+    """`simulate` with arguments that were checked before."""
+    store = Memory() if request.out is None else _disk(request)
+    finished = False
+    try:
+        realisation = realise(request, store)
+        request.progress("bands and sources", 0.95)
+        sky = observe(realisation, request.freqs_ghz, stokes=request.stokes, unit=request.unit)
+        del realisation
+        if request.out is not None:
+            request.progress(f"writing {request.out.name}", 0.97)
+            sky = _finish(sky, store.file, request.out)
+        finished = True
+    finally:
+        store.close(remove=finished)
     request.progress("done", 1.0)
     return sky
 
 
-def realise(request: Request) -> Realisation:
-    """Everything random and everything slow: the sky at 148 GHz."""
+def _finish(sky: Sky, made: Path, out: Path) -> Sky:
+    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
+    outputs.write_hdf5(sky, made)
+    if out.suffix.lower() in outputs.HDF5:
+        os.replace(made, out)
+    else:
+        Sky.read(made, lazy=True).write(out, overwrite=True)
+    return Sky.read(out, lazy=True)
+
+
+def _disk(request: Request) -> Disk:
+    """The folder beside `request.out`, with room for the maps that stay in the sky."""
+    shape = request.geometry.shape
+    kept = {"kappa": ("kappa", shape)}
+    for name in request.components:
+        stokes = request.stokes if name == "cmb" else "T"
+        if name in MAPS and set(stokes) <= set(request.stokes):
+            kept[name] = (outputs.template_path(name), (1, len(stokes), *shape))
+    made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
+    made_of |= {"components": list(request.components), "stokes": request.stokes}
+    if request.kappa is not None:
+        values = np.ascontiguousarray(request.kappa.values)
+        made_of["kappa values"] = hashlib.sha256(values.tobytes()).hexdigest()
+    return Disk(request.out, made_of, kept)
+
+
+def realise(request: Request, store: Store | None = None) -> Realisation:
+    """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
     from mlsky import foregrounds
 
     progress = request.progress
+    store = store or Memory()
     progress("spectra", 0.0)
     kappa_alm = _kappa_alm(request, foregrounds.kappa_lmax(request.weights))
     progress("networks", 0.15)
@@ -165,11 +227,13 @@ def realise(request: Request) -> Realisation:
         components=tuple(name for name in request.components if name != "cmb"),
         device=request.device,
         progress=_span(progress, 0.15, 0.75),
+        store=store,
     )
-    maps = {name: values[np.newaxis] for name, values in made.maps.items()}
+    del kappa_alm
+    maps = {name: values.reshape(1, *values.shape) for name, values in made.maps.items()}
     if "cmb" in request.components:
         progress("lensing of the CMB", 0.75)
-        maps["cmb"] = _lensed_cmb(request, made.kappa_alm)
+        maps["cmb"] = _lensed_cmb(request, made.kappa_alm, store)
     return Realisation(
         geometry=request.geometry,
         components=request.components,
@@ -196,13 +260,14 @@ def observe(
     to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
-        held = "TQU"[: len(values)]
+        held = {1: "T", 2: "QU", 3: "TQU"}[len(values)]
         kept = "".join(s for s in held if s in stokes)
         if kept:
             if kept != held:
                 values = values[[held.index(s) for s in kept]]
             law = scaling.factor(fields.COMPONENTS[name].scaling, freqs_ghz)
-            layers[name].append(Layer(values[np.newaxis], (law * to_unit)[:, np.newaxis], kept))
+            templates = values.reshape(1, *values.shape)
+            layers[name].append(Layer(templates, (law * to_unit)[:, np.newaxis], kept))
     catalog = realisation.catalog
     if catalog is not None:
         flux_mjy = np.asarray(catalog["flux_mjy"])
@@ -265,7 +330,7 @@ def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
     return drawn if request.kappa is None else kappa.complete(request.kappa, lmax, drawn)
 
 
-def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128]) -> NDArray[np.float32]:
+def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128], store: Store) -> Array:
     from mlsky.sphere import gaussian, lensing
     from mlsky.theory import spectra
 
@@ -276,7 +341,12 @@ def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128]) -> NDArray[
         cmb_alm = gaussian.draw_alm(cls["tt"], request.cmb_seed, field="cmb")[np.newaxis]
     else:
         cmb_alm = gaussian.draw_cmb(cls, request.cmb_seed)
-    return lensing.lens(cmb_alm, kappa_alm, request.geometry)
+    rows = ["TQU".index(s) for s in request.stokes]
+    lensed = store.array("cmb", (len(rows), *request.geometry.shape))
+    for pixel, values in lensing.pieces(cmb_alm, kappa_alm, request.geometry):
+        for number, row in enumerate(rows):
+            lensed.put(pixel + number * request.geometry.npix, values[row])
+    return lensed
 
 
 def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:

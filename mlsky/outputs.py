@@ -3,9 +3,8 @@
 A file appears whole or not at all: it is written beside, under a temporary name, and moved
 into place.
 
-A component is kept as one or more layers, each a few templates with one weight per band and
-template, ``m_f = sum_k w_fk t_k``; HDF5 files hold the layers, so they are no larger at many
-bands than at one and read back to the bit.
+HDF5 files hold the layers of a sky (`mlsky.layers`), so they are no larger at many bands than at
+one and read back to the bit.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MlskyError
+from mlsky.layers import TOTAL, Layer, Stored, StoredFits
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIXES",
-    "TOTAL",
-    "Layer",
     "beside",
     "build_geometry",
     "check",
     "describe_geometry",
     "read",
+    "template_path",
     "write",
+    "write_hdf5",
 ]
 
 HDF5 = (".h5", ".hdf5")
@@ -48,53 +47,18 @@ SUFFIXES = HDF5 + FITS
 FORMAT = "mlsky sky"
 FORMAT_VERSION = 1
 
-#: Name of the sum of all components.
-TOTAL = "total"
-
 #: Column names that healpy.write_map gives to T, Q and U.
 COLUMNS = {"T": "TEMPERATURE", "Q": "Q_POLARISATION", "U": "U_POLARISATION"}
 
 #: Values of a HEALPix column in one table row, the number healpy writes and reads fastest.
 ROW = 1024
 
+#: Pixels of a FITS file written at once, and the length to which its parts are filled up (FITS
+#: standard 4.0, Sec. 3.1).
+BLOCK, FITS_RECORD = 2**22, 2880
+
 #: Bytes of one HDF5 chunk: large enough for disks, small enough to read one band of one map.
 CHUNK_BYTES = 4 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """Templates and their weights at the bands: ``m_f = sum_k weights[f, k] templates[k]``.
-
-    Parameters
-    ----------
-    templates
-        (k, len(stokes), *shape) float32; (k, len(stokes), npixels) if `pixels` is given.
-    weights
-        (nfreq, k) float64, unit of the sky per unit of the templates.
-    stokes
-        The Stokes parameters the templates hold; the others are zero.
-    pixels
-        (npixels,) int64 flat index of the pixels held, for maps that are mostly empty.
-    """
-
-    templates: NDArray[np.float32]
-    weights: NDArray[np.float64]
-    stokes: str = "T"
-    pixels: NDArray[np.int64] | None = None
-
-    def add_to(self, out: NDArray[np.float32], stokes: str, share: NDArray[np.float64]) -> None:
-        """Add ``sum_f share[f] m_f`` to `out` (len(stokes), *shape), in place."""
-        for weight, template in zip(share @ self.weights, self.templates, strict=True):
-            if weight == 0:
-                continue
-            for name, values in zip(self.stokes, template, strict=True):
-                if name not in stokes:
-                    continue
-                target = out[stokes.index(name)]
-                if self.pixels is None:
-                    target += np.float32(weight) * values
-                else:
-                    target.reshape(-1)[self.pixels] += np.float32(weight) * values
 
 
 def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -> Path:
@@ -162,7 +126,7 @@ def write(
                 "ordering= are for .fits"
             )
         with beside(path) as temporary:
-            _write_hdf5(sky, temporary)
+            write_hdf5(sky, temporary)
         return
     if component is not None and component not in sky:
         raise ValueError(f"component={component!r}: this sky has {', '.join(sky)}")
@@ -173,8 +137,16 @@ def write(
             _write_car(sky, temporary, component)
 
 
-def read(path: str | os.PathLike) -> dict:
+def template_path(component: str) -> str:
+    """Where an HDF5 file holds the first layer of a component."""
+    return f"components/{component}/0/templates"
+
+
+def read(path: str | os.PathLike, lazy: bool = False) -> dict:
     """Content of a file that `write` has written, as arguments of `mlsky.sky.Sky`.
+
+    With `lazy`, maps stay in the file (`mlsky.layers.Stored`, `StoredFits`); those of a NESTED
+    FITS file are read all the same.
 
     Raises
     ------
@@ -188,12 +160,12 @@ def read(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path}: no such file")
     from astropy.utils.exceptions import AstropyUserWarning
 
-    reader = _read_hdf5 if path.suffix.lower() in HDF5 else _read_fits
+    hdf5 = path.suffix.lower() in HDF5
     try:
         with warnings.catch_warnings():
             # Of a truncated file astropy only warns.
             warnings.simplefilter("error", AstropyUserWarning)
-            return reader(path)
+            return _read_hdf5(path, lazy) if hdf5 else _read_fits(path, lazy)
     except (OSError, KeyError, TypeError, IndexError, AstropyUserWarning) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -242,10 +214,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def _write_hdf5(sky, path: Path) -> None:
+def write_hdf5(sky, path: Path) -> None:
+    """Write a sky to an HDF5 file; maps that are in the file already stay."""
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "a") as file:
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -256,24 +229,32 @@ def _write_hdf5(sky, path: Path) -> None:
             created=_now(),
         )
         file["freqs_ghz"] = sky.freqs_ghz
-        components = file.create_group("components", track_order=True)
+        components = _group(file, "components")
         for name, layers in sky.layers.items():
-            group = components.create_group(name, track_order=True)
+            group = _group(components, name)
             for number, layer in enumerate(layers):
-                entry = group.create_group(str(number))
+                entry = group.require_group(str(number))
                 entry.attrs["stokes"] = layer.stokes
                 entry["weights"] = layer.weights
                 _dataset(entry, "templates", layer.templates)
                 if layer.pixels is not None:
                     _dataset(entry, "pixels", layer.pixels)
-        if sky.kappa is not None:
+        if "kappa" not in file and sky.kappa is not None:
             _dataset(file, "kappa", sky.kappa)
         if sky.catalog is not None:
-            _write_table(file.create_group("catalog", track_order=True), sky.catalog)
+            _write_table(_group(file, "catalog"), sky.catalog)
+
+
+def _group(parent, name: str):
+    """A group that keeps the order of what is in it, made if it is not there."""
+    return parent[name] if name in parent else parent.create_group(name, track_order=True)
 
 
 def _dataset(group, name: str, values: NDArray) -> None:
     """One array, chunked along its last axes so that a part can be read alone."""
+    if name in group:
+        return
+    values = np.asarray(values)
     if not values.size:
         group[name] = values
         return
@@ -315,7 +296,7 @@ def _read_table(group) -> Table:
     return Table(columns, meta=json.loads(group.attrs["meta"]), copy=False)
 
 
-def _read_hdf5(path: Path) -> dict:
+def _read_hdf5(path: Path, lazy: bool) -> dict:
     import h5py
 
     with h5py.File(path) as file:
@@ -327,7 +308,7 @@ def _read_hdf5(path: Path) -> dict:
                 f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
             )
         components = {
-            name: [_read_layer(group[number]) for number in group]
+            name: [_read_layer(group[number], path, lazy) for number in group]
             for name, group in file["components"].items()
         }
         return {
@@ -336,15 +317,19 @@ def _read_hdf5(path: Path) -> dict:
             "stokes": str(file.attrs["stokes"]),
             "unit": str(file.attrs["unit"]),
             "components": components,
-            "kappa": file["kappa"][()] if "kappa" in file else None,
+            "kappa": _array(file["kappa"], path, lazy) if "kappa" in file else None,
             "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
             "meta": json.loads(file.attrs["meta"]),
         }
 
 
-def _read_layer(entry) -> Layer:
+def _array(entry, path: Path, lazy: bool) -> NDArray | Stored:
+    return Stored(path.absolute(), entry.name, entry.shape) if lazy else entry[()]
+
+
+def _read_layer(entry, path: Path, lazy: bool) -> Layer:
     return Layer(
-        templates=entry["templates"][()],
+        templates=_array(entry["templates"], path, lazy),
         weights=entry["weights"][()],
         stokes=str(entry.attrs["stokes"]),
         pixels=entry["pixels"][()] if "pixels" in entry else None,
@@ -391,39 +376,59 @@ def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> Non
     _provenance(sky, primary.header, component)
     primary.writeto(path)
     for band, nu in enumerate(sky.freqs_ghz):
-        names = [COLUMNS[s] for s in sky.stokes]
-        hdu = _healpix_hdu(sky.band(band, component), names, sky.unit, sky.geometry, ordering)
-        hdu.header["EXTNAME"] = f"BAND{band}"
-        hdu.header["FREQ"] = (float(nu), "GHz")
-        _append(path, hdu)
-    if sky.kappa is not None:
-        hdu = _healpix_hdu(sky.kappa[np.newaxis], ["KAPPA"], "", sky.geometry, ordering)
-        hdu.header["EXTNAME"] = "KAPPA"
-        _append(path, hdu)
+        share = np.eye(len(sky.freqs_ghz))[band]
+        cards = {"EXTNAME": f"BAND{band}", "FREQ": (float(nu), "GHz")}
+        columns = [COLUMNS[s] for s in sky.stokes]
+        _append_healpix(
+            path,
+            sky.geometry,
+            ordering,
+            columns,
+            sky.unit,
+            cards,
+            lambda rows, share=share: sky.integrate(share, component, rows),
+        )
+    kappa = sky.kappa
+    if kappa is not None:
+        _append_healpix(
+            path,
+            sky.geometry,
+            ordering,
+            ["KAPPA"],
+            "",
+            {"EXTNAME": "KAPPA"},
+            lambda rows: kappa[np.newaxis, rows],
+        )
     _append_catalog(sky, path)
 
 
-def _healpix_hdu(maps: NDArray, names: list[str], unit: str, geometry, ordering: str):
+def _append_healpix(
+    path: Path,
+    geometry,
+    ordering: str,
+    names: list[str],
+    unit: str,
+    cards: dict,
+    values: Callable[[slice], NDArray],
+) -> None:
+    """One table with a column per name; `values` gives (ncolumns, n) of a slice of pixels."""
     from astropy.io import fits
 
     if ordering == "NESTED":
         import healpy
 
-        maps = np.stack([healpy.reorder(one, r2n=True) for one in maps])
+        maps = np.stack([healpy.reorder(one, r2n=True) for one in values(slice(None))])
+
+        def values(rows: slice) -> NDArray:
+            return maps[:, rows]
+
     width = min(ROW, geometry.npix)
     while geometry.npix % width:
         width //= 2
-    columns = [
-        fits.Column(
-            name=name,
-            format=f"{width}E",
-            unit=unit or None,
-            array=values.reshape(-1, width).astype(np.float32, copy=False),
-        )
-        for name, values in zip(names, maps, strict=True)
-    ]
-    hdu = fits.BinTableHDU.from_columns(columns)
-    hdu.header.update(
+    columns = [fits.Column(name=name, format=f"{width}E", unit=unit or None) for name in names]
+    header = fits.BinTableHDU.from_columns(columns).header
+    header["NAXIS2"] = geometry.npix // width
+    header.update(
         PIXTYPE="HEALPIX",
         ORDERING=ordering,
         COORDSYS="C",
@@ -433,8 +438,17 @@ def _healpix_hdu(maps: NDArray, names: list[str], unit: str, geometry, ordering:
         INDXSCHM="IMPLICIT",
         OBJECT="FULLSKY",
         POLCCONV="COSMO",
+        **cards,
     )
-    return hdu
+    with path.open("ab") as file:
+        file.write(header.tostring(padding=True).encode("ascii"))
+        start = file.tell()
+        # Block by block: a sky may be larger than memory.
+        for low in range(0, geometry.npix, BLOCK):
+            part = values(slice(low, min(low + BLOCK, geometry.npix)))
+            rows = np.stack([one.reshape(-1, width) for one in part], axis=1)
+            file.write(rows.astype(">f4").tobytes())
+        file.write(bytes(-(file.tell() - start) % FITS_RECORD))
 
 
 def _write_car(sky, path: Path, component: str | None) -> None:
@@ -448,9 +462,14 @@ def _write_car(sky, path: Path, component: str | None) -> None:
     top.extend(header, unique=True)
     top["BUNIT"] = sky.unit
     _provenance(sky, top, component)
+    ny, nx = sky.geometry.shape
+    step = max(1, BLOCK // nx)
     with contextlib.closing(fits.StreamingHDU(path, top)) as stream:
-        for band in range(len(sky.freqs_ghz)):
-            stream.write(np.ascontiguousarray(sky.band(band, component)))
+        for share in np.eye(len(sky.freqs_ghz)):
+            for name in sky.stokes:
+                for low in range(0, ny, step):
+                    rows = slice(low, min(low + step, ny))
+                    stream.write(sky.integrate(share, component, rows, stokes=name)[0])
     if sky.kappa is not None:
         _append(path, fits.ImageHDU(np.asarray(sky.kappa), header=header, name="KAPPA"))
     _append_catalog(sky, path)
@@ -472,7 +491,7 @@ def _append_catalog(sky, path: Path) -> None:
         _append(path, hdu)
 
 
-def _read_fits(path: Path) -> dict:
+def _read_fits(path: Path, lazy: bool) -> dict:
     from astropy.io import fits
     from astropy.table import Table
 
@@ -485,7 +504,14 @@ def _read_fits(path: Path) -> dict:
         geometry = build_geometry(json.loads(header["GEOMETRY"]))
         stokes, nfreq = header["STOKES"], header["NFREQ"]
         kappa = None
-        if geometry.kind == "healpix":
+        healpix = geometry.kind == "healpix"
+        if lazy and not (healpix and file["BAND0"].header["ORDERING"] == "NESTED"):
+            shape = (nfreq, len(stokes), *geometry.shape)
+            hdus = tuple(f"BAND{band}" for band in range(nfreq)) if healpix else (0,)
+            templates = StoredFits(path.absolute(), hdus, shape)
+            if "KAPPA" in file:
+                kappa = StoredFits(path.absolute(), ("KAPPA",), geometry.shape)
+        elif healpix:
             bands = [_healpix_maps(file[f"BAND{band}"], geometry) for band in range(nfreq)]
             templates = np.stack(bands)
             if "KAPPA" in file:

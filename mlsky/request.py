@@ -6,12 +6,13 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import bands, seeds
+from mlsky import bands, needs, outputs, seeds
 from mlsky import components as fields
 from mlsky.sphere import geometry as pixels
 
@@ -42,6 +43,7 @@ class Request:
     flux_cut_mjy: float | None
     device: str
     progress: Progress
+    out: Path | None
     command: str
 
 
@@ -61,6 +63,8 @@ def check(
     cmb_seed: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    out: str | os.PathLike | None = None,
+    overwrite: bool = False,
 ) -> Request:
     """Check every argument of `mlsky.simulate` before any work; cheap ones first.
 
@@ -85,12 +89,15 @@ def check(
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+    if out is not None:
+        out = outputs.check(out, overwrite)
     if not isinstance(weights, (str, os.PathLike)):
         raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
     weights = os.fspath(weights)
     given = None if kappa is None else given_kappa.parse(kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
+    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out)
 
     shown = {
         "freqs": freqs_ghz.tolist(),
@@ -105,6 +112,7 @@ def check(
         "flux_cut_mjy": cut,
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
+        "out": None if out is None else out.name,
     }
     defaults = {name: p.default for name, p in inspect.signature(check).parameters.items()}
     call = [f"{k}={v!r}" for k, v in shown.items() if k == "seed" or v != defaults[k]]
@@ -123,6 +131,7 @@ def check(
         flux_cut_mjy=cut,
         device=device,
         progress=_silent if progress is None else progress,
+        out=out,
         command=f"mlsky.simulate({', '.join(call)})",
     )
 

@@ -1,6 +1,6 @@
 """`Sky`: what `mlsky.simulate` makes and what a sky file holds.
 
-A sky is kept in compact form, as `mlsky.outputs.Layer`, so a component at twenty
+A sky is kept in compact form, as `mlsky.layers.Layer`, so a component at twenty
 bands costs no more memory than at one.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlsky import outputs
-from mlsky.outputs import Layer
+from mlsky.layers import TOTAL, Layer
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ class Sky:
 
     Attributes
     ----------
-    kappa : (*shape,) float32 or None
-        Convergence that lenses the CMB and that the foregrounds follow; dimensionless.
     catalog : astropy.table.Table or None
         Sources above 1 mJy at 148 GHz; `in_map` is False for those that the flux cut removed.
     meta : dict
@@ -60,7 +58,7 @@ class Sky:
         self.stokes = stokes
         self.unit = unit
         self.layers = {name: tuple(layers) for name, layers in components.items()}
-        self.kappa = kappa
+        self._kappa = kappa
         self.catalog = catalog
         self.meta = {} if meta is None else meta
         self._source = source
@@ -73,6 +71,11 @@ class Sky:
         return self.freqs_ghz * units.GHz
 
     @property
+    def kappa(self) -> NDArray[np.float32] | None:
+        """(*shape,) float32, dimensionless: it lenses the CMB, and the foregrounds follow it."""
+        return None if self._kappa is None else np.asarray(self._kappa)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of `total`, (nfreq, nstokes, *map shape)."""
         return (len(self.freqs_ghz), len(self.stokes), *self.geometry.shape)
@@ -80,11 +83,11 @@ class Sky:
     @property
     def total(self) -> NDArray[np.float32]:
         """(nfreq, nstokes, *shape), everything, in `unit`; a new array at each access."""
-        return self[outputs.TOTAL]
+        return self[TOTAL]
 
     def keys(self) -> tuple[str, ...]:
         """Names of the components held; none if the file read held the total alone."""
-        return tuple(name for name in self.layers if name != outputs.TOTAL)
+        return tuple(name for name in self.layers if name != TOTAL)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -107,7 +110,13 @@ class Sky:
         """One band of the total or of one component, (nstokes, *shape), without the others."""
         return self.integrate(np.eye(len(self.freqs_ghz))[index], component)
 
-    def integrate(self, weights: ArrayLike, component: str | None = None) -> NDArray[np.float32]:
+    def integrate(
+        self,
+        weights: ArrayLike,
+        component: str | None = None,
+        rows: slice = slice(None),
+        stokes: str | None = None,
+    ) -> NDArray[np.float32]:
         """Sum over bands with one weight per band, (nstokes, *shape), in `unit`.
 
         Parameters
@@ -116,21 +125,29 @@ class Sky:
             (nfreq,), as of a quadrature over a passband.
         component
             A name; None for the total.
+        rows
+            Part of the first axis of the maps, for skies larger than memory: pixels of HEALPix,
+            rows of CAR maps.
+        stokes
+            Some of the sky's own; all by default.
         """
         share = np.asarray(weights, dtype=np.float64)
         if share.shape != self.freqs_ghz.shape:
             raise ValueError(
                 f"weights of shape {share.shape}: must be one per band, {self.freqs_ghz.shape}"
             )
-        out = np.zeros(self.shape[1:], dtype=np.float32)
-        for layer in self._select(outputs.TOTAL if component is None else component):
-            layer.add_to(out, self.stokes, share)
+        stokes = self.stokes if stokes is None else stokes
+        first, *rest = self.geometry.shape
+        start, stop, _ = rows.indices(first)
+        out = np.zeros((len(stokes), stop - start, *rest), dtype=np.float32)
+        for layer in self._select(TOTAL if component is None else component):
+            layer.add_to(out, stokes, share, slice(start, stop))
         return out
 
     def _select(self, name: str) -> tuple[Layer, ...]:
         if name in self.layers:
             return self.layers[name]
-        if name == outputs.TOTAL:
+        if name == TOTAL:
             return tuple(layer for layers in self.layers.values() for layer in layers)
         held = ", ".join(self.keys()) or "the total alone (HDF5 files keep the components)"
         raise KeyError(f"component {name!r}: {self._source} holds {held}")
@@ -172,15 +189,21 @@ class Sky:
         outputs.write(self, path, overwrite=overwrite, component=component, ordering=ordering)
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> Sky:
+    def read(cls, path: str | os.PathLike, lazy: bool = False) -> Sky:
         """Read a sky that `write` has written.
+
+        Parameters
+        ----------
+        lazy
+            Leave the maps on disk and read what is asked for, at each access; the file must stay.
+            `band` and `integrate` then need the memory of their result.
 
         Raises
         ------
         ValueError
             If the file is not one of mlsky's, or is damaged.
         """
-        return cls(**outputs.read(path), source=os.fspath(path))
+        return cls(**outputs.read(path, lazy), source=os.fspath(path))
 
     def __repr__(self) -> str:
         geometry = self.geometry

@@ -59,7 +59,7 @@ def install(monkeypatch) -> Recorder:
             raise mlsky.RegistryError(f"weights={weights!r}: must be one of default")
         return FakeWeights()
 
-    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress):
+    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress, store):
         record.kappa_alm.append(kappa_alm)
         record.generate.append(tuple(components))
         for step in (0.0, 0.5, 1.0):
@@ -70,12 +70,12 @@ def install(monkeypatch) -> Recorder:
             "ksz": normal(seed, 2, shape),
             "cib": np.abs(normal(seed, 3, shape)),
         }
-        return SimpleNamespace(
-            kappa_alm=kappa_alm,
-            maps={name: m for name, m in maps.items() if name in components},
-            catalogue=sources(seed),
-            kappa=0.1 * normal(seed, 0, shape),
-        )
+        kept = {name: store.array(name, shape) for name in maps if name in components}
+        for name, values in kept.items():
+            values[...] = maps[name]
+        kappa = store.array("kappa", shape)
+        kappa[...] = 0.1 * normal(seed, 0, shape)
+        return SimpleNamespace(kappa_alm=kappa_alm, maps=kept, catalogue=sources(seed), kappa=kappa)
 
     def draw_alm(cl, seed, field="kappa"):
         size = len(cl) * (len(cl) + 1) // 2
@@ -84,10 +84,11 @@ def install(monkeypatch) -> Recorder:
     def draw_cmb(cls, seed):
         return np.stack([draw_alm(cls["tt"], seed + 10 * i) for i in range(3)])
 
-    def lens(cmb_alm, kappa_alm, geometry):
+    def lens_pieces(cmb_alm, kappa_alm, geometry):
         record.lens.append(kappa_alm)
         maps = normal(5, 9, (3, *geometry.shape))[: len(cmb_alm)]
-        return 100 * cmb_alm[0, :1].real.astype(np.float32) * maps
+        maps = 100 * cmb_alm[0, :1].real.astype(np.float32) * maps
+        yield np.arange(geometry.npix), maps.reshape(len(cmb_alm), -1)
 
     foregrounds = SimpleNamespace(
         select=select, kappa_lmax=lambda weights: KAPPA_LMAX, generate=generate
@@ -108,5 +109,5 @@ def install(monkeypatch) -> Recorder:
     monkeypatch.setattr(mlsky, "foregrounds", foregrounds, raising=False)
     monkeypatch.setattr(theory, "spectra", spectra, raising=False)
     monkeypatch.setattr(sphere, "gaussian", gaussian, raising=False)
-    monkeypatch.setattr(sphere, "lensing", SimpleNamespace(lens=lens), raising=False)
+    monkeypatch.setattr(sphere, "lensing", SimpleNamespace(pieces=lens_pieces), raising=False)
     return record

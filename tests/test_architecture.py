@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: From the ground up. A module imports from rows below its own, or from its own unit.
 LAYERS = (
     ("_version", "errors", "data"),
-    ("seeds", "components"),
+    ("seeds", "components", "layers", "store"),
     ("bands", "registry"),
     ("scaling",),
     ("theory", "networks"),
@@ -33,7 +33,7 @@ LAYERS = (
     ("training",),
     ("foregrounds",),
     ("calibration",),
-    ("outputs",),
+    ("outputs", "needs"),
     ("sky", "request"),
     ("chain",),
     ("plotting",),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import mlsky
-from mlsky import cli, plotting, seeds
+from mlsky import cli, plotting, request, seeds
 from mlsky.cli import simulate
 from mlsky.sky import Sky
 
@@ -76,14 +76,14 @@ def test_every_way_to_give_frequencies(record, freqs, last):
 
 def test_every_option_reaches_simulate(record, monkeypatch):
     seen = {}
-    real = mlsky.simulate
+    real = request.check
 
     @functools.wraps(real)
     def spy(**arguments):
         seen.update(arguments)
         return real(**arguments)
 
-    monkeypatch.setattr("mlsky.chain.simulate", spy)
+    monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
     options += " --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
@@ -101,6 +101,8 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "cosmology": "act-dr6",
         "weights": "default",
         "device": "cpu",
+        "out": Path("a.h5"),
+        "overwrite": False,
     }
     assert Sky.read("a.h5").shape == (1, 1, 18, 36)
 
@@ -215,7 +217,7 @@ def test_interrupted(record, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_writing_leaves_nothing(tmp_path, number, status):
+def test_a_signal_while_writing_leaves_no_sky(tmp_path, number, status):
     """A real process, stopped half way through the file."""
     script = tmp_path / "run.py"
     script.write_text(
@@ -242,19 +244,19 @@ def test_a_signal_while_writing_leaves_nothing(tmp_path, number, status):
     )
     with process:
         assert process.stdout.readline().strip() == "writing"
-        assert len(os.listdir(folder)) == 1  # the temporary file
         process.send_signal(number)
         assert process.wait(30) == status
-    assert os.listdir(folder) == []
+    # What was made, to go on from; no file that looks like a sky.
+    assert os.listdir(folder) == ["sky.h5.partial"]
 
 
 def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):
     """Only what mlsky can explain is one line; a bug keeps its traceback."""
 
-    def bug(**arguments):
+    def bug(request):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("mlsky.chain.simulate", bug)
+    monkeypatch.setattr("mlsky.chain.run", bug)
     with pytest.raises(ZeroDivisionError):
         cli.main([*BASE, "--out", "sky.h5"])
 
@@ -471,6 +473,26 @@ def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
         assert Path(path).stat().st_size > 5000
     assert "run.png: exists" in _error(capsys, ["train-log", "run"])
     assert "none/log.jsonl: cannot be read" in _error(capsys, ["train-log", "none"])
+
+
+def test_tune(tiny_recipe, capsys):
+    pytest.importorskip("optuna")
+    line = "tune tiny --data set.h5 --out search --trials 2 --steps 25 --device cpu".split()
+    line += ["--vary", "generator_rate=1e-4:1e-3", "--vary", "batch=1/2"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [x.split()[:2] for x in out[:2]] == [["0", "complete"], ["1", "complete"]]
+    best = min(float(x.split()[2]) for x in out[:2])
+    assert out[2].startswith(f"best {best:.4g}: generator_rate=")
+    run = Path(out[3].split(":")[0])
+    assert (run / "checkpoint.safetensors").exists()
+    for change, message in (
+        (["--vary", "rate=1:2"], "'rate' must be one of"),
+        (["--minutes", "3"], "give exactly one of them"),
+        (["--trials", "0"], "trials=0: must be at least 1"),
+    ):
+        assert message in _error(capsys, [*line, *change])
+    assert "recipe='none': must be one of" in _error(capsys, ["tune", "none", *line[2:]])
 
 
 def test_train_list(capsys):
@@ -852,6 +874,38 @@ def test_validate(tiny_weights, capsys):
     assert lines[-2].startswith("total chain")
     assert lines[-1].startswith("total all")
     assert f"{total['met']} of {total['rows']} floors met" in lines[-1]
+
+
+def test_page_of_validate(tiny_weights, capsys):
+    """Pictures, tables and the scatter of two trainings; the JSON holds what they show."""
+    import json
+
+    pytest.importorskip("matplotlib")
+    line = ["validate", "--data", "test.h5", "--html", "page", "--card", "card"]
+    line += ["--also", str(tiny_weights), "--json", "figures.json"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert "page/index.html" in out
+    text = Path("page/index.html").read_text()
+    shown = re.findall(r'<img src="([^"]+)"', text)
+    assert {"maps.png", "spectra.png", "counts.png", "tsz-cib.png"} <= {*shown}
+    assert sorted(shown) == sorted(p.name for p in Path("page").glob("*.png"))
+    assert not re.search(r'(src|href)="https?:', text)  # needs nothing else
+    figures = json.loads(Path("figures.json").read_text())
+    for row in figures["scores"]:
+        assert f"<td>{row['name']}</td>" in text
+    assert text.count("<html") == text.count("</html>") == 1
+    # the same weights twice: no scatter
+    assert {r["trainings"]["scatter"] for r in figures["scores"] if r["trainings"]} == {0.0}
+    assert figures["also"] == [figures["sha256"]]
+    assert set(figures["further"]) > {"bispectrum", "distances", "likelihood", "extrema"}
+    cards = sorted(Path("card").glob("default-*.png"))
+    assert [p.name.split("-")[1] for p in cards] == [
+        *("correlations.png", "maps.png", "onepoint.png", "spectra.png")
+    ]
+    assert max(p.stat().st_size for p in cards) < 150_000
+    assert "page/index.html: exists" in _error(capsys, line[:5])
+    assert "figures.json: is a file" in _error(capsys, [*line[:3], "--card", "figures.json"])
 
 
 def test_options_of_validate(tiny_weights, capsys):

@@ -1,12 +1,13 @@
 """Gaussian fields: their power, their seeds, and transforms against healpy and pixell."""
 
+import ducc0
 import healpy
 import numpy as np
 import pytest
 from pixell import curvedsky, enmap
 
 from mlsky.sphere import gaussian
-from mlsky.sphere.geometry import Car, Healpix
+from mlsky.sphere.geometry import Car, Healpix, Legendre
 
 LMAX = 300
 
@@ -256,3 +257,34 @@ def test_bad_arguments(alm):
         gaussian.map_to_alm(np.zeros(5), Healpix(4), 5)
     with pytest.raises(ValueError, match="1 pixels that are not finite"):
         gaussian.map_to_alm(np.r_[np.nan, np.zeros(191)], Healpix(4), 5)
+
+
+def test_gauss_legendre_rings_are_exact():
+    """Also of a field with power beyond the result, as long as the rings keep it apart."""
+    lmax, top = 60, 90
+    alm = gaussian.draw_alm(np.ones(top + 1), 3)
+    grid = Legendre((lmax + top) // 2 + 1)
+    theta, phi = (a.ravel() for a in np.meshgrid(*grid.axes(), indexing="ij"))
+    values = ducc0.sht.synthesis_general(
+        alm=alm[None], spin=0, lmax=top, loc=np.stack([theta, phi], 1), epsilon=1e-12, nthreads=1
+    )
+    values = values.reshape(grid.shape).astype(np.float32)
+    got = gaussian.legendre_to_alm(values, grid, lmax)
+    expected = healpy.resize_alm(alm, top, top, lmax, lmax)
+    # float32 values (6e-8 of the rms, which is 30 here) average down
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"must be \(76, "):
+        gaussian.legendre_to_alm(values[1:], grid, lmax)
+    values[3, 5] = np.nan
+    with pytest.raises(ValueError, match="1 rings that are not finite"):
+        gaussian.legendre_to_alm(values, grid, lmax)
+
+
+def test_gauss_legendre_has_the_same_bits_for_any_threads(monkeypatch):
+    grid = Legendre(300)
+    values = np.random.default_rng(1).standard_normal(grid.shape).astype(np.float32)
+    found = []
+    for count in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        found.append(gaussian.legendre_to_alm(values, grid, 250))
+    np.testing.assert_array_equal(*found)

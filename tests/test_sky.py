@@ -44,7 +44,7 @@ def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
         "cosmology='planck2018', weights='default', flux_cut_mjy=None, unit='uK_CMB', "
-        "cmb_seed=None, device='auto', progress=None)"
+        "cmb_seed=None, device='auto', progress=None, out=None, overwrite=False)"
     )
     signature = inspect.signature(mlsky.simulate)
     bare = signature.replace(

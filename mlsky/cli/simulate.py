@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, numbers, progress_bar, split
+from mlsky.cli.options import ManyValues, numbers, progress_bar, split, to_be_gone_on_with
 
 __all__ = ["plot", "simulate"]
 
@@ -41,20 +41,24 @@ __all__ = ["plot", "simulate"]
 )
 @click.pass_context
 def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> None:
-    """Make one sky and write it."""
+    """Make one sky and write it, map by map as they are done.
+
+    What is done so far is in the folder OUT.partial; the same command goes on from there.
+    """
     from mlsky import outputs
 
     outputs.check(out, overwrite)
     begin = time.monotonic()
     arguments = _simulate_arguments(**options)
 
-    from mlsky import chain
+    import dataclasses
 
-    with progress_bar() as progress:
-        sky = chain.simulate(**arguments, progress=progress)
-        sky.meta["command"] = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
-        progress(f"writing {out.name}", 1.0)
-        sky.write(out, overwrite=overwrite)
+    from mlsky import chain, request
+
+    with to_be_gone_on_with(), progress_bar() as progress:
+        checked = request.check(**arguments, progress=progress, out=out, overwrite=overwrite)
+        command = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
+        sky = chain.run(dataclasses.replace(checked, command=command))
     click.echo(_summary(sky, out, time.monotonic() - begin))
 
 

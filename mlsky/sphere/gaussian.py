@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlsky import seeds
-from mlsky.sphere.geometry import Geometry, Healpix
-from mlsky.sphere.threads import threads
+from mlsky.sphere.geometry import Geometry, Healpix, Legendre
+from mlsky.sphere.threads import run_blocks, threads
 
 __all__ = [
     "Rings",
@@ -25,6 +25,7 @@ __all__ = [
     "chunks",
     "draw_alm",
     "draw_cmb",
+    "legendre_to_alm",
     "map_to_alm",
     "pixel_values",
     "rings",
@@ -254,6 +255,65 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
         raise ValueError(f"map has {bad} pixels that are not finite: fill them, for example with 0")
     alm = _analyse(map, geometry, int(lmax), spin)
     return alm[0] if spin == 0 else alm
+
+
+def legendre_to_alm(values: np.ndarray, grid: Legendre, lmax: int) -> np.ndarray:
+    """Harmonic analysis on Gauss-Legendre rings: exact, and one transform.
+
+    Parameters
+    ----------
+    values
+        *(nrings, nphi)* float32; rows are read in blocks, so it may lie on disk.
+    lmax
+        Band limit of the result, below `grid.nrings`.
+
+    Returns
+    -------
+    ndarray
+        *(nalm,)* complex128.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit or a value is not finite.
+    """
+    import ducc0
+
+    if tuple(values.shape) != grid.shape or not 0 <= lmax < grid.nrings:
+        raise ValueError(
+            f"values of shape {tuple(values.shape)}, lmax={lmax}: must be {grid.shape}, as their "
+            f"grid, and below {grid.nrings}"
+        )
+    nrings, nphi = grid.shape
+    spectrum = np.empty((nrings, lmax + 1), np.complex64)
+    weight = ducc0.misc.GL_weights(nrings, nphi)
+
+    def transform(s: slice) -> None:
+        rows = np.asarray(values[s], dtype=np.float32)
+        ring = ducc0.fft.r2c(rows, axes=(1,), forward=True, nthreads=1)
+        spectrum[s] = ring[:, : lmax + 1] * weight[s, np.newaxis]
+
+    run_blocks(transform, nrings, block=32)
+    if not np.isfinite(spectrum[:, 0]).all():  # the sum of a ring
+        bad = int(np.count_nonzero(~np.isfinite(spectrum[:, 0])))
+        raise ValueError(f"values have {bad} rings that are not finite: must be finite everywhere")
+    alm = np.zeros((1, (lmax + 1) * (lmax + 2) // 2), np.complex128)
+    theta, _ = grid.axes()
+    all_m = np.arange(lmax + 1)
+    start = all_m * (2 * lmax + 1 - all_m) // 2
+    width = max(16, (1 << 21) // nrings)  # 32 MB at a time
+    for i in range(0, lmax + 1, width):
+        m = all_m[i : i + width]
+        ducc0.sht.leg2alm(
+            leg=spectrum[np.newaxis, :, m].astype(np.complex128),
+            lmax=lmax,
+            theta=theta,
+            mval=m.astype(np.uint64),
+            mstart=start[m].astype(np.uint64),
+            alm=alm,
+            nthreads=threads(),
+        )
+    return alm[0]
 
 
 def rings(geometry: Geometry) -> Rings | None:

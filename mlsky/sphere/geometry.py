@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Car", "Geometry", "Healpix", "geometry"]
+__all__ = ["Car", "Geometry", "Healpix", "Legendre", "geometry"]
 
 NSIDE_MAX = 8192
 
@@ -176,6 +176,52 @@ class Car:
         if pixel is None:
             return area.ravel()
         return area[np.divmod(np.asarray(pixel), nx)]
+
+
+@dataclass(frozen=True)
+class Legendre:
+    """Gauss-Legendre rings: a grid between maps and multipoles, not one of output pixels.
+
+    The analysis of a field on it is exact, in one transform, if no multipole l of the field
+    and no l' of the result add up to 2 nrings or more.
+
+    Parameters
+    ----------
+    nrings
+        Number of rings, >= 2.
+    """
+
+    nrings: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(nrings, nphi)``; nphi is 2 nrings or a little more, with small prime factors."""
+        import ducc0
+
+        return self.nrings, 2 * ducc0.fft.good_size(self.nrings)
+
+    @property
+    def npix(self) -> int:
+        nrings, nphi = self.shape
+        return nrings * nphi
+
+    @property
+    def pixel_arcmin(self) -> float:
+        """Distance of the rings."""
+        return 10800 / self.nrings
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Colatitude of the rings and longitude of the columns, rad."""
+        import ducc0
+
+        nrings, nphi = self.shape
+        return ducc0.misc.GL_thetas(nrings), 2 * np.pi * np.arange(nphi) / nphi
+
+    def angles(self, pixel) -> tuple[np.ndarray, np.ndarray]:
+        """Colatitude and longitude (rad) of points by their flat numbers."""
+        theta, phi = self.axes()
+        row, column = np.divmod(np.asarray(pixel), self.shape[1])
+        return theta[row], phi[column]
 
 
 Geometry = Healpix | Car

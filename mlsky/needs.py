@@ -1,0 +1,157 @@
+"""Memory and disk that a sky needs, said before any work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlsky.datasets.mixing import check_disk
+from mlsky.foregrounds import AT_ONCE, kappa_grid
+from mlsky.sphere import charts
+from mlsky.sphere.geometry import Geometry
+from mlsky.sphere.threads import threads
+from mlsky.store import SUFFIX
+
+__all__ = ["check", "disk", "memory", "memory_free"]
+
+GIB = 2**30
+
+#: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
+BASE = 0.9 * GIB
+
+#: Bytes per pixel of a chart while it is painted, and of the sources for each of the 192 charts
+#: (catalogue, and the pixels they are painted on); measured at nside 512 and 1024.
+PER_CHART_PIXEL, PER_CHART_SOURCES = 700, 1.5e6
+
+#: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
+#: (`mlsky.sphere.field.Field`).
+PER_ALM, PER_FIELD = 8, 18
+
+#: Bytes of the pieces in which maps are transformed, lensed and written.
+PIECES = 0.6 * GIB
+
+
+def memory(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    on_disk: bool,
+) -> dict[str, float]:
+    """Peak of each stage, bytes: within about a fifth.
+
+    Parameters
+    ----------
+    pixel_arcmin
+        Of the networks.
+    on_disk
+        Whether maps go to a file as they are made.
+    """
+    from mlsky.networks.inputs import kappa_lmax
+
+    one = 4.0 * geometry.npix
+    painted = 0.0 if on_disk else one * len({"tsz", "ksz", "cib"} & set(components))
+    cmb = "cmb" in components
+    held = painted + (0 if on_disk else one)  # kappa
+    start = kappa_lmax(pixel_arcmin)
+    lmax, grid = kappa_grid(geometry, pixel_arcmin)
+    rings = 0.0 if on_disk else 4.0 * grid.npix
+    chart = max(c.npix for c in charts.charts(pixel_arcmin))
+    at_once = min(AT_ONCE, threads())
+    sources = 192 * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
+    top = min(geometry.lmax, 10000)
+    fields = 1 if stokes == "T" else 3
+    peaks = {
+        "networks": PER_FIELD * start**2
+        + max(PER_ALM * start**2, at_once * chart * PER_CHART_PIXEL)
+        + painted
+        + rings
+        + sources,
+        "kappa": painted
+        + sources
+        + max(rings + 8.0 * grid.nrings * lmax, one + PIECES)
+        + PER_ALM * lmax**2,
+        "bands": held + sources * 2 + (0 if on_disk or not cmb else one * len(stokes)) + one,
+    }
+    if cmb:
+        peaks["lensing"] = (
+            held
+            + sources
+            + (0 if on_disk else one * len(stokes))
+            + (PER_FIELD + PER_ALM) * fields * top**2
+            + 2 * PER_ALM * lmax**2
+            + PIECES
+        )
+    return {stage: BASE + peak for stage, peak in peaks.items()}
+
+
+def disk(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    nfreq: int,
+    fits: bool,
+) -> float:
+    """Bytes that are written for one sky while it is made."""
+    one = 4.0 * geometry.npix
+    _, grid = kappa_grid(geometry, pixel_arcmin)
+    maps = 1 + len({"tsz", "ksz", "cib"} & set(components))
+    maps += len(stokes) if "cmb" in components else 0
+    total = maps * one + 4.0 * grid.npix + 192 * PER_CHART_SOURCES
+    return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
+
+
+def memory_free() -> float | None:
+    """Bytes of memory that this process may still take, None where the system does not tell."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
+        found.append(1024.0 * int(fields["MemAvailable"]))
+    except (OSError, KeyError, ValueError, IndexError):
+        pass
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        if limit != "max":
+            used = int((folder / "memory.current").read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            # Cached files make room when it is wanted.
+            found.append(float(int(limit) - used + int(stat["inactive_file"])))
+    except (OSError, KeyError, ValueError):
+        pass
+    return min(found) if found else None
+
+
+def check(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    nfreq: int,
+    out: Path | None,
+) -> None:
+    """Refuse a sky for which there is not the memory or the disk.
+
+    Raises
+    ------
+    ValueError
+        With the need in GiB, what is there, and what would do.
+    """
+    request = (geometry, pixel_arcmin, components, stokes)
+    need, free = max(memory(*request, on_disk=out is not None).values()), memory_free()
+    what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
+    if free is not None and need > free:
+        remedy = "ask for fewer pixels"
+        if out is None:
+            less = max(memory(*request, on_disk=True).values())
+            remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
+        raise ValueError(
+            f"{what}: {need / GIB:.1f} GiB of memory needed and {free / GIB:.1f} GiB free; {remedy}"
+        )
+    if out is not None:
+        part = out.with_name(out.name + SUFFIX)
+        there = part.glob("*") if part.is_dir() else ()
+        kept = sum(file.stat().st_blocks * 512 for file in there)
+        fits = out.suffix.lower() == ".fits"
+        check_disk(part, disk(*request, nfreq, fits) - kept, "ask for fewer pixels")

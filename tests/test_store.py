@@ -1,0 +1,135 @@
+"""A sky that is made on disk: the same bits, gone on with after a stop, nothing half done."""
+
+from __future__ import annotations
+
+import os
+
+import fakes
+import numpy as np
+import pytest
+from pixell import enmap
+
+import mlsky
+from mlsky import chain, needs, store
+from mlsky.sphere.geometry import Healpix
+
+FREQS = [93, 145, 225]
+
+
+@pytest.fixture
+def record(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return fakes.install(monkeypatch)
+
+
+def car():
+    return enmap.fullsky_geometry(res=np.radians(10), variant="fejer1")
+
+
+@pytest.mark.parametrize("stokes", ["T", "QU", "TQU"])
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+@pytest.mark.parametrize("where", [{"nside": 16}, {"geometry": car()}])
+def test_a_sky_on_disk_is_the_one_in_memory(record, where, suffix, stokes):
+    arguments = {"freqs": FREQS, "seed": 1, "stokes": stokes, "flux_cut_mjy": 20, **where}
+    sky = mlsky.simulate(**arguments)
+    lazy = mlsky.simulate(**arguments, out=f"sky.{suffix}")
+    assert os.listdir() == [f"sky.{suffix}"]
+    for found in (lazy, mlsky.Sky.read(f"sky.{suffix}")):
+        np.testing.assert_array_equal(found.total, sky.total)
+        np.testing.assert_array_equal(found.kappa, sky.kappa)
+        assert found.meta["seed"] == 1
+        assert len(found.catalog) == len(sky.catalog)
+        if suffix == "h5":
+            assert found.keys() == sky.keys()
+            for name in sky:
+                np.testing.assert_array_equal(found[name], sky[name])
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+@pytest.mark.parametrize("where", [{"nside": 64}, {"geometry": car()}])
+def test_parts_of_a_stored_sky(record, where, suffix):
+    sky = mlsky.simulate(FREQS, seed=1, out=f"sky.{suffix}", **where)
+    rows = slice(5, 17)
+    part = sky.integrate([0, 1, 0], rows=rows, stokes="U")
+    np.testing.assert_array_equal(part[0], sky.total[1, 2, rows])
+    sky.write("again.h5")
+    np.testing.assert_array_equal(mlsky.Sky.read("again.h5").total, sky.total)
+
+
+def test_what_is_done_is_not_done_again(record, tmp_path):
+    kept = {"kappa": ("kappa", (48,)), "tsz": ("components/tsz/0/templates", (1, 1, 48))}
+    first = store.Disk(tmp_path / "a.h5", {"seed": 1}, kept)
+    first.array("tsz", (48,)).put(np.array([3, 5]), np.array([1.0, 2.0], np.float32))
+    first.array("grid", (2, 4))[1] = 7
+    assert first.done(0) is None
+    first.mark(0, {"flux": np.arange(3.0)})
+    first.close(remove=False)
+    second = store.Disk(tmp_path / "a.h5", {"seed": 1}, kept)
+    np.testing.assert_array_equal(second.done(0)["flux"], [0, 1, 2])
+    assert second.done(1) is None
+    values = np.asarray(second.array("tsz", (48,)))
+    assert (values[3], values[5], values.sum()) == (1, 2, 3)
+    np.testing.assert_array_equal(second.array("grid", (2, 4))[...], [[0] * 4, [7] * 4])
+    second.close(remove=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_sky_is_refused(tmp_path):
+    kept = {"kappa": ("kappa", (48,))}
+    first = store.Disk(tmp_path / "a.h5", {"seed": 1, "stokes": "T"}, kept)
+    with pytest.raises(ValueError, match="another process is making a.h5"):
+        store.Disk(tmp_path / "a.h5", {"seed": 1, "stokes": "T"}, kept)
+    first.close(remove=False)
+    with pytest.raises(ValueError, match=r"holds another sky, not finished \(seed differ\)"):
+        store.Disk(tmp_path / "a.h5", {"seed": 2, "stokes": "T"}, kept)
+    # A folder whose beginning was interrupted is begun again.
+    (tmp_path / "a.h5.partial" / store.REQUEST).unlink()
+    store.Disk(tmp_path / "a.h5", {"seed": 2, "stokes": "T"}, kept).close(remove=True)
+
+
+def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
+    expected = mlsky.simulate(FREQS, 16, 1)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "observe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    assert os.listdir() == ["sky.h5.partial"]
+    with pytest.raises(ValueError, match="seed, cmb_seed differ") as caught:
+        mlsky.simulate(FREQS, 16, 2, out="sky.h5")
+    assert "\n" not in str(caught.value)
+    sky = mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    np.testing.assert_array_equal(sky.total, expected.total)
+    assert os.listdir() == ["sky.h5"]
+    with pytest.raises(ValueError, match="sky.h5: exists"):
+        mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+
+
+def test_too_little_memory_or_disk_is_said_before_any_work(record, monkeypatch):
+    monkeypatch.setattr(needs, "memory_free", lambda: 2.0 * 2**30)
+    with pytest.raises(ValueError, match=r"nside=2048: \d+\.\d GiB of memory needed and 2\.0 GiB"):
+        mlsky.simulate(FREQS, 2048)
+    monkeypatch.setattr(needs, "memory_free", lambda: None)
+    from mlsky.datasets import mixing
+
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr(mixing.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free"):
+        mlsky.simulate(FREQS, 2048, out="sky.h5")
+    assert os.listdir() == []
+    assert not record.kappa_alm
+
+
+def test_a_sky_on_disk_needs_less_memory():
+    names = ("cmb", "tsz", "ksz", "cib", "radio")
+    for nside in (1024, 4096):
+        request = (Healpix(nside), 0.5 if nside > 1024 else 2.0, names, "T")
+        inside = needs.memory(*request, on_disk=False)
+        outside = needs.memory(*request, on_disk=True)
+        assert all(outside[stage] <= inside[stage] for stage in inside)
+    # What was promised for two cores.
+    assert max(outside.values()) < 8 * 2**30
+    assert needs.memory_free() is None or needs.memory_free() > 0
