@@ -88,7 +88,9 @@ def simulate(
     geometry=None,
     components: Sequence[str] | None = None,
     stokes: str = "TQU",
-    kappa: ArrayLike | None = None,
+    kappa: ArrayLike | tuple | None = None,
+    kappa_kind: str = "gaussian",
+    fill_kappa: bool = False,
     cosmology="planck2018",
     weights: str = "default",
     flux_cut_mjy: float | None = None,
@@ -119,9 +121,16 @@ def simulate(
     stokes
         "TQU", "T" or "QU"; polarisation in the COSMO (HEALPix) convention.
     kappa
-        Gaussian convergence in place of a drawn one, dimensionless, positive for overdensity:
-        a HEALPix RING map (used up to l = 2 nside) or a healpy-ordered complex alm. Higher
-        multipoles, which it does not hold, are drawn from `seed`.
+        Convergence in place of a drawn one, dimensionless, positive for overdensity, of the full
+        sky: a HEALPix RING map (used up to l = 2 nside), a CAR map as ``(map, wcs)`` or enmap, or
+        a healpy-ordered complex alm. Foregrounds follow it and it lenses the CMB. Higher
+        multipoles, which it does not hold, are drawn from `seed` as a Gaussian field.
+    kappa_kind
+        "gaussian", of which the networks make a nonlinear one, or "nonlinear", as of an N-body
+        simulation, which stays as it is: without multipoles up to Nyquist of the networks' pixels
+        (5400 to nside 1024, 10800 above) it has no cores of haloes, and clusters are too faint.
+    fill_kappa
+        Draw a Gaussian sky in the holes (NaN, UNSEEN) of a map, which are refused otherwise.
     cosmology
         "planck2018", another name, a dict, a `pyccl.Cosmology` or a `camb.CAMBparams`.
     weights
@@ -176,7 +185,7 @@ def run(request: Request) -> Sky:
         del realisation
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
-            sky = _finish(sky, store.file, request.out)
+            sky = _finish(sky, store, request.out)
         finished = True
     finally:
         store.close(remove=finished)
@@ -184,9 +193,10 @@ def run(request: Request) -> Sky:
     return sky
 
 
-def _finish(sky: Sky, made: Path, out: Path) -> Sky:
+def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     """The file `out` from the one that holds the maps, which is used up; the sky in it."""
-    outputs.write_hdf5(sky, made)
+    made = store.file
+    outputs.write_hdf5(sky, made, store.paths)
     if out.suffix.lower() in outputs.HDF5:
         os.replace(made, out)
     else:
@@ -224,6 +234,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         request.geometry,
         weights=request.weights,
         seed=request.seed,
+        nonlinear=request.kappa is not None and request.kappa.kind == "nonlinear",
         components=tuple(name for name in request.components if name != "cmb"),
         device=request.device,
         progress=_span(progress, 0.15, 0.75),
@@ -318,11 +329,11 @@ def _source_layers(
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
-    """Gaussian kappa up to `lmax`: drawn, with the user's own multipoles in place if given."""
+    """What to start from, up to `lmax`: drawn, with the user's own multipoles if given."""
     from mlsky.sphere import gaussian, kappa
     from mlsky.theory import spectra
 
-    if request.kappa is not None and request.kappa.lmax >= lmax:
+    if request.kappa is not None and request.kappa.lmax >= lmax and request.kappa.holes is None:
         return kappa.complete(request.kappa, lmax)
     cl = spectra.kappa_spectrum(lmax, cosmology=request.cosmology)
     request.progress("Gaussian kappa", 0.08)
@@ -369,7 +380,7 @@ def _provenance(request: Request) -> dict:
             "pixel_arcmin": float(weights.pixel_arcmin),
         },
         "cosmology": request.cosmology.to_dict(),
-        "kappa": "drawn" if request.kappa is None else f"given up to l = {request.kappa.lmax}",
+        "kappa": "drawn" if request.kappa is None else request.kappa.told(),
         "flux_cut_mjy": request.flux_cut_mjy,
         "geometry": outputs.describe_geometry(request.geometry),
         "command": request.command,

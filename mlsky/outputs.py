@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,11 +214,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def write_hdf5(sky, path: Path) -> None:
-    """Write a sky to an HDF5 file; maps that are in the file already stay."""
+def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
+    """Write a sky to an HDF5 file; maps that are `there` already (paths in the file) stay."""
     import h5py
 
     with h5py.File(path, "a") as file:
+        _clear(file, there)
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -243,6 +244,16 @@ def write_hdf5(sky, path: Path) -> None:
             _dataset(file, "kappa", sky.kappa)
         if sky.catalog is not None:
             _write_table(_group(file, "catalog"), sky.catalog)
+
+
+def _clear(file, there: Collection[str]) -> None:
+    """Leave the maps that are `there` alone: a run before may have been stopped right here."""
+    layers = [f"components/{c}/{n}" for c, g in file.get("components", {}).items() for n in g]
+    for name in ("freqs_ghz", "catalog", *layers):
+        if name in file and f"{name}/templates" not in there:
+            del file[name]
+        elif f"{name}/weights" in file:
+            del file[f"{name}/weights"]
 
 
 def _group(parent, name: str):

@@ -131,6 +131,11 @@ class Disk:
             _write_whole(self.folder / REQUEST, json.dumps(request).encode())
         self._kept = kept
 
+    @property
+    def paths(self) -> set[str]:
+        """Where the HDF5 file holds the arrays that stay."""
+        return {inside for inside, _ in self._kept.values()}
+
     def array(self, name: str, shape: tuple[int, ...]) -> DiskArray:
         """An array by its name, zero where nothing was written yet."""
         shape = tuple(shape)

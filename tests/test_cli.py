@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -211,9 +212,13 @@ def test_interrupted(record, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlsky.outputs._write_table", interrupt)
-    line = _error(capsys, [*BASE, "--out", "sky.h5"], status=130)
-    assert "interrupted" in line
+    with monkeypatch.context() as patch:
+        patch.setattr("mlsky.outputs._write_table", interrupt)
+        assert cli.main([*BASE, "--out", "sky.h5"]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert os.listdir() == ["sky.h5.partial"]
+    assert cli.main([*BASE, "--out", "sky.h5"]) == 0
+    assert os.listdir() == ["sky.h5"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -10,7 +10,7 @@ import pytest
 from pixell import enmap
 
 import mlsky
-from mlsky import chain, needs, store
+from mlsky import chain, needs, outputs, store
 from mlsky.sphere.geometry import Healpix
 
 FREQS = [93, 145, 225]
@@ -97,6 +97,10 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
         patch.setattr(chain, "observe", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "_write_table", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mlsky.simulate(FREQS, 16, 1, flux_cut_mjy=1e-3, out="sky.h5")
     assert os.listdir() == ["sky.h5.partial"]
     with pytest.raises(ValueError, match="seed, cmb_seed differ") as caught:
         mlsky.simulate(FREQS, 16, 2, out="sky.h5")
