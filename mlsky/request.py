@@ -55,7 +55,9 @@ def check(
     geometry=None,
     components: Sequence[str] | None = None,
     stokes: str = "TQU",
-    kappa: ArrayLike | None = None,
+    kappa: ArrayLike | tuple | None = None,
+    kappa_kind: str = "gaussian",
+    fill_kappa: bool = False,
     cosmology="planck2018",
     weights: str = "default",
     flux_cut_mjy: float | None = None,
@@ -94,7 +96,7 @@ def check(
     if not isinstance(weights, (str, os.PathLike)):
         raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
     weights = os.fspath(weights)
-    given = None if kappa is None else given_kappa.parse(kappa)
+    given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
     needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out)
@@ -107,6 +109,8 @@ def check(
         "components": None if components is None else list(names),
         "stokes": stokes,
         "kappa": None if given is None else "given",
+        "kappa_kind": "gaussian" if given is None else kappa_kind,
+        "fill_kappa": given is not None and given.holes is not None,
         "cosmology": cosmology if isinstance(cosmology, str) else "given",
         "weights": weights,
         "flux_cut_mjy": cut,

@@ -32,8 +32,16 @@ __all__ = ["plot", "simulate"]
 @click.option(
     "--kappa",
     type=click.Path(path_type=Path),
-    help="Gaussian kappa: HEALPix map or alm in FITS, or an array in .npy.",
+    help="Full-sky kappa: HEALPix or CAR map or alm in FITS, or HEALPix map or alm in .npy.",
 )
+@click.option(
+    "--kappa-kind",
+    type=click.Choice(["gaussian", "nonlinear"]),
+    default="gaussian",
+    show_default=True,
+    help="nonlinear: as of an N-body simulation.",
+)
+@click.option("--fill-kappa", is_flag=True, help="Draw a Gaussian sky in holes of that map.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option(
@@ -88,7 +96,7 @@ def _car_geometry(res_arcmin: float):
 
 
 def _read_kappa(path: Path):
-    """A kappa map (RING) or alm from FITS, or either from .npy."""
+    """A kappa map (RING or CAR) or alm from FITS, or RING map or alm from .npy."""
     import numpy as np
 
     if not path.is_file():
@@ -99,6 +107,10 @@ def _read_kappa(path: Path):
         import healpy
         from astropy.io import fits
 
+        if fits.getheader(path, 0).get("NAXIS", 0) >= 2:
+            from pixell import enmap
+
+            return enmap.read_map(str(path))
         columns = fits.getheader(path, 1)
         if str(columns.get("TTYPE1", "")).strip().lower() == "index":
             return healpy.read_alm(path)
@@ -106,8 +118,8 @@ def _read_kappa(path: Path):
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"--kappa {path}: cannot be read ({reason}); must be a HEALPix map or alm in FITS, "
-            "or an array in .npy"
+            f"--kappa {path}: cannot be read ({reason}); must be a HEALPix or CAR map or an "
+            "alm in FITS, or an array in .npy"
         ) from None
 
 

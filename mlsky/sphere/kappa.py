@@ -1,15 +1,21 @@
-"""A convergence of the user's own: checked, and completed where it holds no multipoles."""
+"""A convergence of the user's own: checked, filled where it has holes and that is asked for, and
+completed where it holds no multipoles."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.geometry import Car, Healpix
 
-__all__ = ["Given", "complete", "parse"]
+__all__ = ["KINDS", "Given", "complete", "parse"]
+
+#: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
+#: N-body simulation.
+KINDS = ("gaussian", "nonlinear")
 
 #: Values beyond this are masks, such as healpy.UNSEEN = -1.6e30, and no convergence.
 LARGEST = 1e20
@@ -20,27 +26,64 @@ RMS_MAX = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A checked kappa: a healpy-ordered alm up to `lmax`, or a RING map of `nside`."""
+    """A checked kappa: a healpy-ordered alm up to `lmax`, or a map on `geometry`.
+
+    Parameters
+    ----------
+    values
+        Flat, complex128 or float64; 0 in the holes.
+    lmax
+        Up to which it is used.
+    kind
+        One of `KINDS`.
+    holes
+        (n,) bool of the pixels to be filled, or None if there are none.
+    """
 
     values: NDArray
     lmax: int
-    nside: int | None = None
+    geometry: Healpix | Car | None = None
+    kind: str = "gaussian"
+    holes: NDArray[np.bool_] | None = None
+
+    @property
+    def nside(self) -> int | None:
+        """Of a HEALPix map."""
+        return getattr(self.geometry, "nside", None)
+
+    def told(self) -> str:
+        """What it is, in words, for the provenance of a sky."""
+        filled = "" if self.holes is None else f", {int(self.holes.sum())} pixels filled"
+        return f"given, {self.kind}, up to l = {self.lmax}{filled}"
 
 
-def parse(kappa: ArrayLike) -> Given:
-    """Check a kappa: a HEALPix RING map or a healpy-ordered alm, finite, dimensionless.
+def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
+    """Check a kappa: a map of the full sky or a healpy-ordered alm, finite, dimensionless.
 
     Parameters
     ----------
     kappa
-        (12 nside^2,) real, used up to l = 2 nside, where HEALPix quadrature is still good; or
-        ((lmax+1)(lmax+2)/2,) complex. A Quantity must be dimensionless.
+        (12 nside^2,) real, a HEALPix RING map, used up to l = 2 nside, where its quadrature is
+        still good; ``(map, wcs)`` or a pixell ``enmap`` (ny, nx), full-sky CAR, used up to one
+        less than Nyquist; or ((lmax+1)(lmax+2)/2,) complex alm. A Quantity must be
+        dimensionless. Maps are taken as they are, whatever window their pixels have.
+    kind
+        "gaussian" or "nonlinear".
+    fill
+        Whether a map may have holes: NaN, or masked as with ``healpy.UNSEEN``.
 
     Raises
     ------
     ValueError
-        If the length, a value or the unit is not allowed.
+        If the shape, a value, the unit or an option is not allowed.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kappa_kind={kind!r}: must be one of {', '.join(KINDS)}")
+    if not isinstance(fill, (bool, np.bool_)):
+        raise ValueError(f"fill_kappa={fill!r}: must be True or False")
+    wcs = getattr(kappa, "wcs", None)
+    if isinstance(kappa, tuple) and len(kappa) == 2:
+        kappa, wcs = kappa
     unit = getattr(kappa, "unit", None)
     if unit is not None:
         if not unit.is_equivalent(""):
@@ -50,18 +93,24 @@ def parse(kappa: ArrayLike) -> Given:
             )
         kappa = kappa.to_value("")
     values = np.asarray(kappa)
-    if values.ndim != 1 or values.dtype.kind not in "iufc" or not values.size:
+    if wcs is not None and values.ndim > 2 and values.shape[:-2] == (1,) * (values.ndim - 2):
+        values = values.reshape(values.shape[-2:])
+    kinds = "iuf" if wcs is not None else "iufc"
+    if (
+        values.ndim != (1 if wcs is None else 2)
+        or values.dtype.kind not in kinds
+        or not values.size
+    ):
         raise ValueError(
             f"kappa of shape {values.shape} and type {values.dtype}: must be one HEALPix RING map "
-            "(12 nside^2 real numbers) or one healpy-ordered alm ((lmax+1)(lmax+2)/2 complex ones)"
+            "(12 nside^2 real numbers), one CAR map as (map, wcs) or enmap, or one "
+            "healpy-ordered alm ((lmax+1)(lmax+2)/2 complex numbers)"
         )
-    bad = int(np.count_nonzero(~(np.abs(values) < LARGEST)))
-    if bad:
-        raise ValueError(
-            f"kappa has {bad} NaN, infinite or masked values of {values.size}: "
-            "must be finite everywhere, fill them first"
-        )
-    given = _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
+    if wcs is not None:
+        given = _parse_car(values, wcs)
+    else:
+        given = _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
+    given = dataclasses.replace(_without_holes(given, fill), kind=kind)
     rms = _rms(given)
     if rms > RMS_MAX:
         raise ValueError(
@@ -76,29 +125,71 @@ def complete(
 ) -> NDArray[np.complex128]:
     """The alm of `given` up to `lmax`, with those of `drawn` where it holds none.
 
+    Pixels in holes get the values that `drawn` has there: a sky of its own, which joins what is
+    around them in power, not in phase.
+
     Parameters
     ----------
     drawn
-        Alm up to `lmax`; not needed if ``given.lmax >= lmax``.
+        Alm up to `lmax`; not needed if ``given.lmax >= lmax`` and there are no holes.
     """
-    alm = given.values
-    if given.nside is not None:
+    alm, top = given.values, given.lmax
+    if given.geometry is not None:
         from mlsky.sphere import gaussian
 
-        alm = gaussian.map_to_alm(given.values, Healpix(given.nside), given.lmax)
-    if given.lmax == lmax:
+        values = given.values.reshape(given.geometry.shape)
+        if given.holes is not None:
+            low = drawn if lmax <= top else _cut(drawn, top, lmax)
+            drawn_map = gaussian.alm_to_map(low, given.geometry)
+            values = np.where(given.holes.reshape(values.shape), drawn_map, values)
+        top = min(top, lmax)
+        alm = gaussian.map_to_alm(values, given.geometry, top)
+    if top == lmax:
         return alm
     out = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128) if drawn is None else drawn.copy()
-    top = min(lmax, given.lmax)
-    for m in range(top + 1):
-        out[_slice(m, top, lmax)] = alm[_slice(m, top, given.lmax)]
+    kept = min(lmax, top)
+    for m in range(kept + 1):
+        out[_slice(m, kept, lmax)] = alm[_slice(m, kept, top)]
     return out
+
+
+def _cut(alm: NDArray[np.complex128], top: int, lmax: int) -> NDArray[np.complex128]:
+    """Multipoles up to `top` of an alm up to `lmax`."""
+    out = np.empty((top + 1) * (top + 2) // 2, np.complex128)
+    for m in range(top + 1):
+        out[_slice(m, top, top)] = alm[_slice(m, top, lmax)]
+    return out
+
+
+def _without_holes(given: Given, fill: bool) -> Given:
+    """Values that are finite everywhere, holes marked; none of them without `fill`."""
+    holes = ~(np.abs(given.values) < LARGEST)
+    bad = int(np.count_nonzero(holes))
+    if not bad:
+        return given
+    if given.geometry is None:
+        raise ValueError(
+            f"kappa alm has {bad} NaN, infinite or masked values of {given.values.size}: must be "
+            "finite everywhere, a multipole cannot be filled"
+        )
+    if not fill:
+        raise ValueError(
+            f"kappa has {bad} NaN, infinite or masked values of {given.values.size}: must be "
+            "finite everywhere; fill them first, or let a Gaussian sky be drawn there with "
+            "fill_kappa=True (--fill-kappa)"
+        )
+    if bad == given.values.size:
+        raise ValueError(
+            f"kappa has {bad} NaN, infinite or masked values of {bad}: nothing is left"
+        )
+    return dataclasses.replace(given, values=np.where(holes, 0.0, given.values), holes=holes)
 
 
 def _rms(given: Given) -> float:
     """Of the map, without its mean; of an alm, l > 0."""
-    if given.nside is not None:
-        return float(given.values.std())
+    if given.geometry is not None:
+        kept = given.values if given.holes is None else given.values[~given.holes]
+        return float(kept.std())
     power = np.abs(given.values) ** 2
     zonal = power[: given.lmax + 1]
     return float(np.sqrt((2 * power.sum() - zonal.sum() - zonal[0]) / (4 * np.pi)))
@@ -129,4 +220,18 @@ def _parse_map(values: NDArray) -> Given:
             f"kappa map of length {values.size}: must be 12 nside^2 with nside a power of two, "
             f"for example {12 * nside**2} for nside={nside}"
         )
-    return Given(values.astype(np.float64), 2 * nside, nside)
+    return Given(values.astype(np.float64), 2 * nside, Healpix(nside))
+
+
+def _parse_car(values: NDArray, wcs) -> Given:
+    geometry = Car(values.shape, wcs)
+    ny, nx = values.shape
+    width, height = (abs(float(step)) for step in wcs.wcs.cdelt)
+    whole = abs(nx * width - 360) < width / 2 and abs(ny * height - 180) < 1.5 * height
+    if not (geometry.cylindrical and whole):
+        raise ValueError(
+            f"kappa map of {ny} x {nx} pixels of {height * 60:g}' x {width * 60:g}': must be a "
+            "full-sky CAR map, as on pixell.enmap.fullsky_geometry; where there are no data put "
+            "NaN and give fill_kappa=True"
+        )
+    return Given(values.astype(np.float64).ravel(), geometry.lmax - 1, geometry)
