@@ -136,8 +136,14 @@ class Decoder(nn.Module):
                 nn.Conv2d(a, b, 3, 1, 1) for a, b in pairwise([*sizes, sizes[-1]])
             )
             self.head = nn.Conv2d(sizes[-1], channels, 3, 1, 1)
-        self.log_noise = nn.Parameter(torch.zeros(()))
+        # a tenth of the logarithm: Adam moves every number by about its rate, this one by ten times
+        self.tenth_log_noise = nn.Parameter(torch.zeros(()))
         initialise(self, seed, 2)
+
+    @property
+    def log_noise(self) -> torch.Tensor:
+        """Logarithm of the standard deviation of p(x|z), with its gradient."""
+        return 10 * self.tenth_log_noise
 
     @property
     def noise(self) -> float:
