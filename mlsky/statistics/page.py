@@ -33,7 +33,11 @@ __all__ = ["PAGE", "Watcher", "check_folder", "write", "write_cards"]
 
 PAGE = "index.html"
 DPI = 80
-CARD_DPI, CARD_COLOURS, CARD_PIXELS = 72, 200, 128  # so that each is below 150 kB
+#: Pictures of a card, besides the maps.
+CARDS = ("spectra", "correlations", "onepoint")
+CARD_DPI, CARD_PIXELS = 72, 128
+CARD_BYTES = 150_000
+COLOURS = (200, 100, 50, 25)  # of a card, as few as it takes
 WORDS = {True: "pass", False: "FAIL", None: "undecided"}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem;
@@ -143,19 +147,15 @@ def write_cards(
     """
     folder = Path(folder)
     further = figures["further"]
-    last = watcher.jobs[-1]
-    drawings = {
-        "maps": _example(watcher, ("true", last), CARD_PIXELS),
-        "spectra": page_drawing.spectra(further),
-        "correlations": page_drawing.correlations(further),
-        "onepoint": page_drawing.one_point(further),
-    }
+    rows = _after(figures)
+    drawings = {"maps": _example(watcher, ("true", watcher.jobs[-1]), CARD_PIXELS)}
+    drawings |= {kind: page_drawing.PICTURES[kind][1](further, rows) for kind in CARDS}
     try:
         folder.mkdir(exist_ok=True)
         paths = []
         for kind, drawing in drawings.items():
             paths.append(folder / f"{name}-{kind}.png")
-            _whole(paths[-1], _png(drawing, CARD_DPI, CARD_COLOURS))
+            _whole(paths[-1], _small(drawing))
     except OSError as error:
         raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from error
     return paths
@@ -172,16 +172,23 @@ def _after(figures: Mapping) -> list[Mapping]:
     return [row for row in figures["scores"] if row["calibration"] == "after"]
 
 
-def _png(drawing: Figure, dpi: float, colours: int | None = None) -> bytes:
-    from PIL import Image  # a requirement of matplotlib
-
+def _png(drawing: Figure, dpi: float) -> bytes:
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=dpi)
-    if colours is None:
-        return buffer.getvalue()
-    picture = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    out = io.BytesIO()
-    picture.save(out, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _small(drawing: Figure) -> bytes:
+    """With a palette, of as many colours as `CARD_BYTES` allow."""
+    from PIL import Image  # a requirement of matplotlib
+
+    picture = Image.open(io.BytesIO(_png(drawing, CARD_DPI))).convert("RGB")
+    for colours in COLOURS:
+        out = io.BytesIO()
+        few = picture.quantize(colours, dither=Image.Dither.NONE)
+        few.save(out, format="png", optimize=True)
+        if out.tell() < CARD_BYTES:
+            break
     return out.getvalue()
 
 

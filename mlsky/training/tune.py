@@ -36,6 +36,7 @@ STUDY = "study.jsonl"
 WORST = math.log(100.0)  # a field without power, or with a hundred times too much, is as bad
 #: Of a run before it may be stopped, and runs that are never stopped: their power is still rising.
 WARM_UP, FIRST = 0.3, 4
+MAX_FAILURES = 3  # in a row
 SCORED = 0.1  # of a run between two looks at its spectra score
 
 
@@ -200,7 +201,7 @@ def tune(
     MissingDependencyError
         If optuna is not installed.
     MlskyError
-        If no run came to its end.
+        If three runs in a row fail, or none came to its end.
     """
     space = dict(SPACES[recipe.objective] if space is None else space)
     if trials < 1:
@@ -256,9 +257,16 @@ def tune(
             name: getattr(recipe, name) for name, of in space.items() if _holds(of, recipe, name)
         }
         study.enqueue_trial(own)
-    while len(_ended(optuna, study)) < trials:
+    in_a_row = 0
+    while (ended := len(_ended(optuna, study))) < trials and in_a_row < MAX_FAILURES:
         study.optimize(objective, n_trials=1, catch=(MlskyError,))
         _tidy(study, folder)
+        in_a_row = in_a_row + 1 if len(_ended(optuna, study)) == ended else 0
+    if in_a_row == MAX_FAILURES:
+        raise MlskyError(
+            f"{folder}: {in_a_row} runs in a row failed, see the warnings above; search lower "
+            "rates, or make the runs longer"
+        )
     return _found(study, folder)
 
 
@@ -361,7 +369,7 @@ def _found(study, folder: Path) -> Found:
     ]
     complete = [row for row in rows if row["state"] == "complete"]
     if not complete:
-        raise MlskyError(f"{folder}: no run came to its end; see the warnings above")
+        raise MlskyError(f"{folder}: no run came to its end, all were stopped early; add runs")
     best = min(complete, key=lambda row: row["score"])
     run = folder / f"trial-{best['number']:04d}"
     return Found(best["number"], best["score"], best["numbers"], run, rows)
