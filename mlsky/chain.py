@@ -215,8 +215,9 @@ def _disk(request: Request) -> Disk:
     made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
-        values = np.ascontiguousarray(request.kappa.values)
-        made_of["kappa values"] = hashlib.sha256(values.tobytes()).hexdigest()
+        given = request.kappa
+        made_of["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
+        made_of["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
     return Disk(request.out, made_of, kept)
 
 
@@ -312,20 +313,29 @@ def _source_layers(
     stokes: str,
     to_unit: NDArray[np.float64],
 ) -> list[Layer]:
-    """Painted sources, kept as the pixels they touch: a source map is mostly empty.
-
-    Painted band by band, so that one dense map exists at a time.
-    """
+    """Painted sources, kept as the pixels they touch: a source map is mostly empty."""
     from mlsky.sources import catalogue
 
     theta, phi = np.radians(90.0 - np.asarray(table["dec"])), np.radians(np.asarray(table["ra"]))
     hit = np.unique(geometry.pixel(theta, phi))
     hit = hit[hit >= 0].astype(np.int64)
-    templates = np.empty((len(freqs_ghz), len(stokes), len(hit)), dtype=np.float32)
-    for row, nu_ghz in zip(templates, freqs_ghz, strict=True):
-        painted = catalogue.paint(table, geometry, np.array([nu_ghz]), stokes)
-        row[:] = painted.reshape(len(stokes), -1)[:, hit]
+    templates = catalogue.paint(table, _Hit(geometry, hit), freqs_ghz, stokes)
     return [Layer(templates, np.diag(to_unit).astype(np.float64), stokes, hit)]
+
+
+class _Hit:
+    """Some pixels of a geometry, as a geometry to paint on: no map is ever dense."""
+
+    def __init__(self, geometry: pixels.Geometry, hit: NDArray[np.int64]) -> None:
+        self._geometry, self._hit = geometry, hit
+        self.npix, self.shape = len(hit), hit.shape
+
+    def pixel(self, theta, phi) -> NDArray[np.int64]:
+        whole = self._geometry.pixel(theta, phi)
+        return np.where(whole < 0, -1, np.searchsorted(self._hit, whole))
+
+    def area(self, pixel) -> NDArray | float:
+        return self._geometry.area(self._hit[pixel])
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:

@@ -59,7 +59,7 @@ def install(monkeypatch) -> Recorder:
             raise mlsky.RegistryError(f"weights={weights!r}: must be one of default")
         return FakeWeights()
 
-    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress, store):
+    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress, store, **_):
         record.kappa_alm.append(kappa_alm)
         record.generate.append(tuple(components))
         for step in (0.0, 0.5, 1.0):

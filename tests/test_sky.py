@@ -43,8 +43,9 @@ def _car():
 def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
-        "cosmology='planck2018', weights='default', flux_cut_mjy=None, unit='uK_CMB', "
-        "cmb_seed=None, device='auto', progress=None, out=None, overwrite=False)"
+        "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
+        "flux_cut_mjy=None, unit='uK_CMB', cmb_seed=None, device='auto', "
+        "progress=None, out=None, overwrite=False)"
     )
     signature = inspect.signature(mlsky.simulate)
     bare = signature.replace(
@@ -219,7 +220,7 @@ def test_a_kappa_of_the_users_own(record):
     mlsky.simulate(FREQS, NSIDE, 1, kappa=alm)
     np.testing.assert_array_equal(record.kappa_alm[-1], alm)
     sky = mlsky.simulate(FREQS, NSIDE, 1, kappa=np.full(12 * 8**2, 2e-3))
-    assert sky.meta["kappa"] == "given up to l = 16"
+    assert sky.meta["kappa"] == "given, gaussian, up to l = 16"
     assert record.kappa_alm[-1][0] == 2e-3  # l = 0 is the user's
     assert record.kappa_alm[-1][lmax] != 2e-3  # l = lmax is not held by the map
 
