@@ -23,17 +23,16 @@ from mlsky.sphere.geometry import Geometry, Healpix
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.networks.areas import Area
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.completion import Completion
 
 __all__ = ["Foregrounds", "generate", "kappa_lmax", "select"]
 
-#: Width of the apron between the owned area of a chart and its edge, arcmin (whole pixels):
-#: the edge is zero padded. Its mark, as rms difference from a larger picture over the rms of
-#: the field, is 0.05 (kappa) to 0.2 (kSZ, CIB) at 16 pixels of 2', and 0.01 to 0.2 at 32 of 0.5';
-#: a wider apron costs area: 1.46 times the sky at 2' with 16 pixels, 1.68 with 32.
-MARGIN_ARCMIN, MARGIN_PIXELS = 16.0, 16
+#: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
+#: a spline's coefficients depend on the values n pixels away by 0.27^n.
+SPLINE = 4
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
@@ -153,7 +152,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = max(MARGIN_PIXELS, round(MARGIN_ARCMIN / pixel))
+    margin = _reach(geometry, pixel) + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     middle = _intermediate(geometry, pixel)
     kappa_map, maps, sources = _paint_sky(
@@ -194,15 +193,16 @@ def _paint_sky(
     from mlsky.sphere import charts
 
     middle, geometry = grids
-    channels = evaluate.noise_channels(weights)
+    reach = _reach(geometry, weights.pixel_arcmin)
     kappa_map = np.empty(middle.npix, np.float32)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     maps = {n: np.zeros(geometry.npix, np.float32) for n in names}
     want_sources = bool({"cib", "radio"} & set(components))
 
     def paint(chart: Chart) -> dict[str, np.ndarray] | None:
-        noise = _noise(chart, channels, seed)
-        made = evaluate.evaluate(weights, start.on(chart), noise)
+        area = charts.owned_area(chart, reach)
+        noise = _noise(all_charts, chart.index, weights, seed, area)
+        made = evaluate.evaluate(weights, start.on(chart), noise, area)
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)
         pixel = charts.owned(chart, middle)
@@ -252,24 +252,49 @@ def _intermediate(geometry: Geometry, pixel_arcmin: float) -> Healpix:
     return Healpix(int(np.clip(2 * nside, 256, finest)))
 
 
-def _noise(chart: Chart, channels: dict, seed: int) -> dict[str, list[np.ndarray]]:
+def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
+    """Chart pixels beyond the owned area that output pixels see.
+
+    Output pixels whose centres are owned reach beyond it by half their diagonal, and parts of
+    them, or splines, by a few chart pixels more.
+    """
+    widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
+    return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
+
+
+def _noise(
+    all_charts: Sequence[Chart], index: int, weights: Weights, seed: int, area: Area
+) -> dict[str, list[np.ndarray]]:
     """Noise of every network on a chart; the same numbers wherever charts overlap."""
+    from mlsky.networks import evaluate
     from mlsky.sphere import noise
 
+    channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
+    seen = area.widened(sum(evaluate.SPREAD))
     levels = sorted({level for z in channels.values() for level, _ in z})
-    lattice = {level: noise.lattice(chart, level) for level in levels}
+    far = dict.fromkeys(levels, 0)
+    for name, wanted in channels.items():
+        for (level, _), e in zip(wanted, beyond[name], strict=True):
+            far[level] = max(far[level], e)
+    lattice = {
+        level: noise.lattice(
+            all_charts, index, level, far[level], seen.halved(level).widened(2 if level else 0)
+        )
+        for level in levels
+    }
     out = {}
     for name, wanted in channels.items():
         key = seeds.integer(seed, "network", STREAMS[name])
         total = {level: sum(c for l, c in wanted if l == level) for level in levels}
         drawn = {
-            level: noise.chart_noise(chart, n, level, key, lattice[level])
-            for level, n in total.items()
+            level: noise.chart_noise(lattice[level], n, level, key) for level, n in total.items()
         }
         used = dict.fromkeys(levels, 0)
         parts = []
-        for level, c in wanted:
-            parts.append(drawn[level][used[level] : used[level] + c])
+        for (level, c), e in zip(wanted, beyond[name], strict=True):
+            part = drawn[level][used[level] : used[level] + c]
+            cut = far[level] - e
+            parts.append(part[:, cut : part.shape[1] - cut, cut : part.shape[2] - cut])
             used[level] += c
         out[name] = parts
     return out

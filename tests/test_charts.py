@@ -14,6 +14,7 @@ from mlsky.sphere.charts import (
     charts,
     interpolate,
     owned,
+    owned_area,
     resample,
 )
 from mlsky.sphere.field import Field
@@ -137,6 +138,18 @@ def test_every_output_pixel_has_one_owner(name):
         theta, phi = geometry.angles(pixel)
         assert np.all(healpy.ang2pix(NSIDE, theta, phi, nest=True) == chart.index)
     assert np.all(count == 1)
+
+
+@pytest.mark.parametrize("index", [5, 100])
+def test_owned_area_holds_the_pixels_that_are_owned(index):
+    chart = charts(8.0)[index]
+    area = owned_area(chart)
+    mine = healpy.vec2pix(NSIDE, *chart.vectors(), nest=True).reshape(chart.shape) == index
+    assert area.mask()[mine].all()
+    # a row holds one stretch, but where the border of a HEALPix pixel bends
+    assert area.size < 1.03 * mine.sum()
+    assert area.size * chart.pixel_rad**2 == pytest.approx(4 * np.pi / 192, rel=0.03)
+    assert np.array_equal(owned_area(chart, 5).mask(), area.widened(5).mask())
 
 
 # Out of the charts

@@ -26,6 +26,7 @@ __all__ = [
     "filtered",
     "kind",
     "multiple",
+    "noise_beyond",
     "noise_channels",
 ]
 
@@ -33,7 +34,7 @@ __all__ = [
 APRON = 96
 #: Pixels by which each step goes beyond the one that follows it, where an area is wanted: the
 #: encoder of Convergence, the encoder of Paint, and what Points and the stamps of tSZ see.
-SPREAD = (8, 8, 8)
+SPREAD = (8, 8, 16)
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
@@ -63,6 +64,15 @@ def noise_channels(weights: Weights) -> dict[str, list[tuple[int, int]]]:
         for name in SETS[kind(weights)]
         if hasattr(weights[name], "noise_levels")
     }
+
+
+def noise_beyond(weights: Weights) -> dict[str, list[int]]:
+    """Pixels by which each tensor of `noise_channels` should go beyond the edge of a picture."""
+    out = {}
+    for name, wanted in noise_channels(weights).items():
+        trunk = len(weights[name].trunk.widths) if wanted else 0
+        out[name] = [staged.BEYOND * (i >= trunk and l > 0) for i, (l, _) in enumerate(wanted)]
+    return out
 
 
 def multiple(weights: Weights) -> int:
@@ -271,6 +281,6 @@ def evaluate(
             out["cib"] = torch.where(inside, cib, cib[inside].mean())
         out["cib"] = calibrated(out["cib"], weights.pixel_arcmin, table)
     if inside is not None:
-        for name in out.keys() - {"log_rate"}:
-            out[name] = torch.where(inside, out[name], 0.0)
+        for name in out:
+            out[name] = torch.where(inside, out[name], -torch.inf if name == "log_rate" else 0.0)
     return out

@@ -22,7 +22,7 @@ from mlsky.networks.inputs import squash
 __all__ = ["APRON", "BLOCK", "points", "reads", "trunk", "velocity", "velocity_block"]
 
 #: Most rows and columns of a block, by level: small enough for the cache, large enough for aprons.
-BLOCK = ((512, 512), (256, 256), (128, 128), (64, 64))
+BLOCK = ((192, 512), (128, 256), (128, 128), (64, 64))
 #: Pixels read round a block: two 3 x 3 convolutions, and one row for the 4 x 4 one that halves,
 #: rounded to whole pixels of the next level.
 APRON = 4

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.networks.areas import Area
 from mlsky.sphere.field import gather
 from mlsky.sphere.geometry import Car, Geometry, Healpix
 from mlsky.sphere.threads import BLOCK, run_blocks
@@ -34,6 +35,7 @@ __all__ = [
     "charts",
     "interpolate",
     "owned",
+    "owned_area",
     "resample",
 ]
 
@@ -251,6 +253,19 @@ def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
     )
     i, j = np.nonzero(inside)
     return rows[i] * geometry.map_shape[1] + columns[j]
+
+
+def owned_area(chart: Chart, beyond: int = 0) -> Area:
+    """Pixels of the chart whose centres it owns, and those at most `beyond` pixels away."""
+    import healpy
+
+    mine = np.empty(chart.npix, bool)
+
+    def work(s: slice) -> None:
+        mine[s] = healpy.vec2pix(NSIDE, *chart.vectors(s), nest=True) == chart.index
+
+    run_blocks(work, chart.npix)
+    return Area.of(mine.reshape(chart.shape)).widened(beyond)
 
 
 def resample(

@@ -1,9 +1,10 @@
 """White noise that is a function of the sky: the same number wherever it is asked for.
 
 A number is fixed by ``(key, channel, pixel)`` alone, through a counter-based hash, so it
-depends on no order, thread, block or chart. `chart_noise` anchors it to the sky: a chart
-pixel takes the number of the HEALPix pixel under it, so that two charts which meet draw
-most of the same numbers where they overlap.
+depends on no order, thread, block or chart. `lattice` anchors it to the sky: inside the area
+that a chart owns its own pixels are numbered, and beyond it a pixel takes the number of the
+neighbour's pixel under it, so that two charts which meet draw most of the same numbers where
+they overlap.
 
 The hash is two rounds of the 64-bit finaliser "Mix13" of Stafford (2011), as used by
 SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195), each after the
@@ -13,26 +14,26 @@ addition of a word made from key and channel; the normal deviate is that of Box 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.sphere.charts import Chart
+from mlsky.sphere.charts import NSIDE
 from mlsky.sphere.threads import run_blocks
 
-__all__ = ["chart_noise", "lattice", "lattice_nside", "normal", "uniform"]
+if TYPE_CHECKING:
+    from mlsky.networks.areas import Area
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["chart_noise", "lattice", "normal", "uniform"]
 
 #: Channels of one level; a level's channels follow those of the level above it.
 CHANNELS_PER_LEVEL = 1 << 16
 
-#: Side of a lattice pixel over that of a chart pixel is 1792 pixels of nside to 2 arcmin,
-#: 0.98. Measured between adjacent charts, the share of noise numbers they have in common
-#: is 0.19 at nside 4096, 0.74 at 2048, 0.74-0.97 at 1792, 0.75 at 1536: about one lattice
-#: pixel to a chart pixel is best, and a little under one leaves fewer pixels without.
-LATTICE_NSIDE_ARCMIN = 3584
-
-#: The finer lattice of the pixels that have to share a coarse one. Its own pixels are too
-#: small (diameter 0.4 of a chart pixel) for two chart pixels to meet in one.
-_REFINEMENT = 4
+#: Numbers of a chart's pixels begin at multiples of the first, those of a row at the second.
+_CHART, _ROW = 1 << 32, 1 << 16
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -107,64 +108,81 @@ def uniform(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.floa
 
 
 def chart_noise(
-    chart: Chart,
-    channels: int,
-    level: int,
-    key: int,
-    pixel: NDArray[np.int64] | None = None,
-    nthreads: int = 0,
+    pixel: NDArray[np.int64], channels: int, level: int, key: int, nthreads: int = 0
 ) -> NDArray[np.float32]:
     """White noise of one level of a network on a chart, anchored to the sky.
 
     Parameters
     ----------
+    pixel
+        (ny, nx) from `lattice`; 0 is drawn where it is negative.
     channels
         Number of independent channels.
     level
-        Number of halvings: the noise has ``(ny >> level, nx >> level)`` pixels.
+        Of the lattice: other levels have other numbers.
     key
         From `mlsky.seeds.integer`.
-    pixel
-        What `lattice` gave for this chart and level, if at hand.
 
     Returns
     -------
     noise
-        (channels, ny >> level, nx >> level) float32, standard normal. Channel c of a
-        level is the same whatever the number of channels.
+        (channels, ny, nx) float32, standard normal. Channel c of a level is the same whatever
+        the number of channels.
 
     Raises
     ------
     ValueError
-        If the chart does not halve `level` times, or `channels` is out of range.
+        If `channels` is out of range.
     """
     if not 0 <= channels <= CHANNELS_PER_LEVEL:
         raise ValueError(f"channels={channels!r}: must be from 0 to {CHANNELS_PER_LEVEL}")
-    if pixel is None:
-        pixel = lattice(chart, level, nthreads)
     first = level * CHANNELS_PER_LEVEL
-    out = np.empty((channels, *pixel.shape), np.float32)
+    wanted = pixel >= 0
+    whole = wanted.all()
+    number = pixel if whole else pixel[wanted]
+    out = np.zeros((channels, *pixel.shape), np.float32)
     for c in range(channels):
-        out[c] = normal(key, first + c, pixel, nthreads)
+        values = normal(key, first + c, number, nthreads)
+        if whole:
+            out[c] = values
+        else:
+            out[c][wanted] = values
     return out
 
 
-def lattice_nside(pixel_arcmin: float, level: int = 0) -> int:
-    """Return the nside (RING; not a power of two) of the noise lattice of a level."""
-    return max(1, round(LATTICE_NSIDE_ARCMIN / (pixel_arcmin * 2**level)))
-
-
-def lattice(chart: Chart, level: int = 0, nthreads: int = 0) -> NDArray[np.int64]:
+def lattice(
+    every: Sequence[Chart],
+    index: int,
+    level: int = 0,
+    beyond: int = 0,
+    area: Area | None = None,
+    nthreads: int = 0,
+) -> NDArray[np.int64]:
     """Numbers on the sky, all different, of the pixels of a chart.
 
-    A chart pixel takes the lattice pixel that holds its centre. Where several chart
-    pixels fall in one, the nearest to its centre keeps it; the others (7 in 100) take
-    numbers, beyond those of the lattice, from one four times finer.
+    A pixel whose centre the chart owns has a number of its own. Any other takes that of the pixel
+    of the owning chart in which its centre lies, if that chart owns that pixel's centre; where
+    several would take the same, the nearest to its centre does, and the others (1 to 7 in 100) have
+    numbers that no other chart knows.
+
+    Parameters
+    ----------
+    every
+        All charts of the sky (`mlsky.sphere.charts.charts`).
+    index
+        Which of them.
+    level
+        Number of halvings: pixels ``2**level`` times as large.
+    beyond
+        Pixels (of that level) beyond the chart's edge.
+    area
+        Of the level's pixels, without those beyond the edge, the ones that are wanted; the
+        others are -1. Those beyond the edge are all wanted.
 
     Returns
     -------
     pixel
-        (ny >> level, nx >> level) int64, for `normal` and `uniform`.
+        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int64, for `normal` and `uniform`.
 
     Raises
     ------
@@ -173,54 +191,59 @@ def lattice(chart: Chart, level: int = 0, nthreads: int = 0) -> NDArray[np.int64
     """
     import healpy
 
+    chart = every[index]
     if level < 0 or any(n % (1 << level) for n in chart.shape):
         raise ValueError(
             f"level={level!r}: must be >= 0 with both sides of the chart {chart.shape} "
             "multiples of 2**level"
         )
-    nside = lattice_nside(chart.pixel_arcmin, level)
-    shape = tuple(n >> level for n in chart.shape)
-    pixel = np.empty(shape, np.int64)
-    flat = pixel.reshape(-1)
+    ny, nx = ((n >> level) + 2 * beyond for n in chart.shape)
+    unshared = (len(every) + index) * _CHART + (64 - beyond) * (_ROW + 1)  # never negative
+    pixel = (unshared + np.arange(ny)[:, None] * _ROW + np.arange(nx)).ravel()
+    wanted = np.arange(ny * nx)
+    if area is not None:
+        outside = np.pad(~area.mask(), beyond, constant_values=False).ravel()
+        pixel[outside] = -1
+        wanted = wanted[~outside]
+    owner = np.empty(wanted.size, np.int16)
+
+    def vectors(flat: np.ndarray) -> np.ndarray:
+        y, x = np.divmod(flat, nx)
+        return chart.vectors_at(*(_finest(c - beyond, level) for c in (y, x)))
 
     def work(s: slice) -> None:
-        flat[s] = healpy.vec2pix(nside, *chart.vectors(s, level))
+        owner[s] = healpy.vec2pix(NSIDE, *vectors(wanted[s]), nest=True)
 
-    run_blocks(work, flat.size, nthreads)
-
-    # A lattice pixel is too small for chart pixels that do not touch by a side or a corner.
-    number = np.arange(flat.size).reshape(shape)
-    ahead, behind, whole = slice(1, None), slice(None, -1), slice(None)
-    pairs = []
-    for a, b in (
-        ((behind, whole), (ahead, whole)),
-        ((whole, behind), (whole, ahead)),
-        ((behind, behind), (ahead, ahead)),
-        ((behind, ahead), (ahead, behind)),
-    ):
-        same = pixel[a] == pixel[b]
-        pairs.append(np.stack([number[a][same], number[b][same]]))
-    one, other = np.concatenate(pairs, axis=1)
-    if one.size:
-        losers = np.unique(
-            np.where(
-                _distance(chart, level, nside, flat, one)
-                <= _distance(chart, level, nside, flat, other),
-                other,
-                one,
-            )
-        )
-        fine = healpy.vec2pix(_REFINEMENT * nside, *chart.vectors(losers, level))
-        flat[losers] = 12 * nside**2 + fine
-    return pixel
+    run_blocks(work, wanted.size, nthreads)
+    mine = wanted[owner == index]
+    y, x = np.divmod(mine, nx)
+    pixel[mine] = index * _CHART + (y - beyond) * _ROW + (x - beyond)
+    for other in np.unique(owner).tolist():
+        if other == index:
+            continue
+        flat, there = wanted[owner == other], every[other]
+        y, x = (_coarse(c, level) for c in there.project_vectors(vectors(flat)))
+        iy, ix = (np.rint(c).astype(np.int64) for c in (y, x))
+        centre = there.vectors_at(_finest(iy, level), _finest(ix, level))
+        owned = healpy.vec2pix(NSIDE, *centre, nest=True) == other
+        number = other * _CHART + iy * _ROW + ix
+        distance = (y - iy) ** 2 + (x - ix) ** 2
+        order = np.lexsort((flat, distance))
+        _, first = np.unique(number[order], return_index=True)
+        keep = order[first]
+        keep = keep[owned[keep]]
+        pixel[flat[keep]] = number[keep]
+    return pixel.reshape(ny, nx)
 
 
-def _distance(chart: Chart, level: int, nside: int, pixel: np.ndarray, flat: np.ndarray):
-    """Squared distance of chart pixel centres from those of their lattice pixels."""
-    import healpy
+def _finest(coordinate, level: int):
+    """Coordinate in the pixels of a chart from that in pixels ``2**level`` times as large."""
+    return (coordinate + 0.5) * (1 << level) - 0.5
 
-    lattice_centre = np.stack(healpy.pix2vec(nside, pixel[flat]))
-    return ((chart.vectors(flat, level) - lattice_centre) ** 2).sum(0)
+
+def _coarse(coordinate, level: int):
+    """Inverse of `_finest`."""
+    return (coordinate + 0.5) / (1 << level) - 0.5
 
 
 def _words(key: int, channel: int) -> tuple[np.uint64, np.uint64]:
