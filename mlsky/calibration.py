@@ -298,8 +298,12 @@ def fit_completion(
             scale = np.sqrt(t[a, a] * t[b, b])
             rest[a, b] = rest[b, a] = smooth(left, scale)
     response = {
-        n: (t[n, "kappa"] - slope[n] * slope["kappa"] * theory - rest[n, "kappa"])
-        / (slope["kappa"] * np.maximum(theory, 1e-300))
+        n: np.divide(
+            t[n, "kappa"] - slope[n] * slope["kappa"] * theory - rest[n, "kappa"],
+            slope["kappa"] * theory,
+            out=np.zeros_like(theory),
+            where=theory > 0,
+        )
         for n in completion.CORRELATED
         if n in names
     }

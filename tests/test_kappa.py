@@ -14,8 +14,8 @@ from mlsky.sphere import kappa
 QUADRATURE = 1e-4
 
 #: Correlation, 10 deg from the edge of a hole, with what was filled in: the step at the edge rings
-#: in a band limit of l = 32, by a fifth of the rms.
-FILLED = 0.95
+#: in a band limit of l = 32, by up to two fifths of the rms.
+FILLED = 0.85
 
 
 def _alm(lmax: int, seed: int = 1) -> np.ndarray:

@@ -169,8 +169,8 @@ def _without_holes(given: Given, fill: bool) -> Given:
         return given
     if given.geometry is None:
         raise ValueError(
-            f"kappa has {bad} NaN, infinite or masked values of {given.values.size}: an alm must be "
-            "finite everywhere, multipoles cannot be filled"
+            f"kappa has {bad} NaN, infinite or masked values of {given.values.size}: an alm "
+            "must be finite everywhere, multipoles cannot be filled"
         )
     if not fill:
         raise ValueError(
