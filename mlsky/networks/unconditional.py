@@ -110,6 +110,9 @@ class Stamped(nn.Module):
         there on. Images of few blobs are to begin with few (10 for one): on average over images a
         smooth one is like those with a blob somewhere, and a critic has to learn what a blob is
         before it can tell.
+    spread
+        Largest logarithm by which the totals of images may differ from that of all; 0 where they
+        are the same, so that nothing can be brighter than that total.
     seed
         First weights.
 
@@ -128,10 +131,13 @@ class Stamped(nn.Module):
         beam: float = 2.5,
         nodes: int = 64,
         contrast: float = 1.0,
+        spread: float = 0.0,
         *,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= spread < math.inf:
+            raise ValueError(f"spread={spread!r}: must be a number >= 0")
         for name, value in (("total", total), ("beam", beam), ("contrast", contrast)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r}: must be a number > 0")
@@ -143,6 +149,7 @@ class Stamped(nn.Module):
             "beam": float(beam),
             "nodes": side(nodes, _COARSEST),
             "contrast": float(contrast),
+            "spread": float(spread),
         }
         if nodes > size:
             raise ValueError(f"nodes={nodes}: must be at most the size, {size}")
@@ -161,6 +168,7 @@ class Stamped(nn.Module):
             self.head = nn.Conv2d(channels[-1], 1, 1)
             self.brightness = nn.Linear(latent, 1)
         self.noise_gains = nn.ParameterList(torch.zeros(c) for c in channels)
+        self.log_total = nn.Parameter(torch.zeros(()))
         self.log_beam = nn.Parameter(torch.tensor(math.log(beam)))
         self._initialise(seed)
 
@@ -202,7 +210,8 @@ class Stamped(nn.Module):
         x = self.head(x)[:, 0].float()
         x = self.spline @ x @ self.spline.T
         shares = torch.softmax(x.flatten(1), 1).view(x.shape)
-        total = torch.exp(self.scale + self.brightness(u).float().clamp(-4, 4))
+        spread = self.kwargs["spread"] * torch.tanh(self.brightness(u).float())
+        total = torch.exp(self.scale + self.log_total + spread)
         return shares * total[..., None]
 
     def forward(self, z: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:

@@ -205,13 +205,18 @@ _BLOBS_REPORT = replace(
 # Gaussians above half a standard deviation have a mean of 1.141.
 _TOTALS = {1: 1.0, 10: 7.0, 50: 50.0, 1000: 1141.0}
 _CONTRASTS = {1: 10.0, 10: 6.0, 50: 4.0, 1000: 1.5}
+_SPREADS = {1: 0.0, 10: 0.7, 50: 0.0, 1000: 0.1}  # of the totals: 10 are scaled, 1000 are drawn
 
 
 def _blobs(base: Recipe, count: int) -> Recipe:
     """The same networks on images of that many blobs."""
     options = dict(base.generator_options)
     if "total" in options:
-        options |= {"total": _TOTALS[count], "contrast": _CONTRASTS[count]}
+        options |= {
+            "total": _TOTALS[count],
+            "contrast": _CONTRASTS[count],
+            "spread": _SPREADS[count],
+        }
     return replace(
         base,
         name=base.name.replace("blobs-1", f"blobs-{count}"),

@@ -256,8 +256,8 @@ def find_checkpoint(
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
 
 
-#: Options of networks that say where weights begin or how wide stamps are, and nothing of shapes.
-STARTING_OPTIONS = ("total", "beam", "contrast", "stamps")
+#: Options of networks that say where weights begin, how wide stamps are or outputs reach: no shapes.
+STARTING_OPTIONS = ("total", "beam", "contrast", "spread", "stamps")
 
 
 def _shapes(value):
