@@ -911,8 +911,8 @@ def test_page_of_validate(tiny_weights, capsys, monkeypatch):
     assert {r["trainings"]["scatter"] for r in figures["scores"] if r["trainings"]} == {0.0}
     assert figures["also"] == [figures["sha256"]]
     assert set(figures["further"]) > {"bispectrum", "distances", "likelihood", "extrema"}
-    cards = sorted(Path("card").glob("default-*.png"))
-    assert [p.name for p in cards] == ["default-counts.png", "default-maps.png"]
+    cards = sorted(Path("card").glob("*.png"))
+    assert [p.name for p in cards] == ["tiny-counts.png", "tiny-maps.png"]
     assert max(p.stat().st_size for p in cards) < 150_000
     assert "page/index.html: exists" in _error(capsys, line[:5])
     assert "figures.json: is a file" in _error(capsys, [*line[:3], "--card", "figures.json"])

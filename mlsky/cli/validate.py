@@ -45,7 +45,7 @@ __all__ = ["validate"]
     "cards",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write small pictures for a card of the weights here, NAME-maps.png and others.",
+    help="Write small pictures for a card of the weights here: FILE-maps.png and others.",
 )
 @click.option(
     "--also",
@@ -119,8 +119,7 @@ def validate(
     if page is not None:
         click.echo(pages.write(figures, watcher, page))
     if cards is not None:
-        name = opened.path.stem if weights.endswith(".safetensors") else weights
-        for path in pages.write_cards(figures, watcher, cards, name):
+        for path in pages.write_cards(figures, watcher, cards, opened.path.stem):
             click.echo(path)
     for line in _report(figures, every):
         click.echo(line)
