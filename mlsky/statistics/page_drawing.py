@@ -389,6 +389,10 @@ def lensing(found: Mapping) -> Figure | None:
             for side, shift in {"true": -0.03, **_shifts(_made(rows))}.items():
                 value = {k: 100 * _floats(v) for k, v in rows[side].items()}
                 _points(axes, x, value, side, shift, ms=4, label=WORDS[side])
+            for at, pair in published.LENSING.get(name, {}).items() if row == 0 else ():
+                for value, mark, whose in zip(pair, "x+", ("network", "truth"), strict=True):
+                    label = f"Han et al. 2021, {whose}"
+                    axes.plot(at, value, mark, color="0.5", ms=7, label=label)
             _log(axes, "x")
             axes.grid(alpha=0.25, lw=0.5)
             axes.set_title(f"{NAMES[name]}: {title}", fontsize=10)
@@ -396,7 +400,7 @@ def lensing(found: Mapping) -> Figure | None:
         grid[0, column].tick_params(labelsize=8)
     grid[0, 0].set_ylabel(r"% of $C_L^{\kappa\kappa}$")
     grid[1, 0].set_ylabel(r"% of $C_L^{\kappa\kappa}$")
-    _legend(drawing, grid[0, 0])
+    _legend(drawing, grid[0, names.index("tsz")])
     return drawing
 
 
@@ -418,15 +422,19 @@ def morphology(rows: Sequence[Mapping]) -> Figure:
                 ]
                 if not chosen:
                     continue
-                nu = [float(n["where"].split()[1]) for n in chosen]
-                axes.plot(nu, _floats([n["true"] for n in chosen]), "k-", lw=1.5, label="truth")
+                nu = np.array([float(n["where"].split()[1]) for n in chosen])
+                if job == jobs[-1]:
+                    true = _floats([n["true"] for n in chosen])
+                    axes.plot(nu, true, "k-", lw=1.5, label=WORDS["true"])
                 made = _floats([n["generated"] for n in chosen])
-                axes.plot(nu, made, "o", ms=4, color=COLOURS[job], label=WORDS[job])
+                look = {"ms": 4, "color": COLOURS[job], "label": WORDS[job]}
+                axes.plot(nu + 3 * _shifts(jobs)[job], made, "o", **look)
             titles = {"V0": "area", "V1": "boundary", "V2": "Euler characteristic"}
             axes.set_title(f"{NAMES[name]}: {titles[part]}", fontsize=9)
             axes.tick_params(labelsize=7)
             axes.grid(alpha=0.25, lw=0.5)
         grid[2, column].set_xlabel("threshold (true standard deviations)", fontsize=8)
+    _legend(drawing, grid[0, 1])
     return drawing
 
 
