@@ -137,3 +137,48 @@ def test_a_sky_on_disk_needs_less_memory():
     # What was promised for two cores.
     assert max(outside.values()) < 8 * 2**30
     assert needs.memory_free() is None or needs.memory_free() > 0
+
+
+def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
+    """Real networks, stopped half way: the same bits as in memory, on other threads too."""
+    from test_foregrounds import write_default
+
+    from mlsky import foregrounds
+    from mlsky.networks import evaluate
+    from mlsky.sphere import gaussian
+
+    start = gaussian.draw_alm(np.r_[0, 0, 1e-3 / np.arange(2.0, 541) ** 1.5], seed=5)
+    pixels = Healpix(32)
+    weights = foregrounds.select(str(write_default(tmp_path / "small.safetensors")), pixels)
+    arguments = (start, pixels)
+    options = {"weights": weights, "seed": 3, "device": "cpu"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = foregrounds.generate(*arguments, **options)
+
+    def stop(stage, fraction):
+        if stage == "networks" and fraction > 0.5:
+            raise KeyboardInterrupt
+
+    kept = {name: (name, pixels.shape) for name in ("kappa", "tsz", "ksz", "cib")}
+    disk = store.Disk(tmp_path / "a.h5", {}, kept)
+    with pytest.raises(KeyboardInterrupt):
+        foregrounds.generate(*arguments, **options, progress=stop, store=disk)
+    disk.close(remove=False)
+    done = len(list(disk.folder.glob("chart-*.npz")))
+    assert 50 < done < 192
+
+    painted = []
+    real = evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args: painted.append(1) or real(*args))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    disk = store.Disk(tmp_path / "a.h5", {}, kept)
+    found = foregrounds.generate(*arguments, **options, store=disk)
+    assert len(painted) == 192 - done
+    np.testing.assert_array_equal(found.kappa_alm, expected.kappa_alm)
+    np.testing.assert_array_equal(np.asarray(found.kappa), expected.kappa)
+    for name, values in expected.maps.items():
+        np.testing.assert_array_equal(np.asarray(found.maps[name]), values)
+    assert found.catalogue.colnames == expected.catalogue.colnames
+    for name in found.catalogue.colnames:
+        np.testing.assert_array_equal(found.catalogue[name], expected.catalogue[name])
+    disk.close(remove=True)
