@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry, seeds
-from mlsky.sphere.geometry import Geometry, Healpix
+from mlsky.sphere.geometry import Geometry, Legendre
+from mlsky.store import Memory
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.completion import Completion
+    from mlsky.store import Array, Store
 
-__all__ = ["Foregrounds", "generate", "kappa_lmax", "select"]
+__all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "select"]
 
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
@@ -38,8 +40,12 @@ SPLINE = 4
 KAPPA_JOIN = (40, 120)
 #: Charts under way at a time on a CPU; each holds a few copies of its maps in memory.
 AT_ONCE = 4
-#: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB.
-LENSING_LMAX = 500
+#: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB; its last one,
+#: as a share of the charts' band limit, to which interpolation is good, and in any case.
+LENSING_LMAX, KAPPA_BAND, KAPPA_LMAX = 500, 0.76, 8192
+#: Most rings on which the network's kappa is analysed: with charts of 0.5' power above 13400 is
+#: then taken for lower one, with coarser ones none is.
+MOST_RINGS = 10800
 #: Streams of the networks' noise.
 STREAMS = {"convergence": 0, "paint": 1}
 
@@ -51,7 +57,7 @@ class Foregrounds:
     Attributes
     ----------
     kappa_alm
-        Nonlinear convergence, healpy order, up to the band limit of the intermediate map.
+        Nonlinear convergence, healpy order, up to some way beyond the output's band limit.
     kappa
         (*shape,) float32, the same on the output pixels.
     maps
@@ -61,8 +67,8 @@ class Foregrounds:
     """
 
     kappa_alm: NDArray[np.complex128]
-    kappa: NDArray[np.float32]
-    maps: dict[str, NDArray[np.float32]]
+    kappa: Array
+    maps: dict[str, Array]
     catalogue: Table | None
 
 
@@ -111,28 +117,35 @@ def generate(
     *,
     weights: Weights,
     seed: int,
+    nonlinear: bool = False,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
+    store: Store | None = None,
 ) -> Foregrounds:
     """Run the networks over the whole sky.
 
     Parameters
     ----------
     kappa_alm
-        Gaussian kappa with the full nonlinear power, healpy order, to `kappa_lmax`.
+        Kappa with the full nonlinear power, healpy order, to `kappa_lmax`.
     geometry
         Output pixels.
     weights
         From `select`.
     seed
         Of noise and sources.
+    nonlinear
+        Whether kappa is nonlinear already: it is painted on, and given back, as it is.
+        Otherwise it is Gaussian.
     components
         Which maps to keep; kappa is always made, and sources if cib or radio are.
     device
         "auto", "cpu", "cuda", "cuda:N".
     progress
         Called as ``progress(stage, fraction)``.
+    store
+        Where maps are kept while they are made, and which charts are done; memory by default.
 
     Raises
     ------
@@ -144,8 +157,11 @@ def generate(
     from mlsky.networks import evaluate
     from mlsky.sphere import charts, completion, gaussian
     from mlsky.sphere.field import Field
+    from mlsky.statistics.generation import painting
     from mlsky.training.loop import pick_device
 
+    if nonlinear:
+        weights = painting(weights)
     report = progress or (lambda stage, fraction: None)
     target = pick_device(device)
     for network in weights.networks.values():
@@ -154,72 +170,87 @@ def generate(
     pixel = weights.pixel_arcmin
     margin = _reach(geometry, pixel) + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
-    middle = _intermediate(geometry, pixel)
+    store = store or Memory()
+    lmax, grid = kappa_grid(geometry, pixel)
+    large = completion.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
+    start = Field(kappa_alm)
+    # The join needs the lowest multipoles alone.
+    kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
     kappa_map, maps, sources = _paint_sky(
-        Field(kappa_alm),
+        start,
         charts.charts(pixel, margin, multiple),
-        (middle, geometry),
+        (grid, geometry),
         weights,
         seed,
         components,
-        completion.prepare(weights.header.get("calibration", {}), kappa_alm, seed),
+        large,
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
+        store,
     )
+    del start
     report("kappa", 0.92)
-    lmax = min(2 * middle.nside, geometry.lmax + LENSING_LMAX)
-    alm = _join(gaussian.map_to_alm(kappa_map, middle, lmax), kappa_alm, weights)
+    alm = kappa_alm
+    if not nonlinear:
+        alm = _join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
     del kappa_map
-    kappa = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry).astype(np.float32)
+    store.drop("kappa_grid")
+    kappa = store.array("kappa", geometry.shape)
+    kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
     catalogue = None
     if sources:
         report("sources", 0.97)
         catalogue = _catalogue(sources, seed)
-    maps = {name: m.reshape(geometry.shape) for name, m in maps.items()}
-    return Foregrounds(alm, kappa.reshape(geometry.shape), maps, catalogue)
+    return Foregrounds(alm, kappa, maps, catalogue)
 
 
 def _paint_sky(
     start: Callable,
     all_charts: Sequence[Chart],
-    grids: tuple[Healpix, Geometry],
+    grids: tuple[Legendre, Geometry],
     weights: Weights,
     seed: int,
     components: Sequence[str],
     large: Completion,
     report: Callable[[float], None],
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], list[dict]]:
+    store: Store,
+) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
     from mlsky.sphere import charts
 
-    middle, geometry = grids
+    grid, geometry = grids
     reach = _reach(geometry, weights.pixel_arcmin)
-    kappa_map = np.empty(middle.npix, np.float32)
+    kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
-    maps = {n: np.zeros(geometry.npix, np.float32) for n in names}
+    maps = {n: store.array(n, geometry.shape) for n in names}
     want_sources = bool({"cib", "radio"} & set(components))
 
-    def paint(chart: Chart) -> dict[str, np.ndarray] | None:
+    def paint(chart: Chart) -> dict[str, np.ndarray]:
+        found = store.done(chart.index)
+        if found is not None:
+            return found
         area = charts.owned_area(chart, reach)
         noise = _noise(all_charts, chart.index, weights, seed, area)
         made = evaluate.evaluate(weights, start.on(chart), noise, area)
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)
-        pixel = charts.owned(chart, middle)
-        kappa_map[pixel] = charts.interpolate(chart, made["kappa"], middle, pixel)
+        pixel = charts.owned(chart, grid)
+        kappa_map.put(pixel, charts.interpolate(chart, made["kappa"], grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             stack = np.stack([made[name] for name in maps])
             values = charts.resample(chart, stack, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
-                target_map[owned] = value
-        return _sources(chart, made, weights, seed) if want_sources else None
+                target_map.put(owned, value)
+        found = _sources(chart, made, weights, seed) if want_sources else {}
+        store.mark(chart.index, found)
+        return found
 
     sources = []
     on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
     for number, found in enumerate(_each(paint, all_charts, on_cpu)):
         report((number + 1) / len(all_charts))
-        if found is not None:
+        if found:
             sources.append(found)
     return kappa_map, maps, sources
 
@@ -245,11 +276,11 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
         torch.set_num_threads(before)
 
 
-def _intermediate(geometry: Geometry, pixel_arcmin: float) -> Healpix:
-    """Pixels on which the network's kappa is analysed: finer than the output, if worth it."""
-    finest = 2048 if pixel_arcmin >= 1.5 else 4096
-    nside = 2 ** int(np.ceil(np.log2(3438 / geometry.pixel_arcmin)))  # 3438': nside of 1' pixels
-    return Healpix(int(np.clip(2 * nside, 256, finest)))
+def kappa_grid(geometry: Geometry, pixel_arcmin: float) -> tuple[int, Legendre]:
+    """Band limit of the network's kappa, and the rings on which it is analysed."""
+    band = 10800 / pixel_arcmin  # Nyquist of the charts
+    lmax = min(geometry.lmax + LENSING_LMAX, round(KAPPA_BAND * band), KAPPA_LMAX)
+    return lmax, Legendre(min(int(band + lmax) // 2 + 1, max(MOST_RINGS, lmax + 1)))
 
 
 def _reach(geometry: Geometry, pixel_arcmin: float) -> int:

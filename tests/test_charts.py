@@ -18,7 +18,7 @@ from mlsky.sphere.charts import (
     resample,
 )
 from mlsky.sphere.field import Field
-from mlsky.sphere.geometry import Car, Healpix
+from mlsky.sphere.geometry import Car, Healpix, Legendre
 
 #: Rounding of float64 directions, in chart pixels.
 ROUND_TRIP = 1e-8
@@ -127,9 +127,9 @@ GEOMETRIES = {
 }
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("name", [*GEOMETRIES, "Gauss-Legendre"])
 def test_every_output_pixel_has_one_owner(name):
-    geometry = GEOMETRIES[name]()
+    geometry = Legendre(200) if name == "Gauss-Legendre" else GEOMETRIES[name]()
     count = np.zeros(geometry.npix, int)
     for chart in charts(8.0):
         pixel = owned(chart, geometry)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mlsky.networks.areas import Area
 from mlsky.sphere.field import gather
-from mlsky.sphere.geometry import Car, Geometry, Healpix
+from mlsky.sphere.geometry import Car, Geometry, Healpix, Legendre
 from mlsky.sphere.threads import BLOCK, run_blocks
 
 __all__ = [
@@ -252,7 +252,7 @@ def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
         healpy.ang2pix(NSIDE, theta[rows][:, None], phi[columns][None], nest=True) == chart.index
     )
     i, j = np.nonzero(inside)
-    return rows[i] * geometry.map_shape[1] + columns[j]
+    return rows[i] * geometry.shape[1] + columns[j]
 
 
 def owned_area(chart: Chart, beyond: int = 0) -> Area:
@@ -412,14 +412,14 @@ def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np
         child = (child + np.arange(parts**2)).ravel()
         return np.stack(healpy.pix2vec(geometry.nside * parts, child, nest=True))
     axes = _car_axes(geometry)
-    row, column = np.divmod(pixel[:, None], geometry.map_shape[1])
+    row, column = np.divmod(pixel[:, None], geometry.shape[1])
     inner = (np.arange(parts) + 0.5) / parts - 0.5
     if axes is None:
         y = (row + np.repeat(inner, parts)).ravel()
         x = (column + np.tile(inner, parts)).ravel()
         ra, dec = geometry.wcs.wcs_pix2world(x, y, 0)
         return np.stack(healpy.ang2vec(ra, dec, lonlat=True).T)
-    steps = np.radians(geometry.wcs.wcs.cdelt)
+    steps = (0.0, 0.0) if parts == 1 else np.radians(geometry.wcs.wcs.cdelt)
     theta = axes[0][:, None] - steps[1] * inner
     phi = axes[1][:, None] + steps[0] * inner
     st, ct, sp, cp = np.sin(theta), np.cos(theta), np.sin(phi), np.cos(phi)
@@ -431,8 +431,10 @@ def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np
     return v.reshape(3, -1)
 
 
-def _car_axes(geometry: Car) -> tuple[np.ndarray, np.ndarray] | None:
-    """Colatitude by row and longitude by column (rad) of a plain CAR grid, else None."""
+def _car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:
+    """Colatitude by row and longitude by column (rad) of a plain grid, else None."""
+    if isinstance(geometry, Legendre):
+        return geometry.axes()
     w = geometry.wcs.wcs
     plain = all(c.endswith("CAR") for c in w.ctype) and w.crval[1] == 0
     if not plain or not np.array_equal(geometry.wcs.pixel_scale_matrix, np.diag(w.cdelt)):
