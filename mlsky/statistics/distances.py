@@ -4,6 +4,8 @@ Fréchet distance (Heusel et al. 2017, arXiv:1706.08500), kernel distance (KID, 
 2018, arXiv:1801.01401), density and coverage (Naeem et al. 2020, arXiv:2002.09797). The features
 are fixed, not learnt: scattering coefficients (`mlsky.statistics.scattering`).
 
+For example::
+
     distances = Distances()
     for area, true, made in stream:
         distances.update(features(true), features(made), area)

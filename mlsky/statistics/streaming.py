@@ -1,5 +1,7 @@
 """Statistics of images that come one batch at a time, with errors from areas of the sky.
 
+For example::
+
     power = Averages(measure)
     for area, patches in stream:
         power.update(patches, area)
