@@ -246,8 +246,8 @@ def _notes(key: str) -> Iterator[str]:
         "lensing": (
             "Foreground maps put through the quadratic estimator from temperature (100 &lt; l &lt; "
             "3000, white noise of 0.01 uK arcmin), over the power of kappa: cross power with the "
-            "true kappa, a bispectrum; power beyond the Gaussian part, a trispectrum. tSZ is cut at "
-            "-40 uK here, and brighter in the truth of Han et al. 2021."
+            "true kappa, a bispectrum; power beyond the Gaussian part, a trispectrum. tSZ is cut "
+            "at -40 uK here, and brighter in the truth of Han et al. 2021."
         ),
         "extrema": (
             "Number of maxima above and of minima below each threshold, maps smoothed to 1.5'."
