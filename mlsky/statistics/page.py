@@ -1,8 +1,11 @@
 """One page of everything `mlsky validate` found: pictures, tables, verdicts.
 
-watcher = Watcher(("paint", "chain"))
-figures = scores.score(weights, watch=watcher)
-write(figures, watcher, "page")
+For example::
+
+    watcher = Watcher(("paint", "chain"))
+    figures = scores.score(weights, watch=watcher)
+    figures |= {"weights": "mine", "sha256": "0" * 64, "further": watcher.further.compute()}
+    write(figures, watcher, "page")
 """
 
 from __future__ import annotations
