@@ -90,8 +90,8 @@ def _compared(weights, images: int, seed: int, data: Path | None):
     from mlsky.training import unconditional
 
     kind = unconditional.blobs_of(weights)
+    made = networks.sample(weights, images, seed)  # refuses networks that take fields
     true = unconditional.truth(weights, images, seed, data)
-    made = networks.sample(weights, images, seed)
     rows = {}
     channels = next(iter(weights.header["networks"].values()))["outputs"]
     for i, channel in enumerate(channels):

@@ -256,7 +256,7 @@ def find_checkpoint(
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
 
 
-#: Options of networks that change no shape: where weights begin, widths of stamps, bounds of outputs.
+#: Options of networks that change no shape: first weights, widths of stamps, bounds of outputs.
 STARTING_OPTIONS = ("total", "beam", "contrast", "spread", "stamps")
 
 

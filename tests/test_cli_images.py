@@ -1,0 +1,83 @@
+"""`mlsky validate-images`, and `mlsky train` of recipes that make their own images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from mlsky.cli import main
+from mlsky.datasets import blobs
+from mlsky.training import recipes
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The recipe blobs-1 in miniature, with a set of its own size."""
+    monkeypatch.setitem(blobs.BLOBS, 1, blobs.Blobs(1, size=32))
+    small = dataclasses.replace(
+        recipes.recipe("blobs-1"),
+        size=32,
+        batch=2,
+        generator_options={"size": 32, "nodes": 16, "latent": 4, "width": 2, "contrast": 9.0},
+        critic_options={"channels": 1, "size": 32, "width": 2},
+    )
+    monkeypatch.setitem(recipes.RECIPES, "blobs-1", small)
+
+
+def _train(*more):
+    return main(["train", "--recipe", "blobs-1", "--device", "cpu", "--steps", "2", *more])
+
+
+def test_from_nothing_to_figures_pictures_and_weights(tiny, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert _train() == 0  # no --data, no --out
+    assert (tmp_path / "runs" / "blobs-1" / "checkpoint.safetensors").exists()
+    files = ["--json", "f.json", "--out", "p.png", "--export", "w.safetensors"]
+    assert main(["validate-images", "runs/blobs-1", "--images", "16", *files]) == 0
+    said = capsys.readouterr().out
+    assert "images with one blob" in said
+    assert "as wanted" in said
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["training"]["images"]["steps"] == 2
+    assert set(figures["lines"]["blobs per image"]) == {"made", "true", "wanted", "good"}
+    assert (tmp_path / "p.png").stat().st_size > 10_000
+    assert main(["validate-images", "w.safetensors", "--images", "16"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "blobs-7"], "recipe='blobs-7': must be one of"),
+        (["--recipe", "blobs-1", "--data", "x.h5"], "makes its own images; leave them out"),
+        (["--recipe", "blobs-1", "--painted", "1"], "makes its own images; leave them out"),
+        (["--recipe", "vae-sky"], "--data, --painted: give one of them"),
+        (["--recipe", "blobs-1", "--converged", "2"], "converged=2.0: must be a share in 0 to 1"),
+    ],
+)
+def test_bad_training(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--steps", "1", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_sources(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        (["nothing"], "nothing"),
+        (["default"], "hold 0 networks that take random numbers alone"),
+        (["default", "--map", "m.png"], "--map and --export are made from the folder of a run"),
+        (["default", "--json", "x.txt"], "suffix must be one of .json"),
+    ):
+        assert main(["validate-images", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert len(said.splitlines()) == 1
+    assert _train() == 0
+    assert main(["validate-images", "runs/blobs-1", "--images", "3"]) == 2
+    assert "needs at least 16" in capsys.readouterr().err
