@@ -1,0 +1,32 @@
+"""Generated blobs beside true ones: figures 6.2 to 6.21 of the seed report, and its questions.
+
+    mlsky train --recipe blobs-1 --minutes 20
+    python examples/blobs_generated.py runs/blobs-1 blobs.png
+
+`mlsky validate-images runs/blobs-1 --out blobs.png` does the same from the command line.
+"""
+
+import sys
+
+from mlsky import networks
+from mlsky.statistics import blob_pictures
+from mlsky.statistics import blobs as statistics
+from mlsky.training import unconditional
+
+IMAGES = 128
+
+
+def main(source: str, path: str) -> None:
+    weights = unconditional.opened(source)
+    made = networks.sample(weights, IMAGES, seed=7)
+    true = unconditional.truth(weights, IMAGES, seed=7)
+    kind = unconditional.blobs_of(weights)
+    for name, line in statistics.compare(made, true, kind.count, kind.sigma, kind.scaled).items():
+        print(f"{name:<50} {line.made:10.4g} {line.true:10.4g}  {line.wanted}")
+    blob_pictures.figure(made, true, f"{kind.count} blobs").savefig(path, dpi=90)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
