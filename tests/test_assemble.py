@@ -67,13 +67,15 @@ def test_two_runs_and_what_is_fitted(place):
     assert {p.name for p in place.iterdir()} == {
         *("train.h5", "val.h5", "c", "p", "w.safetensors"),
     }
-    # the networks of the file are isotropic, and balanced, once
+    # the networks of the file are balanced, once, and then isotropic
     paint = assembling.load_generator(place / "p", "best")[0]
+    with torch.no_grad():
+        for layer, gain in zip(paint.flow, header["calibration"]["flow_gains"], strict=True):
+            layer.weight.mul_(gain)
     isotropy.make_isotropic(paint)
-    for layer, made, gain in zip(
-        paint.flow, opened["paint"].flow, header["calibration"]["flow_gains"], strict=True
-    ):
-        torch.testing.assert_close(made.weight, gain * layer.weight, rtol=2e-3, atol=1e-4)
+    for layer, made in zip(paint.flow, opened["paint"].flow, strict=True):
+        # gains are told to four digits, weights are of half precision
+        torch.testing.assert_close(made.weight, layer.weight, rtol=2e-2, atol=1e-3)
 
 
 @pytest.fixture

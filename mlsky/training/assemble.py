@@ -1,8 +1,8 @@
 """From trained runs to one calibrated weight file: what is fitted beside the networks, in order.
 
-The rate of radio sources on the training set; the kernels of kSZ, made isotropic; the balance of
-kSZ and tSZ, and the calibration, on validation truth; the infrared sources above the flux cut, if
-the truth was painted.
+The rate of radio sources on the training set; the balance of kSZ, whose kernels are then made
+isotropic, that of tSZ, and the calibration, on validation truth; the infrared sources above the
+flux cut, if the truth was painted.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ def assemble(
         points, found["points"] = fit_points(data, normaliser, point_steps, seed)
         extra["points"] = (points, list(points.INPUTS), ["log_rate"])
     balance = {}
-    isotropy.make_isotropic(paint)
     if wide:  # patches show no more of the coarse levels than training saw
         count = FLOW_ON if regions is None else min(regions, FLOW_ON)
         balance["flow_gains"] = calibrate.balance_flow(paint, normaliser, validation, count, seed)
+    isotropy.make_isotropic(paint)
     if whole:
         convergence = (
             taken["convergence"]["convergence"]

@@ -1,15 +1,17 @@
 """The kernels of the kSZ flow made isotropic, after training.
 
-Each level of the flow is a white noise convolved with learned kernels of 7 x 7 pixels. What
-training asks of its power by angle it asks within the noise of its batches, and the kernels keep an
-orientation of some per cent. The power is a function of the kernels alone, so it is mended without
-data: the kernels are moved until all auto and cross spectra of the velocities are, in each ring of
-wave numbers, the means that they were.
+Each level of the flow is a white noise convolved with learned kernels of 7 x 7 pixels, and brought
+to the finest pixels by bilinear interpolation, whose response knows the axes. What training asks of
+the power by angle it asks within the noise of its batches, and the flow keeps an orientation of
+some per cent. Its power is a function of the kernels alone, so it is mended without data: they are
+moved until all auto and cross spectra of the velocities, summed over levels, are at each wave
+number the means over angle that they were.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -17,69 +19,94 @@ from mlsky.networks.default import Paint
 
 __all__ = ["anisotropy", "make_isotropic"]
 
-GRID = 24  # wave numbers along a side, several per degree of freedom of a kernel
-RINGS = 10  # to the Nyquist frequency: beyond it there are corners, and no rings
-STEPS = 400
+RADII = 40  # wave numbers, logarithmic, from half a wave across the widest kernel to Nyquist
+ANGLES = 24  # of half a turn
+STEPS = 600
 RATE = 0.01  # Adam's, of the rms of a level's kernels
-FLOOR = 1e-3  # of the largest power of a level: below, a ring need not be round
 
 
-def _rings() -> torch.Tensor:
-    """(rings, wave numbers), each row ones where a wave number belongs to a ring."""
-    k = 2 * math.pi * torch.fft.fftfreq(GRID)
-    radius = torch.hypot(k[:, None], k[None]).ravel()
-    index = (radius / (math.pi / RINGS)).round()
-    member = torch.stack([(index == r) & (radius <= math.pi) for r in range(RINGS + 1)])
-    return member[member.sum(1) > 0].float()
+def _wave_numbers(levels: int) -> torch.Tensor:
+    """(radii, angles, 2), radians per pixel of the finest level."""
+    radius = torch.logspace(math.log10(math.pi / 7 / 2 ** (levels - 1)), math.log10(math.pi), RADII)
+    angle = torch.arange(ANGLES) * (math.pi / ANGLES)
+    return radius[:, None, None] * torch.stack([angle.sin(), angle.cos()], 1)
 
 
-def _spectra(weight: torch.Tensor) -> torch.Tensor:
-    """Auto and cross power (v, v, wave numbers) of kernels (v, noise channels, n, n)."""
-    modes = torch.fft.fft2(weight, s=(GRID, GRID)).flatten(2)
-    return torch.einsum("vck,uck->vuk", modes, modes.conj()).real
+def _responses(k: torch.Tensor, levels: int) -> list[torch.Tensor]:
+    """Power of white noise of unit variance at each level, brought to the finest: (radii, angles).
 
-
-def _misfit(weight: torch.Tensor, goal: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Mean square of the spectra less `goal`, over the geometric means of the goal's powers."""
-    power = torch.diagonal(goal).T
-    scale = torch.sqrt(power[:, None] * power[None]) + FLOOR * power.max()
-    return ((_spectra(weight) - goal) / scale)[..., inside].square().mean()
-
-
-def _goal(weight: torch.Tensor, rings: torch.Tensor) -> torch.Tensor:
-    """Spectra with their mean of each ring all over it."""
-    return _spectra(weight) @ (rings / rings.sum(1, keepdim=True)).T @ rings
-
-
-def anisotropy(weight: torch.Tensor) -> float:
-    """Rms deviation of the spectra of a level's kernels (v, c, n, n) from their means in rings.
-
-    Relative, over wave numbers below the Nyquist frequency and all pairs of velocities.
+    Doubling by `torch.nn.functional.interpolate` is the filter (1, 3, 3, 1) / 4.
     """
-    rings = _rings()
+    power, out = torch.ones(k.shape[:-1]), []
+    for level in range(levels):
+        out.append(power)
+        half = 2**level * k / 2
+        power = 4 * power * (0.75 * half.cos() + 0.25 * (3 * half).cos()).prod(-1).square()
+    return out
+
+
+def _spectra(
+    kernels: Sequence[torch.Tensor], k: torch.Tensor, responses: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Auto and cross power (v, v, radii, angles) of the velocities; kernels (v, c, n, n)."""
+    total = 0
+    for level, (weight, response) in enumerate(zip(kernels, responses, strict=True)):
+        place = torch.arange(weight.shape[-1]) - weight.shape[-1] // 2
+        phase = 2**level * k[..., None] * place  # (radii, angles, 2, n)
+        y, x = torch.polar(torch.ones_like(phase), phase).unbind(-2)
+        modes = torch.einsum("vcij,rai,raj->vcra", weight.to(y.dtype), y, x)
+        total = total + torch.einsum("vcra,ucra->vura", modes, modes.conj()).real * response
+    return total
+
+
+def _misfit(spectra: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    """Mean square of the spectra less `goal`, over the geometric means of the goal's powers."""
+    power = torch.diagonal(goal).movedim(-1, 0)
+    return ((spectra - goal) / torch.sqrt(power[:, None] * power[None])).square().mean()
+
+
+def anisotropy(kernels: Sequence[torch.Tensor]) -> float:
+    """Rms deviation of the velocities' spectra from their means over angle, relative.
+
+    Parameters
+    ----------
+    kernels
+        Of each level, finest first: (velocities, noise channels, n, n).
+    """
+    k = _wave_numbers(len(kernels))
     with torch.no_grad():
-        return _misfit(weight, _goal(weight, rings), rings.sum(0) > 0).sqrt().item()
+        spectra = _spectra(kernels, k, _responses(k, len(kernels)))
+        return _misfit(spectra, spectra.mean(-1, keepdim=True)).sqrt().item()
 
 
-def make_isotropic(paint: Paint) -> list[float]:
-    """Move the kernels of the flow, in place, until their spectra do not depend on the angle.
+def make_isotropic(paint: Paint) -> float:
+    """Move the kernels of the flow, in place, until its spectra do not depend on the angle.
+
+    To be done after `mlsky.training.calibrate.balance_flow`: only the sum over levels is round.
 
     Returns
     -------
-    list
-        What is left of `anisotropy`, by level.
+    left : float
+        The `anisotropy` after.
     """
-    rings = _rings()
-    for layer in paint.flow:
-        start = layer.weight.detach()
-        goal = _goal(start, rings)
-        with torch.enable_grad():
-            weight = start.clone().requires_grad_(True)
-            adam = torch.optim.Adam([weight], lr=RATE * start.std().item())
-            for _ in range(STEPS):
-                adam.zero_grad()
-                _misfit(weight, goal, rings.sum(0) > 0).backward()
-                adam.step()
-        with torch.no_grad():
+    start = [layer.weight.detach().clone() for layer in paint.flow]
+    k = _wave_numbers(len(start))
+    responses = _responses(k, len(start))
+    goal = _spectra(start, k, responses).mean(-1, keepdim=True)
+    with torch.enable_grad():
+        kernels = [w.clone().requires_grad_(True) for w in start]
+        groups = [
+            {"params": [w], "lr": RATE * a.std().item()}
+            for w, a in zip(kernels, start, strict=True)
+        ]
+        adam = torch.optim.Adam(groups)
+        for step in range(STEPS):
+            for group, a in zip(adam.param_groups, start, strict=True):
+                group["lr"] = RATE * a.std().item() * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+            adam.zero_grad()
+            _misfit(_spectra(kernels, k, responses), goal).backward()
+            adam.step()
+    with torch.no_grad():
+        for layer, weight in zip(paint.flow, kernels, strict=True):
             layer.weight.copy_(weight)
-    return [anisotropy(layer.weight) for layer in paint.flow]
+    return anisotropy([layer.weight for layer in paint.flow])
