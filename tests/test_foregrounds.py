@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import healpy
 import numpy as np
 import pytest
 import torch
@@ -91,8 +92,6 @@ def test_signs(made):
 
 def test_poles_are_like_the_rest(made):
     """Variance of kSZ round the poles within 5 sigma of the whole sky's."""
-    import healpy
-
     theta, _ = healpy.pix2ang(64, np.arange(Healpix(64).npix))
     cap = np.minimum(theta, np.pi - theta) < np.radians(15)
     ksz = made.maps["ksz"].astype(float)
@@ -123,8 +122,6 @@ def test_sources_follow_the_rate(made):
 
 def test_sources_are_everywhere_once(made):
     """Counts in the 192 owners of charts scatter as Poisson numbers do."""
-    import healpy
-
     owner = healpy.ang2pix(4, made.catalogue["ra"], made.catalogue["dec"], lonlat=True)
     number = np.bincount(owner, minlength=192)
     chi2 = ((number - number.mean()) ** 2 / number.mean()).sum()
@@ -218,6 +215,46 @@ def test_simulate_from_end_to_end(weight_file):
     assert sky["tsz"][0, 0].max() <= 0 <= sky["tsz"][1, 0].min()
     for name in ("cib", "radio"):
         assert sky[name][:, 0].min() >= 0
+
+
+def test_a_nonlinear_kappa_stays(weight_file, start, made):
+    """It is painted on, and given back to the bit; the networks for kappa are not asked."""
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    painted = foregrounds.generate(
+        start, Healpix(64), weights=weights, seed=3, nonlinear=True, device="cpu"
+    )
+    top = gaussian.alm_lmax(painted.kappa_alm)
+    expected = healpy.resize_alm(start, 540, 540, top, top)
+    np.testing.assert_array_equal(painted.kappa_alm, expected)
+    assert top > Healpix(64).lmax
+    assert not np.array_equal(painted.maps["tsz"], made.maps["tsz"])
+    # kSZ is a flow of its own noise through what follows kappa: the same signs
+    assert np.corrcoef(painted.maps["ksz"], made.maps["ksz"])[0, 1] > 0.3
+
+
+def test_kappa_of_the_user_from_end_to_end(weight_file):
+    """A nonlinear CAR map comes back as the sky's kappa, and is told in its provenance."""
+    from pixell import curvedsky, enmap
+
+    ell = np.arange(61)
+    alm = gaussian.draw_alm(np.where(ell > 1, 1e-7, 0.0), 6)
+    shape, wcs = enmap.fullsky_geometry(res=np.radians(2), variant="fejer1")
+    values = curvedsky.alm2map(alm, enmap.zeros(shape, wcs))
+    sky = simulate(
+        93,
+        nside=32,
+        seed=2,
+        weights=str(weight_file),
+        components=["tsz"],
+        kappa=(np.asarray(values), wcs),
+        kappa_kind="nonlinear",
+    )
+    out = gaussian.map_to_alm(sky.kappa, Healpix(32), 40)
+    given = healpy.resize_alm(alm, 60, 60, 40, 40)
+    r = healpy.alm2cl(out, given)[2:] / healpy.alm2cl(given)[2:]
+    # nside 32 holds l up to 95, and the sky has power beyond: quadrature of HEALPix
+    np.testing.assert_allclose(r, 1, atol=0.02)
+    assert sky.meta["kappa"] == "given, nonlinear, up to l = 89"
 
 
 def test_unknown_weights():

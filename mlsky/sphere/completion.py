@@ -180,7 +180,8 @@ def _refine(coarse: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     if factor == 1:
         return coarse
     rows, columns = (_weights(n, factor) for n in coarse.shape)
-    return np.ascontiguousarray((columns @ (rows @ coarse).T).T)
+    # along the short side of the memory first, so that the large product goes row by row
+    return rows @ np.ascontiguousarray((columns @ np.ascontiguousarray(coarse.T)).T)
 
 
 def _weights(n: int, factor: int):
