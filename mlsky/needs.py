@@ -18,16 +18,17 @@ GIB = 2**30
 #: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
 BASE = 0.9 * GIB
 
-#: Bytes per pixel of a chart while it is painted, and of the sources for each of the 192 charts
-#: (catalogue, and the pixels they are painted on); measured at nside 512 and 1024.
-PER_CHART_PIXEL, PER_CHART_SOURCES = 700, 1.5e6
+#: Bytes per pixel of a chart while it is painted (measured at 0.5': 316), and of the sources of
+#: each of the 192 charts (at nside 512).
+PER_CHART_PIXEL, PER_CHART_SOURCES = 330, 1.0e6
 
 #: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
 #: (`mlsky.sphere.field.Field`).
 PER_ALM, PER_FIELD = 8, 18
 
-#: Bytes of the pieces in which maps are transformed, lensed and written.
-PIECES = 0.6 * GIB
+#: Bytes of the pieces in which maps are transformed, lensed and written: at most, and per pixel
+#: of a map that is one piece.
+PIECES, PER_PIECE_PIXEL = 0.6 * GIB, 100
 
 
 def memory(
@@ -37,7 +38,7 @@ def memory(
     stokes: str,
     on_disk: bool,
 ) -> dict[str, float]:
-    """Peak of each stage, bytes: within about a fifth.
+    """Peak of each stage, bytes: within about a fifth of what was found at nside 512.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ def memory(
     painted = 0.0 if on_disk else one * len({"tsz", "ksz", "cib"} & set(components))
     cmb = "cmb" in components
     held = painted + (0 if on_disk else one)  # kappa
+    pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
     start = kappa_lmax(pixel_arcmin)
     lmax, grid = kappa_grid(geometry, pixel_arcmin)
     rings = 0.0 if on_disk else 4.0 * grid.npix
@@ -68,9 +70,9 @@ def memory(
         + sources,
         "kappa": painted
         + sources
-        + max(rings + 8.0 * grid.nrings * lmax, one + PIECES)
+        + max(rings + 8.0 * grid.nrings * lmax, one + pieces)
         + PER_ALM * lmax**2,
-        "bands": held + sources * 2 + (0 if on_disk or not cmb else one * len(stokes)) + one,
+        "bands": held + sources * 5 + (0 if on_disk or not cmb else one * len(stokes)) + one,
     }
     if cmb:
         peaks["lensing"] = (
@@ -79,7 +81,7 @@ def memory(
             + (0 if on_disk else one * len(stokes))
             + (PER_FIELD + PER_ALM) * fields * top**2
             + 2 * PER_ALM * lmax**2
-            + PIECES
+            + pieces
         )
     return {stage: BASE + peak for stage, peak in peaks.items()}
 
