@@ -222,11 +222,14 @@ def spectra(found: Mapping) -> Figure:
 
 
 def _log_range(axes, values: NDArray) -> None:
+    from matplotlib.ticker import NullFormatter
+
     axes.set_xscale("log")
     known = values[np.isfinite(values) & (values > 0)]
     if known.size:
         axes.set_yscale("log")
         axes.set_ylim(known.min() / 3, known.max() * 4)
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def correlations(found: Mapping) -> Figure:
