@@ -101,8 +101,8 @@ def density_coverage(
     )
     radius = np.concatenate(
         [
-            # the nearest patch to itself is itself
-            np.partition(_squares(part, true), neighbours, 1)[:, neighbours]
+            # the nearest patch to itself is itself; a copy, or all distances would be kept
+            np.partition(_squares(part, true), neighbours, 1)[:, neighbours].copy()
             for part in _blocks(true)
         ]
     )
