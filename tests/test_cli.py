@@ -102,6 +102,8 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "cosmology": "act-dr6",
         "weights": "default",
         "device": "cpu",
+        "kappa_kind": "gaussian",
+        "fill_kappa": False,
         "out": Path("a.h5"),
         "overwrite": False,
     }
@@ -118,7 +120,17 @@ def test_kappa_files(record, capsys):
     np.testing.assert_allclose(simulate._read_kappa(Path("ring.npy")), values)
     np.testing.assert_allclose(simulate._read_kappa(Path("alm.fits")), alm)
     assert cli.main([*BASE, "--kappa", "ring.npy", "--out", "a.h5"]) == 0
-    assert Sky.read("a.h5").meta["kappa"] == "given up to l = 16"
+    assert Sky.read("a.h5").meta["kappa"] == "given, gaussian, up to l = 16"
+    from pixell import enmap
+
+    shape, wcs = enmap.fullsky_geometry(res=np.radians(10), variant="fejer1")
+    car = enmap.ndmap(1e-2 * fakes.normal(4, 0, shape).astype(np.float64), wcs)
+    car[3, 5] = np.nan
+    enmap.write_map("car.fits", car)
+    np.testing.assert_allclose(simulate._read_kappa(Path("car.fits"))[0], car)
+    capsys.readouterr()
+    given = ["--kappa", "car.fits", "--kappa-kind", "nonlinear"]
+    assert "--fill-kappa" in _error(capsys, [*BASE, *given, "--out", "c.h5"])
     capsys.readouterr()
     Path("junk.fits").write_bytes(b"junk" * 100)
     np.save("short.npy", values[:7])

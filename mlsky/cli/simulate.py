@@ -105,12 +105,12 @@ def _read_kappa(path: Path):
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         import healpy
+        from astropy import wcs
         from astropy.io import fits
 
-        if fits.getheader(path, 0).get("NAXIS", 0) >= 2:
-            from pixell import enmap
-
-            return enmap.read_map(str(path))
+        with fits.open(path) as file:
+            if file[0].header["NAXIS"] >= 2:
+                return np.array(file[0].data, np.float64), wcs.WCS(file[0].header).celestial
         columns = fits.getheader(path, 1)
         if str(columns.get("TTYPE1", "")).strip().lower() == "index":
             return healpy.read_alm(path)
