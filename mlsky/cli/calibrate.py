@@ -67,11 +67,11 @@ def _tables(found: dict) -> list[str]:
     crossed = list(rows[0]["kappa"])
     lines.append("Large scales: C_l of the networks over the truth, +- cosmic variance of C_l;")
     lines.append("then C_l^{kappa X} / C_l^{kappa kappa} over the truth. Their lack is completed.")
-    head = [f"{n:>7}" for n in names] + [f"{'k x ' + n:>9}" for n in crossed]
+    head = [f"{n:>7}" for n in names] + [f"{'k x ' + n:>10}" for n in crossed]
     lines.append("".join([f"{'l':>7}{'+-':>7}", *head]))
     for row in rows:
         auto = [f"{row['auto'][n]:7.3f}" for n in names]
-        kappa = [f"{row['kappa'][n]:9.3f}" for n in crossed]
+        kappa = [f"{row['kappa'][n]:10.3f}" for n in crossed]
         lines.append("".join([f"{row['ell']:7.0f}{row['error']:7.3f}", *auto, *kappa]))
     if found["transfer"]:
         parts = [n for n in found["transfer"][0] if n != "ell"]
