@@ -195,20 +195,31 @@ def test_calibrated_again_gives_the_same_file(calibrated):
     assert again["sha256"] == found["sha256"]
 
 
-def test_a_sky_of_the_calibrated_file_is_completed(calibrated):
-    """kSZ of untrained networks, with power where there was none."""
-    path, out, _, _ = calibrated
+def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
+    """The maps of two files that differ in their table differ by its fields."""
+    flat = [0.1, 0.1, 0.1, 0.0]
+    table = {
+        "ell": [0, 2, 40, 60],
+        "response": dict.fromkeys(completion.CORRELATED, [0.0] * 4),
+        "root": {"ksz": flat, "tsz": [0.0] * 4, "cib": [0.0] * 4, "radio": [0.0] * 4},
+        "mean_cib": 20.0,
+        "clusters": 100,
+    }
     start = gaussian.draw_alm(KAPPA, 5)
-    power = []
-    for file in (path, out):
+    maps = []
+    for name, header in (("bare", {}), ("told", {"completion": table})):
+        path = write_default(tmp_path / f"{name}.safetensors", calibration=header)
         made = foregrounds.generate(
-            start, Healpix(64), weights=open_weights(file), seed=3, device="cpu"
+            start, Healpix(64), weights=open_weights(path), seed=3, device="cpu"
         )
-        alm = gaussian.map_to_alm(made.maps["ksz"], Healpix(64), 60)
-        power.append(healpy.alm2cl(alm)[2:40].mean())
-        assert made.maps["tsz"].max() <= 0
-        assert made.maps["cib"].min() >= 0
-    assert power[0] != pytest.approx(power[1], rel=1e-3)
+        maps.append(made.maps)
+    np.testing.assert_array_equal(maps[0]["tsz"], maps[1]["tsz"])
+    alm = gaussian.map_to_alm(maps[1]["ksz"] - maps[0]["ksz"], Healpix(64), 40)
+    expected = completion.modes(table, start, 3)["ksz"]
+    expected = healpy.resize_alm(expected, 480, 480, 40, 40)
+    r = healpy.alm2cl(alm, expected)[2:] / healpy.alm2cl(expected)[2:]
+    # windows of an output and a chart pixel, 55' and 20', at l = 40
+    np.testing.assert_allclose(r, 1, atol=0.04)
 
 
 @pytest.mark.parametrize(
