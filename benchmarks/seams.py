@@ -6,11 +6,12 @@ python benchmarks/seams.py [--nside 1024] [--seed 1] [--weights default] [--sky 
 Charts meet on the borders of nside-4 pixels. Printed, each with its jackknife error over the
 nside-2 pixels of the sky:
 
-- variance, third moment and squared gradients (differences of neighbouring pixels of the map and
-  of the map in pixels 2 and 4 times as wide) in strips of 30' along the borders, over those of the
-  rest of the sky; and those of the whole sky over those of the rest;
-- power of maps folded on the charts' borders: mean difference across a border, by distance;
-- variance and third moment by declination, over those of the whole sky; sources per sr likewise.
+- variance, skewness (of |kSZ|, as kSZ has none) and squared gradients (differences of neighbouring
+  pixels of the map, and of the map in pixels 2 and 4 times as wide) in strips of 30' along the
+  borders, over those of the rest of the sky; and those of the whole sky over those of the rest;
+- power along x and y of the HEALPix faces at multiples of the charts' frequency, over that of the
+  frequencies beside them;
+- variance and skewness by declination, over those of the whole sky; sources per sr likewise.
 
 tSZ is clipped at -100 uK: rarer clusters would make every error too large to tell anything.
 """
@@ -69,15 +70,16 @@ def border(nside: int) -> np.ndarray:
     return out
 
 
-def gradients(values: np.ndarray, step: int) -> np.ndarray:
+def gradients(maps: np.ndarray, step: int) -> np.ndarray:
     """Mean squared difference from neighbours by side, of pixels `step` times as wide."""
-    wide = values.reshape(-1, step**2).mean(1, dtype=np.float64)
-    nside = healpy.npix2nside(wide.size)
-    out = np.zeros(wide.size)
-    for start in range(0, wide.size, 1 << 20):
-        pixel = np.arange(start, min(start + (1 << 20), wide.size))
+    wide = maps.reshape(len(maps), -1, step**2).mean(2)
+    nside = healpy.npix2nside(wide.shape[1])
+    out = np.zeros(wide.shape, np.float32)
+    for start in range(0, wide.shape[1], 1 << 18):
+        pixel = np.arange(start, min(start + (1 << 18), wide.shape[1]))
         near = healpy.get_all_neighbours(nside, pixel, nest=True)[::2]
-        out[pixel] = np.where(near >= 0, (wide[near] - wide[pixel]) ** 2, 0).mean(0)
+        for n in near:
+            out[:, pixel] += np.where(n >= 0, (wide[:, n] - wide[:, pixel]) ** 2, 0) / 4
     return out
 
 
@@ -130,9 +132,11 @@ def mean(n, x):
     return x / n
 
 
-def _powers(sums: Sums, values: np.ndarray, about: float) -> list[np.ndarray]:
-    x = values.astype(np.float64) - about
-    return [sums(np.ones_like(x)), sums(x), sums(x**2), sums(x**3)]
+def _powers(sums: Sums, maps: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    x = maps[name].astype(np.float64)
+    x -= x.mean()
+    cube = np.abs(x) ** 3 if name == "ksz" else x**3  # kSZ has no skewness
+    return [sums(np.ones_like(x)), sums(x), sums(x**2), sums(cube)]
 
 
 def _row(name: str, pairs) -> None:
@@ -145,14 +149,11 @@ def strips(maps: dict[str, np.ndarray], near: np.ndarray) -> None:
     titles = ("variance", "skewness", "gradient^2", "at 2 pixels", "at 4 pixels")
     rows = {"strips / interior": ([1], [0]), "whole sky / interior": ([0, 1], [0])}
     tables: dict[str, list] = {title: [] for title in rows}
-    for name in NAMES:
-        x = maps[name]
-        p = _powers(sums, x, float(x.mean(dtype=np.float64)))
-        steps = []
-        for step in (1, 2, 4):
-            g = gradients(x, step)
-            # a wide pixel is of a strip if its first small one is
-            steps.append([sums(np.ones_like(g)), sums(g)])
+    squared = [gradients(np.stack([maps[n] for n in NAMES]), step) for step in (1, 2, 4)]
+    for i, name in enumerate(NAMES):
+        p = _powers(sums, maps, name)
+        # a wide pixel is of a strip if its first small one is
+        steps = [[sums(np.ones_like(g[i])), sums(g[i])] for g in squared]
         for title, (one, other) in rows.items():
             pairs = [ratio(p[:3], one, other, variance), ratio(p, one, other, skewness)]
             pairs += [ratio(s, one, other, mean) for s in steps]
@@ -174,8 +175,7 @@ def isotropy(maps: dict[str, np.ndarray], nside: int) -> None:
     print("by declination, over the whole sky: variance, skewness")
     print(" " * 16 + "".join(f"  {t:34s}" for t in BANDS))
     for name in NAMES:
-        x = maps[name]
-        p = _powers(sums, x, float(x.mean(dtype=np.float64)))
+        p = _powers(sums, maps, name)
         pairs = []
         for i in whole:
             pairs += [ratio(p[:3], [i], whole, variance), ratio(p, [i], whole, skewness)]

@@ -35,6 +35,9 @@ __all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "select"]
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
 SPLINE = 4
+#: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
+#: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
+MARGIN = 8
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
@@ -168,7 +171,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = _reach(geometry, pixel) + sum(evaluate.SPREAD)
+    margin = MARGIN + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = kappa_grid(geometry, pixel)
