@@ -293,6 +293,9 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
     them, or splines, by a few chart pixels more.
     """
     widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
+    # The order in which sources are drawn depends on the charts' sides: at least this much, so
+    # that nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
+    widest = max(widest, 3.6 * pixel_arcmin)
     return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
 
 
