@@ -66,7 +66,7 @@ GROUPS = {
     "sources": ("Sources", ("sources",)),
     "networks": ("Networks", ("networks",)),
     "datasets": ("Training data", ("datasets",)),
-    "training": ("Training", ("training",)),
+    "training": ("Training", ("training", "calibration")),
     "statistics": ("Statistics", ("statistics",)),
     "registry": ("Weights registry", ("registry",)),
     "plugins": ("Plugins", ("plugins",)),
