@@ -43,7 +43,7 @@ RATIOS = {
     "cib": {350: 0.77, 850: 0.65, 1350: 0.55, 1850: 0.53, 2350: 0.62, 2850: 0.74, 3350: 0.9},
     "radio": {350: 1.6, 2350: 1.6, 4350: 1.6},
 }
-#: Bias of a lensing reconstruction from temperature, per cent of C_L of kappa, by L: of their
+#: Bias of a lensing reconstruction from temperature, per cent of C_L of kappa, by L, of their
 #: network and of their truth (100 < l < 3000, white noise of 0.01 uK arcmin).
 LENSING = {"tsz": {1000: (-4.9, -6.6)}, "cib": {500: (-2.2, -2.5)}}
 #: Statistic, what they show.

@@ -21,9 +21,9 @@ __all__ = ["Elbo", "elbo", "elbo_step"]
 class Elbo(NamedTuple):
     """The bound and its parts, means over images (nats)."""
 
-    #: log p(x|z) - beta D_KL: what is made as large as it goes.
+    #: What is made as large as it goes, log p(x|z) - beta D_KL.
     bound: torch.Tensor
-    #: E_q log p(x|z), one draw of z: eq. 8.15.
+    #: E_q log p(x|z) of one draw of z (eq. 8.15).
     likelihood: torch.Tensor
     #: D_KL(q(z|x) || N(0, I)), analytic, or log q(z|x) - log p(z) at the draw.
     divergence: torch.Tensor
