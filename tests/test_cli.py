@@ -424,6 +424,7 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
         "steps": None,
         "device": "cpu",
         "seed": 3,
+        "converged": None,
     }
     assert seen == everything
     assert cli.main([*TRAIN, "--steps", "2"]) == 0

@@ -283,7 +283,9 @@ def test_two_resolutions_of_a_seed_are_one_sky(weight_file, start, made):
     weights = foregrounds.select(str(weight_file), Healpix(64))
     fine = foregrounds.generate(start, Healpix(128), weights=weights, seed=3, device="cpu")
     np.testing.assert_array_equal(fine.catalogue["flux_mjy"], made.catalogue["flux_mjy"])
-    lmax = 64
+    # half the coarse nside: an untrained network's kSZ is white, and above this the coarse pixels
+    # alias it (r of 0.998 at l = 64)
+    lmax = 32
     pairs = {"kappa": (fine.kappa, made.kappa)}
     pairs |= {name: (fine.maps[name], made.maps[name]) for name in made.maps}
     for name, (a, b) in pairs.items():

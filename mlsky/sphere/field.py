@@ -26,6 +26,10 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 #: Degree of the polynomials that stand for the kernel, one per tap: 1e-6 of its peak.
 _DEGREE = 9
 
+#: Transforms at a time. Those that do not fill a vector register are computed one by one, which
+#: rounds differently; in blocks of fixed size these are the same ones whatever the threads.
+_TRANSFORMS = 64
+
 
 def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Polynomials (degree+1, taps, 1) in the offset, and the transform of what they make.
@@ -92,14 +96,25 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int):
             k = over_k[odd:]
             for spectrum, part in zip(spectra, leg, strict=True):
                 part = np.ascontiguousarray(part)
-                series = transformer(part.view(np.float64), axes=(0,), type=2, nthreads=nthreads)
+                series = _along_columns(transformer, part.view(np.float64), 2, nthreads)
                 padded = np.zeros((ntheta, 2 * m.size))
                 padded[: k.size] = series[: k.size] * k[:, None]
-                padded = transformer(padded, axes=(0,), type=3, nthreads=nthreads)
+                padded = _along_columns(transformer, padded, 3, nthreads)
                 spectrum[:, m] = padded.view(np.complex128) * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
         _finish(grid, spectrum, nphi, nthreads)
     return grids, steps
+
+
+def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: int) -> np.ndarray:
+    """Transforms of the columns of x, the same to the bit for any number of threads."""
+    out = np.empty_like(x)
+
+    def work(s: slice) -> None:
+        out[:, s] = transformer(np.ascontiguousarray(x[:, s]), axes=(0,), type=kind, nthreads=1)
+
+    run_blocks(work, x.shape[1], nthreads, _TRANSFORMS)
+    return out
 
 
 def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
@@ -107,10 +122,13 @@ def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
     import ducc0
 
     ntheta = len(spectrum)
-    for i in range(0, ntheta, 64):
-        rows = spectrum[i : i + 64, : nphi // 2 + 1].copy()
-        ring = ducc0.fft.c2r(rows, axes=(1,), lastsize=nphi, forward=False, nthreads=nthreads)
-        grid[4 + i : 4 + i + ring.shape[0], 4:-4] = ring
+
+    def work(s: slice) -> None:
+        rows = spectrum[s, : nphi // 2 + 1].copy()
+        ring = ducc0.fft.c2r(rows, axes=(1,), lastsize=nphi, forward=False, nthreads=1)
+        grid[4 + s.start : 4 + s.stop, 4:-4] = ring
+
+    run_blocks(work, ntheta, nthreads, _TRANSFORMS)
     # Beyond a pole: the rings before it, half a turn on. Then the apron in longitude.
     for apron, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
         for a, b in zip(apron, inside, strict=True):
