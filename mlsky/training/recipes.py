@@ -250,13 +250,17 @@ _SKY = {"channels": 3, "size": 128, "latent": 64, "width": 16}
 _DIGITS = {"channels": 1, "size": 8, "latent": 10, "width": 32}
 _VAES = (
     *(replace(_VAE, name=f"vae-blobs-{count}", images=f"blobs-{count}") for count in _TOTALS),
-    replace(
-        _VAE,
-        name="vae-sky",
-        outputs=("kappa", "tsz", "cib"),
-        images=None,
-        generator_options=_SKY,
-        critic_options=_SKY,
+    *(
+        replace(
+            _VAE,
+            name=name,
+            outputs=("kappa", "tsz", "cib"),
+            images=None,
+            pixel_arcmin=pixel,
+            generator_options=_SKY,
+            critic_options=_SKY,
+        )
+        for name, pixel in (("vae-sky", 0.5), ("vae-sky-2", 2.0))
     ),
     replace(
         _VAE,
