@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from mlsky import registry
 from mlsky.cli import main
 from mlsky.datasets import blobs
 from mlsky.training import recipes
@@ -45,6 +46,32 @@ def test_from_nothing_to_figures_pictures_and_weights(tiny, tmp_path, monkeypatc
     assert set(figures["lines"]["blobs per image"]) == {"made", "true", "wanted", "good"}
     assert (tmp_path / "p.png").stat().st_size > 10_000
     assert main(["validate-images", "w.safetensors", "--images", "16"]) == 0
+    book = ["--registry", "book.yaml"]
+    licence = ["--licence", "CC0-1.0", "--scores", "f.json"]
+    assert main(["weights", "add", "tiny", "w.safetensors", *licence, *book]) == 0
+    monkeypatch.setenv("MLSKY_REGISTRY", "book.yaml")
+    entry = registry.describe("tiny")
+    assert (entry["kind"], entry["inputs"], entry["outputs"]) == ("unconditional", [], ["blobs"])
+    assert entry["scores"]["0.5'"] == figures["lines"]
+    capsys.readouterr()
+    assert main(["weights", "list"]) == 0
+    assert capsys.readouterr().out.split() == "tiny v1 unconditional images of blobs".split()
+    assert main(["weights", "show", "tiny"]) == 0
+    assert main(["validate-images", "tiny", "--images", "16"]) == 0
+
+
+def test_networks_of_no_sky_are_refused_where_a_sky_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["simulate", "--freqs", "148", "--nside", "64", "--out", "x.fits"],
+        ["validate"],
+    ):
+        assert main([*arguments, "--weights", "blobs-1"]) == 2
+        said = capsys.readouterr().err
+        assert "a sky needs convergence+paint+points" in said
+        assert "mlsky.networks.sample" in said
+        assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -68,9 +69,9 @@ def validate_images(
     click.echo(f"{source}: {sum(good)} of {len(good)} as wanted")
     if table is not None:
         training = weights.header.get("training", {})
-        write_json(
-            table, {"source": source, "images": images, "training": training, "lines": lines}
-        )
+        found = {"source": source, "images": images, "pixel_arcmin": weights.pixel_arcmin}
+        plain = {name: {k: _plain(v) for k, v in row.items()} for name, row in lines.items()}
+        write_json(table, {**found, "training": training, "lines": plain})
     for path, make in (
         (out, lambda: blob_pictures.figure(made[:, 0], true[:, 0], folder.name)),
         (sheet, lambda: _map(folder, true)),
@@ -81,6 +82,11 @@ def validate_images(
     if export is not None:
         with outputs.beside(export) as part:
             unconditional.to_file(folder, part)
+
+
+def _plain(value):
+    """A value as JSON has it, which knows no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _compared(weights, images: int, seed: int, data: Path | None):

@@ -22,6 +22,8 @@ def weights_list() -> None:
     for name in registry.names():
         entry = registry.describe(name)
         pixels = ", ".join(f"{item['pixel_arcmin']:g}'" for item in entry["files"])
+        if entry.get("inputs") == []:  # nothing of a sky, whose pixels would have a size
+            pixels = f"images of {', '.join(entry['outputs'])}"
         mark = "*" if entry["default"] else " "
         click.echo(f"{mark} {name:<16} {entry['version']:<4} {entry['kind']:<10} {pixels}")
 
@@ -66,7 +68,8 @@ def weights_verify(name: str | None) -> None:
     "--scores",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="What mlsky validate --json wrote of one of the files; once for each.",
+    help="What mlsky validate, or validate-images, wrote of one of the files by --json; once for "
+    "each.",
 )
 @click.option(
     "--cite",
@@ -92,12 +95,11 @@ def weights_add(
 ) -> None:
     """Enter FILES, one for each pixel size, as the next version of NAME."""
     from mlsky import registry
-    from mlsky.networks import evaluate
     from mlsky.networks.weights import open_weights
 
     opened = [open_weights(path) for path in files]
     by_pixel = {f"{w.pixel_arcmin:g}'": w for w in opened}
-    kind = evaluate.kind(opened[0])
+    kind, inputs, outputs = _contents(opened[0])
     found = [_scores(path) for path in scores]
     references = []
     for text in cite:
@@ -111,11 +113,11 @@ def weights_add(
         kind=kind,
         licence=licence,
         cite=references,
-        inputs=["kappa_in"],
-        outputs=["kappa", "ksz", "tsz", "cib", "radio" if kind == "han2021" else "radio_rate"],
+        inputs=inputs,
+        outputs=outputs,
         recipe={pixel: w.header.get("recipe", {}) for pixel, w in by_pixel.items()},
         data={pixel: w.header.get("data", {}) for pixel, w in by_pixel.items()},
-        scores={f"{s['pixel_arcmin']:g}'": summary for s, summary in found},
+        scores=dict(found),
         default=default,
         registry=where,
     )
@@ -123,15 +125,28 @@ def weights_add(
     click.echo(f"{place}: {name} {version}{', the default' if default else ''}")
 
 
-def _scores(path: Path) -> tuple[dict, dict]:
-    """Figures of `mlsky validate`, all and in short."""
+def _contents(weights) -> tuple[str, list[str], list[str]]:
+    """Kind, inputs and outputs of a file: of a sky, or of one network of random numbers alone."""
+    from mlsky.networks import evaluate
+
+    entries = list(weights.header["networks"].values())
+    if len(entries) == 1 and not entries[0].get("inputs") and entries[0].get("outputs"):
+        return entries[0]["architecture"].partition(":")[0], [], list(entries[0]["outputs"])
+    kind = evaluate.kind(weights)
+    radio = "radio" if kind == "han2021" else "radio_rate"
+    return kind, ["kappa_in"], ["kappa", "ksz", "tsz", "cib", radio]
+
+
+def _scores(path: Path) -> tuple[str, dict]:
+    """Pixel size that figures are of, and the figures in short."""
     import json
 
     from mlsky.statistics.scores import summary
 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found, summary(found)
+        pixel = f"{found['pixel_arcmin']:g}'"
+        return pixel, found["lines"] if "lines" in found else summary(found)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -52,8 +52,10 @@ def kind(weights: Weights) -> str:
         if set(members) <= set(weights.networks):
             return name
     wanted = " or ".join("+".join(m) for m in SETS.values())
+    drawn = not any(entry.get("inputs") for entry in weights.header["networks"].values())
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
+        + drawn * "; its images are drawn by mlsky.networks.sample"
     )
 
 
