@@ -14,7 +14,7 @@ from mlsky.networks import vae
 from mlsky.networks.vae import Decoder, Encoder
 from mlsky.statistics import images as statistics
 from mlsky.training import images, unconditional
-from mlsky.training.elbo import elbo
+from mlsky.training.elbo import beta, elbo
 from mlsky.training.loop import train
 from mlsky.training.recipes import recipe
 
@@ -41,7 +41,8 @@ def test_shapes(channels, size):
     mean, log_variance = encoder(x)
     assert mean.shape == log_variance.shape == (4, 5)
     assert decoder(mean).shape == x.shape
-    assert encoder.kwargs == decoder.kwargs == options
+    assert encoder.kwargs == options
+    assert decoder.kwargs == {**options, "hidden": 0, "noise": None}
     assert torch.equal(Encoder(**options).head.weight, encoder.head.weight)
 
 
@@ -170,7 +171,36 @@ def test_a_run_of_an_autoencoder_can_be_gone_on_with_and_sampled(digits_run, tmp
     np.testing.assert_allclose(stored, made, atol=0.05 * made.std())  # half precision
 
 
+def test_a_given_noise_is_not_learned(tmp_path):
+    decoder = Decoder(**SIZES, hidden=6, noise=0.15)
+    assert decoder.noise == pytest.approx(0.15)
+    assert not decoder.log_noise.requires_grad
+    assert Decoder(**SIZES).log_noise.requires_grad
+    assert [layer.out_features for layer in decoder.hidden] == [6, 6]
+    small = dataclasses.replace(
+        recipe("vae-digits"),
+        generator_options={**SIZES, "hidden": 6, "noise": 0.15},
+        critic_options=SIZES,
+    )
+    train(small, None, tmp_path, steps=3, device="cpu", progress=False)
+    encoder, decoder, _ = unconditional.autoencoder(tmp_path)
+    assert decoder.noise == pytest.approx(0.15)
+    assert encoder.kwargs == SIZES
+    rising = recipe("vae-blobs-1")
+    assert beta(rising, 0) == pytest.approx(rising.penalty_start)
+    assert beta(rising, rising.decay_from / 2) == pytest.approx(rising.penalty_start**0.5)
+    assert beta(rising, rising.decay_from) == beta(rising, 1.0) == rising.penalty_weight
+    assert beta(recipe("vae-digits"), 0) == 1
+
+
 def test_bad_networks_and_images():
+    for change, message in (
+        ({"hidden": -1}, r"hidden=-1: must be an integer >= 0"),
+        ({"noise": 0.0}, r"noise=0.0: must be a number > 0, or None"),
+        ({"noise": math.nan}, r"noise=nan: must be a number > 0, or None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Decoder(**{**SIZES, **change})
     for change, message in (
         ({"latent": 0}, r"latent=0: must be an integer >= 1"),
         ({"size": 12}, r"size=12: must be a power of two, at least 8"),

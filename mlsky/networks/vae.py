@@ -8,6 +8,7 @@ unconditional network: `mlsky.networks.sample` draws its images from N(0, I).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -113,9 +114,25 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (N, latent) to images (N, channels, size, size), the mean of p(x|z).
 
-    Parameters are those of `Encoder`. The standard deviation of p(x|z), one for all pixels, is
-    learned with it (Rybkin, Daniilidis & Levine 2021, arXiv:2006.13202): no weight has to be
-    found between likeness and divergence.
+    The standard deviation of p(x|z), one for all pixels, is learned with it (Rybkin, Daniilidis
+    & Levine 2021, arXiv:2006.13202), unless it is given: no weight has to be found between
+    likeness and divergence. Of images without noise that a code can hold altogether it goes to
+    nothing, and with it what the divergence counts: codes are exact, and lie anywhere.
+
+    Parameters
+    ----------
+    channels, size, latent, width, seed
+        As of `Encoder`.
+    hidden
+        Units of two layers between the latents and the first map; 0 for none. Few latents that
+        are to say where something is need them.
+    noise
+        The standard deviation of p(x|z), network units; None learns it.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     def __init__(
@@ -125,19 +142,31 @@ class Decoder(nn.Module):
         latent: int = 32,
         width: int = 16,
         *,
+        hidden: int = 0,
+        noise: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.kwargs = _checked(channels, size, latent, width)
+        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 0:
+            raise ValueError(f"hidden={hidden!r}: must be an integer >= 0")
+        if noise is not None and not (math.isfinite(noise) and noise > 0):
+            raise ValueError(f"noise={noise!r}: must be a number > 0, or None to learn it")
+        self.kwargs |= {"hidden": hidden, "noise": noise}
         sizes = _channels(size, width)[::-1]
         with torch.random.fork_rng(devices=[]):
-            self.project = nn.Linear(latent, sizes[0] * _SMALLEST**2)
+            self.hidden = nn.ModuleList(
+                nn.Linear(a, hidden) for a in ((latent, hidden) if hidden else ())
+            )
+            self.project = nn.Linear(hidden or latent, sizes[0] * _SMALLEST**2)
             self.up = nn.ModuleList(
                 nn.Conv2d(a, b, 3, 1, 1) for a, b in pairwise([*sizes, sizes[-1]])
             )
             self.head = nn.Conv2d(sizes[-1], channels, 3, 1, 1)
         # a tenth of the logarithm: Adam moves every number by about its rate, this one by ten times
-        self.tenth_log_noise = nn.Parameter(torch.zeros(()))
+        self.tenth_log_noise = nn.Parameter(
+            torch.tensor(math.log(noise or 1.0) / 10), requires_grad=noise is None
+        )
         initialise(self, seed, 2)
 
     @property
@@ -147,7 +176,7 @@ class Decoder(nn.Module):
 
     @property
     def noise(self) -> float:
-        """Standard deviation of p(x|z) as learned, in network units."""
+        """Standard deviation of p(x|z), in network units."""
         return float(self.log_noise.detach().exp())
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -155,6 +184,8 @@ class Decoder(nn.Module):
         latent = self.kwargs["latent"]
         if z.ndim != 2 or z.shape[1] != latent:
             raise ValueError(f"Decoder input of shape {tuple(z.shape)}: must be (N, {latent})")
+        for layer in self.hidden:
+            z = F.leaky_relu(layer(z), _SLOPE)
         x = F.leaky_relu(self.project(z), _SLOPE).unflatten(1, (-1, _SMALLEST, _SMALLEST))
         for layer in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from mlsky.networks.vae import reparameterise
+from mlsky.training.recipes import Recipe
 from mlsky.training.run import Run
 
-__all__ = ["Elbo", "elbo", "elbo_step"]
+__all__ = ["Elbo", "beta", "elbo", "elbo_step"]
 
 
 class Elbo(NamedTuple):
@@ -75,16 +76,28 @@ def elbo(
     return Elbo(likelihood - beta * divergence, likelihood, divergence)
 
 
-def elbo_step(run: Run, real: torch.Tensor, rng: torch.Generator, autocast) -> dict[str, float]:
+def beta(recipe: Recipe, done: float) -> float:
+    """Weight of the divergence when the share `done` of a run is done.
+
+    It rises from `penalty_start` times its value, by equal factors in equal times, until
+    `decay_from` (Bowman et al. 2016, arXiv:1511.06349): else a code that says little yet is
+    given up before it can say more.
+    """
+    left = max(0.0, 1 - done / recipe.decay_from) if recipe.decay_from else 0.0
+    return recipe.penalty_weight * recipe.penalty_start**left
+
+
+def elbo_step(
+    run: Run, real: torch.Tensor, rng: torch.Generator, autocast, done: float = 1.0
+) -> dict[str, float]:
     """One step of both networks; its log is per pixel, but for the divergence (nats per image)."""
     decoder, encoder = run.generator, run.critic
     real = real.contiguous()
     with autocast():
         mean, log_variance = encoder(real)
         decoded = decoder(reparameterise(mean, log_variance, rng))
-    found = elbo(
-        real, decoded.float(), decoder.log_noise, mean, log_variance, beta=run.recipe.penalty_weight
-    )
+    weight = beta(run.recipe, done)
+    found = elbo(real, decoded.float(), decoder.log_noise, mean, log_variance, beta=weight)
     loss = -found.bound / real[0].numel()
     optimisers = (run.generator_adam, run.critic_adam)
     for adam in optimisers:

@@ -195,7 +195,7 @@ def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[st
         condition, real = batches[-1]
     elif recipe.objective == "elbo":
         condition, real = batch(first + run.step)
-        log = elbo_step(run, real, rng, autocast)
+        log = elbo_step(run, real, rng, autocast, done)
     else:
         condition, real = batch(first + run.step)
         log = relativistic_step(run, condition, real, rng, autocast)

@@ -122,7 +122,8 @@ def autoencoder(folder: str | os.PathLike) -> tuple[Encoder, Decoder, Normaliser
     if not isinstance(decoder, Decoder):
         raise ValueError(f"{folder}: {state['recipe']['name']} is no autoencoder")
     tensors, _ = read_checkpoint(Path(folder) / CHECKPOINT)
-    encoder = Encoder(**decoder.kwargs)
+    shared = ("channels", "size", "latent", "width")
+    encoder = Encoder(**{k: decoder.kwargs[k] for k in shared})
     encoder.load_state_dict(part(tensors, "critic"))
     return encoder.eval().requires_grad_(False), decoder, normaliser
 
