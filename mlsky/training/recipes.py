@@ -253,7 +253,6 @@ _VAE = Recipe(
     match_weight=0.0,
     bfloat16=False,
 )
-_NOISY = {"batch": 32, "penalty_start": 1.0, "decay_from": 0.4}  # the noise is learned
 _SKY = {"channels": 3, "size": 128, "latent": 64, "width": 16}
 _DIGITS = {"channels": 1, "size": 8, "latent": 10, "width": 32}
 _VAES = (
@@ -275,9 +274,8 @@ _VAES = (
             outputs=("kappa", "tsz", "cib"),
             images=None,
             pixel_arcmin=pixel,
-            generator_options=_SKY,
+            generator_options=_SKY,  # of a sky there is more than any code holds: noise is learned
             critic_options=_SKY,
-            **_NOISY,
         )
         for name, pixel in (("vae-sky", 0.5), ("vae-sky-2", 2.0))
     ),
@@ -287,7 +285,9 @@ _VAES = (
         outputs=("digits",),
         images="digits",
         size=8,
-        **{**_NOISY, "batch": 128},
+        batch=128,
+        penalty_start=1.0,
+        decay_from=0.4,
         generator_options=_DIGITS,
         critic_options=_DIGITS,
     ),
