@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,6 +63,23 @@ def test_maps_of_one_frequency_and_their_power():
     )
     # above its null tSZ is positive, and the correlation turns round
     assert (coefficients(power)[0] * coefficients(power)[2] <= 0).all()
+
+
+def test_correlation_is_pearsons_of_filtered_maps():
+    """Maps of one band of multipoles only: the coefficient is that of their pixels."""
+    stream = CrossFrequency(N, PIXEL, EDGES, FREQS)
+    tsz, cib = _maps(3, 0.5)
+    stream.update(tsz, cib)
+    found = stream.compute()["correlation"][0]
+    pixel = math.radians(PIXEL / 60)
+    ell = 2 * np.pi * np.hypot(*np.meshgrid(*[np.fft.fftfreq(N, pixel)] * 2, indexing="ij"))
+    for b, (low, high) in enumerate(pairwise(EDGES)):
+        inside = (ell >= low) & (ell < high)
+        maps = [
+            np.fft.ifft2(np.fft.fft2(m) * inside).real.reshape(len(FREQS), -1) for m in (tsz, cib)
+        ]
+        wanted = np.corrcoef(*maps)[: len(FREQS), len(FREQS) :]
+        np.testing.assert_allclose(found[..., b], wanted, atol=1e-5)
 
 
 def test_what_it_refuses():

@@ -14,6 +14,7 @@ N = 400
 NU = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 #: Boundaries of smooth shapes by four directions of lines: octagons do to 1.2 per cent.
 LENGTH = 0.015
+EXACT = 1e-9  # the same sums in another order
 
 
 def _distance(y0, x0):
@@ -79,3 +80,38 @@ def test_nothing_and_everything():
     np.testing.assert_array_equal(
         minkowski.functionals(flat, (-1.0, 1.0)), [[1, 0], [0, 0], [0, 0]]
     )
+
+
+def test_labels_and_pairs_of_pixels():
+    """Another way to the same numbers: labelled components and holes, and products of pixels."""
+    from scipy.ndimage import gaussian_filter, label
+
+    white = seeds.generator(9, "truth").standard_normal((150, 150))
+    field = gaussian_filter(white, 2.0)
+    field /= field.std()
+    found = minkowski.functionals(field, NU)
+    for t, nu in enumerate(NU):
+        above = field > nu
+        assert found[0, t] == pytest.approx(np.mean(above), rel=EXACT)
+        # |a - b| = a + b - 2 a b, along x, y and both diagonals
+        rates = []
+        for a, b, apart in (
+            (above[1:], above[:-1], 1),
+            (above[:, 1:], above[:, :-1], 1),
+            (above[1:, 1:], above[:-1, :-1], math.sqrt(2)),
+            (above[1:, :-1], above[:-1, 1:], math.sqrt(2)),
+        ):
+            a, b = a.astype(float), b.astype(float)
+            rates.append((a.mean() + b.mean() - 2 * (a * b).mean()) / apart)
+        assert found[1, t] == pytest.approx(np.mean(rates) * math.pi / 8, rel=EXACT)
+        # with all below around it, what is above has components and holes to be counted; pixels
+        # that touch at corners are joined, or are not, and the mean of both is asked for
+        numbers = []
+        for corners in (True, False):
+            grid = np.pad(above, 1)
+            eight, four = np.ones((3, 3)), None
+            parts = label(grid, eight if corners else four)[1]
+            gaps = label(~grid, four if corners else eight)[1] - 1
+            numbers.append(parts - gaps)
+        padded = minkowski.functionals(np.pad(field, 1, constant_values=-99.0), (nu,))[2, 0]
+        assert padded * 151**2 == pytest.approx(np.mean(numbers), abs=1e-6)

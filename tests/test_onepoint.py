@@ -11,6 +11,7 @@ from mlsky.statistics import onepoint
 from mlsky.statistics.bandpower import multipoles
 
 SHARES = (0.001, 0.01, 0.5, 0.99, 0.999)
+AGREE = 1e-3  # values of single precision within a rounding of an edge go to either side
 
 
 def _values(*shape):
@@ -29,6 +30,20 @@ def test_quantiles(skewed):
     for threshold in (2.0, 30.0):
         above = np.count_nonzero(values > threshold)
         assert histogram.above(counts, threshold) == pytest.approx(above, rel=0.01, abs=2)
+
+
+def test_counts_are_numpys():
+    """Counts, and those above an edge, such as the counts of sources: to a rounding of an edge."""
+    values = 20 * np.exp(_values(300, 300))
+    histogram = onepoint.Histogram(1.0, 1e4)
+    counts = histogram.count(values)
+    wanted, _ = np.histogram(values, histogram.edges)
+    assert np.abs(np.cumsum(counts) - np.cumsum(wanted)).max() <= AGREE * values.size
+    for i in (5000, 6000, 6500):
+        edge = histogram.edges[i]
+        above = np.count_nonzero(values > edge)
+        assert above > 100
+        assert histogram.above(counts, edge) == pytest.approx(above, rel=AGREE)
 
 
 def test_sparse_and_extreme_values():
