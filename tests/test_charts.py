@@ -15,6 +15,7 @@ from mlsky.sphere.charts import (
     interpolate,
     owned,
     owned_area,
+    owners,
     resample,
 )
 from mlsky.sphere.field import Field
@@ -263,3 +264,14 @@ def test_bad_input():
         charts(2.0, margin=-1)
     with pytest.raises(ValueError, match="must end in the chart's"):
         resample(charts(8.0)[0], np.zeros((3, 3)), Healpix(64))
+
+
+@pytest.mark.parametrize(("level", "beyond"), [(0, 0), (1, 5), (4, 5)])
+def test_owners_are_those_of_the_pixel_that_holds_the_centre(level, beyond):
+    """Blocks whose surroundings agree are not asked about; all 192 charts, every pixel."""
+    step = 1 << level
+    for chart in charts(4.0):
+        found = owners(chart, level, beyond)
+        y, x = ((np.arange(n) - beyond + 0.5) * step - 0.5 for n in found.shape)
+        truth = healpy.vec2pix(NSIDE, *chart.vectors_at(y[:, None], x), nest=True)
+        assert np.array_equal(found, truth), chart.index

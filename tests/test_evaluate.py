@@ -17,7 +17,7 @@ from mlsky.networks.weights import Weights
 # float32 sums in another order, in units of a map's standard deviation: 1e-5 to 2e-5 measured,
 # by the kernels that the number of threads picks; an apron too narrow gives 1.
 FLOAT32 = 1e-4
-# Trunks run in bfloat16 (8 bits); other shapes may take other kernels, and so round elsewhere.
+# Networks run in bfloat16 (8 bits); other shapes may take other kernels, and so round elsewhere.
 BF16 = 0.05
 
 NORMALISER = Normaliser(
@@ -91,8 +91,8 @@ def _plainly(weights, kappa, noise) -> dict:
         with torch.autocast("cpu", torch.bfloat16):
             grown = weights["convergence"](start, noise["convergence"])
             painted = weights["paint"](grown, noise["paint"])
-        fields = torch.cat([grown, painted], 1)
-        rate = weights["points"](fields[:, [0, 2, 3]])[0, 0]
+            fields = torch.cat([grown, painted], 1)
+            rate = weights["points"](fields[:, [0, 2, 3]])[0, 0]
     names = ("kappa", "ksz", "tsz", "cib")
     out = dict(zip(names, weights.normaliser.select(names).inverse(fields)[0], strict=True))
     return {**out, "tsz": out["tsz"].clamp(max=0), "cib": out["cib"].clamp(min=0), "log_rate": rate}

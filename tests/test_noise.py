@@ -47,6 +47,20 @@ def test_streams_are_independent(other):
     assert abs(np.mean(x * x * y * y) - 1) < SIGMAS * np.sqrt(8 / N)
 
 
+def test_channels_are_drawn_in_pairs_and_one_by_one_alike():
+    pixel = lattice(CHARTS, 15, 3)
+    noise = chart_noise(pixel, 5, 3, key=4)
+    for c in range(5):
+        assert np.array_equal(noise[c], normal(4, 3 * (1 << 16) + c, pixel))
+
+
+def test_the_two_deviates_of_a_hash_are_independent():
+    x, y = (normal(12, c, np.arange(N)).astype(np.float64) for c in (4, 5))
+    assert abs(np.mean(x * y)) < SIGMAS / np.sqrt(N)
+    assert abs(np.mean(x * x * y * y) - 1) < SIGMAS * np.sqrt(8 / N)
+    assert stats.kstest(y[::10], "norm").pvalue > P_VALUE
+
+
 @pytest.mark.parametrize("lag", [1, 2, 64, 4096, 1 << 32])
 def test_pixels_are_independent(lag):
     pixel = np.arange(N)

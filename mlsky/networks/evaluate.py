@@ -35,6 +35,8 @@ APRON = 96
 #: Pixels by which each step goes beyond the one that follows it, where an area is wanted: the
 #: encoder of Convergence, the encoder of Paint, and what Points and the stamps of tSZ see.
 SPREAD = (8, 8, 16)
+#: Rows of a picture that are taken at a time where every pixel is for itself.
+ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
@@ -52,7 +54,8 @@ def kind(weights: Weights) -> str:
         if set(members) <= set(weights.networks):
             return name
     wanted = " or ".join("+".join(m) for m in SETS.values())
-    drawn = not any(entry.get("inputs") for entry in weights.header["networks"].values())
+    entries = weights.header.get("networks", {}).values()
+    drawn = bool(entries) and not any(entry.get("inputs") for entry in entries)
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
         + drawn * "; its images are drawn by mlsky.networks.sample"
@@ -134,20 +137,20 @@ def _paint(
         return _run(network, kappa, noise)
     levels, n = len(network.trunk.widths), network.velocities
     flow = noise[levels:]
-    coarse = staged.velocity(network, flow)
     ny, nx = area.shape
     painted = kappa.new_zeros(1, len(network.OUTPUTS), ny, nx)
     stamps = kappa.new_full((1, len(network.stamp_widths), ny, nx), -torch.inf)
 
     def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
+        v = staged.velocity_block(network, coarse, flow[0], block)
         with torch.autocast(kappa.device.type, enabled=False):
-            v = staged.velocity_block(network, coarse, flow[0], block)
             bounded = network.bounded(made[:, :n], v, made[:, -1:])
         stamps[(..., *block)] = made[:, n:-1]
         painted[(0, slice(0, 3, 2), *block)] = bounded[0]
 
     with torch.autocast(kappa.device.type, torch.bfloat16):
+        coarse = staged.velocity(network, flow)
         staged.trunk(network.trunk, kappa, noise[:levels], area, spread, finish)
     painted[:, 1:2] = network.tsz(stamps)
     return painted
@@ -168,9 +171,12 @@ def _default(
     def inputs(block: tuple[slice, slice]) -> torch.Tensor:
         return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
 
-    rate = staged.points(weights["points"], inputs, area)
-    physical = weights.normaliser.select(names).inverse(fields)
-    return {**dict(zip(names, physical[0], strict=True)), "log_rate": rate}
+    with torch.autocast(kappa.device.type, torch.bfloat16):
+        rate = staged.points(weights["points"], inputs, area)
+    physical = weights.normaliser.select(names)
+    for y in range(0, fields.shape[-2], ROWS):  # in place, while they are in the cache
+        fields[..., y : y + ROWS, :] = physical.inverse(fields[..., y : y + ROWS, :])
+    return {**dict(zip(names, fields[0], strict=True)), "log_rate": rate}
 
 
 def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -208,9 +214,10 @@ def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
 def _polygon(x: torch.Tensor, start, target) -> torch.Tensor:
     """Values mapped on a polygon, along whose sides at the ends it goes on."""
     start, target = (torch.tensor(t, dtype=torch.float32, device=x.device) for t in (start, target))
-    i = torch.searchsorted(start, x.contiguous()).clamp(1, len(start) - 1)
-    slope = (target[i] - target[i - 1]) / (start[i] - start[i - 1])
-    return target[i - 1] + slope * (x - start[i - 1])
+    slope = target.diff() / start.diff()
+    offset = target[:-1] - slope * start[:-1]
+    side = torch.bucketize(x.contiguous(), start[1:-1], out_int32=True).view(-1)
+    return slope.take(side.long()).view(x.shape).mul_(x).add_(offset[side].view(x.shape))
 
 
 def calibrated(cib: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:

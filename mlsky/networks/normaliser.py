@@ -34,6 +34,8 @@ def _compress(x, s: float):
 
 def _expand(x, s: float):
     """Inverse of eq. 5.2: sign(x) s (exp|x| - 1)."""
+    if isinstance(x, torch.Tensor) and not torch.is_grad_enabled():
+        return x.abs().expm1_().copysign_(x).mul_(s)  # a third of the time of the branches
     xp = torch if isinstance(x, torch.Tensor) else np
     y = xp.where(x < 0, -xp.expm1(xp.clip(-x, 0, None)), xp.expm1(xp.clip(x, 0, None)))
     return y * s

@@ -36,6 +36,7 @@ __all__ = [
     "interpolate",
     "owned",
     "owned_area",
+    "owners",
     "resample",
 ]
 
@@ -45,6 +46,10 @@ NSIDE = 4
 #: Largest side of a part of an output pixel, in chart pixels. At nside 1024 and 2 arcmin
 #: (and at 4096 and 0.5) the four children are 0.86 wide.
 _PART = 0.9
+
+#: Side of the blocks of pixels whose owner is asked for together, and how many blocks round one
+#: must agree (`owners`).
+_SURE, _AWAY = 8, 3
 
 
 # The charts
@@ -255,17 +260,54 @@ def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
     return rows[i] * geometry.shape[1] + columns[j]
 
 
-def owned_area(chart: Chart, beyond: int = 0) -> Area:
-    """Pixels of the chart whose centres it owns, and those at most `beyond` pixels away."""
-    import healpy
+def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> NDArray[np.int16]:
+    """Number of the chart that owns each pixel of a chart's picture.
 
-    mine = np.empty(chart.npix, bool)
+    Parameters
+    ----------
+    level
+        Number of halvings: pixels ``2**level`` times as large.
+    beyond
+        Pixels (of that level) beyond the chart's edge.
+
+    Returns
+    -------
+    owners
+        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int16.
+    """
+    import healpy
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    ny, nx = ((n >> level) + 2 * beyond for n in chart.shape)
+    step = 1 << level
+
+    def ask(y, x) -> np.ndarray:
+        y, x = ((c - beyond + 0.5) * step - 0.5 for c in (y, x))
+        return healpy.vec2pix(NSIDE, *chart.vectors_at(y, x), nest=True).astype(np.int16)
+
+    # A pixel of nside 4 has no corner sharper than 45 degrees: what reaches into a block holds a point
+    # of the blocks' grid less than three blocks away, so that alike points have alike pixels between.
+    y, x = (np.arange(-_AWAY, -(-n // _SURE) + _AWAY + 1) * _SURE for n in (ny, nx))
+    coarse = ask(y[:, None], x)
+    size = 2 * _AWAY + 2
+    low, high = (f(coarse, size, mode="nearest") for f in (minimum_filter, maximum_filter))
+    # filters of even size reach one element further back: element i is the block before point i
+    inside = (slice(_AWAY + 1, len(y) - _AWAY), slice(_AWAY + 1, len(x) - _AWAY))
+    known = np.where(low == high, low, -1)[inside]
+    out = np.repeat(np.repeat(known, _SURE, 0), _SURE, 1)[:ny, :nx]
+    open_ = np.flatnonzero(out == -1)
+    flat = out.reshape(-1)
 
     def work(s: slice) -> None:
-        mine[s] = healpy.vec2pix(NSIDE, *chart.vectors(s), nest=True) == chart.index
+        flat[open_[s]] = ask(*np.divmod(open_[s], nx))
 
-    run_blocks(work, chart.npix)
-    return Area.of(mine.reshape(chart.shape)).widened(beyond)
+    run_blocks(work, open_.size, nthreads)
+    return flat.reshape(ny, nx)
+
+
+def owned_area(chart: Chart, beyond: int = 0) -> Area:
+    """Pixels of the chart whose centres it owns, and those at most `beyond` pixels away."""
+    return Area.of(owners(chart) == chart.index).widened(beyond)
 
 
 def resample(

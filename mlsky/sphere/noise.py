@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.sphere.charts import NSIDE
-from mlsky.sphere.threads import run_blocks
+from mlsky.sphere.charts import NSIDE, owners
+from mlsky.sphere.threads import BLOCK, run_blocks
 
 if TYPE_CHECKING:
     from mlsky.networks.areas import Area
@@ -48,7 +48,8 @@ def normal(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.float
     key
         From `mlsky.seeds.integer`; 0 <= key < 2**64.
     channel
-        0 <= channel < 2**64: streams of different channels are independent.
+        0 <= channel < 2**64: streams of different channels are independent. Channels 2 n and
+        2 n + 1 are the two deviates of one hash.
     pixel
         Integers of any shape (int64).
     nthreads
@@ -64,27 +65,34 @@ def normal(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.float
     ValueError
         If key or channel are out of range, or `pixel` is not of integers.
     """
-    words = _words(key, channel)
+    _words(key, channel)  # before the channel is taken for a number
+    words = _words(key, channel - channel % 2)
     pixel = _integers(pixel)
     out = np.empty(pixel.size, np.float32)
     flat = pixel.ravel()
 
     def work(s: slice) -> None:
-        bits = _hash(flat[s], words)
-        low = (bits & np.uint64(0xFFFFFFFF)).astype(np.float32)
-        bits >>= np.uint64(32)
-        radius = bits.astype(np.float32)
-        radius += np.float32(0.5)
-        radius *= np.float32(2.0**-32)
-        np.log(radius, out=radius)
-        radius *= np.float32(-2)
-        np.sqrt(radius, out=radius)
-        low *= np.float32(2 * np.pi * 2.0**-32)
-        np.cos(low, out=low)
-        np.multiply(radius, low, out=out[s])
+        radius, angle = _polar(flat[s], words)
+        (np.sin if channel % 2 else np.cos)(angle, out=angle)
+        np.multiply(radius, angle, out=out[s])
 
     run_blocks(work, flat.size, nthreads)
     return out.reshape(pixel.shape)
+
+
+def _polar(pixel: np.ndarray, words: tuple[np.uint64, np.uint64]) -> tuple[np.ndarray, np.ndarray]:
+    """Radius and angle of the two normal deviates of each pixel (Box & Muller 1958)."""
+    bits = _hash(pixel, words)
+    angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float32)
+    bits >>= np.uint64(32)
+    radius = bits.astype(np.float32)
+    radius += np.float32(0.5)
+    radius *= np.float32(2.0**-32)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    angle *= np.float32(2 * np.pi * 2.0**-32)
+    return radius, angle
 
 
 def uniform(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.float64]:
@@ -137,16 +145,26 @@ def chart_noise(
     if not 0 <= channels <= CHANNELS_PER_LEVEL:
         raise ValueError(f"channels={channels!r}: must be from 0 to {CHANNELS_PER_LEVEL}")
     first = level * CHANNELS_PER_LEVEL
-    wanted = pixel >= 0
-    whole = wanted.all()
-    number = pixel if whole else pixel[wanted]
+    words = [_words(key, first + c) for c in range(0, channels, 2)]
     out = np.zeros((channels, *pixel.shape), np.float32)
-    for c in range(channels):
-        values = normal(key, first + c, number, nthreads)
-        if whole:
-            out[c] = values
-        else:
-            out[c][wanted] = values
+    ny, nx = pixel.shape
+    rows = max(1, BLOCK // nx)
+
+    def work(s: slice) -> None:
+        # a rectangle of them: to write at places one by one takes as long as to draw
+        wanted = np.flatnonzero((pixel[s] >= 0).any(0))
+        if not wanted.size:
+            return
+        here = (s, slice(wanted[0], wanted[-1] + 1))
+        number, drawn = pixel[here], pixel[here] >= 0
+        for pair, word in enumerate(words):
+            radius, angle = _polar(number, word)
+            radius *= drawn
+            np.multiply(radius, np.cos(angle), out=out[(2 * pair, *here)])
+            if 2 * pair + 1 < channels:
+                np.multiply(radius, np.sin(angle), out=out[(2 * pair + 1, *here)])
+
+    run_blocks(work, ny, nthreads, rows)
     return out
 
 
@@ -199,30 +217,21 @@ def lattice(
         )
     ny, nx = ((n >> level) + 2 * beyond for n in chart.shape)
     unshared = (len(every) + index) * _CHART + (64 - beyond) * (_ROW + 1)  # never negative
-    pixel = (unshared + np.arange(ny)[:, None] * _ROW + np.arange(nx)).ravel()
-    wanted = np.arange(ny * nx)
+    pixel = unshared + np.arange(ny)[:, None] * _ROW + np.arange(nx)
+    owner = owners(chart, level, beyond, nthreads)
+    mine = owner == index
+    np.subtract(pixel, unshared - index * _CHART + beyond * (_ROW + 1), out=pixel, where=mine)
+    others = ~mine
     if area is not None:
-        outside = np.pad(~area.mask(), beyond, constant_values=False).ravel()
+        outside = np.pad(~area.mask(), beyond, constant_values=False)
         pixel[outside] = -1
-        wanted = wanted[~outside]
-    owner = np.empty(wanted.size, np.int16)
-
-    def vectors(flat: np.ndarray) -> np.ndarray:
-        y, x = np.divmod(flat, nx)
-        return chart.vectors_at(*(_finest(c - beyond, level) for c in (y, x)))
-
-    def work(s: slice) -> None:
-        owner[s] = healpy.vec2pix(NSIDE, *vectors(wanted[s]), nest=True)
-
-    run_blocks(work, wanted.size, nthreads)
-    mine = wanted[owner == index]
-    y, x = np.divmod(mine, nx)
-    pixel[mine] = index * _CHART + (y - beyond) * _ROW + (x - beyond)
+        others &= ~outside
+    pixel, others = pixel.reshape(-1), np.flatnonzero(others)
+    owner = owner.reshape(-1)[others]
     for other in np.unique(owner).tolist():
-        if other == index:
-            continue
-        flat, there = wanted[owner == other], every[other]
-        y, x = (_coarse(c, level) for c in there.project_vectors(vectors(flat)))
+        flat, there = others[owner == other], every[other]
+        vectors = chart.vectors_at(*(_finest(c - beyond, level) for c in np.divmod(flat, nx)))
+        y, x = (_coarse(c, level) for c in there.project_vectors(vectors))
         iy, ix = (np.rint(c).astype(np.int64) for c in (y, x))
         centre = there.vectors_at(_finest(iy, level), _finest(ix, level))
         owned = healpy.vec2pix(NSIDE, *centre, nest=True) == other
