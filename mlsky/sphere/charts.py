@@ -285,8 +285,8 @@ def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> 
         y, x = ((c - beyond + 0.5) * step - 0.5 for c in (y, x))
         return healpy.vec2pix(NSIDE, *chart.vectors_at(y, x), nest=True).astype(np.int16)
 
-    # A pixel of nside 4 has no corner sharper than 45 degrees: what reaches into a block holds a point
-    # of the blocks' grid less than three blocks away, so that alike points have alike pixels between.
+    # A pixel of nside 4 has no corner sharper than 45 degrees: what reaches into a block holds a
+    # point of the blocks' grid less than three blocks away, so blocks among alike points are alike.
     y, x = (np.arange(-_AWAY, -(-n // _SURE) + _AWAY + 1) * _SURE for n in (ny, nx))
     coarse = ask(y[:, None], x)
     size = 2 * _AWAY + 2
