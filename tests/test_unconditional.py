@@ -50,6 +50,22 @@ def test_splines_reproduce_quadratics_and_constants():
     np.testing.assert_allclose(s @ node, pixel, atol=ROUNDING)
 
 
+def test_light_beyond_the_edges_is_folded_back():
+    fold = unconditional.folding(32, 4)
+    light = torch.zeros(40)
+    light[4 + 7], light[0], light[3], light[36], light[39] = 1.0, 2.0, 4.0, 8.0, 16.0
+    inside = fold @ light
+    # four pixels beyond lie on the fourth, the first beyond on the outermost
+    assert {int(i): float(inside[i]) for i in inside.nonzero()} == {
+        7: 1.0,
+        3: 2.0,
+        0: 4.0,
+        31: 8.0,
+        28: 16.0,
+    }
+    assert (fold.sum(0) == 1).all()
+
+
 def test_images_are_amplitudes_through_the_beam():
     module = Stamped(**SMALL, total=7.0, beam=1.7, contrast=5.0)
     z, noise = _parts(module)

@@ -9,6 +9,10 @@
   brighter than the total.
 - Maps grow by interpolation and not by transposed convolutions: no checkerboard; the last step is
   a spline, so a blob may lie anywhere between pixels.
+- Light that falls beyond an edge is folded back. Otherwise what wants to lie there ends on the
+  outermost pixel, where no gradient moves it: of a network without this 7 % of the blobs lay
+  within half a pixel of an edge along each axis, where 1.6 % should, and as a blob there is cut
+  in half, the others came out a tenth too bright.
 - Every level is told where its pixels are, and is modulated by the random numbers: a network
   that knows only what is near it cannot put a blob anywhere (Liu et al. 2018, arXiv:1807.03247).
 - White noise enters at every level, with a strength that is learned from nothing.
@@ -33,6 +37,7 @@ __all__ = ["Critic", "Stamped", "draw", "initialise", "sample", "side"]
 
 _SLOPE = 0.2  # of the leaky ReLU
 _COARSEST = 4  # pixels along a side of the first map
+_BEYOND = 8  # size over the pixels beyond each edge where light may fall before it is folded back
 _BATCH = 64  # images drawn at once: some 100 MB
 # Channels of each level, the coarsest first, in units of `width`.
 _MULTIPLES = (8, 8, 4, 2, 1)
@@ -76,6 +81,17 @@ def spline(nodes: int, size: int) -> torch.Tensor:
     return out
 
 
+def folding(size: int, beyond: int) -> torch.Tensor:
+    """(size, size + 2 beyond): light on pixels, some beyond the edges, to that on an image.
+
+    What is `k` pixels beyond an edge comes to lie as far within: nothing is lost.
+    """
+    place = torch.arange(-beyond, size + beyond)
+    inside = torch.where(place < 0, -1 - place, place)
+    inside = torch.where(inside >= size, 2 * size - 1 - inside, inside)
+    return (inside == torch.arange(size)[:, None]).float()
+
+
 def initialise(module: nn.Module, seed: int, stream: int) -> torch.Generator:
     """He initialisation of every layer, from a stream that is handed on."""
     rng = torch.Generator().manual_seed(seeds.integer(seed, "training", stream))
@@ -103,8 +119,8 @@ class Stamped(nn.Module):
     beam
         Standard deviation of the Gaussian in the beginning (pixels); learned from there on.
     nodes
-        Nodes along a side of the splines that amplitudes are the exponential of; a power of two,
-        at most `size`.
+        Nodes along a side of the splines that amplitudes are the exponential of, from beyond one
+        edge to beyond the other; a power of two, at most `size`.
     contrast
         Of the logarithm of the amplitudes in the beginning, in units of about one; learned from
         there on. Images of few blobs are to begin with few (10 for one): on average over images a
@@ -157,7 +173,9 @@ class Stamped(nn.Module):
         self.sides = [2**k for k in range(2, nodes.bit_length())]
         multiples = [_MULTIPLES[min(i, len(_MULTIPLES) - 1)] for i in range(len(self.sides))]
         channels = [width * m for m in multiples]
-        self.register_buffer("spline", spline(nodes, size), persistent=False)
+        beyond = size // _BEYOND
+        self.register_buffer("spline", spline(nodes, size + 2 * beyond), persistent=False)
+        self.register_buffer("fold", folding(size, beyond), persistent=False)
         with torch.random.fork_rng(devices=[]):
             self.project = nn.Linear(latent, channels[0] * _COARSEST**2)
             self.layers = nn.ModuleList(
@@ -169,6 +187,9 @@ class Stamped(nn.Module):
             self.brightness = nn.Linear(latent, 1)
         self.noise_gains = nn.ParameterList(torch.zeros(c) for c in channels)
         self.log_total = nn.Parameter(torch.zeros(()))
+        # apart from the weights that it multiplies: theirs grow a thousandth of one per step, and
+        # have to grow by whole numbers before light is as sharp as points
+        self.log_contrast = nn.Parameter(torch.zeros(()))
         self.log_beam = nn.Parameter(torch.tensor(math.log(beam)))
         self._initialise(seed)
 
@@ -208,11 +229,11 @@ class Stamped(nn.Module):
             gain, offset = self.modulate[i](u)[..., None, None].chunk(2, 1)
             x = F.leaky_relu(x * (1 + gain) + offset, _SLOPE)
         x = self.head(x)[:, 0].float()
-        x = self.spline @ x @ self.spline.T
+        x = self.spline @ (x * torch.exp(self.log_contrast.float())) @ self.spline.T
         shares = torch.softmax(x.flatten(1), 1).view(x.shape)
         spread = self.kwargs["spread"] * torch.tanh(self.brightness(u).float())
         total = torch.exp(self.scale + self.log_total + spread)
-        return shares * total[..., None]
+        return self.fold @ (shares * total[..., None]) @ self.fold.T
 
     def forward(self, z: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:
         """Normal numbers (N, latent) and noise [(N, 1, n, n)] to images (N, 1, size, size)."""
