@@ -268,6 +268,7 @@ def observe(
         (nfreq,), checked by `mlsky.bands.parse_freqs`.
     """
     from mlsky import scaling
+    from mlsky.sources.catalogue import paint_hit
 
     to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
@@ -288,9 +289,8 @@ def observe(
         for name, kind in KINDS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
-                layers[name] += _source_layers(
-                    chosen, realisation.geometry, freqs_ghz, stokes, to_unit
-                )
+                hit, templates = paint_hit(chosen, realisation.geometry, freqs_ghz, stokes)
+                layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
         listed = flux_mjy >= CATALOG_MIN_MJY
         catalog = catalog[listed]
         catalog["in_map"] = painted[listed]
@@ -304,38 +304,6 @@ def observe(
         catalog=catalog,
         meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
     )
-
-
-def _source_layers(
-    table: Table,
-    geometry: pixels.Geometry,
-    freqs_ghz: NDArray[np.float64],
-    stokes: str,
-    to_unit: NDArray[np.float64],
-) -> list[Layer]:
-    """Painted sources, kept as the pixels they touch: a source map is mostly empty."""
-    from mlsky.sources import catalogue
-
-    theta, phi = np.radians(90.0 - np.asarray(table["dec"])), np.radians(np.asarray(table["ra"]))
-    hit = np.unique(geometry.pixel(theta, phi))
-    hit = hit[hit >= 0].astype(np.int64)
-    templates = catalogue.paint(table, _Hit(geometry, hit), freqs_ghz, stokes)
-    return [Layer(templates, np.diag(to_unit).astype(np.float64), stokes, hit)]
-
-
-class _Hit:
-    """Some pixels of a geometry, as a geometry to paint on: no map is ever dense."""
-
-    def __init__(self, geometry: pixels.Geometry, hit: NDArray[np.int64]) -> None:
-        self._geometry, self._hit = geometry, hit
-        self.npix, self.shape = len(hit), hit.shape
-
-    def pixel(self, theta, phi) -> NDArray[np.int64]:
-        whole = self._geometry.pixel(theta, phi)
-        return np.where(whole < 0, -1, np.searchsorted(self._hit, whole))
-
-    def area(self, pixel) -> NDArray | float:
-        return self._geometry.area(self._hit[pixel])
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["KINDS", "above", "below", "draw_polarised_fraction", "make", "paint", "parse_flux_cut"]
+__all__ = [
+    "KINDS",
+    "above",
+    "below",
+    "draw_polarised_fraction",
+    "make",
+    "paint",
+    "paint_hit",
+    "parse_flux_cut",
+]
 
 #: Kinds of source, in the order of the law that scales them; "radio" belongs to the component
 #: "radio", "dusty" to "cib".
@@ -159,14 +168,32 @@ def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.n
     ValueError
         If frequencies or stokes are not valid, or the table lacks a column.
     """
+    pixel, values = paint_hit(table, geometry, nu_ghz, stokes)
+    maps = np.zeros((*values.shape[:2], geometry.npix), dtype=np.float32)
+    maps[..., pixel] = values
+    return maps.reshape(*values.shape[:2], *geometry.shape)
+
+
+def paint_hit(
+    table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU"
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `paint`, of the pixels that hold a source alone: a source map is mostly empty.
+
+    Returns
+    -------
+    pixel
+        Flat numbers of those pixels, int64, growing, *(npixels,)*.
+    values
+        uK_CMB, float32, *(nfreq, nstokes, npixels)*.
+    """
     nu_ghz = bands.parse_freqs(nu_ghz)
     stokes = components.parse_stokes(stokes)
-    maps = np.zeros((len(nu_ghz), len(stokes), geometry.npix), dtype=np.float32)
     theta = np.radians(90.0 - _column(table, "dec"))
     pixel = geometry.pixel(theta, np.radians(_column(table, "ra")))
     inside = pixel >= 0
     # sums run over the pixels that hold a source only: the memory is that of the catalogue
     pixel, slot = np.unique(pixel[inside], return_inverse=True)
+    values = np.zeros((len(nu_ghz), len(stokes), pixel.size), dtype=np.float32)
     if pixel.size:
         per_area = 1e-3 / geometry.area(pixel)  # Jy/sr per mJy
         part = _stokes_of_unit_flux(table, stokes, inside)
@@ -174,8 +201,8 @@ def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.n
             uk = per_area / bands.jy_per_sr_per_uk(nu_ghz[i])
             for j, weight in enumerate(part):
                 total = np.bincount(slot, flux if weight is None else weight * flux, pixel.size)
-                maps[i, j, pixel] = total * uk
-    return maps.reshape(len(nu_ghz), len(stokes), *geometry.shape)
+                values[i, j] = total * uk
+    return pixel.astype(np.int64), values
 
 
 def parse_flux_cut(flux_cut_mjy) -> float | None:
