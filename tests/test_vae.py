@@ -193,6 +193,31 @@ def test_a_given_noise_is_not_learned(tmp_path):
     assert beta(recipe("vae-digits"), 0) == 1
 
 
+@pytest.mark.parametrize("hidden", [0, 6])
+def test_draws_are_made_like_the_codes(hidden):
+    """Codes that are correlated, shifted and too wide: the changed decoder of N(0, I) is the old
+    one of them."""
+    rng = np.random.Generator(np.random.Philox(2))
+    mean = rng.standard_normal((5000, 3)) @ [[3.0, 1, 0], [0, 2, 0], [0, 0, 0.5]] + [1, -2, 0]
+    log_variance = np.full(mean.shape, math.log(0.01))
+    old, new = (Decoder(**SIZES, hidden=hidden) for _ in range(2))
+    vae.draw_like(new, mean, log_variance)
+    z = torch.randn(5000, 3, generator=_rng())
+    codes = mean + 0.1 * rng.standard_normal(mean.shape)
+    with torch.no_grad():
+        drawn, wanted = new(z).flatten(1), old(torch.from_numpy(codes).float()).flatten(1)
+    scatter = wanted.std(0)
+    error = SIGMAS * math.sqrt(2 / 5000)
+    assert ((drawn.mean(0) - wanted.mean(0)).abs() < error * scatter).all()
+    assert ((drawn.std(0) / scatter - 1).abs() < 0.1).all()
+    # the first latent is that of the largest variance
+    changes = [(new(torch.eye(3)[[i]]) - new(torch.zeros(1, 3))).square().mean() for i in range(3)]
+    assert changes[0] == max(changes)
+    for bad in (mean[:, :2], mean[:3]):
+        with pytest.raises(ValueError, match=r"must be \(images, 3\) of more than 3 images"):
+            vae.draw_like(new, bad, np.zeros_like(bad))
+
+
 def test_bad_networks_and_images():
     for change, message in (
         ({"hidden": -1}, r"hidden=-1: must be an integer >= 0"),

@@ -81,7 +81,8 @@ def validate_images(
                 make().savefig(part, format=path.suffix[1:].lower(), dpi=90)
     if export is not None:
         with outputs.beside(export) as part:
-            unconditional.to_file(folder, part)
+            like = true if _is_autoencoder(weights, folder) else None
+            unconditional.to_file(folder, part, like=like)
 
 
 def _plain(value):

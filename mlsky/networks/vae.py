@@ -21,7 +21,15 @@ from torch import nn
 
 from mlsky.networks.unconditional import initialise, side
 
-__all__ = ["Decoder", "Encoder", "Latents", "latents", "reparameterise", "traversal"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "Latents",
+    "draw_like",
+    "latents",
+    "reparameterise",
+    "traversal",
+]
 
 _SLOPE = 0.2
 _SMALLEST = 4  # pixels along a side of the last map of the encoder
@@ -218,6 +226,44 @@ def latents(mean, log_variance) -> Latents:
     kl = (mean**2 + np.exp(log_variance) - 1 - log_variance).mean(0) / 2
     variance = mean.var(0)
     return Latents(kl, variance, variance > ACTIVE)
+
+
+def draw_like(decoder: Decoder, mean, log_variance) -> None:
+    """Change a decoder in place so that draws of N(0, I) are like the codes of images.
+
+    Codes that scatter otherwise than N(0, I) are where no draw comes, and draws are unlike any
+    image. Here N(0, I) is taken to the Gaussian with the mean and the covariance of the codes
+    (Ghosh et al. 2020, arXiv:1903.12436, fit more than one), by the weights of the first layer:
+    the latents become the principal axes of the codes, those of largest variance first. The
+    encoder fits it no longer.
+
+    Parameters
+    ----------
+    decoder
+        Of a trained autoencoder.
+    mean, log_variance
+        Of the encoder, (N, latent) for N images.
+
+    Raises
+    ------
+    ValueError
+        If the codes are not those of the decoder, or of fewer images than latents.
+    """
+    mean, log_variance = (np.asarray(x, np.float64) for x in (mean, log_variance))
+    latent = decoder.kwargs["latent"]
+    if mean.shape != log_variance.shape or mean.shape[1:] != (latent,) or len(mean) <= latent:
+        raise ValueError(
+            f"mean {mean.shape}, log_variance {log_variance.shape}: must be (images, {latent}) of "
+            f"more than {latent} images"
+        )
+    spread = np.atleast_2d(np.cov(mean, rowvar=False)) + np.diag(np.exp(log_variance).mean(0))
+    values, vectors = np.linalg.eigh(spread)
+    root = torch.from_numpy((vectors * np.sqrt(values))[:, ::-1].copy())
+    first = decoder.hidden[0] if len(decoder.hidden) else decoder.project
+    with torch.no_grad():
+        weight = first.weight.double()
+        first.bias += (weight @ torch.from_numpy(mean.mean(0))).to(first.bias)
+        first.weight.copy_(weight @ root)
 
 
 def traversal(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlsky import registry
 from mlsky.datasets import blobs
 from mlsky.networks.normaliser import Normaliser
-from mlsky.networks.vae import Decoder, Encoder, Latents, latents
+from mlsky.networks.vae import Decoder, Encoder, Latents, draw_like, latents
 from mlsky.networks.weights import Weights, network_header, open_weights
 from mlsky.training import images
 from mlsky.training.data import Crops
@@ -23,6 +23,7 @@ __all__ = ["autoencoder", "blobs_of", "codes", "opened", "to_file", "truth"]
 
 #: Name of the network in a weight file.
 NAME = "images"
+BATCH = 64  # images encoded at once
 
 
 def opened(source: str | os.PathLike) -> Weights:
@@ -58,14 +59,30 @@ def opened(source: str | os.PathLike) -> Weights:
     return Weights({NAME: module}, header, path, "")
 
 
-def to_file(folder: str | os.PathLike, path: str | os.PathLike, device: str = "unknown") -> str:
+def to_file(
+    folder: str | os.PathLike,
+    path: str | os.PathLike,
+    device: str = "unknown",
+    like: NDArray[np.float32] | None = None,
+) -> str:
     """Write the averaged generator of a run as a weight file, and return its sha256.
 
     `mlsky.networks.sample` draws from it. Parameters and errors are those of
     `mlsky.training.export.export`.
+
+    Parameters
+    ----------
+    like
+        Of an autoencoder, images in their own units whose codes draws are made like
+        (`mlsky.networks.vae.draw_like`).
     """
     opened(folder)  # refuses runs of other networks
-    return export(path, {NAME: folder}, data={}, device=device, which="last")
+    adjust = None
+    if like is not None:
+        encoder, _, normaliser = autoencoder(folder)
+        outputs = _encoded(encoder, normaliser, like)
+        adjust = {NAME: lambda decoder, _: draw_like(decoder, *outputs)}
+    return export(path, {NAME: folder}, data={}, device=device, which="last", adjust=adjust)
 
 
 def blobs_of(weights: Weights) -> blobs.Blobs | None:
@@ -138,7 +155,13 @@ def codes(
     ValueError
         If the images are not those of the encoder, or fewer than two.
     """
+    mean, log_variance = _encoded(encoder, normaliser, maps)
+    return mean, latents(mean, log_variance)
+
+
+def _encoded(encoder: Encoder, normaliser: Normaliser, maps) -> tuple[NDArray, NDArray]:
     x = normalise(torch.from_numpy(np.asarray(maps, np.float32)), normaliser.channels, normaliser)
     with torch.no_grad():
-        mean, log_variance = encoder(x)
-    return mean.numpy(), latents(mean.numpy(), log_variance.numpy())
+        parts = [encoder(part) for part in x.split(BATCH)]
+    mean, log_variance = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
+    return mean, log_variance
