@@ -91,3 +91,15 @@ def test_bands_that_cannot_be():
         Spectra(64, 2.0, (700, 300))
     # a small map has no mode there, and says so
     assert np.isnan(Spectra(16, 0.5, (300, 700, 9000)).power(np.zeros((1, 16, 9), "c8"))[0, 0, 0])
+
+
+def test_bad_maps():
+    spectra = Spectra(16, 2.0, (1000, 3000))
+    with pytest.raises(ValueError, match="must be images of 16 x 16 pixels"):
+        spectra.modes(np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        spectra.modes(np.full((2, 16, 16), np.nan))
+    with pytest.raises(ValueError, match=r"modes of shape \(2, 8, 5\): must be \(fields, 16, 9\)"):
+        spectra.power(np.zeros((2, 8, 5), complex))
+    with pytest.raises(ValueError, match="modes: hold NaN or infinity"):
+        spectra.power(np.full((2, 16, 9), np.inf + 0j))

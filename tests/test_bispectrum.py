@@ -132,3 +132,11 @@ def test_it_is_odd_and_takes_stacks():
 def test_no_triangle():
     with pytest.raises(ValueError, match="holds no closed triangle of modes of 16 pixels"):
         Bispectrum(16, PIXEL, equilateral((700, 800)))
+
+
+def test_bad_modes():
+    estimator = Bispectrum(16, PIXEL, equilateral((1000, 3000)))
+    with pytest.raises(ValueError, match=r"modes of shape \(8, 5\): must be \(..., 16, 9\)"):
+        estimator(np.zeros((8, 5), complex))
+    with pytest.raises(ValueError, match="modes: hold NaN or infinity"):
+        estimator(np.full((16, 9), np.nan + 0j))

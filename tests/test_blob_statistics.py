@@ -100,3 +100,8 @@ def test_pictures():
         blob_pictures.figure(good, other[:, :, :64, :64])
     with pytest.raises(ValueError, match="2 patches"):
         blob_pictures.figure(good[:2], other)
+
+
+def test_a_constant_image_holds_no_blob():
+    found = statistics.find_all(np.ones((2, 32, 32)), SIGMA)
+    assert found.counts.tolist() == [0, 0]

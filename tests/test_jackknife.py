@@ -47,3 +47,10 @@ def test_many_regions_and_one():
     value, error = jackknife(mean, {"x": x[:1]})
     assert value == x[0]
     assert np.isnan(error).all()
+
+
+def test_samples_that_do_not_fit():
+    with pytest.raises(ValueError, match="must be the same number in all"):
+        jackknife(lambda m: m["a"] + m["b"], {"a": np.zeros((4, 2)), "b": np.zeros((3, 2))})
+    with pytest.raises(ValueError, match="0 patches: a mean over regions needs at least 1"):
+        jackknife(lambda m: m["a"], {"a": np.zeros((0, 2))})

@@ -115,3 +115,13 @@ def test_labels_and_pairs_of_pixels():
             numbers.append(parts - gaps)
         padded = minkowski.functionals(np.pad(field, 1, constant_values=-99.0), (nu,))[2, 0]
         assert padded * 151**2 == pytest.approx(np.mean(numbers), abs=1e-6)
+
+
+def test_bad_maps():
+    for bad, message in (
+        (np.full((8, 8), np.nan), "field: hold NaN or infinity"),
+        (np.zeros((3, 8, 8)), r"must be one map \(n, m\)"),
+        (np.zeros((1, 8)), "of 2 x 2 pixels or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            minkowski.functionals(bad, (0.0,))

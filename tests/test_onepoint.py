@@ -97,3 +97,12 @@ def test_frame():
     assert near[6].all()
     assert not near[1:5, 1:5].any()
     assert near.sum() == 144 - 4 * 16
+
+
+def test_bad_values():
+    with pytest.raises(ValueError, match="values: hold NaN"):
+        onepoint.Histogram(1.0, 10).count(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="field: hold NaN or infinity"):
+        onepoint.peaks(np.full((4, 4), np.nan), (0,))
+    with pytest.raises(ValueError, match=r"must be one map \(n, m\)"):
+        onepoint.peaks(np.zeros((2, 4, 4)), (0,))

@@ -135,6 +135,8 @@ def test_what_it_refuses():
     bad[3, 3] = np.nan
     with pytest.raises(ValueError, match="hold NaN or infinity"):
         estimator(bad)
+    with pytest.raises(ValueError, match="must be of one shape"):
+        estimator(np.zeros((3, 48, 48)), np.zeros((2, 48, 48)))
     with pytest.raises(ValueError, match=r"band=\(300, 5000\): must rise"):
         Reconstruction(N, PIXEL, CL, TOTAL, (300, 5000), EDGES)
     with pytest.raises(ValueError, match="holds no mode"):

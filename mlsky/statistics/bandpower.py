@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.statistics import checks
+
 __all__ = ["DIRECTIONS", "Spectra", "multipoles"]
 
 #: Angles of the wave vector (radians), each with all within a sixteenth of a turn's eighth.
@@ -101,15 +103,27 @@ class Spectra:
         """Fourier modes *(..., n, n // 2 + 1)* of maps *(..., n, n)*; the mean is taken off.
 
         |modes|^2 is an estimate of C_l, in the square of the unit of the map and steradian.
+
+        Raises
+        ------
+        ValueError
+            If maps are of another size, or not finite.
         """
-        maps = np.asarray(maps)
+        maps = checks.images(maps, self.n)
         maps = (maps - maps.mean((-2, -1), keepdims=True, dtype=np.float64)).astype(np.float32)
         if self._window is not None:
             maps = maps * self._window
         return np.fft.rfft2(maps) * np.float32(self._norm)
 
     def power(self, modes: NDArray[np.complex64]) -> NDArray[np.float64]:
-        """Spectra of all pairs (fields, fields, bands) of modes (fields, n, n // 2 + 1)."""
+        """Spectra of all pairs (fields, fields, bands) of modes (fields, n, n // 2 + 1).
+
+        Raises
+        ------
+        ValueError
+            If they are no such modes, or not finite.
+        """
+        modes = checks.modes(modes, self.n, lead=1)
         flat = modes.reshape(len(modes), -1)
         out = np.full((len(modes), len(modes), len(self._bands)), np.nan)
         for b, (index, root) in enumerate(self._bands):

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.statistics import checks
 from mlsky.statistics.bandpower import multipoles
 
 __all__ = ["Bispectrum", "equilateral", "folded", "squeezed"]
@@ -102,8 +103,14 @@ class Bispectrum:
         return np.fft.irfft2(modes, s=(self._grid, self._grid))
 
     def __call__(self, modes: NDArray[np.complex64]) -> NDArray[np.float64]:
-        """B (..., triangles) of modes (..., n, n // 2 + 1) as `Spectra.modes` gives them."""
-        modes = self._regrid(modes)
+        """B (..., triangles) of modes (..., n, n // 2 + 1) as `Spectra.modes` gives them.
+
+        Raises
+        ------
+        ValueError
+            If they are of maps of another size, or not finite.
+        """
+        modes = self._regrid(checks.modes(modes, self.n))
         fields = {
             band: self._field(modes * mask).astype(np.float64) for band, mask in self._masks.items()
         }

@@ -71,7 +71,7 @@ def find_all(maps: ArrayLike, sigma: float, scaled: bool = False) -> Found:
     for image in maps:
         found = np.empty((0, 3))
         top = image.max() if scaled else 1.0
-        if top > 0:
+        if top > 0 and image.min() < image.max():
             found = matched.find(image, sigma, FAINTEST * top)
         blobs.append(found)
         counts.append(matched.number(found[:, 2], None if scaled else 1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["enough", "images", "rows"]
+__all__ = ["enough", "finite", "images", "modes", "plane", "rows"]
 
 
 def images(
@@ -33,8 +33,7 @@ def images(
     want = "square images" if n is None else f"images of {n} x {n} pixels"
     if maps.ndim < 2 or maps.shape[-1] != maps.shape[-2] or n not in (None, maps.shape[-1]):
         raise ValueError(f"{name} of shape {maps.shape}: must be {want}, (..., n, n)")
-    if not np.isfinite(maps).all():
-        raise ValueError(f"{name}: hold NaN or infinity; nothing can be measured of them")
+    finite(maps, name)
     if varied:
         flat = maps.max((-2, -1)) == maps.min((-2, -1))
         if flat.any():
@@ -42,6 +41,55 @@ def images(
                 f"{name}: {int(flat.sum())} of {flat.size} images are constant; leave them out"
             )
     return maps
+
+
+def plane(field: NDArray, name: str = "field") -> NDArray:
+    """One map (n, m), finite, of two pixels or more along each side.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    field = np.asarray(field)
+    if field.ndim != 2 or min(field.shape) < 2:
+        raise ValueError(
+            f"{name} of shape {field.shape}: must be one map (n, m), of 2 x 2 pixels or more"
+        )
+    return finite(field, name)
+
+
+def finite(values: NDArray, name: str) -> NDArray:
+    """Values of any shape without NaN and infinity.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: hold NaN or infinity; nothing can be measured of them")
+    return values
+
+
+def modes(values: NDArray, n: int, lead: int | None = None) -> NDArray:
+    """Fourier modes *(..., n, n // 2 + 1)* of maps of n pixels along a side.
+
+    Parameters
+    ----------
+    lead
+        Number of dimensions before the last two, if it is fixed.
+
+    Raises
+    ------
+    ValueError
+        If they are of maps of another size, or not finite.
+    """
+    shape = (n, n // 2 + 1)
+    if values.shape[-2:] != shape or lead not in (None, values.ndim - 2):
+        want = "..." if lead is None else "fields"
+        raise ValueError(f"modes of shape {values.shape}: must be ({want}, {n}, {n // 2 + 1})")
+    return finite(values, "modes")
 
 
 def rows(values: NDArray, columns: int | None = None, name: str = "features") -> NDArray:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.statistics.checks import enough
+
 __all__ = ["jackknife"]
 
 GROUPS = 64  # at most so many evaluations; more regions are left out several at a time
@@ -29,7 +31,16 @@ def jackknife(
     -------
     value, error : (k,)
         Errors of fewer than two regions are NaN.
+
+    Raises
+    ------
+    ValueError
+        If there are no regions, or not the same number in all samples.
     """
+    counts = {name: len(x) for name, x in samples.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"samples of {counts} regions: must be the same number in all")
+    enough(min(counts.values()), 1, "a mean over regions")
     sums = {name: np.sum(x, 0, dtype=np.float64) for name, x in samples.items()}
     regions = len(next(iter(samples.values())))
     value = np.asarray(statistic({name: x / regions for name, x in sums.items()}), np.float64)

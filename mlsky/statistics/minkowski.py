@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky.statistics import checks
+
 __all__ = ["functionals", "of_gaussian"]
 
 
@@ -17,6 +19,11 @@ def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float
     their number less that of their holes per area; lengths in pixels. Nothing is assumed of
     what is beyond the edges of the map.
 
+    Raises
+    ------
+    ValueError
+        If it is not one map, or not finite.
+
     Notes
     -----
     The boundary is measured by Crofton's formula from how often lines of pixels along x, y
@@ -26,6 +33,7 @@ def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float
     (Gray 1971, IEEE Trans. Comput. C-20, 551). Both are those of the continuous field where
     it is smooth on the scale of a pixel.
     """
+    field = checks.plane(field)
     out = np.empty((3, len(thresholds)))
     for t, threshold in enumerate(thresholds):
         above = (field > threshold).view(np.uint8)

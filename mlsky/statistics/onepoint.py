@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky.statistics import checks
+
 __all__ = ["Histogram", "frame", "given", "peaks", "smooth"]
 
 
@@ -31,7 +33,15 @@ class Histogram:
         self.edges = scale * np.sinh(np.linspace(-self._reach, self._reach, bins + 1))
 
     def count(self, values: NDArray) -> NDArray[np.int32]:
-        """Counts (bins,) of values of any shape."""
+        """Counts (bins,) of values of any shape.
+
+        Raises
+        ------
+        ValueError
+            If there are NaN among them.
+        """
+        if np.isnan(np.min(values, initial=0)):
+            raise ValueError("values: hold NaN; they have no place in a histogram")
         position = np.arcsinh(values.ravel() * np.float32(1 / self.scale))
         position = (position / self._reach + 1) * (self.bins / 2)
         index = np.clip(position, 0, self.bins - 1).astype(np.int64)
@@ -61,7 +71,13 @@ def peaks(field: NDArray, thresholds: Sequence[float], periodic: bool = True) ->
     """Number of pixels above each threshold that are higher than their eight neighbours.
 
     Pixels at the edge of a map that is not periodic have not all their neighbours and are left out.
+
+    Raises
+    ------
+    ValueError
+        If it is not one map, or not finite.
     """
+    field = checks.plane(field)
     if periodic:
         field = np.pad(field, 1, mode="wrap")
     middle = field[1:-1, 1:-1]

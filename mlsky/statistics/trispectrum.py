@@ -167,7 +167,16 @@ class Reconstruction:
             ``auto`` (..., bands), power of what is found; ``modes`` (..., m, m // 2 + 1), power
             of each mode of the map, for `gaussian`; with `kappa`, ``cross`` (..., bands) with the
             reconstruction and ``kappa``, its own power.
+
+        Raises
+        ------
+        ValueError
+            If maps are of another size, not finite, or not one for each kappa.
         """
+        if kappa is not None and np.shape(kappa) != np.shape(maps):
+            raise ValueError(
+                f"maps {np.shape(maps)} and kappa {np.shape(kappa)}: must be of one shape"
+            )
         modes = self._given(images(maps, self.n))
         found = self._kappa(modes)
         out = {
