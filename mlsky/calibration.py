@@ -27,15 +27,21 @@ from mlsky.sphere.geometry import Healpix
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
 
-__all__ = ["calibrate", "fit_completion", "fit_gain", "fit_transfer", "truth_spectra"]
+__all__ = ["calibrate", "fit_completion", "fit_gain", "fit_transfer", "truth_spectra", "tsz_join"]
 
 #: Seed of the sky measured, far from those that users begin with.
 SEED = 20_000
 #: Bands in which large scales are measured: wide enough that a network's answer is known to a
 #: few per cent, narrow enough that it varies little in one.
 EDGES = (2, 30, 50, 75, 105, 140, 180, 225, 275, 330, 390, 455, 530)
+#: Further ones, for tSZ.
+EDGES += (620, 730, 860, 1010, 1190, 1400, 1650, 1950, 2300)
 #: Multipoles at which the table is kept; linear in between.
 NODES = (0, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, *range(120, 481, 20))
+NODES += (*range(520, 1001, 40), *range(1080, 1921, 80))
+#: Pixels of the networks from which `completion.JOIN` holds for tSZ too; smaller ones were trained
+#: on patches smaller in proportion, and tSZ of clusters wider than them is missing up to higher l.
+JOINED_ARCMIN = 2.0
 #: Lowest multipole of `mlsky.theory.foreground_spectra`; below it the coherence with kappa stays.
 MODEL_FROM = 20
 #: Share of the mean of tSZ that the clusters on large scales make up: more of them are smoother,
@@ -116,7 +122,8 @@ def calibrate(
     bare = _bare(weights)
     report("spectra", 0.0)
     cl = spectra.kappa_spectrum(foregrounds.kappa_lmax(weights))
-    truth = truth_spectra(EDGES[-1])
+    join = tsz_join(weights.pixel_arcmin)
+    truth = truth_spectra(min(e for e in EDGES if e > join[1]))
     start = gaussian.draw_alm(cl, seed, field="kappa")
     made = foregrounds.generate(
         start,
@@ -139,7 +146,8 @@ def calibrate(
     density = _radio_density(made.catalogue, min(top, EDGES[-1]))
     if density is not None:
         low["radio"] = density[0]
-    table, rows = fit_completion(low, means, truth, 0.0 if density is None else density[1])
+    shot = 0.0 if density is None else density[1]
+    table, rows = fit_completion(low, means, truth, shot, join)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
@@ -223,11 +231,19 @@ def truth_spectra(lmax: int) -> dict[tuple[str, str], NDArray[np.float64]]:
     return out
 
 
+def tsz_join(pixel_arcmin: float) -> tuple[int, int]:
+    """`completion.JOIN` of what tSZ lacks, for networks of pixels of this size."""
+    low, high = completion.JOIN
+    wider = max(1.0, JOINED_ARCMIN / pixel_arcmin)
+    return round(low * wider), round(high * wider)
+
+
 def fit_completion(
     alm: Mapping[str, NDArray[np.complex128]],
     means: Mapping[str, float],
     truth: Mapping[tuple[str, str], NDArray[np.float64]],
     shot: float = 0.0,
+    join: tuple[int, int] = completion.JOIN,
 ) -> tuple[dict, list[dict]]:
     """What a sky of networks lacks on large scales.
 
@@ -245,6 +261,9 @@ def fit_completion(
         From `truth_spectra`.
     shot
         Power of the shot noise in "radio".
+    join
+        Multipoles over which the clusters that are added to tSZ fade out, from `tsz_join`. All
+        else fades out over `completion.JOIN`.
 
     Returns
     -------
@@ -308,16 +327,19 @@ def fit_completion(
         if n in names
     }
     share = _taper(ell)
+    response = {n: r * share for n, r in response.items()}
     roots = _roots(names, t, rest, slope, response, theory)
-    nodes = np.array([n for n in NODES if n <= lmax])
+    for key in roots:
+        roots[key] = roots[key] * (_taper(ell, join) if key == ("tsz",) else share)
+    nodes = np.array([n for n in NODES if n <= min(lmax, join[1])])
     pick = np.maximum(nodes, 2)
     table = {
         "ell": nodes.tolist(),
         "response": {
-            n: _short((response[n] * share)[pick]) if n in response else [0.0] * len(nodes)
+            n: _short(response[n][pick]) if n in response else [0.0] * len(nodes)
             for n in completion.CORRELATED
         },
-        "root": {" ".join(k): _short((r * share)[pick]) for k, r in roots.items()},
+        "root": {" ".join(k): _short(r[pick]) for k, r in roots.items()},
         "mean_cib": float(f"{means.get('cib', 1.0):.6g}"),
         "clusters": 1,
     }
@@ -493,8 +515,8 @@ def _window(geometry: Healpix, pixel_arcmin: float, lmax: int) -> NDArray[np.flo
     return out
 
 
-def _taper(ell: NDArray) -> NDArray[np.float64]:
-    low, high = completion.JOIN
+def _taper(ell: NDArray, join: tuple[int, int] = completion.JOIN) -> NDArray[np.float64]:
+    low, high = join
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((ell - low) / (high - low), 0, 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import healpy
 import numpy as np
@@ -216,10 +217,38 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
     np.testing.assert_array_equal(maps[0]["tsz"], maps[1]["tsz"])
     alm = gaussian.map_to_alm(maps[1]["ksz"] - maps[0]["ksz"], Healpix(64), 40)
     expected = completion.modes(table, start, 3)["ksz"]
-    expected = healpy.resize_alm(expected, 480, 480, 40, 40)
+    top = gaussian.alm_lmax(expected)
+    expected = healpy.resize_alm(expected, top, top, 40, 40)
     r = healpy.alm2cl(alm, expected)[2:] / healpy.alm2cl(expected)[2:]
     # windows of an output and a chart pixel, 55' and 20', at l = 40
     np.testing.assert_allclose(r, 1, atol=0.04)
+
+
+def test_clusters_are_added_as_far_as_patches_lack_them():
+    """Half the power of tSZ is missing everywhere: it comes up to the join of its pixels."""
+    assert calibration.tsz_join(2.0) == completion.JOIN == calibration.tsz_join(4.0)
+    join = calibration.tsz_join(1.0)
+    assert join == (660, 960)
+    lmax = 1010
+    ell = np.arange(lmax + 1)
+    kk = 1e-7 / (1 + ell / 100)
+    truth = dict.fromkeys(itertools.product(NAMES, repeat=2), np.zeros(lmax + 1))
+    truth |= {("kappa", "kappa"): kk, ("tsz", "tsz"): np.full(lmax + 1, 4e-4)}
+    truth |= dict.fromkeys([("kappa", "tsz"), ("tsz", "kappa")], -2 * kk)
+    start = gaussian.draw_alm(kk, 1)
+    half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
+    alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
+    table, rows = calibration.fit_completion(alm, {"tsz": -1.5}, truth, join=join)
+    assert table["ell"][-1] == join[1]
+    added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2
+    # cosmic variance of the bands, some 1e4 modes: 3 % of the half that is there
+    np.testing.assert_allclose(added[100:640], 2e-4, rtol=0.15)
+    assert 0 < added[810] < 1e-4
+    assert added[join[1]] == 0
+    assert not np.array(table["response"]["tsz"])[
+        np.array(table["ell"]) >= completion.JOIN[1]
+    ].any()
+    assert rows[-1]["auto"]["tsz"] == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -138,12 +138,28 @@ def test_signs_and_means_on_a_chart():
     )
 
 
-def test_fine_pixels_are_interpolated():
-    """On 0.5' pixels fields are looked up on 4' ones; the difference is far below their rms."""
+@pytest.mark.parametrize("lmax", [480, 1920])
+def test_fine_pixels_are_interpolated(lmax):
+    """On 0.5' pixels fields are looked up on 4' or 1' ones; the difference is far below their rms."""
     chart = charts.charts(0.5, 32, 8)[100]
-    kappa = gaussian.draw_alm(np.full(481, 1e-7), 2)
-    large = completion.prepare({"completion": table()}, kappa, 7)
+    kappa = gaussian.draw_alm(np.full(lmax + 1, 1e-7), 2)
+    told = table(ell=[0, 2, lmax - 100, lmax])
+    large = completion.prepare({"completion": told}, kappa, 7)
+    assert large.fields["ksz"].lmax == lmax
     made = {"ksz": np.zeros(chart.shape, np.float32)}
     large.apply(chart, made)
     exact = large.fields["ksz"].on(chart)
     assert np.abs(made["ksz"] - exact)[16:-16, 16:-16].max() < REFINED * exact.std()
+
+
+def test_fields_end_where_their_table_does():
+    told = table(ell=[0, 2, 480, 1920])
+    told["root"] = {k: [*v[:2], 0.0, 0.0] for k, v in told["root"].items()} | {"tsz": [0.01] * 4}
+    told["response"] = {name: [0.0] * 4 for name in completion.CORRELATED}
+    fields = completion.modes(told, start(1920), 7)
+    assert {name: gaussian.alm_lmax(values) for name, values in fields.items()} == {
+        "tsz": 1920,
+        "cib": 480,
+        "radio": 480,
+        "ksz": 480,
+    }

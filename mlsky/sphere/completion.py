@@ -16,7 +16,7 @@ pixels (1e-3) that end above zero are set to zero. kSZ has both signs and gets a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["CORRELATED", "JOIN", "Completion", "modes", "prepare"]
 
 #: Below the first multipole the sky has the spectra of the truth, above the second those of
-#: the networks alone: measured, they are then within a few per cent of each other.
+#: the networks alone: measured, they are then within a few per cent of each other. The table of
+#: a weight file goes further for tSZ alone, whose near clusters are wider than small patches.
 JOIN = (330, 480)
 #: Fields that are correlated, in the order of the Cholesky factor; "radio" is the density of
 #: radio sources relative to its mean, the others are in uK at 148 GHz.
 CORRELATED = ("tsz", "cib", "radio")
-#: Fields vary over no less than 20': values on pixels up to this size tell them all, arcmin.
+#: Fields up to l = JOIN[1] vary over no less than 20': values on pixels up to this size tell them
+#: all, arcmin; others need smaller ones in proportion.
 COARSE_ARCMIN = 4.0
 #: A density is nowhere below this share of its mean.
 LEAST = 0.05
@@ -89,7 +91,8 @@ class Completion:
     def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
         """A field on the pixels of a chart: looked up on coarser ones, then cubic."""
         level = 0
-        while chart.pixel_arcmin * 2 ** (level + 1) <= COARSE_ARCMIN and not (
+        coarsest = COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, self.fields[name].lmax))
+        while chart.pixel_arcmin * 2 ** (level + 1) <= coarsest and not (
             chart.shape[0] | chart.shape[1]
         ) % 2 ** (level + 1):
             level += 1
@@ -126,7 +129,7 @@ def modes(
     import healpy
 
     have = gaussian.alm_lmax(start)
-    lmax = min(have, JOIN[1])
+    lmax = min(have, table["ell"][-1])
     ell = np.arange(lmax + 1)
     kappa = healpy.resize_alm(start, have, have, lmax, lmax)
 
@@ -149,7 +152,17 @@ def modes(
                 parts.append(gaussian.scale_alm(white[other].copy(), factor))
         alm[name] = sum(parts)
     alm["ksz"] = gaussian.scale_alm(white["ksz"], root[("ksz",)])
-    return {name: values for name, values in alm.items() if values.any()}
+    return {name: _bare(values, table["ell"]) for name, values in alm.items() if values.any()}
+
+
+def _bare(alm: NDArray[np.complex128], nodes: Sequence[int]) -> NDArray[np.complex128]:
+    """Without the multipoles beyond the first node of a table above which all are zero."""
+    import healpy
+
+    lmax = gaussian.alm_lmax(alm)
+    last = max(np.flatnonzero(healpy.alm2cl(alm)))
+    top = min(lmax, min((n for n in nodes if n > last), default=lmax))
+    return healpy.resize_alm(alm, lmax, lmax, top, top)
 
 
 def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:
