@@ -22,7 +22,7 @@ def main(path: str) -> None:
         panels[1, column].set_yscale("log")
         panels[1, column].set_title("pixels of 128 images", fontsize=9)
         print(f"{count:>5} blobs: {images.min():.3g} to {images.max():.3g}")
-    drawing.savefig(path, dpi=90)
+    drawing.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":
