@@ -19,6 +19,7 @@ from mlsky.networks.weights import open_weights
 
 CELLS = 6
 DRAWS = 256  # over the number of latents
+MOST = 16  # latents are in the order of what images say of them
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def telling(decoder: Decoder) -> np.ndarray:
     changes = []
     with torch.no_grad():
         images = decoder(z)
-        for i in range(latent):
+        for i in range(min(latent, MOST)):
             moved = z.clone()
             moved[:, i] = other[:, i]
             changes.append(float((decoder(moved) - images).square().mean()))
