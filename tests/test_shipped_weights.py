@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlsky import foregrounds, seeds
+from mlsky import foregrounds, networks, seeds
+from mlsky.datasets import blobs
 from mlsky.sphere.geometry import Healpix
+from mlsky.statistics import blobs as blob_statistics
 from mlsky.statistics import scores
 from mlsky.theory import kappa_spectrum
 from mlsky.training.matching import Spectra
@@ -25,6 +27,9 @@ FACTOR = 1.5
 MEAN_CIB, CIB_TOLERANCE = 21.1, 0.05
 #: Power of kappa over that of its start: 5 % off at most on held-out truth, sampling 3 %.
 KAPPA_TOLERANCE = 0.12
+#: All of 512 images had one blob, so 0.6 % may have another number (95 %); of 64 the share then
+#: scatters by 0.01, and what is wanted is 4.5 of these below.
+BLOB_IMAGES, ONE_BLOB = 64, 0.95
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))
@@ -85,3 +90,11 @@ def test_signs_and_mean(patches):
     assert maps[:, 2].max() <= 0
     assert maps[:, 3:].min() >= 0
     assert maps[:, 3].mean() == pytest.approx(MEAN_CIB, rel=CIB_TOLERANCE)
+
+
+def test_blobs_1_has_one_blob():
+    images = networks.sample("blobs-1", BLOB_IMAGES, seed=11)
+    assert images.shape == (BLOB_IMAGES, 1, blobs.SIZE, blobs.SIZE)
+    found = blob_statistics.find_all(images[:, 0], blobs.SIGMA)
+    assert np.mean([len(b) == 1 for b in found.blobs]) >= ONE_BLOB
+    assert found.widths.mean() == pytest.approx(blobs.SIGMA, rel=blob_statistics.WIDTH)
