@@ -1,9 +1,13 @@
 """Generated blobs beside true ones: figures 6.2 to 6.21 of the seed report, and its questions.
 
+Of shipped weights, or of a run of one's own; some 15 seconds:
+
+    python examples/blobs_generated.py blobs-1 blobs.png
+
     mlsky train --recipe blobs-1 --minutes 20
     python examples/blobs_generated.py runs/blobs-1 blobs.png
 
-`mlsky validate-images runs/blobs-1 --out blobs.png` does the same from the command line.
+`mlsky validate-images blobs-1 --out blobs.png` does the same from the command line.
 """
 
 import sys
