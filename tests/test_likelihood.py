@@ -57,3 +57,10 @@ def test_what_it_refuses():
         stream.compute()
     with pytest.raises(ValueError, match="generated summaries of shape"):
         stream.update(good, good[:, :2])
+
+
+def test_rows_of_another_width_than_before_are_refused():
+    scores = LogLikelihood()
+    scores.update(np.ones((5, 3)), np.ones((5, 3)))
+    with pytest.raises(ValueError, match="true summaries: 4 a patch, before there were 3"):
+        scores.update(np.ones((5, 4)), np.ones((5, 4)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["enough", "finite", "images", "modes", "plane", "rows"]
+__all__ = ["Pairs", "enough", "finite", "images", "modes", "plane", "rows"]
 
 
 def images(
@@ -121,3 +121,31 @@ def enough(have: int, least: int, what: str) -> None:
     """
     if have < least:
         raise ValueError(f"{have} patches: {what} needs at least {least}; give more")
+
+
+class Pairs:
+    """Tables of true and of generated patches, row by row, kept by area of the sky.
+
+    Parameters
+    ----------
+    what
+        What a row holds, for messages: "features", "summaries".
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.areas: dict[int, list[tuple[NDArray, NDArray]]] = {}
+
+    def add(self, true: NDArray, made: NDArray, area: int) -> None:
+        """Add rows of one area; ValueError if widths differ, or a value is not finite."""
+        true = rows(true, name=f"true {self.what}")
+        made = rows(made, true.shape[1], f"generated {self.what}")
+        first = next(iter(self.areas.values()), [(true, made)])[0][0].shape[1]
+        if true.shape[1] != first:
+            raise ValueError(
+                f"true {self.what}: {true.shape[1]} a patch, before there were {first}; give as "
+                "many"
+            )
+        # float32 is enough, and halves what is kept
+        pair = (true.astype(np.float32), made.astype(np.float32))
+        self.areas.setdefault(area, []).append(pair)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.statistics.checks import enough, rows
+from mlsky.statistics.checks import Pairs, enough, rows
 
 __all__ = ["Distances", "density_coverage", "frechet", "kernel"]
 
@@ -140,7 +140,7 @@ class Distances:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[tuple[NDArray, NDArray]]] = {}
+        self._pairs = Pairs("features")
 
     def update(self, true: NDArray, made: NDArray, area: int = 0) -> None:
         """Add features *(patches, k)* of true and generated patches of one area of the sky.
@@ -150,14 +150,7 @@ class Distances:
         ValueError
             If they are not tables of equal width, or not finite.
         """
-        true = rows(true, name="true features")
-        made = rows(made, true.shape[1], "generated features")
-        first = next(iter(self._rows.values()), [(true, made)])[0][0].shape[1]
-        if true.shape[1] != first:
-            raise ValueError(f"true features: {true.shape[1]} a patch, before there were {first}")
-        # float32 is enough, and halves what is kept
-        pair = (true.astype(np.float32), made.astype(np.float32))
-        self._rows.setdefault(area, []).append(pair)
+        self._pairs.add(true, made, area)
 
     def compute(self) -> dict[str, dict[str, float]]:
         """``frechet``, ``kernel``, ``density`` and ``coverage``, each ``value`` and ``error``.
@@ -169,11 +162,12 @@ class Distances:
         ValueError
             If there are too few patches.
         """
-        have = sum(len(a) for parts in self._rows.values() for a, _ in parts)
+        kept = self._pairs.areas
+        have = sum(len(a) for parts in kept.values() for a, _ in parts)
         enough(have, NEIGHBOURS + 1, "a distance between sets of patches")
         areas = [
-            tuple(np.concatenate(side) for side in zip(*self._rows[area], strict=True))
-            for area in sorted(self._rows)
+            tuple(np.concatenate(side) for side in zip(*kept[area], strict=True))
+            for area in sorted(kept)
         ]
         groups = np.array_split(np.arange(len(areas)), min(GROUPS, len(areas)))
         out = {}

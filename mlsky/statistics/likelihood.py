@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.statistics.checks import enough, rows
+from mlsky.statistics.checks import Pairs, enough, rows
 
 __all__ = ["LogLikelihood", "average", "expected"]
 
@@ -60,7 +60,7 @@ class LogLikelihood:
     """Average log likelihoods of generated and true patches, as they come, with errors."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[tuple[NDArray, NDArray]]] = {}
+        self._pairs = Pairs("summaries")
 
     def update(self, true: NDArray, made: NDArray, area: int = 0) -> None:
         """Add summaries *(patches, d)* of true and generated patches of one area of the sky.
@@ -70,10 +70,7 @@ class LogLikelihood:
         ValueError
             If they are not tables of equal width, or not finite.
         """
-        true = rows(true, name="true summaries")
-        made = rows(made, true.shape[1], "generated summaries")
-        pair = (true.astype(np.float32), made.astype(np.float32))
-        self._rows.setdefault(area, []).append(pair)
+        self._pairs.add(true, made, area)
 
     def compute(self) -> dict[str, dict[str, float]]:
         """``true``, ``generated`` and their ``difference``, each ``value`` and ``error``.
@@ -85,7 +82,7 @@ class LogLikelihood:
         ValueError
             If there are fewer than two areas, or too few patches to fit.
         """
-        areas = sorted(self._rows)
+        areas = sorted(self._pairs.areas)
         if len(areas) < 2:
             raise ValueError(
                 f"{len(areas)} areas of the sky: a log likelihood is of patches that were not "
@@ -107,4 +104,5 @@ class LogLikelihood:
         }
 
     def _side(self, areas, side: int) -> NDArray[np.float64]:
-        return np.concatenate([pair[side] for a in areas for pair in self._rows[a]]).astype(float)
+        kept = self._pairs.areas
+        return np.concatenate([pair[side] for a in areas for pair in kept[a]]).astype(float)
