@@ -27,7 +27,7 @@ def main(source: str, path: str) -> None:
     kind = unconditional.blobs_of(weights)
     for name, line in statistics.compare(made, true, kind.count, kind.sigma, kind.scaled).items():
         print(f"{name:<50} {line.made:10.4g} {line.true:10.4g}  {line.wanted}")
-    blob_pictures.figure(made, true, f"{kind.count} blobs").savefig(path, dpi=90)
+    blob_pictures.figure(made, true, f"{kind.count} blobs").savefig(path, dpi=60)
 
 
 if __name__ == "__main__":
