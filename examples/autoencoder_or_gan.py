@@ -116,7 +116,7 @@ def draw_sky(rows, sets: dict[str, np.ndarray]) -> None:
     limits = np.quantile(sets["true"][:, 2], (0.01, 0.995))
     for axes, name in zip(rows[0], COLOURS, strict=False):
         pictures = sets[name][:, 2]
-        colours = colormaps["viridis"].resampled(12)  # few, for a small file
+        colours = colormaps["viridis"].resampled(8)  # few, for a small file
         axes.imshow(np.hstack(pictures[:2]), vmin=limits[0], vmax=limits[1], cmap=colours)
         axes.set_title(f"{name}: CIB of two patches", fontsize=9)
         axes.set_axis_off()
@@ -147,7 +147,7 @@ def main(path: str, gan: str | None = None) -> None:
     panels = drawing.subplots(3, 4)
     draw_blobs(panels[0], gan_of_blobs(gan))
     draw_sky(panels[1:], sky())
-    drawing.savefig(path, dpi=75)
+    drawing.savefig(path, dpi=60)
 
 
 if __name__ == "__main__":
