@@ -85,6 +85,16 @@ def test_images_are_amplitudes_through_the_beam():
     assert module.beam == pytest.approx(1.7)
 
 
+def test_grain_is_noise_from_the_start_and_without_margin_nothing_is_folded():
+    module = Stamped(**SMALL, grain=2.0, slope=0.0, beyond=0)
+    assert [float(g.detach().mean()) for g in module.noise_gains] == [0.5, 1.0, 2.0]
+    assert not any(bool(s.any()) for s in module.slopes)
+    assert torch.equal(module.fold, torch.eye(32))
+    z, noise = _parts(module)
+    assert not torch.equal(module(z, noise), module(z, [n.flip(-1) for n in noise]))
+    assert Stamped(**SMALL).kwargs["beyond"] == 4  # as files that do not say it have
+
+
 def test_contrast_sharpens_and_noise_is_learned_from_nothing():
     flat, sharp = (Stamped(**SMALL, contrast=c) for c in (1.0, 10.0))
     z, noise = _parts(flat)
@@ -169,6 +179,8 @@ def test_bad_samples(tmp_path):
         ({"nodes": 64}, r"nodes=64: must be at most the size, 32"),
         ({"total": 0.0}, r"total=0.0: must be a number > 0"),
         ({"beam": float("nan")}, r"beam=nan: must be a number > 0"),
+        ({"grain": -1.0}, r"grain=-1.0: must be a number >= 0"),
+        ({"beyond": 33}, r"beyond=33: must be an integer, 0 to the size, 32"),
     ],
 )
 def test_bad_networks(change, message):

@@ -15,7 +15,8 @@
   in half, the others came out a tenth too bright.
 - Every level is told where its pixels are, and is modulated by the random numbers: a network
   that knows only what is near it cannot put a blob anywhere (Liu et al. 2018, arXiv:1807.03247).
-- White noise enters at every level, with a strength that is learned from nothing.
+- White noise enters at every level, with a strength that is learned, from nothing where an image
+  has one blob: numbers common to all pixels make one maximum well, and many badly.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["Critic", "Stamped", "draw", "initialise", "sample", "side"]
 
 _SLOPE = 0.2  # of the leaky ReLU
 _COARSEST = 4  # pixels along a side of the first map
-_BEYOND = 8  # size over the pixels beyond each edge where light may fall before it is folded back
+_BEYOND = 8  # size over the pixels beyond each edge, if it is not said
 _BATCH = 64  # images drawn at once: some 100 MB
 # Channels of each level, the coarsest first, in units of `width`.
 _MULTIPLES = (8, 8, 4, 2, 1)
@@ -126,6 +127,15 @@ class Stamped(nn.Module):
         there on. Images of few blobs are to begin with few (10 for one): on average over images a
         smooth one is like those with a blob somewhere, and a critic has to learn what a blob is
         before it can tell.
+    grain
+        Strength of the white noise in the beginning, at the finest level; half as much at each
+        coarser one. Learned from there on.
+    slope
+        Of what a pixel's place adds in the beginning, along a random direction; learned from there
+        on. It makes one maximum where noise makes many.
+    beyond
+        Pixels beyond each edge where light may fall that is folded back; an eighth of `size` by
+        default. 0 where an image has many blobs, whose light would be doubled there.
     spread
         Largest logarithm by which the totals of images may differ from that of all; 0 where they
         are the same, so that nothing can be brighter than that total.
@@ -148,12 +158,16 @@ class Stamped(nn.Module):
         nodes: int = 64,
         contrast: float = 1.0,
         spread: float = 0.0,
+        grain: float = 0.0,
+        slope: float = 1.0,
+        beyond: int | None = None,
         *,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= spread < math.inf:
-            raise ValueError(f"spread={spread!r}: must be a number >= 0")
+        for name, value in (("spread", spread), ("grain", grain), ("slope", slope)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r}: must be a number >= 0")
         for name, value in (("total", total), ("beam", beam), ("contrast", contrast)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r}: must be a number > 0")
@@ -166,14 +180,18 @@ class Stamped(nn.Module):
             "nodes": side(nodes, _COARSEST),
             "contrast": float(contrast),
             "spread": float(spread),
+            "grain": float(grain),
+            "slope": float(slope),
         }
+        self.kwargs["beyond"] = beyond = size // _BEYOND if beyond is None else beyond
+        if isinstance(beyond, bool) or not isinstance(beyond, int) or not 0 <= beyond <= size:
+            raise ValueError(f"beyond={beyond!r}: must be an integer, 0 to the size, {size}")
         if nodes > size:
             raise ValueError(f"nodes={nodes}: must be at most the size, {size}")
         self.scale = math.log(total)
         self.sides = [2**k for k in range(2, nodes.bit_length())]
         multiples = [_MULTIPLES[min(i, len(_MULTIPLES) - 1)] for i in range(len(self.sides))]
         channels = [width * m for m in multiples]
-        beyond = size // _BEYOND
         self.register_buffer("spline", spline(nodes, size + 2 * beyond), persistent=False)
         self.register_buffer("fold", folding(size, beyond), persistent=False)
         with torch.random.fork_rng(devices=[]):
@@ -185,7 +203,9 @@ class Stamped(nn.Module):
             self.modulate = nn.ModuleList(nn.Linear(latent, 2 * c) for c in channels)
             self.head = nn.Conv2d(channels[-1], 1, 1)
             self.brightness = nn.Linear(latent, 1)
-        self.noise_gains = nn.ParameterList(torch.zeros(c) for c in channels)
+        self.noise_gains = nn.ParameterList(
+            torch.full((c,), grain * n / nodes) for c, n in zip(channels, self.sides, strict=True)
+        )
         self.log_total = nn.Parameter(torch.zeros(()))
         # apart from the weights that it multiplies: theirs grow a thousandth of one per step, and
         # have to grow by whole numbers before light is as sharp as points
@@ -197,7 +217,7 @@ class Stamped(nn.Module):
         rng = initialise(self, seed, 0)
         with torch.no_grad():
             for slope in self.slopes:
-                slope.normal_(generator=rng)
+                slope.normal_(generator=rng).mul_(self.kwargs["slope"])
             for layer in self.modulate:
                 layer.weight.mul_(0.3)  # of order one at the start would drown what comes below
             self.brightness.weight.zero_()  # images are as bright as one another until they differ

@@ -207,7 +207,8 @@ _BLOBS_REPORT = replace(
 # Sum of the heights of an image: 10 of equal height divided by their largest overlap; 1000 folded
 # Gaussians above half a standard deviation have a mean of 1.141.
 _TOTALS = {1: 1.0, 10: 7.0, 50: 50.0, 1000: 1141.0}
-_CONTRASTS = {1: 24.0, 10: 6.0, 50: 4.0, 1000: 1.5}
+_CONTRASTS = {1: 24.0, 10: 2.0, 50: 1.5, 1000: 0.5}
+_GRAINS = {1: 0.0, 10: 3.0, 50: 3.0, 1000: 3.0}
 _SPREADS = {1: 0.0, 10: 0.7, 50: 0.0, 1000: 0.1}  # of the totals: 10 are scaled, 1000 are drawn
 
 
@@ -219,7 +220,10 @@ def _blobs(base: Recipe, count: int) -> Recipe:
             "total": _TOTALS[count],
             "contrast": _CONTRASTS[count],
             "spread": _SPREADS[count],
+            "grain": _GRAINS[count],
         }
+        if count > 1:
+            options |= {"slope": 0.0, "beyond": 0}
     return replace(
         base,
         name=base.name.replace("blobs-1", f"blobs-{count}"),

@@ -257,7 +257,7 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 
 
 #: Options of networks that change no shape: first weights, widths of stamps, bounds of outputs.
-STARTING_OPTIONS = ("total", "beam", "contrast", "spread", "stamps")
+STARTING_OPTIONS = ("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "stamps")
 
 
 def _shapes(value):
