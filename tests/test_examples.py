@@ -123,6 +123,7 @@ def test_every_example_has_a_page(example):
     index = (gallery / "index.rst").read_text(encoding="utf-8")
     assert index.count(example.stem) >= 2  # in the table, and in the toctree
     pictures = re.findall(r"^\.\. image:: (\S+)$", page, re.MULTILINE)
+    assert pictures
     for picture in pictures:
         path = (gallery / picture).resolve()
         assert path.is_file()
