@@ -38,7 +38,7 @@ EDGES = (2, 30, 50, 75, 105, 140, 180, 225, 275, 330, 390, 455, 530)
 EDGES += (620, 730, 860, 1010, 1190, 1400, 1650, 1950, 2300)
 #: Multipoles at which the table is kept; linear in between.
 NODES = (0, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, *range(120, 481, 20))
-NODES += (*range(520, 1001, 40), *range(1080, 1921, 80))
+NODES += (*range(520, 1001, 40), *range(1040, 1921, 80))
 #: Pixels of the networks from which `completion.JOIN` holds for tSZ too; smaller ones were trained
 #: on patches smaller in proportion, and tSZ of clusters wider than them is missing up to higher l.
 JOINED_ARCMIN = 2.0
