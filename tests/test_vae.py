@@ -239,3 +239,22 @@ def test_bad_networks_and_images():
         Decoder(**SIZES)(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="must pair up"):
         elbo(torch.zeros(2, 1), torch.zeros(2, 2), torch.zeros(()), *_gaussians())
+
+
+def test_sets_that_do_not_suit(tmp_path):
+    import h5py
+
+    weights = unconditional.opened("vae-sky")
+    for pixel, patches, message in (
+        (2.0, 40, "pixels of 2.0', vae-sky was trained on 0.5'"),
+        (0.5, 3, "3 patches of 128 pixels; a comparison needs at least 16"),
+    ):
+        path = tmp_path / f"{patches}.h5"
+        with h5py.File(path, "w") as file:
+            file.attrs["pixel_arcmin"] = pixel
+            for name in ("kappa", "tsz", "cib"):
+                file[name] = np.ones((patches, 128, 128), "f4")
+        with pytest.raises(ValueError, match=message):
+            unconditional.truth(weights, 32, 1, path)
+    with pytest.raises(ValueError, match="was trained on a set; name one"):
+        unconditional.truth(weights, 32, 1)

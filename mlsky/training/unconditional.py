@@ -24,6 +24,7 @@ __all__ = ["autoencoder", "blobs_of", "codes", "opened", "to_file", "truth"]
 #: Name of the network in a weight file.
 NAME = "images"
 BATCH = 64  # images encoded at once
+LEAST = 16  # patches of a set that others are compared with
 
 
 def opened(source: str | os.PathLike) -> Weights:
@@ -113,7 +114,8 @@ def truth(
     Raises
     ------
     ValueError
-        If a set is needed and not given, or given and not needed.
+        If a set is needed and not given, or given and not needed; if it has other pixels or too
+        few patches.
     """
     recipe = _recipe(weights)
     name, pixel = recipe.get("images"), weights.pixel_arcmin
@@ -124,7 +126,18 @@ def truth(
         )
     if name is not None:
         return images.named(name, pixel, seed).batch(0, n).numpy()
-    return Crops(data, tuple(recipe["outputs"]), recipe["size"], seed).batch(0, n).numpy()
+    crops = Crops(data, tuple(recipe["outputs"]), recipe["size"], seed)
+    if crops.attrs["pixel_arcmin"] != pixel:
+        raise ValueError(
+            f"{data}: pixels of {crops.attrs['pixel_arcmin']}', {recipe['name']} was trained on "
+            f"{pixel}'; give a set of the same"
+        )
+    if crops.patches < LEAST:
+        raise ValueError(
+            f"{data}: {crops.patches} patches of {recipe['size']} pixels; a comparison needs at "
+            f"least {LEAST}, cut or paint more"
+        )
+    return crops.batch(0, n).numpy()
 
 
 def autoencoder(folder: str | os.PathLike) -> tuple[Encoder, Decoder, Normaliser]:
