@@ -74,6 +74,22 @@ def test_what_is_done_is_not_done_again(record, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_marks_follow_what_they_stand_for(tmp_path, monkeypatch):
+    """A chart is marked after its pixels are on the disk, a few charts at a time."""
+    disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, {"tsz": ("tsz", (48,))})
+    told = []
+    monkeypatch.setattr(store.os, "fsync", lambda number: told.append("pixels"))
+    replace = os.replace
+    monkeypatch.setattr(store.os, "replace", lambda *a: (told.append("mark"), replace(*a)))
+    for chart in range(store.TOGETHER + 1):
+        disk.mark(chart, {})
+    assert told == ["pixels"] + ["mark"] * store.TOGETHER
+    assert disk.done(0) == {}
+    assert disk.done(store.TOGETHER) is None
+    disk.close(remove=False)
+    assert told[-2:] == ["pixels", "mark"]
+
+
 def test_another_sky_is_refused(tmp_path):
     kept = {"kappa": ("kappa", (48,))}
     first = store.Disk(tmp_path / "a.h5", {"seed": 1, "stokes": "T"}, kept)
