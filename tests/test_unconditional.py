@@ -95,6 +95,25 @@ def test_grain_is_noise_from_the_start_and_without_margin_nothing_is_folded():
     assert Stamped(**SMALL).kwargs["beyond"] == 4  # as files that do not say it have
 
 
+def test_blobs_of_one_height_are_images_of_one_blob_added_up():
+    one, many = Stamped(**SMALL), Stamped(**SMALL, total=3.0, count=3)
+    many.load_state_dict(one.state_dict())
+    z, noise = _parts(one)
+    together = many(z.reshape(1, -1), [n[:1] for n in noise])
+    apart = one(z, [n[:1].repeat(3, 1, 1, 1) for n in noise])
+    np.testing.assert_allclose(
+        together[0].detach(), apart.sum(0).detach(), atol=ROUNDING * float(apart.detach().max())
+    )
+    assert many.numbers == 3 * SMALL["latent"]
+    scaled = Stamped(**SMALL, count=3, scaled=True)
+    scaled.load_state_dict(one.state_dict())
+    shown = draw(scaled, 4, _rng()).detach()
+    assert shown.shape == (4, 1, 32, 32)
+    np.testing.assert_allclose(shown.amax((1, 2, 3)), 1, rtol=ROUNDING)
+    with pytest.raises(ValueError, match=r"must be \(N, 24\)"):
+        many(z, noise)
+
+
 def test_contrast_sharpens_and_noise_is_learned_from_nothing():
     flat, sharp = (Stamped(**SMALL, contrast=c) for c in (1.0, 10.0))
     z, noise = _parts(flat)
@@ -180,6 +199,7 @@ def test_bad_samples(tmp_path):
         ({"total": 0.0}, r"total=0.0: must be a number > 0"),
         ({"beam": float("nan")}, r"beam=nan: must be a number > 0"),
         ({"grain": -1.0}, r"grain=-1.0: must be a number >= 0"),
+        ({"count": 0}, r"count=0: must be an integer >= 1"),
         ({"beyond": 33}, r"beyond=33: must be an integer, 0 to the size, 32"),
     ],
 )

@@ -136,6 +136,13 @@ class Stamped(nn.Module):
     beyond
         Pixels beyond each edge where light may fall that is folded back; an eighth of `size` by
         default. 0 where an image has many blobs, whose light would be doubled there.
+    count
+        Maps of amplitudes that are added up, each from `latent` numbers of its own with an equal
+        share of the total: as many blobs of one height, where one map makes one blob. They cost
+        as much as that many images.
+    scaled
+        Whether each image is divided by its largest pixel, which no layer that sees a part of it
+        knows.
     spread
         Largest logarithm by which the totals of images may differ from that of all; 0 where they
         are the same, so that nothing can be brighter than that total.
@@ -161,6 +168,8 @@ class Stamped(nn.Module):
         grain: float = 0.0,
         slope: float = 1.0,
         beyond: int | None = None,
+        count: int = 1,
+        scaled: bool = False,
         *,
         seed: int = 0,
     ) -> None:
@@ -182,6 +191,8 @@ class Stamped(nn.Module):
             "spread": float(spread),
             "grain": float(grain),
             "slope": float(slope),
+            "count": _positive(count, "count"),
+            "scaled": bool(scaled),
         }
         self.kwargs["beyond"] = beyond = size // _BEYOND if beyond is None else beyond
         if isinstance(beyond, bool) or not isinstance(beyond, int) or not 0 <= beyond <= size:
@@ -224,6 +235,11 @@ class Stamped(nn.Module):
             self.head.weight.mul_(self.kwargs["contrast"])
 
     @property
+    def numbers(self) -> int:
+        """Normal numbers per image."""
+        return self.kwargs["latent"] * self.kwargs["count"]
+
+    @property
     def noise_sides(self) -> list[int]:
         """Pixels along a side of each map of noise that `forward` takes."""
         return self.sides
@@ -236,7 +252,10 @@ class Stamped(nn.Module):
     def amplitudes(self, z: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:
         """Maps (N, size, size) of how much light comes from each pixel, before the beam."""
         # uniform numbers, -1 to 1: a place anywhere in the image is then a linear function
-        u = torch.erf(z / math.sqrt(2))
+        count = self.kwargs["count"]
+        u = torch.erf(z.reshape(-1, self.kwargs["latent"]) / math.sqrt(2))
+        if count > 1:
+            noise = [n.repeat_interleave(count, 0) for n in noise]
         x = self.project(u).unflatten(1, (-1, _COARSEST, _COARSEST))
         for i, layer in enumerate(self.layers):
             if i:
@@ -253,20 +272,25 @@ class Stamped(nn.Module):
         shares = torch.softmax(x.flatten(1), 1).view(x.shape)
         spread = self.kwargs["spread"] * torch.tanh(self.brightness(u).float())
         total = torch.exp(self.scale + self.log_total + spread)
-        return self.fold @ (shares * total[..., None]) @ self.fold.T
+        light = (shares * (total[..., None] / count)).unflatten(0, (-1, count)).sum(1)
+        return self.fold @ light @ self.fold.T
 
     def forward(self, z: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:
-        """Normal numbers (N, latent) and noise [(N, 1, n, n)] to images (N, 1, size, size)."""
-        latent = self.kwargs["latent"]
-        if z.ndim != 2 or z.shape[1] != latent:
-            raise ValueError(f"Stamped input of shape {tuple(z.shape)}: must be (N, {latent})")
+        """Normal numbers (N, numbers) and noise [(N, 1, n, n)] to images (N, 1, size, size)."""
+        if z.ndim != 2 or z.shape[1] != self.numbers:
+            raise ValueError(
+                f"Stamped input of shape {tuple(z.shape)}: must be (N, {self.numbers})"
+            )
         light = self.amplitudes(z, noise)
         with torch.autocast(z.device.type, enabled=False):
             pixels = torch.arange(self.kwargs["size"], device=z.device, dtype=torch.float32)
             away = (pixels[:, None] - pixels[None]) / torch.exp(self.log_beam.float())
             # as two products of matrices: convolutions of one channel are slow on CPUs
             smear = torch.exp(-(away**2) / 2)
-            return (smear @ light.float() @ smear)[:, None]
+            image = smear @ light.float() @ smear
+            if self.kwargs["scaled"]:
+                image = image / image.amax((1, 2), keepdim=True)
+            return image[:, None]
 
 
 class Critic(nn.Module):
@@ -341,7 +365,8 @@ def draw(module: nn.Module, n: int, rng: torch.Generator) -> torch.Tensor:
             f"{type(module).__name__}: is made from fields, not from random numbers alone; its "
             "maps are made by mlsky.simulate"
         )
-    z = torch.randn(n, latent, generator=rng, device=rng.device)
+    numbers = getattr(module, "numbers", latent)
+    z = torch.randn(n, numbers, generator=rng, device=rng.device)
     if not hasattr(module, "noise_sides"):
         return module(z)
     noise = [

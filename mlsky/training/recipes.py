@@ -204,26 +204,29 @@ _BLOBS_REPORT = replace(
     critic_options={"channels": 1, "width": 16},
     generator_options={"channels": 1, "width": 16},
 )
-# Sum of the heights of an image: 10 of equal height divided by their largest overlap; 1000 folded
-# Gaussians above half a standard deviation have a mean of 1.141.
-_TOTALS = {1: 1.0, 10: 7.0, 50: 50.0, 1000: 1141.0}
-_CONTRASTS = {1: 24.0, 10: 2.0, 50: 1.5, 1000: 0.5}
-_GRAINS = {1: 0.0, 10: 3.0, 50: 3.0, 1000: 3.0}
-_SPREADS = {1: 0.0, 10: 0.7, 50: 0.0, 1000: 0.1}  # of the totals: 10 are scaled, 1000 are drawn
+# What images of many blobs begin with. 10 and 50 are blobs of one height, each made as in blobs-1;
+# 1000 are made at once, of noise: folded Gaussians above half a standard deviation have a mean
+# height of 1.141, and their sum differs from image to image.
+_OF_MANY = {
+    1: {},
+    10: {"total": 10.0, "count": 10, "scaled": True},
+    50: {"total": 50.0, "count": 50},
+    1000: {
+        "total": 1141.0,
+        "contrast": 0.5,
+        "spread": 0.1,
+        "grain": 3.0,
+        "slope": 0.0,
+        "beyond": 0,
+    },
+}
 
 
 def _blobs(base: Recipe, count: int) -> Recipe:
     """The same networks on images of that many blobs."""
     options = dict(base.generator_options)
     if "total" in options:
-        options |= {
-            "total": _TOTALS[count],
-            "contrast": _CONTRASTS[count],
-            "spread": _SPREADS[count],
-            "grain": _GRAINS[count],
-        }
-        if count > 1:
-            options |= {"slope": 0.0, "beyond": 0}
+        options |= _OF_MANY[count]
     return replace(
         base,
         name=base.name.replace("blobs-1", f"blobs-{count}"),
@@ -320,8 +323,8 @@ RECIPES: dict[str, Recipe] = {
         _small(_PAPER),
         _small(_PIXGAN),
         _small(_VAEGAN),
-        *(_blobs(_BLOBS, count) for count in _TOTALS),
-        *(_blobs(_BLOBS_REPORT, count) for count in _TOTALS),
+        *(_blobs(_BLOBS, count) for count in _OF_MANY),
+        *(_blobs(_BLOBS_REPORT, count) for count in _OF_MANY),
         *_VAES,
     )
 }

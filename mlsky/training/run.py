@@ -256,8 +256,12 @@ def find_checkpoint(
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
 
 
-#: Options of networks that change no shape: first weights, widths of stamps, bounds of outputs.
-STARTING_OPTIONS = ("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "stamps")
+#: Options of networks that change no shape: first weights, widths of stamps, bounds of outputs,
+#: how often a network is used in one image.
+STARTING_OPTIONS = (
+    *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
+    "stamps",
+)
 
 
 def _shapes(value):
