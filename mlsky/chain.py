@@ -229,10 +229,9 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress = request.progress
     store = store or Memory()
     progress("spectra", 0.0)
-    kappa_alm = _kappa_alm(request, foregrounds.kappa_lmax(request.weights))
-    progress("networks", 0.15)
     made = foregrounds.generate(
-        kappa_alm,
+        # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
+        _kappa_alm(request, foregrounds.kappa_lmax(request.weights)),
         request.geometry,
         weights=request.weights,
         seed=request.seed,
@@ -242,7 +241,6 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         progress=_span(progress, 0.15, 0.75),
         store=store,
     )
-    del kappa_alm
     maps = {name: values.reshape(1, *values.shape) for name, values in made.maps.items()}
     if "cmb" in request.components:
         progress("lensing of the CMB", 0.75)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import weakref
 from types import SimpleNamespace
 
 import fakes
@@ -240,6 +241,23 @@ def test_progress_names_stages_and_only_grows(record):
     fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0, 1)
+
+
+def test_the_start_can_be_freed_while_networks_run(record, monkeypatch):
+    """Above nside 1024 it is a gigabyte: nobody but the networks' stage may hold it."""
+    from mlsky import foregrounds
+
+    paint = foregrounds.generate
+
+    def generate(kappa_alm, *args, **options):
+        start, copy = weakref.ref(kappa_alm), kappa_alm.copy()
+        del kappa_alm
+        assert start() is None
+        return paint(copy, *args, **options)
+
+    monkeypatch.setattr(foregrounds, "generate", generate)
+    mlsky.simulate(FREQS, NSIDE, 1)
+    assert len(record.generate) == 1
 
 
 def test_provenance_is_json(sky):
