@@ -20,13 +20,14 @@ SMALL = {"size": 32, "nodes": 16, "latent": 4, "width": 2}
 
 def _tiny(name="blobs-1", **changes):
     base = recipe(name)
-    options = {k: v for k, v in base.generator_options.items() if k in ("total", "contrast")}
+    options = {k: v for k, v in base.generator_options.items() if k in ("total", "contrast", "count")}
     return dataclasses.replace(
         base,
         size=32,
         batch=4,
         generator_options={**SMALL, **options},
         critic_options={"channels": 1, "size": 32, "width": 2},
+        decay_from=0.5,  # a run of 2 steps is then the beginning of one of 4
         **changes,
     )
 
@@ -82,7 +83,8 @@ def test_one_set_starts_from_another(tmp_path):
     """Transfer learning of section 6.6: the sets share their networks."""
     _train(tmp_path / "one")
     ten = _train(tmp_path / "ten", 1, "blobs-10", init_from=tmp_path / "one")
-    assert ten.recipe.generator_options["total"] == 7.0
+    assert ten.recipe.generator_options["total"] == 10.0
+    assert ten.generator.numbers == 10 * SMALL["latent"]
     with pytest.raises(ValueError, match="differs from recipe blobs-1-report in generator"):
         train(
             *(recipe("blobs-1-report"), None, tmp_path / "bad"),
