@@ -1,7 +1,7 @@
 """What it saves to begin with a network that makes one blob: section 6.6 of the seed report.
 
 With no runs named it makes two short ones of 10 blobs, from first weights and from the shipped
-`blobs-1`, and draws how each came near the truth; some 50 seconds of one core:
+`blobs-1`, and draws how each came near the truth; some 40 seconds of one core:
 
     python examples/blobs_transfer.py transfer.png
 
@@ -25,7 +25,7 @@ from mlsky.training import curve
 from mlsky.training.loop import train
 from mlsky.training.recipes import recipe
 
-STEPS = 150
+STEPS = 50
 WITHIN = 1.25  # factor of the power, in every band, at which a run counts as there
 
 

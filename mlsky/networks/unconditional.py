@@ -39,7 +39,8 @@ __all__ = ["Critic", "Stamped", "draw", "initialise", "sample", "side"]
 _SLOPE = 0.2  # of the leaky ReLU
 _COARSEST = 4  # pixels along a side of the first map
 _BEYOND = 8  # size over the pixels beyond each edge, if it is not said
-_BATCH = 64  # images drawn at once: some 100 MB
+# Images drawn at once, and maps of amplitudes that they may have together: less than 1 GB
+_BATCH, _MAPS = 64, 640
 # Channels of each level, the coarsest first, in units of `width`.
 _MULTIPLES = (8, 8, 4, 2, 1)
 
@@ -397,9 +398,13 @@ def _open(weights: Weights | str | os.PathLike) -> Weights:
     return open_weights(registry.fetch(weights)[0])
 
 
-def batches(module: nn.Module, n: int, seed: int, most: int = _BATCH) -> Iterator[torch.Tensor]:
+def batches(
+    module: nn.Module, n: int, seed: int, most: int | None = None
+) -> Iterator[torch.Tensor]:
     """Images of a network, in network units, batch by batch; image i of a seed is always the same
     in a call for more images, as far as whole batches go."""
+    if most is None:
+        most = max(1, min(_BATCH, _MAPS // getattr(module, "kwargs", {}).get("count", 1)))
     rng_device = next(module.parameters()).device
     with torch.no_grad():
         for number, first in enumerate(range(0, n, most)):
