@@ -266,7 +266,7 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
     """
     import torch
 
-    from mlsky.sphere.threads import threads
+    from mlsky.sphere.threads import threads, trim_memory
 
     workers = min(AT_ONCE, threads()) if on_cpu else 1
     before = torch.get_num_threads()
@@ -277,6 +277,7 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+        trim_memory()
 
 
 def kappa_grid(geometry: Geometry, pixel_arcmin: float) -> tuple[int, Legendre]:

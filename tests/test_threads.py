@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mlsky.sphere.threads import run_blocks, threads
+from mlsky.sphere import threads as threads_module
+from mlsky.sphere.threads import run_blocks, threads, trim_memory
 
 
 def _in_child(queue) -> None:
@@ -86,3 +88,14 @@ def test_a_forked_process_has_a_pool_of_its_own():
         child.kill()
     assert not alive
     assert queue.get() == 50
+
+
+def test_memory_is_given_back_where_the_system_can(monkeypatch):
+    """And nothing happens where its C library has no such call."""
+    asked = []
+    library = SimpleNamespace(malloc_trim=asked.append)
+    monkeypatch.setattr(threads_module.ctypes, "CDLL", lambda name: library)
+    trim_memory()
+    assert asked == [0]
+    monkeypatch.setattr(threads_module.ctypes, "CDLL", lambda name: SimpleNamespace())
+    trim_memory()
