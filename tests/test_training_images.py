@@ -20,7 +20,8 @@ SMALL = {"size": 32, "nodes": 16, "latent": 4, "width": 2}
 
 def _tiny(name="blobs-1", **changes):
     base = recipe(name)
-    options = {k: v for k, v in base.generator_options.items() if k in ("total", "contrast", "count")}
+    kept = ("total", "contrast", "count")
+    options = {k: v for k, v in base.generator_options.items() if k in kept}
     return dataclasses.replace(
         base,
         size=32,
