@@ -233,8 +233,12 @@ def _paint_sky(
         if found is not None:
             return found
         area = charts.owned_area(chart, reach)
-        noise = _noise(all_charts, chart.index, weights, seed, area)
-        made = evaluate.evaluate(weights, start.on(chart), noise, area)
+        made = evaluate.evaluate(
+            weights,
+            start.on(chart),
+            _noise(all_charts, chart.index, weights, seed, area),  # not kept here
+            area,
+        )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)
         pixel = charts.owned(chart, grid)

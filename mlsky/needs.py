@@ -18,9 +18,9 @@ GIB = 2**30
 #: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
 BASE = 0.9 * GIB
 
-#: Bytes per pixel of a chart while it is painted (measured at 0.5': 316), and of the sources of
-#: each of the 192 charts (at nside 512).
-PER_CHART_PIXEL, PER_CHART_SOURCES = 330, 1.0e6
+#: Bytes per pixel of a chart while it is painted, with what its thread's heap keeps (8.0 GiB were
+#: found for two at a time at nside 2048), and of the sources of each of the 192 charts.
+PER_CHART_PIXEL, PER_CHART_SOURCES = 535, 1.0e6
 
 #: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
 #: (`mlsky.sphere.field.Field`).
@@ -38,7 +38,7 @@ def memory(
     stokes: str,
     on_disk: bool,
 ) -> dict[str, float]:
-    """Peak of each stage, bytes: within about a fifth of what was found at nside 512.
+    """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
 
     Parameters
     ----------

@@ -162,7 +162,8 @@ def _default(
     outer, middle, inner = SPREAD
     start = weights.normaliser.select(["kappa"]).forward(kappa)
     seen = area.widened(inner + middle)
-    grown = _grow(weights["convergence"], start, noise["convergence"], seen, outer)
+    # popped, for its memory is wanted by the next
+    grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer)
     painted = _paint(weights["paint"], grown, noise["paint"], area.widened(inner), middle)
     names = ("kappa", *default.Paint.OUTPUTS)
     fields = torch.cat([grown, painted], 1)
