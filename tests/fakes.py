@@ -6,7 +6,7 @@ but no network runs and nothing is physical.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -111,3 +111,18 @@ def install(monkeypatch) -> Recorder:
     monkeypatch.setattr(sphere, "gaussian", gaussian, raising=False)
     monkeypatch.setattr(sphere, "lensing", SimpleNamespace(pieces=lens_pieces), raising=False)
     return record
+
+
+def small_blobs(monkeypatch):
+    """The recipe blobs-1 in miniature; the set of one blob has its size meanwhile."""
+    from mlsky.datasets import blobs
+    from mlsky.training import recipes
+
+    monkeypatch.setitem(blobs.BLOBS, 1, blobs.Blobs(1, size=32))
+    return replace(
+        recipes.recipe("blobs-1"),
+        size=32,
+        batch=2,
+        generator_options={"size": 32, "nodes": 16, "latent": 4, "width": 2, "contrast": 9.0},
+        critic_options={"channels": 1, "size": 32, "width": 2},
+    )

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
+import fakes
 import pytest
 
 from mlsky import registry
 from mlsky.cli import main
-from mlsky.datasets import blobs
 from mlsky.training import recipes
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """The recipe blobs-1 in miniature, with a set of its own size."""
-    monkeypatch.setitem(blobs.BLOBS, 1, blobs.Blobs(1, size=32))
-    small = dataclasses.replace(
-        recipes.recipe("blobs-1"),
-        size=32,
-        batch=2,
-        generator_options={"size": 32, "nodes": 16, "latent": 4, "width": 2, "contrast": 9.0},
-        critic_options={"channels": 1, "size": 32, "width": 2},
-    )
-    monkeypatch.setitem(recipes.RECIPES, "blobs-1", small)
+    monkeypatch.setitem(recipes.RECIPES, "blobs-1", fakes.small_blobs(monkeypatch))
 
 
 def _train(*more):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import re
@@ -14,8 +13,6 @@ import pytest
 import torch
 from stub_painter import StubPainter
 
-from mlsky.datasets import blobs
-from mlsky.training import recipes
 from mlsky.training.loop import train
 
 pytest.importorskip("matplotlib")
@@ -68,15 +65,14 @@ def small(monkeypatch):
 @pytest.fixture
 def tiny_run(monkeypatch, tmp_path):
     """The folder of a run of two steps."""
-    monkeypatch.setitem(blobs.BLOBS, 1, blobs.Blobs(1, size=32))
-    tiny = dataclasses.replace(
-        recipes.recipe("blobs-1"),
-        size=32,
-        batch=2,
-        generator_options={"size": 32, "nodes": 16, "latent": 4, "width": 2, "contrast": 9.0},
-        critic_options={"channels": 1, "size": 32, "width": 2},
+    train(
+        fakes.small_blobs(monkeypatch),
+        None,
+        tmp_path / "run",
+        steps=2,
+        device="cpu",
+        progress=False,
     )
-    train(tiny, None, tmp_path / "run", steps=2, device="cpu", progress=False)
     return tmp_path / "run"
 
 

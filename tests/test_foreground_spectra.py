@@ -33,7 +33,7 @@ DR6_TOLERANCE = {"tsz": 0.01, "ksz": 0.01, "cib": 0.05, "radio": 0.07}
 #: Clustered and Poisson parts of the CIB.
 DR6_CLUSTERED, DR6_POISSON = (0.451, 3.81, 33.3, 190.0), (0.905, 7.65, 67.0, 383.0)
 DR6_PARTS = 0.18
-#: Correlation of bands at l = 500, 1000, 2000: halo model + shot of Planck 2013 XXX.
+#: Correlation of bands at l = 500, 1000, 2000: halo model + shot of Planck 2014, A&A 571, A30.
 PLANCK = {
     (353, 545): (0.990, 0.983, 0.973),
     (545, 857): (0.976, 0.968, 0.957),

@@ -31,8 +31,8 @@ AGORA_CIB = {(150, 1000): 3.61, (150, 2000): 8.00, (150, 3000): 14.29, (150, 500
 AGORA_CIB |= {(220, 3000): 123.7}
 AGORA_TOLERANCE = 0.065
 
-#: C_l in Jy^2/sr (clustered at l = 500, 1000, 2000, 3000; Poisson) of Planck 2013 XXX's halo
-#: model, without its colour corrections; flux cut (Jy).
+#: C_l in Jy^2/sr (clustered at l = 500, 1000, 2000, 3000; Poisson) of the halo model of
+#: Planck 2014, A&A 571, A30, without its colour corrections; flux cut (Jy).
 PLANCK = {
     217: (111.0, 38.3, 13.3, 8.31, 12.8, 0.225),
     353: (1897, 652, 231, 146, 187, 0.315),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlsky import foregrounds, networks, seeds
+from mlsky import calibration, foregrounds, networks, seeds
 from mlsky.datasets import blobs
 from mlsky.sphere.geometry import Healpix
 from mlsky.statistics import blobs as blob_statistics
@@ -55,6 +55,15 @@ def _power(fields, pixel_arcmin):
     spectra = Spectra(fields.shape[-1], pixel_arcmin, torch.device("cpu"), 24)
     fields = torch.from_numpy(fields - fields.mean((2, 3), keepdims=True))
     return spectra.ell, torch.diagonal(spectra.pairs(spectra.modes(fields))).t().numpy()
+
+
+@pytest.mark.parametrize("pixel_arcmin", sorted(CASES))
+def test_large_scales_are_completed_as_far_as_the_patches_lack_them(pixel_arcmin):
+    weights = foregrounds.select("default", Healpix(CASES[pixel_arcmin][2]))
+    table = weights.header["calibration"]["completion"]
+    assert table["ell"][-1] == calibration.tsz_join(pixel_arcmin)[1]
+    assert table["root"]["tsz"][-1] == 0
+    assert all(any(table["root"][name]) for name in ("tsz", "ksz"))
 
 
 def test_kappa_keeps_the_power_of_its_start(patches):

@@ -1,8 +1,8 @@
 """Large scales of the foregrounds: what networks trained on patches do not know.
 
 A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
-multipoles below about 400 is measured once per weight file (`mlsky.calibration`) and kept in
-its header: a response to the Gaussian start of kappa and the roots of the power that is still
+multipoles below about 400, in tSZ of smaller patches below 1900, is measured once per weight file
+(`mlsky.calibration`) and kept in its header: a response to the Gaussian start of kappa and the roots of the power that is still
 missing, by multipole. From these and the sky's own kappa follow, before any network runs, a
 few band-limited fields; chart by chart they modulate the maps.
 

@@ -22,8 +22,8 @@ _PRESETS = {
     #: tSZ and kSZ of SPT-3G D1 (arXiv:2601.20551): 4.12 and 1.75 uK^2 at l = 3000 and 150 GHz;
     #: the shape of tSZ and all else as ACT's.
     "spt-3g-d1": replace(_ACT, pressure=(1.044, 0.282, -0.835), ksz_amplitude=0.986),
-    #: CIB of Planck 2013 XXX (arXiv:1309.0382), 217 to 857 GHz, and the monopole of Odegard et al.
-    #: 2019; all else as ACT's. It is brighter than ACT finds at 150 and 220 GHz.
+    #: CIB of Planck 2014, A&A 571, A30 (arXiv:1309.0382), 217 to 857 GHz, and the monopole of
+    #: Odegard et al. 2019; all else as ACT's. It is brighter than ACT finds at 150 and 220 GHz.
     "planck": replace(
         _ACT,
         cib_l0=10**-7.3807,
