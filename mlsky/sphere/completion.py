@@ -3,8 +3,8 @@
 A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
 multipoles below about 400, in tSZ of smaller patches below 1900, is measured once per weight file
 (`mlsky.calibration`) and kept in its header: a response to the Gaussian start of kappa and the
-roots of the power that is still missing, by multipole. From these and the sky's own kappa follow, before any network runs, a
-few band-limited fields; chart by chart they modulate the maps.
+roots of the power that is still missing, by multipole. From these and the sky's own kappa follow,
+before any network runs, a few band-limited fields; chart by chart they modulate the maps.
 
 The fields are applied so that no map leaves its sign. CIB and the rate of radio sources are
 multiplied by one plus a field of a few per cent. To tSZ the fields are added. What it lacks is
