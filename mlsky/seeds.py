@@ -180,9 +180,10 @@ def poisson(uniform: ArrayLike, mean: ArrayLike) -> NDArray[np.int64]:
 
 def _unsigned(number: ArrayLike) -> NDArray[np.uint64]:
     values = np.asarray(number)
-    if values.dtype.kind not in "iu" or (values.size and values.min() < 0):
-        first = values.flat[0] if values.size else values.dtype
-        raise ValueError(f"integer {first!r} of a stream: must be integers from 0 to 2^64 - 1")
+    bad = values if values.dtype.kind not in "iu" else values[values < 0]
+    if bad.size or values.dtype.kind not in "iu":
+        shown = bad.flat[0].item() if bad.size else values.dtype
+        raise ValueError(f"number {shown!r}: what is drawn is named by integers from 0 to 2^64 - 1")
     return values.astype(np.uint64, copy=False)
 
 

@@ -17,6 +17,9 @@ FLUX = 1e-6
 
 N = 20_000
 
+#: Columns that `make` draws.
+DRAWN = ("alpha", "pol_frac", "pol_angle")
+
 
 @pytest.fixture(scope="module")
 def table():
@@ -122,17 +125,42 @@ def test_empty_catalogue():
     assert not catalogue.paint(empty, Healpix(4), [93, 145]).any()
 
 
-def test_rows_do_not_depend_on_later_rows_or_on_kinds(table):
-    part = table[:1000]
+def test_what_is_drawn_is_keyed_to_the_source(table):
+    """Not to its row, nor to other rows or their kinds: to its place, or to a number."""
+    some = np.random.default_rng(1).permutation(N)[:1000]
+    part = table[some]
     again = catalogue.make(part["ra"], part["dec"], part["flux_mjy"], part["kind"], seed=3)
     for name in table.colnames:
         np.testing.assert_array_equal(again[name], part[name])
     radio_only = catalogue.make(part["ra"], part["dec"], part["flux_mjy"], "radio", seed=3)
     was_radio = part["kind"] == "radio"
-    for name in ("alpha", "pol_frac", "pol_angle"):
+    for name in DRAWN:
         np.testing.assert_array_equal(radio_only[name][was_radio], part[name][was_radio])
     other = catalogue.make(part["ra"], part["dec"], part["flux_mjy"], part["kind"], seed=4)
     assert not np.isin(other["pol_angle"], part["pol_angle"]).any()
+
+
+def test_last_bits_of_a_place_change_nothing(table):
+    moved = catalogue.make(
+        table["ra"] * (1 + 1e-15), table["dec"] + 1e-14, table["flux_mjy"], table["kind"], seed=3
+    )
+    for name in DRAWN:
+        # a place on the border of two roundings may fall on the other side
+        assert np.mean(moved[name] == table[name]) > 1 - 1e-3
+    turned = catalogue.make([0.0, 360.0, -1e-9], [5.0] * 3, [1.0] * 3, "radio", seed=1)
+    assert np.ptp(turned["alpha"]) == 0
+
+
+def test_numbers_tell_sources_apart():
+    place = ([10.0] * 3, [20.0] * 3, [1.0] * 3)
+    alike = catalogue.make(*place, "radio", seed=1)
+    assert np.ptp(alike["alpha"]) == 0  # one place, one source
+    three = catalogue.make(*place, "radio", seed=1, number=[7, 2**62, 9])
+    for name in DRAWN:
+        assert len(set(three[name])) == 3
+    moved = catalogue.make([1.0], [2.0], [3.0], "radio", seed=1, number=9)
+    for name in DRAWN:
+        assert moved[name][0] == three[name][2]
 
 
 def test_distributions(table):
@@ -230,6 +258,10 @@ def test_flux_cut_refused(table, cut):
 def test_make_refuses(arguments, match):
     with pytest.raises(ValueError, match=match):
         catalogue.make(*arguments, seed=1)
+    with pytest.raises(ValueError, match=r"number -2: .*integers from 0"):
+        catalogue.make([1], [1], [1], "radio", seed=1, number=[-2])
+    with pytest.raises(ValueError, match=r"number \(2,\): must have one entry per source"):
+        catalogue.make([1], [1], [1], "radio", seed=1, number=[1, 2])
     with pytest.raises(ValueError, match="seed=-1"):
         catalogue.make([1], [1], [1], "radio", seed=-1)
 

@@ -16,7 +16,7 @@ import numpy as np
 from mlsky.bands import BOLTZMANN_J_PER_K, PLANCK_J_S, dimensionless, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 
-__all__ = ["BETA", "T_DUST_K", "factor", "flux", "index"]
+__all__ = ["BETA", "T_DUST_K", "factor", "flux", "index", "index_of"]
 
 #: Effective (observed) dust temperature (K): held fixed in Louis et al. 2025, arXiv:2503.14452.
 T_DUST_K = 9.6
@@ -59,6 +59,22 @@ def index(nu_ghz=REFERENCE_GHZ):
     """
     x = _dust_x(nu_ghz)
     return (BETA + 3 + x / np.expm1(-x))[()]
+
+
+def index_of(normal) -> np.ndarray:
+    """Spectral indices at 148 GHz from standard normal numbers: of every source that of the CIB.
+
+    Parameters
+    ----------
+    normal
+        One number for each source, any shape.
+
+    Returns
+    -------
+    alpha
+        The shape of `normal`.
+    """
+    return np.full(np.shape(normal), index())
 
 
 def flux(flux_mjy, alpha, nu_ghz, reference: float = REFERENCE_GHZ) -> np.ndarray:

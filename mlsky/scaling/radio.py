@@ -12,7 +12,7 @@ import numpy as np
 from mlsky.bands import dimensionless
 from mlsky.components import REFERENCE_GHZ
 
-__all__ = ["ALPHA_MEAN", "ALPHA_SCATTER", "flux"]
+__all__ = ["ALPHA_MEAN", "ALPHA_SCATTER", "flux", "index_of"]
 
 #: Mean index of the flux: beta_s = -2.78 in Rayleigh-Jeans temperature, the posterior mean of
 #: the ACT DR6 foreground model (Louis et al. 2025, arXiv:2503.14452), plus 2.
@@ -20,6 +20,22 @@ ALPHA_MEAN = -0.78
 
 #: Scatter of the index from source to source. Our choice: DR6 fits one index to all sources.
 ALPHA_SCATTER = 0.3
+
+
+def index_of(normal) -> np.ndarray:
+    """Spectral indices at 148 GHz from standard normal numbers, one for each source.
+
+    Parameters
+    ----------
+    normal
+        Any shape. The index grows with it, so that a source has one index by its number.
+
+    Returns
+    -------
+    alpha
+        The shape of `normal`.
+    """
+    return ALPHA_MEAN + ALPHA_SCATTER * np.asarray(normal, dtype=np.float64)
 
 
 def flux(flux_mjy, alpha, nu_ghz, reference: float = REFERENCE_GHZ) -> np.ndarray:

@@ -49,6 +49,9 @@ POL_LOG_SCATTER = 0.7
 #: p = 2.5 (Rybicki & Lightman 1979, eq. 6.38b).
 POL_MAX = 0.72
 
+#: Sources at positions that differ by less (deg; 3.6 mas) are taken for the same one.
+PLACE_DEG = 1e-6
+
 #: Columns: unit and what they hold.
 COLUMNS = {
     "ra": ("deg", "right ascension, ICRS"),
@@ -61,12 +64,13 @@ COLUMNS = {
 }
 
 
-def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
+def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     """Catalogue of sources whose index and polarisation are drawn.
 
-    Radio indices are N(-0.78, 0.3) (`mlsky.scaling.radio`), dusty ones that of the CIB
-    (`mlsky.scaling.cib.index`). Polarised fractions are lognormal, angles uniform. The numbers
-    of a row depend on the seed and on its place in the table alone: further rows change none.
+    Indices are those of `mlsky.scaling.radio.index_of` and `mlsky.scaling.cib.index_of`. Polarised
+    fractions are lognormal, angles uniform. What is drawn for a source depends on the seed, its
+    kind and its number alone, or without numbers on its position: neither other sources nor the
+    order of rows change it.
 
     Parameters
     ----------
@@ -78,6 +82,10 @@ def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
         "radio" or "dusty", one for all or *(n,)*.
     seed
         Seed of the sky; the streams "spectral_index" and "polarisation" are used.
+    number
+        Non-negative integers that tell the sources apart, *(n,)*. By default positions do, to the
+        nearest `PLACE_DEG`: sources of one kind at the same place then have the same index and
+        polarisation.
 
     Returns
     -------
@@ -87,8 +95,8 @@ def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
     Raises
     ------
     ValueError
-        If lengths differ, a number is not finite, a declination or flux is impossible, or a
-        kind is unknown.
+        If lengths differ, a value is not finite, a declination or flux is impossible, a kind is
+        unknown, or numbers are not integers or negative.
     """
     from astropy.table import Column, Table
 
@@ -98,22 +106,25 @@ def make(ra, dec, flux_mjy, kind, seed: int) -> Table:
     n = ra.size
     dusty = _is_dusty(np.asarray(kind, dtype=str))
     dusty = np.full(n, bool(dusty)) if dusty.ndim == 0 else dusty
-    if not ra.shape == dec.shape == flux_mjy.shape == dusty.shape == (n,):
-        raise ValueError(
-            f"ra {ra.shape}, dec {dec.shape}, flux_mjy {flux_mjy.shape}, kind {dusty.shape}: "
-            "must have one entry per source, all the same number"
-        )
+    shapes = {"ra": ra, "dec": dec, "flux_mjy": flux_mjy, "kind": dusty}
+    if number is not None:
+        shapes["number"] = number = np.atleast_1d(number)
+    if any(values.shape != (n,) for values in shapes.values()):
+        told = ", ".join(f"{name} {values.shape}" for name, values in shapes.items())
+        raise ValueError(f"{told}: must have one entry per source, all the same number")
     _check_all(np.isfinite(ra), ra, "ra", "finite degrees")
     _check_all(np.abs(dec) <= 90, dec, "dec", "degrees from -90 to 90")
     _check_all((flux_mjy >= 0) & np.isfinite(flux_mjy), flux_mjy, "flux_mjy", "mJy, finite, >= 0")
 
-    # one number per row and stream, used or not, so that no row depends on the kind of another
-    normal = seeds.generator(seed, "spectral_index").standard_normal(n)
-    alpha = np.where(dusty, cib.index(), radio.ALPHA_MEAN + radio.ALPHA_SCATTER * normal)
+    if number is None:
+        number = _of_place(ra, dec)
+    is_dusty = dusty.astype(np.int64)
+    normal = seeds.normal(seed, "spectral_index", is_dusty, number)
+    alpha = np.where(dusty, cib.index_of(normal), radio.index_of(normal))
     mean_square = np.where(dusty, POL_MEAN_SQUARE["dusty"], POL_MEAN_SQUARE["radio"])
-    normal = seeds.generator(seed, "polarisation", 0).standard_normal(n)
+    normal = seeds.normal(seed, "polarisation", 0, is_dusty, number)
     pol_frac = draw_polarised_fraction(normal, mean_square)
-    pol_angle = 180.0 * seeds.generator(seed, "polarisation", 1).random(n)
+    pol_angle = 180.0 * seeds.uniform(seed, "polarisation", 1, is_dusty, number)
 
     values = {
         "ra": ra % 360.0,
@@ -138,6 +149,13 @@ def draw_polarised_fraction(normal, mean_square) -> np.ndarray:
     # <p^2> = median^2 exp(2 sigma^2) for a lognormal
     median = np.sqrt(mean_square) * np.exp(-(POL_LOG_SCATTER**2))
     return np.minimum(median * np.exp(POL_LOG_SCATTER * normal), POL_MAX)
+
+
+def _of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Numbers of positions (deg) to the nearest `PLACE_DEG`, int64."""
+    turn = round(360 / PLACE_DEG)
+    column = np.rint(ra % 360 / PLACE_DEG).astype(np.int64) % turn
+    return np.rint((dec + 90) / PLACE_DEG).astype(np.int64) * turn + column
 
 
 def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.ndarray:
