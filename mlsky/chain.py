@@ -40,6 +40,10 @@ CMB_LMAX = 10000
 #: (the deflection of 2.5' is small against the wavelength), and more would alias.
 LENSING_MARGIN = 500
 
+#: Highest multipole at which T and E are drawn given kappa: beyond it they are correlated by less
+#: than 0.003, and a kappa of the user's that is nonlinear is Gaussian below it.
+CMB_KAPPA_LMAX = 500
+
 #: Kind of source in the catalogue that belongs to a component.
 KINDS = {"cib": "dusty", "radio": "radio"}
 
@@ -225,13 +229,16 @@ def _disk(request: Request) -> Disk:
 def realise(request: Request, store: Store | None = None) -> Realisation:
     """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
     from mlsky import foregrounds
+    from mlsky.sphere import kappa as given_kappa
 
     progress = request.progress
     store = store or Memory()
     progress("spectra", 0.0)
+    start = [_kappa_alm(request, foregrounds.kappa_lmax(request.weights))]
+    large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
-        _kappa_alm(request, foregrounds.kappa_lmax(request.weights)),
+        start.pop(),
         request.geometry,
         weights=request.weights,
         seed=request.seed,
@@ -244,7 +251,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     maps = {name: values.reshape(1, *values.shape) for name, values in made.maps.items()}
     if "cmb" in request.components:
         progress("lensing of the CMB", 0.75)
-        maps["cmb"] = _lensed_cmb(request, made.kappa_alm, store)
+        maps["cmb"] = _lensed_cmb(request, large_scales, made.kappa_alm, store)
     return Realisation(
         geometry=request.geometry,
         components=request.components,
@@ -318,17 +325,21 @@ def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
     return drawn if request.kappa is None else kappa.complete(request.kappa, lmax, drawn)
 
 
-def _lensed_cmb(request: Request, kappa_alm: NDArray[np.complex128], store: Store) -> Array:
-    from mlsky.sphere import gaussian, lensing
+def _lensed_cmb(
+    request: Request,
+    large_scales: NDArray[np.complex128],
+    kappa_alm: NDArray[np.complex128],
+    store: Store,
+) -> Array:
+    """The CMB drawn given the Gaussian kappa on large scales, lensed by the whole kappa."""
+    from mlsky.sphere import cmb, lensing
     from mlsky.theory import spectra
 
     band_limit = min(request.geometry.lmax, CMB_LMAX - LENSING_MARGIN)
     lmax = band_limit + min(LENSING_MARGIN, band_limit // 6)
     cls = spectra.cmb_spectra(lmax, cosmology=request.cosmology)
-    if request.stokes == "T":  # the same bits as the T of all three
-        cmb_alm = gaussian.draw_alm(cls["tt"], request.cmb_seed, field="cmb")[np.newaxis]
-    else:
-        cmb_alm = gaussian.draw_cmb(cls, request.cmb_seed)
+    polarised = request.stokes != "T"
+    cmb_alm = cmb.draw_cmb(cls, request.cmb_seed, large_scales, polarised=polarised)
     rows = ["TQU".index(s) for s in request.stokes]
     lensed = store.array("cmb", (len(rows), *request.geometry.shape))
     for pixel, values in lensing.pieces(cmb_alm, kappa_alm, request.geometry):

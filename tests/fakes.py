@@ -30,6 +30,7 @@ class Recorder:
     """What the fake stages were asked for."""
 
     kappa_alm: list = field(default_factory=list)
+    correlated: list = field(default_factory=list)
     generate: list = field(default_factory=list)
     lens: list = field(default_factory=list)
 
@@ -81,8 +82,9 @@ def install(monkeypatch) -> Recorder:
         size = len(cl) * (len(cl) + 1) // 2
         return normal(seed, 7, (size, 2)).astype(np.float64).view(np.complex128)[:, 0]
 
-    def draw_cmb(cls, seed):
-        return np.stack([draw_alm(cls["tt"], seed + 10 * i) for i in range(3)])
+    def draw_cmb(cls, seed, kappa=None, *, polarised=True):
+        record.correlated.append(kappa)
+        return np.stack([draw_alm(cls["tt"], seed + 10 * i) for i in range(3 if polarised else 1)])
 
     def lens_pieces(cmb_alm, kappa_alm, geometry):
         record.lens.append(kappa_alm)
@@ -101,7 +103,6 @@ def install(monkeypatch) -> Recorder:
     )
     gaussian = SimpleNamespace(
         draw_alm=draw_alm,
-        draw_cmb=draw_cmb,
         map_to_alm=lambda values, geometry, lmax: np.full(
             (lmax + 1) * (lmax + 2) // 2, np.ravel(values)[0], np.complex128
         ),
@@ -109,6 +110,7 @@ def install(monkeypatch) -> Recorder:
     monkeypatch.setattr(mlsky, "foregrounds", foregrounds, raising=False)
     monkeypatch.setattr(theory, "spectra", spectra, raising=False)
     monkeypatch.setattr(sphere, "gaussian", gaussian, raising=False)
+    monkeypatch.setattr(sphere, "cmb", SimpleNamespace(draw_cmb=draw_cmb), raising=False)
     monkeypatch.setattr(sphere, "lensing", SimpleNamespace(pieces=lens_pieces), raising=False)
     return record
 

@@ -25,11 +25,6 @@ def spectrum(lmax=LMAX):
     return cl
 
 
-def cmb(lmax=LMAX):
-    tt = 1e10 * spectrum(lmax)
-    return {"tt": tt, "ee": 0.01 * tt, "te": -0.05 * tt, "bb": 0 * tt}
-
-
 def fejer(res_deg=0.5):
     return enmap.fullsky_geometry(res=np.radians(res_deg), variant="fejer1")
 
@@ -121,28 +116,6 @@ def test_seeds_and_fields_differ(alm):
         weight = 2 * np.arange(2, LMAX + 1) + 1
         # 5 standard errors of the mean correlation coefficient
         assert abs(np.average(cross, weights=weight)) < 5 / np.sqrt(weight.sum())
-
-
-def test_cmb_covariance():
-    cls = cmb()
-    t, e, b = gaussian.draw_cmb(cls, seed=3)
-    weight = 2 * np.arange(2, LMAX + 1) + 1
-    error = 5 / np.sqrt(weight.sum())
-    for one, two, name in ((t, t, "tt"), (e, e, "ee"), (t, e, "te")):
-        norm = np.sqrt(cls[name[0] * 2] * cls[name[1] * 2])[2:]
-        got = np.average(healpy.alm2cl(one, two)[2:] / norm, weights=weight)
-        assert got == pytest.approx(np.mean(cls[name][2:] / norm), abs=error * np.sqrt(2))
-    np.testing.assert_array_equal(b, 0)
-
-
-def test_cmb_extends_and_b_does_not_touch_t_and_e():
-    long = gaussian.draw_cmb(cmb(), seed=3)
-    ell, m = healpy.Alm.getlm(100)
-    short = gaussian.draw_cmb({k: cl[:101] for k, cl in cmb().items()}, seed=3)
-    np.testing.assert_array_equal(short, long[:, healpy.Alm.getidx(LMAX, ell, m)])
-    with_b = gaussian.draw_cmb({**cmb(), "bb": 0.001 * cmb()["tt"]}, seed=3)
-    np.testing.assert_array_equal(with_b[:2], long[:2])
-    assert with_b[2].std() > 0
 
 
 def test_healpix_is_healpys(alm):
@@ -243,12 +216,6 @@ def test_bad_arguments(alm):
         gaussian.draw_alm(spectrum(), seed=-1)
     with pytest.raises(ValueError, match="field='rain'"):
         gaussian.draw_alm(spectrum(), seed=1, field="rain")
-    with pytest.raises(ValueError, match="te must be among them"):
-        gaussian.draw_cmb({"tt": spectrum(), "ee": spectrum()}, seed=1)
-    with pytest.raises(ValueError, match=r"te=.* at l=2"):
-        gaussian.draw_cmb({"tt": spectrum(), "ee": spectrum(), "te": 2 * spectrum()}, seed=1)
-    with pytest.raises(ValueError, match="must be the same"):
-        gaussian.draw_cmb({"tt": spectrum(), "ee": spectrum(20), "te": spectrum()}, seed=1)
     with pytest.raises(ValueError, match=r"alm of shape \(11,\)"):
         gaussian.alm_to_map(np.zeros(11, complex), Healpix(4))
     with pytest.raises(ValueError, match=r"must be \(2, nalm\) for spin 2"):

@@ -8,6 +8,7 @@ from pixell import enmap
 from pixell import lensing as pixell_lensing
 
 from mlsky.sphere import gaussian, lensing
+from mlsky.sphere.cmb import draw_cmb
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import cmb_spectra, kappa_spectrum
 
@@ -34,7 +35,7 @@ def kappa():
 
 @pytest.fixture(scope="module")
 def cmb():
-    return gaussian.draw_cmb(cmb_spectra(LMAX), seed=2)
+    return draw_cmb(cmb_spectra(LMAX), seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_cut_out_is_the_crop(kappa, cmb, scales):
 
 @pytest.mark.parametrize("lmax", [397, 400])  # 397: odd sizes in ducc0's grids
 def test_threads_do_not_change_a_bit(kappa, monkeypatch, lmax):
-    cmb = gaussian.draw_cmb(cmb_spectra(lmax), seed=2)
+    cmb = draw_cmb(cmb_spectra(lmax), seed=2)
     shape, wcs = fejer(0.9)
     for geometry in (Healpix(64), Car(shape, wcs), Car((20, 30), wcs[10:30, 20:50])):
         maps = []
@@ -161,7 +162,7 @@ def large():
     unlensed = cmb_spectra(lmax)
     kk = kappa_spectrum(lmax)
     kappa = gaussian.draw_alm(kk, seed=3)
-    cmb = gaussian.draw_cmb(unlensed, seed=4)
+    cmb = draw_cmb(unlensed, seed=4)
     pixels = Car(*fejer(0.1))
     maps = lensing.lens(cmb, kappa, pixels)
     t = gaussian.map_to_alm(maps[0], pixels, band)

@@ -215,6 +215,21 @@ def test_the_cmb_is_lensed_by_the_skys_own_kappa(record):
     np.testing.assert_array_equal(record.lens[0], record.kappa_alm[0])
 
 
+@pytest.mark.parametrize("stokes", ["T", "TQU"])
+def test_the_cmb_is_drawn_given_the_kappa_of_the_start(record, stokes):
+    """On large scales alone, and also a user's, of either kind."""
+    lmax = fakes.KAPPA_LMAX
+    alm = np.arange((lmax + 1) * (lmax + 2) // 2) * (1e-6 + 0j)
+    for kind in ("gaussian", "nonlinear"):
+        mlsky.simulate(FREQS, NSIDE, 1, stokes=stokes, kappa=alm, kappa_kind=kind)
+        used = record.correlated[-1]
+        top = min(chain.CMB_KAPPA_LMAX, lmax)
+        assert used.size == (top + 1) * (top + 2) // 2
+        np.testing.assert_array_equal(used[: top + 1], alm[: top + 1])
+    mlsky.simulate(FREQS, NSIDE, 1, stokes=stokes)
+    np.testing.assert_array_equal(record.correlated[-1][: top + 1], record.kappa_alm[-1][: top + 1])
+
+
 def test_a_kappa_of_the_users_own(record):
     lmax = fakes.KAPPA_LMAX
     alm = np.full((lmax + 1) * (lmax + 2) // 2, 1e-3 + 0j)
@@ -344,9 +359,10 @@ def test_a_missing_gpu_is_said_before_any_work(record, monkeypatch):
 def test_the_real_fields_and_lensing_fit_the_chain(monkeypatch, pixels):
     """Without kappa the lensed CMB is the unlensed one of the seed, on either kind of pixels."""
     from mlsky import sphere, theory
-    from mlsky.sphere import gaussian, lensing
+    from mlsky.sphere import cmb, gaussian, lensing
 
     fakes.install(monkeypatch)
+    monkeypatch.setattr(sphere, "cmb", cmb)
     monkeypatch.setattr(sphere, "gaussian", gaussian)
     monkeypatch.setattr(sphere, "lensing", lensing)
     power = np.r_[0, 0, 1e3 / np.arange(2.0, 400.0) ** 2]
@@ -357,13 +373,14 @@ def test_the_real_fields_and_lensing_fit_the_chain(monkeypatch, pixels):
             "ee": 0.1 * power[: lmax + 1],
             "bb": 0 * power[: lmax + 1],
             "te": 0.2 * power[: lmax + 1],
+            **dict.fromkeys(("tk", "ek", "kk"), 0 * power[: lmax + 1]),
         },
     )
     monkeypatch.setattr(theory, "spectra", spectra)
     where = {"nside": NSIDE} if pixels == "healpix" else {"geometry": _car()}
     sky = mlsky.simulate(150, seed=3, components=["cmb"], **where)
     lmax = sky.geometry.lmax + sky.geometry.lmax // 6
-    alm = gaussian.draw_cmb(spectra.cmb_spectra(lmax, None), 3)
+    alm = cmb.draw_cmb(spectra.cmb_spectra(lmax, None), 3)
     expected = gaussian.alm_to_map(alm[0], sky.geometry)
     atol = LENSING * expected.std()
     np.testing.assert_allclose(sky["cmb"][0, 0], expected, atol=atol)

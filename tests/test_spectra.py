@@ -8,6 +8,7 @@ import camb
 import numpy as np
 import pytest
 
+from mlsky.plugins import camb as camb_plugin
 from mlsky.theory import cmb_spectra, kappa_spectrum, parse, spectra
 
 #: What is promised of the two codes for 30 < L < 8000 is 1 %; 0.07 % is measured. A
@@ -17,6 +18,12 @@ CAMB_CCL = 0.003
 #: Beyond, CAMB lacks some of the k range (0.6 % at 22000); at L = 2, where Limber's
 #: approximation would be 10 % off, 0.8 % is measured.
 CAMB_CCL_OUTSIDE = 0.012
+
+#: Correlation coefficients of kappa with T and E between two settings of accuracy.
+CROSS_ACCURACY = 2e-3
+
+#: Limber's approximation of C^{T kappa} and no effect but the late one: 4 % at l = 10, -5 % at 25.
+LIMBER = 0.07
 
 CODES = ("camb", "ccl")
 
@@ -61,7 +68,7 @@ def test_kappa_goes_on_smoothly():
 
 def test_cmb_is_cambs_unlensed():
     cls = cmb_spectra(3000)
-    assert sorted(cls) == ["bb", "ee", "te", "tt"]
+    assert sorted(cls) == ["bb", "ee", "ek", "kk", "te", "tk", "tt"]
     # An own run at other accuracy: agreement to what CAMB promises for its defaults.
     pars = parse()
     params = camb.set_params(
@@ -84,6 +91,58 @@ def test_cmb_is_cambs_unlensed():
     np.testing.assert_allclose(cls["te"][ell] / scale, own[ell, 3] / scale, atol=2e-3)
     np.testing.assert_array_equal(cls["bb"], 0)
     np.testing.assert_array_equal([cls[name][:2] for name in cls], 0)
+    np.testing.assert_array_equal(cls["kk"], kappa_spectrum(3000))
+
+
+def test_kappa_and_the_cmb_know_of_each_other_as_in_camb():
+    """C^{T kappa} and C^{E kappa} of an own run of CAMB at other accuracy."""
+    cls = cmb_spectra(500)
+    params = camb_plugin.to_params(parse())
+    params.set_for_lmax(2000)
+    params.NonLinearModel.set_params(halofit_version="mead2020")
+    own = camb.get_results(params).get_lens_potential_cls(500, CMB_unit="muK", raw_cl=True)
+    ell = np.arange(501.0)
+    for name, column in (("tk", 1), ("ek", 2)):
+        norm = np.sqrt(cls[name[0] * 2] * cls["kk"])[2:]
+        got = cls[name][2:] / norm
+        np.testing.assert_allclose(
+            got, (ell * (ell + 1) / 2 * own[:, column])[2:] / norm, atol=CROSS_ACCURACY
+        )
+
+
+def test_hot_spots_lie_on_overdensities_as_the_sachs_wolfe_integral_says():
+    """Late integrated Sachs-Wolfe effect in Limber's approximation, linear theory: a closed form.
+
+    Phi = -(3/2) Omega_m H0^2 (1 + z) delta / k^2, dT/T = 2 int Phi' d eta, and kappa with the
+    usual kernel; h/Mpc and c = 1.
+    """
+    pars = parse()
+    params = camb_plugin.to_params(pars)
+    params.WantCls = False
+    params.set_matter_power(redshifts=[0.0], kmax=2.0)
+    results = camb.get_results(params)
+    omega = (pars.ombh2 + pars.omch2) / pars.h**2
+    hubble = 100 * pars.h / 299792.458
+    z = np.geomspace(0.003, 10, 300)
+    chi = results.comoving_radial_distance(z)
+    rate = results.hubble_parameter(z) / 299792.458
+    power = results.get_matter_power_interpolator(
+        nonlinear=False, hubble_units=False, k_hunit=False
+    )
+    # growth falls as (Omega_m(z))^0.55 of Linder 2005, doi:10.1103/PhysRevD.72.043529
+    slope = (omega * (1 + z) ** 3 * (hubble / rate) ** 2) ** 0.55
+    log_growth = np.concatenate(
+        [[0.0], np.cumsum(np.diff(np.log(1 + z)) * (slope[1:] + slope[:-1]) / 2)]
+    )
+    growth = np.exp(-log_growth)
+    lensing = 1.5 * omega * hubble**2 * chi * (1 - chi / results.tau0) * (1 + z)
+    cls = cmb_spectra(500)
+    for ell in (10, 15, 20, 25):
+        k = (ell + 0.5) / chi
+        change = 3 * omega * hubble**2 * rate * (1 - slope) / k**2
+        matter = power.P(0.0, k) * growth**2
+        cross = np.trapezoid(lensing * change * matter / chi**2 / rate, z) * 1e6 * pars.tcmb
+        assert cls["tk"][ell] == pytest.approx(cross, rel=LIMBER)
 
 
 def test_cmb_is_a_covariance_to_the_end():
@@ -117,7 +176,7 @@ class _Counter:
     def __call__(self, cosmology, lmax):
         self.runs += 1
         one = np.full(lmax + 1, cosmology.As)
-        return {"kk": one, "tt": one, "ee": one, "te": 0 * one}
+        return {"kk": one, "tt": one, "ee": one, **dict.fromkeys(("te", "tk", "ek"), 0 * one)}
 
 
 @pytest.fixture

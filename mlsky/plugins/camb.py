@@ -62,13 +62,13 @@ def _set_cosmology(params: camb.CAMBparams, cosmology: Cosmology, mnu: float) ->
 
 
 def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
-    """C_l of kappa and of the unlensed scalar CMB, in one run of CAMB.
+    """C_l of kappa, of the unlensed scalar CMB and between them, in one run of CAMB.
 
     Returns
     -------
     dict
-        ``kk`` (dimensionless) and ``tt``, ``ee``, ``te`` (uK^2), each *(lmax + 1,)*,
-        zero at l = 0 and 1.
+        ``kk`` (dimensionless), ``tt``, ``ee``, ``te`` (uK^2) and ``tk``, ``ek`` (uK), each
+        *(lmax + 1,)*, zero at l = 0 and 1.
 
     Raises
     ------
@@ -77,7 +77,8 @@ def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
 
     Notes
     -----
-    C_L^kk = [L (L + 1)]^2 C_L^phiphi / 4 (Lewis & Challinor 2006,
+    kappa_LM = L (L + 1) / 2 phi_LM, so C_L^kk = [L (L + 1)]^2 C_L^phiphi / 4 and
+    C_L^Tk = L (L + 1) / 2 C_L^Tphi (Lewis & Challinor 2006,
     doi:10.1016/j.physrep.2006.03.002, Sec. 3).
     """
     params = to_params(cosmology)
@@ -87,14 +88,17 @@ def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
         with _accuracy():
             results = camb.get_results(params)
             cmb = results.get_unlensed_scalar_cls(lmax, CMB_unit="muK", raw_cl=True)
-            phi = results.get_lens_potential_cls(lmax, raw_cl=True)[:, 0]
+            phi = results.get_lens_potential_cls(lmax, CMB_unit="muK", raw_cl=True)
     except camb.CAMBError as error:
         raise ValueError(f"cosmology {cosmology}: CAMB cannot compute it: {error}") from error
     ell = np.arange(lmax + 1.0)
     # CAMB gives no monopole or dipole; this makes it so whatever its arrays hold there.
     used = ell >= 2
+    kappa = ell * (ell + 1) / 2
     return {
-        "kk": np.where(used, (ell * (ell + 1)) ** 2 / 4 * phi, 0.0),
+        "kk": np.where(used, kappa**2 * phi[:, 0], 0.0),
+        "tk": np.where(used, kappa * phi[:, 1], 0.0),
+        "ek": np.where(used, kappa * phi[:, 2], 0.0),
         "tt": np.where(used, cmb[:, 0], 0.0),
         "ee": np.where(used, cmb[:, 1], 0.0),
         "te": np.where(used, cmb[:, 3], 0.0),

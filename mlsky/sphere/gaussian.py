@@ -22,9 +22,9 @@ __all__ = [
     "Rings",
     "alm_lmax",
     "alm_to_map",
+    "check_cl",
     "chunks",
     "draw_alm",
-    "draw_cmb",
     "legendre_to_alm",
     "map_to_alm",
     "pixel_values",
@@ -131,59 +131,8 @@ def draw_alm(cl: np.ndarray, seed: int, field: str = "kappa") -> np.ndarray:
     ValueError
         If `cl` is negative or not finite, or the seed or field is not valid.
     """
-    cl = _check_cl(cl, "cl")
+    cl = check_cl(cl, "cl")
     return scale_alm(white(len(cl) - 1, seed, field)[0], np.sqrt(cl))
-
-
-def draw_cmb(cls: dict[str, np.ndarray], seed: int) -> np.ndarray:
-    """Draw the alm of T, E and B of an unlensed CMB, T and E correlated.
-
-    Parameters
-    ----------
-    cls
-        C_l in uK^2 under ``tt``, ``ee``, ``te`` and, if wanted, ``bb``, as
-        `mlsky.theory.cmb_spectra` returns them, each *(lmax + 1,)*.
-    seed
-        Integer >= 0.
-
-    Returns
-    -------
-    ndarray
-        *(3, nalm)* complex128, uK.
-
-    Raises
-    ------
-    ValueError
-        If a spectrum is missing, negative, or te^2 > tt ee.
-    """
-    missing = [name for name in ("tt", "ee", "te") if name not in cls]
-    if missing:
-        raise ValueError(f"cls has keys {', '.join(cls)}: {', '.join(missing)} must be among them")
-    tt, ee = _check_cl(cls["tt"], "tt"), _check_cl(cls["ee"], "ee")
-    bb = _check_cl(cls.get("bb", np.zeros_like(tt)), "bb")
-    te = np.asarray(cls["te"], dtype=np.float64)
-    if not tt.shape == ee.shape == bb.shape == te.shape:
-        raise ValueError(
-            f"cls of lengths {len(tt)}, {len(ee)}, {len(bb)}, {np.size(te)}: must be the same"
-        )
-    # 1e-10: a te of a fully correlated pair may exceed its bound by rounding.
-    if not np.all(te**2 <= tt * ee * (1 + 1e-10)):
-        worst = int(np.argmax(~(te**2 <= tt * ee * (1 + 1e-10))))
-        raise ValueError(f"te={te[worst]:g} at l={worst}: must be finite with te^2 <= tt ee")
-    lmax = len(tt) - 1
-    fields = 3 if bb.any() else 2
-    drawn = white(lmax, seed, "cmb", fields)
-    # Cholesky factor of [[tt, te], [te, ee]]: T is white noise a, E is partly the same a.
-    root = np.sqrt(tt)
-    slope = np.divide(te, root, out=np.zeros_like(te), where=root > 0)
-    alm = np.zeros((3, drawn.shape[1]), dtype=np.complex128)
-    alm[1] = drawn[0]
-    scale_alm(alm[1], slope)
-    alm[1] += scale_alm(drawn[1], np.sqrt(np.maximum(ee - slope**2, 0)))
-    alm[0] = scale_alm(drawn[0], root)
-    if fields == 3:
-        alm[2] = scale_alm(drawn[2], np.sqrt(bb))
-    return alm
 
 
 def alm_to_map(alm: np.ndarray, geometry: Geometry, spin: int = 0) -> np.ndarray:
@@ -367,7 +316,8 @@ def pixel_values(
     return out
 
 
-def _check_cl(cl: np.ndarray, name: str) -> np.ndarray:
+def check_cl(cl: np.ndarray, name: str) -> np.ndarray:
+    """A spectrum as *(lmax + 1,)* float64, finite and not negative, or a ValueError."""
     cl = np.asarray(cl, dtype=np.float64)
     if cl.ndim != 1 or len(cl) < 2:
         raise ValueError(f"{name} of shape {cl.shape}: must be (lmax + 1,) with lmax >= 1")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere.gaussian import alm_lmax
 from mlsky.sphere.geometry import Car, Healpix
 
-__all__ = ["KINDS", "Given", "complete", "parse"]
+__all__ = ["KINDS", "Given", "complete", "cut", "parse"]
 
 #: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
 #: N-body simulation.
@@ -139,7 +140,7 @@ def complete(
 
         values = given.values.reshape(given.geometry.shape)
         if given.holes is not None:
-            low = drawn if lmax <= top else _cut(drawn, top, lmax)
+            low = cut(drawn, top)
             drawn_map = gaussian.alm_to_map(low, given.geometry)
             values = np.where(given.holes.reshape(values.shape), drawn_map, values)
         top = min(top, lmax)
@@ -153,8 +154,10 @@ def complete(
     return out
 
 
-def _cut(alm: NDArray[np.complex128], top: int, lmax: int) -> NDArray[np.complex128]:
-    """Multipoles up to `top` of an alm up to `lmax`."""
+def cut(alm: NDArray[np.complex128], top: int) -> NDArray[np.complex128]:
+    """A copy of the multipoles of an alm up to `top`, or of all if it holds fewer."""
+    lmax = alm_lmax(alm)
+    top = min(top, lmax)
     out = np.empty((top + 1) * (top + 2) // 2, np.complex128)
     for m in range(top + 1):
         out[_slice(m, top, top)] = alm[_slice(m, top, lmax)]

@@ -38,9 +38,9 @@ LMAX_ALLOWED = 108_000
 SLOPE_FROM = 20_000
 
 # Raised when the content of a cache file changes its meaning.
-_FORMAT = 1
+_FORMAT = 2
 
-_KEYS = {"camb": ("kk", "tt", "ee", "te"), "ccl": ("kk",)}
+_KEYS = {"camb": ("kk", "tt", "ee", "te", "tk", "ek"), "ccl": ("kk",)}
 
 _log = logging.getLogger("mlsky")
 
@@ -81,7 +81,7 @@ def kappa_spectrum(lmax: int, cosmology: object = DEFAULT, source: str = "camb")
 
 
 def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]:
-    """Angular power of the unlensed scalar CMB, from CAMB.
+    """Angular power of the unlensed scalar CMB and its correlation with kappa, from CAMB.
 
     Parameters
     ----------
@@ -94,19 +94,26 @@ def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]
     Returns
     -------
     dict
-        C_l (not D_l) in uK_CMB^2 under ``tt``, ``ee``, ``bb``, ``te``, each *(lmax + 1,)*
-        float64; ``bb`` is zero, as there are no tensors and no lensing here.
+        C_l (not D_l) in uK_CMB^2 under ``tt``, ``ee``, ``bb``, ``te``, in uK_CMB under ``tk``,
+        ``ek`` (with the convergence) and dimensionless under ``kk``, the `kappa_spectrum` they
+        go with, each *(lmax + 1,)* float64; ``bb`` is zero, as there are no tensors and no
+        lensing here.
 
     Raises
     ------
     ValueError
         If an argument is not one of the above.
+
+    Notes
+    -----
+    T and E know of kappa by the late integrated Sachs-Wolfe effect and by scattering at
+    reionisation; C^Tk is positive at low l, where a well of the potential is hot.
     """
     lmax = _check_lmax(lmax)
     table = _spectra(parse(cosmology), "camb")
-    out = {name: np.zeros(lmax + 1) for name in ("tt", "ee", "bb", "te")}
+    out = {name: np.zeros(lmax + 1) for name in ("tt", "ee", "bb", "te", "tk", "ek", "kk")}
     n = min(lmax, LMAX) + 1
-    for name in ("tt", "ee", "te"):
+    for name in ("tt", "ee", "te", "tk", "ek", "kk"):
         out[name][:n] = table[name][:n]
     return out
 
