@@ -136,7 +136,8 @@ def simulate(
     fill_kappa
         Draw a Gaussian sky in the holes (NaN, UNSEEN) of a map, which are refused otherwise.
     cosmology
-        "planck2018", another name, a dict, a `pyccl.Cosmology` or a `camb.CAMBparams`.
+        "planck2018", another name, a dict such as ``{"sigma8": 0.8, "H0": 70}``, a
+        `pyccl.Cosmology` or a `camb.CAMBparams`, see `mlsky.theory.parse`.
     weights
         Name of the networks, see ``mlsky weights list``.
     flux_cut_mjy

@@ -99,7 +99,17 @@ def test_several_neutrinos_are_summed():
         ("planck", r"cosmology='planck': must be one of planck2018, act-dr6, wmap5"),
         (3, r"cosmology of type int: must be one of planck2018"),
         (None, r"cosmology of type NoneType"),
-        ({"H0": 67}, r"unknown keys 'H0': allowed are h, ombh2"),
+        ({"H_0": 67}, r"unknown keys 'H_0': allowed are h, ombh2"),
+        ({"H0": 0.67}, r"H0=0\.67: must be a number from 30 to 150, for example 67\.36"),
+        ({"H0": 67, "h": 0.67}, r"both h and H0: give one of them"),
+        ({"sigma8": 0.8, "As": 2e-9}, r"both As and sigma8: give one of them"),
+        ({"sigma8": 8}, r"sigma8=8: must be a number from 0\.3 to 1\.5, for example 0\.8111"),
+        ({"sigma8": "0,8"}, r"sigma8='0,8': must be a number"),
+        ({"sigma8": True}, r"sigma8=True: must be a number"),
+        ({"sigma8": 1.5, "omch2": 0.02}, r"sigma8=1\.5: takes As=.* from 1e-10 to 1e-08"),
+        ({"tcmb": 2.8}, r"tcmb=2\.8: must be 2\.7255 K"),
+        ({"tcmb": float("nan")}, r"tcmb=nan: must be 2\.7255 K"),
+        ({"tcmb": None}, r"tcmb=None: must be 2\.7255 K"),
         ({"h": 67.36}, r"h=67\.36: must be a number from 0\.3 to 1\.5, for example 0\.6736"),
         ({"As": float("nan")}, r"As=nan"),
         ({"mnu": -0.1}, r"mnu=-0\.1"),
@@ -110,6 +120,31 @@ def test_several_neutrinos_are_summed():
 def test_bad_cosmology(cosmology, message):
     with pytest.raises(ValueError, match=message):
         parse(cosmology)
+
+
+def test_another_temperature_is_refused():
+    """Bands, units and colours are those of 2.7255 K, whoever says otherwise."""
+    message = r"tcmb=2\.7: must be 2\.7255 K"
+    with pytest.raises(ValueError, match=message):
+        parse(camb.set_params(H0=67.36, ombh2=0.022, omch2=0.12, tau=0.054, TCMB=2.7))
+    ccl = pyccl.Cosmology(Omega_b=0.05, Omega_c=0.26, h=0.67, n_s=0.96, A_s=2.1e-9, T_CMB=2.7)
+    with pytest.raises(ValueError, match=message):
+        parse(ccl)
+    assert parse({"tcmb": 2.7255}) == parse()
+
+
+def test_hubble_constant_in_its_usual_unit():
+    assert parse({"H0": 70}) == parse({"h": 0.7})
+
+
+def test_sigma8_in_place_of_the_amplitude():
+    """Against CCL's own integral over P(k), and as it comes back from CAMB."""
+    asked = {"sigma8": 0.9, "omch2": 0.11, "H0": 70}
+    cosmology = parse(asked)
+    assert dataclasses.replace(cosmology, As=parse().As) == parse({"omch2": 0.11, "h": 0.7})
+    assert camb_plugin.sigma8(cosmology) == pytest.approx(0.9, rel=ROUNDING)
+    ccl = ccl_plugin.to_cosmology(cosmology)
+    assert pyccl.sigma8(ccl) == pytest.approx(0.9, rel=SIGMA8_TO_AS)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
-__all__ = ["DEFAULT", "RANGES", "Cosmology", "names", "parse"]
+from mlsky.bands import T_CMB_K
+
+__all__ = ["DEFAULT", "DERIVED", "RANGES", "Cosmology", "names", "parse"]
 
 DEFAULT = "planck2018"
 
@@ -24,9 +26,13 @@ RANGES = {
     "ns": (0.5, 1.5),
     "As": (1e-10, 1e-8),
     "tau": (0.005, 0.3),
-    "tcmb": (2.0, 3.5),
     "nnu": (1.1, 10.0),
 }
+
+_EXAMPLES = {"H0": 67.36, "sigma8": 0.8111}
+
+#: What a dict may give in place of a parameter: which one it replaces, and its own range.
+DERIVED = {"H0": ("h", (30.0, 150.0)), "sigma8": ("As", (0.3, 1.5))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,8 @@ class Cosmology:
     mnu
         Total neutrino mass (eV), carried by one eigenstate.
     tcmb
-        CMB temperature (K; Fixsen 2009, doi:10.1088/0004-637X/707/2/916).
+        CMB temperature (K), `mlsky.bands.T_CMB_K`: units and spectra of all maps hold for it
+        alone.
     nnu
         Effective number of neutrinos (Bennett et al. 2021,
         doi:10.1088/1475-7516/2021/04/073).
@@ -54,7 +61,7 @@ class Cosmology:
     Raises
     ------
     ValueError
-        If a parameter is not a number within `RANGES`.
+        If a parameter is not a number within `RANGES`, or tcmb is another one.
     """
 
     h: float
@@ -64,22 +71,20 @@ class Cosmology:
     As: float
     tau: float
     mnu: float = 0.06
-    tcmb: float = 2.7255
+    tcmb: float = T_CMB_K
     nnu: float = 3.044
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
+        for name, limits in RANGES.items():
             value = getattr(self, name)
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                number = math.nan
-            if isinstance(value, bool) or not low <= number <= high:
-                raise ValueError(
-                    f"cosmology {name}={value!r}: must be a number from {low:g} to {high:g}, "
-                    f"for example {_TABLE[DEFAULT][name]:g}"
-                )
-            object.__setattr__(self, name, number)
+            object.__setattr__(self, name, _number(name, value, limits, _TABLE[DEFAULT][name]))
+        # 1e-6: what a float32 or a text of six digits has lost.
+        if isinstance(self.tcmb, bool) or not abs(_float(self.tcmb) - T_CMB_K) < 1e-6:
+            raise ValueError(
+                f"cosmology tcmb={self.tcmb!r}: must be {T_CMB_K:g} K, the temperature that units "
+                "and spectra of all maps hold for; leave it out"
+            )
+        object.__setattr__(self, "tcmb", T_CMB_K)
 
     def to_dict(self) -> dict[str, float]:
         """Every parameter by name, as plain floats; `parse` takes it back."""
@@ -97,7 +102,6 @@ _TABLE = {
         "As": math.exp(3.044) * 1e-10,
         "tau": 0.0544,
         "mnu": 0.06,
-        "tcmb": 2.7255,
         "nnu": 3.044,
     },
     # ACT DR6 (Louis et al. 2025, arXiv:2503.14452), best fit as in the test of
@@ -110,7 +114,6 @@ _TABLE = {
         "As": 2.127e-9,
         "tau": 0.0566,
         "mnu": 0.06,
-        "tcmb": 2.7255,
         "nnu": 3.044,
     },
     # The simulation of Sehgal et al. 2010 (doi:10.1088/0004-637X/709/2/920), Sec. 2:
@@ -125,10 +128,27 @@ _TABLE = {
         "As": 2.14927e-9,
         "tau": 0.087,
         "mnu": 0.0,
-        "tcmb": 2.7255,
         "nnu": 3.04,
     },
 }
+
+
+def _float(value: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _number(name: str, value: object, limits: tuple[float, float], example: float) -> float:
+    low, high = limits
+    number = _float(value)
+    if isinstance(value, bool) or not low <= number <= high:
+        raise ValueError(
+            f"cosmology {name}={value!r}: must be a number from {low:g} to {high:g}, "
+            f"for example {example:g}"
+        )
+    return number
 
 
 def names() -> tuple[str, ...]:
@@ -142,17 +162,17 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
     Parameters
     ----------
     cosmology
-        A name of `names`; a dict of parameters, those left out being Planck 2018's; a
-        `pyccl.Cosmology` (its parameters only: how it computes P(k) is not kept; tau,
-        which CCL has not, is Planck 2018's; a sigma8 is turned into As by CAMB); a
-        `camb.CAMBparams`; or a `Cosmology`.
+        A name of `names`; a dict of parameters, those left out being Planck 2018's, with H0
+        (km/s/Mpc) in place of h and sigma8 in place of As if wanted; a `pyccl.Cosmology` (its
+        parameters only: how it computes P(k) is not kept; tau, which CCL has not, is Planck
+        2018's); a `camb.CAMBparams`; or a `Cosmology`. CAMB turns a sigma8 into As.
 
     Raises
     ------
     ValueError
-        If the name or a key is unknown, a value is out of range, or the object has
-        physics that a flat LCDM cosmology does not (curvature, w, modified gravity,
-        a running tilt).
+        If the name or a key is unknown, a value is out of range, a parameter is given twice
+        (h and H0, As and sigma8), tcmb is not 2.7255 K, or the object has physics that a flat
+        LCDM cosmology does not (curvature, w, modified gravity, a running tilt).
 
     Notes
     -----
@@ -181,14 +201,39 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
 
 
 def _from_mapping(values: Mapping) -> Cosmology:
-    allowed = [field.name for field in fields(Cosmology)]
+    allowed = [field.name for field in fields(Cosmology)] + list(DERIVED)
     unknown = [key for key in values if key not in allowed]
     if unknown:
         raise ValueError(
             f"cosmology has unknown keys {', '.join(map(repr, unknown))}: "
             f"allowed are {', '.join(allowed)}"
         )
-    return Cosmology(**{**_TABLE[DEFAULT], **values})
+    own = dict(values)
+    derived = {}
+    for name, (replaced, limits) in DERIVED.items():
+        if name not in own:
+            continue
+        if replaced in own:
+            raise ValueError(f"cosmology has both {replaced} and {name}: give one of them")
+        derived[name] = _number(name, own.pop(name), limits, _EXAMPLES[name])
+    if "H0" in derived:
+        own["h"] = derived["H0"] / 100
+    cosmology = Cosmology(**{**_TABLE[DEFAULT], **own})
+    return _scaled(cosmology, derived["sigma8"]) if "sigma8" in derived else cosmology
+
+
+def _scaled(cosmology: Cosmology, sigma8: float) -> Cosmology:
+    """The cosmology with the As that gives `sigma8`: linear power goes as As."""
+    from mlsky.plugins import camb
+
+    amplitude = cosmology.As * (sigma8 / camb.sigma8(cosmology)) ** 2
+    low, high = RANGES["As"]
+    if not low <= amplitude <= high:
+        raise ValueError(
+            f"cosmology sigma8={sigma8:g}: takes As={amplitude:.3g} with the other parameters, "
+            f"which must be from {low:g} to {high:g}"
+        )
+    return replace(cosmology, As=amplitude)
 
 
 def _from_object(cosmology: object, adapter: str) -> Cosmology:
@@ -202,6 +247,4 @@ def _from_object(cosmology: object, adapter: str) -> Cosmology:
     wanted = values.pop("sigma8", None)
     if wanted is None:
         return Cosmology(**values)
-    # Linear power goes as As, so one run at a reference amplitude gives the scale.
-    reference = Cosmology(**values, As=_TABLE[DEFAULT]["As"])
-    return Cosmology(**values, As=reference.As * (wanted / camb.sigma8(reference)) ** 2)
+    return _scaled(Cosmology(**values, As=_TABLE[DEFAULT]["As"]), wanted)
