@@ -63,7 +63,7 @@ def masked_tables() -> dict:
 def masked_maps() -> torch.Tensor:
     """(REGIONS / 2, 6, N, N) float64 of `masked_tables`."""
     p = Painter(PIXEL_ARCMIN, N, masked_tables())
-    return torch.stack([p.region(12, index).maps for index in range(REGIONS // 2)]).double()
+    return torch.stack([p.region(13, index).maps for index in range(REGIONS // 2)]).double()
 
 
 def bands(ell: np.ndarray, edges: list[float]) -> list[tuple[torch.Tensor, torch.Tensor]]:

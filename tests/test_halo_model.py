@@ -85,17 +85,23 @@ def test_nfw_transform_is_that_of_ccl(shell, mass):
 
 
 @pytest.mark.parametrize(("shell", "mass"), HALOES)
-def test_critical_masses_are_those_of_ccl(shell, mass):
+@pytest.mark.parametrize("overdensity", [200, 500])
+def test_critical_masses_are_those_of_ccl(shell, mass, overdensity):
     m = model()
+    definition = pyccl.halos.MassDef(overdensity, "critical")
     translate = pyccl.halos.mass_translator(
         mass_in=pyccl.halos.MassDef200m,
-        mass_out=pyccl.halos.MassDef200c,
+        mass_out=definition,
         concentration=nfw(shell, mass).concentration,
     )
     critical = translate(m.cosmo, m.mass[mass], m.a[shell])
-    assert m.m200c[shell, mass] == pytest.approx(critical, rel=CCL)
-    radius = pyccl.halos.MassDef200c.get_radius(m.cosmo, critical, m.a[shell])
-    assert m.r200c[shell, mass] * m.a[shell] == pytest.approx(radius, rel=CCL)
+    masses, radii = m.critical(overdensity)
+    assert masses[shell, mass] == pytest.approx(critical, rel=CCL)
+    radius = definition.get_radius(m.cosmo, critical, m.a[shell])
+    assert radii[shell, mass] * m.a[shell] == pytest.approx(radius, rel=CCL)
+    if overdensity == 200:
+        assert np.array_equal(m.m200c, masses)
+        assert np.array_equal(m.r200c, radii)
 
 
 def test_mass_and_bias_add_up():
@@ -134,6 +140,26 @@ def test_y_profile_is_the_integral_of_the_pressure(shell, mass):
         whole = integrate.quad(shells, 0, edge, limit=500, epsrel=1e-8)[0]
         expected = thomson * whole / distance**2
         assert m.u_y[shell, mass, number] == pytest.approx(expected, rel=QUADRATURE)
+
+
+@pytest.mark.parametrize(("shell", "mass"), HALOES)
+def test_compton_within_a_circle_is_the_integral_of_the_map(shell, mass):
+    m = model()
+    pressure, r200 = battaglia_pressure(shell, mass)
+    thomson = constants.sigma_T.value / (constants.m_e * constants.c**2).value
+    distance = (m.chi[shell] * m.a[shell] * units.Mpc).to_value("m")
+    edge = m.parameters.pressure_radius
+
+    def y_map(b):  # Compton y at distance b (R200c) from the centre: along the line of sight
+        depth = np.sqrt(edge**2 - b**2)
+        line = integrate.quad(lambda s: pressure(np.hypot(b, s) * r200), 0, depth, epsrel=1e-8)[0]
+        return 2 * thomson * r200 * line
+
+    _, radius = m.critical(500.0)
+    circle = radius[shell, mass] / m.r200c[shell, mass]
+    whole = integrate.quad(lambda b: 2 * np.pi * b * y_map(b), 0, circle, epsrel=1e-6)[0]
+    expected = whole * (r200 / distance) ** 2
+    assert m.compton_within(radius)[shell, mass] == pytest.approx(expected, rel=QUADRATURE)
 
 
 def test_gas_never_exceeds_the_baryons_of_its_halo():

@@ -14,6 +14,8 @@ MIXING = 5e-3
 #: All shells together against Limber's approximation, which leaves out that the edges of
 #: neighbours share structure: 1 % at most was found for 55 < ell < 3000.
 LIMBER = 0.015
+#: Correlations change by this where the covariance of close shells is not positive.
+CLIPPED = 0.01
 
 
 def spectrum(i: int, j: int, number: int) -> float:
@@ -118,3 +120,16 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no"):
         mixing.write_whole(path, b"new")
     assert [(p.name, p.read_bytes()) for p in path.parent.iterdir()] == [("file", b"old")]
+
+
+def test_covariance_is_what_the_matrix_mixes_to():
+    ell, matrix = mixing.mixing(shipped())
+    number = 20
+    covariance = mixing.covariance(shipped(), ell[[number]])[0]
+    assert np.array_equal(covariance, covariance.T)
+    factor = matrix[number].astype(float)
+    rms = np.sqrt(np.diag(covariance))
+    alive = rms > 1e-12 * rms.max()
+    found = (factor @ factor.T)[np.ix_(alive, alive)]
+    scale = np.outer(rms[alive], rms[alive])
+    assert found / scale == pytest.approx(covariance[np.ix_(alive, alive)] / scale, abs=CLIPPED)

@@ -19,7 +19,7 @@ import numpy as np
 from mlsky import registry
 from mlsky.theory.halo_model import SMOOTHING_MPC
 
-__all__ = ["check_disk", "mixing", "write_whole"]
+__all__ = ["check_disk", "covariance", "mixing", "write_whole"]
 
 _log = logging.getLogger("mlsky")
 
@@ -41,11 +41,8 @@ def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    <d d>, <v v> and <d v> of modes with transverse wave number ell / sqrt(chi chi'),
-    integrated over k_parallel with the windows of the shells: kernels cos(k dx),
-    (k_par/k^2)^2 cos and (k_par/k^2) sin, v = i f a H (k_par/k^2) delta. The covariance
-    is not exactly positive for close shells (their transverse k differ): eigenvalues of
-    the correlation matrix are clipped at 1e-6.
+    `covariance` is not exactly positive for close shells (their transverse k differ):
+    eigenvalues of the correlation matrix are clipped at 1e-6.
     """
     digest = hashlib.sha256(repr((VERSION, MIXING_ELL, SMOOTHING_MPC)).encode())
     for name in INPUTS:
@@ -68,8 +65,29 @@ def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
     return ell, matrix
 
 
-def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
-    t = {k: np.asarray(v, float) for k, v in tables.items() if k != "header"}
+def covariance(tables: dict, ell: np.ndarray) -> np.ndarray:
+    """Flat-sky covariance of shell densities and slice velocities.
+
+    Parameters
+    ----------
+    tables
+        Painter tables; `INPUTS` of them are used.
+    ell : (n_ell,)
+        Multipoles.
+
+    Returns
+    -------
+    covariance : (n_ell, n_shell + n_slice, n_shell + n_slice) float64
+        Power per sr of the smoothed densities of the shells, then of the radial velocities of
+        the slices (units of c), positive receding; none between those farther apart than 700 Mpc.
+
+    Notes
+    -----
+    <d d>, <v v> and <d v> of modes with transverse wave number ell / sqrt(chi chi'),
+    integrated over k_parallel with the windows of the shells: kernels cos(k dx),
+    (k_par/k^2)^2 cos and (k_par/k^2) sin, v = i f a H (k_par/k^2) delta.
+    """
+    t = {k: np.asarray(tables[k], np.float64) for k in INPUTS}
     shell_mid = 0.5 * (t["edges"][1:] + t["edges"][:-1])
     slice_mid = 0.5 * (t["slice_edges"][1:] + t["slice_edges"][:-1])
     x = np.concatenate([shell_mid, slice_mid])
@@ -82,9 +100,8 @@ def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
     log_k, log_p = np.log(t["k"]), np.log(t["p_k"])
     rows, cols = np.nonzero(np.triu(np.abs(x[:, None] - x[None]) < 700))
     n = len(x)
-    matrix = np.zeros((len(ell), n, n), np.float32)
-    for i, multipole in enumerate(ell):
-        cov = np.zeros((n, n))
+    out = np.zeros((len(ell), n, n))
+    for cov, multipole in zip(out, ell, strict=True):
         for start in range(0, len(rows), 2000):
             a, b = rows[start : start + 2000], cols[start : start + 2000]
             k = np.sqrt((multipole**2 / (x[a] * x[b]))[:, None] + k_par[None] ** 2)
@@ -99,7 +116,16 @@ def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
             )
             integral = (power * window[a] * window[b] * kernel).sum(1) * dk / np.pi
             cov[a, b] = integral * growth[a] * growth[b] / (x[a] * x[b])
-        cov = cov + cov.T - np.diag(np.diag(cov))
+        cov += np.triu(cov, 1).T
+    return out
+
+
+def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
+    """Factors of `covariance`."""
+    every = covariance(tables, ell)
+    n = every.shape[1]
+    matrix = np.zeros(every.shape, np.float32)
+    for factor, cov in zip(matrix, every, strict=True):
         rms = np.sqrt(np.maximum(np.diag(cov), 0))
         alive = rms > 1e-12 * rms.max()
         scale = np.where(alive, rms, 1.0)
@@ -110,7 +136,7 @@ def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(corr)
         root = vectors * np.sqrt(np.clip(values, 1e-6, None))
         root /= np.sqrt((root**2).sum(1))[:, None]
-        matrix[i] = root * np.where(alive, rms, 0)[:, None]
+        factor[:] = root * np.where(alive, rms, 0)[:, None]
     return matrix
 
 

@@ -193,7 +193,9 @@ class HaloModel:
     chi, a, z, volume : (n_shell,)
         Comoving distance (Mpc), scale factor, redshift, volume per steradian (Mpc^3/sr).
     log10_mass, mass : (n_mass,)
-        M200m in Msun; bins of 0.05 dex.
+        M200m in Msun, centres of bins of 0.05 dex from 10 to 15.75.
+    m200c, r200c : (n_shell, n_mass)
+        Mass (Msun) and comoving radius (Mpc) within 200 times the critical density.
     dn, bias : (n_shell, n_mass)
         dn/dlnM (comoving Mpc^-3) and linear bias.
     u_kappa, u_y, u_tau, u_nfw : (n_shell, n_mass, n_ell)
@@ -279,7 +281,8 @@ class HaloModel:
 
         cosmo, halos = self.cosmo, pyccl.halos
         self.dlog10_mass = 0.05
-        self.log10_mass = np.arange(10.0, 15.75 + 1e-6, self.dlog10_mass)
+        # centres of bins whose edges lie on round numbers, as 12.3, 13 and 14
+        self.log10_mass = np.arange(10.025, 15.75, self.dlog10_mass)
         self.mass = 10**self.log10_mass
         self.dln_mass = self.dlog10_mass * np.log(10)
         definition = halos.MassDef200m
@@ -297,18 +300,34 @@ class HaloModel:
         self.r200m = np.broadcast_to(radius, self.dn.shape)  # comoving Mpc
         #: haloes per steradian in each (shell, mass) cell
         self.number = self.dn * self.volume[:, None] * self.dln_mass
-        # M200c of each NFW halo: solve m(c)/c^3 = m(c_m)/c_m^3 rho_c/rho_m by bisection
+        self.m200c, self.r200c = self.critical(200.0)
+
+    def critical(self, overdensity: float) -> tuple[np.ndarray, np.ndarray]:
+        """Mass (Msun) and comoving radius (Mpc) within which an NFW halo is so dense.
+
+        Parameters
+        ----------
+        overdensity
+            In units of the critical density at each redshift; 200 or 500.
+
+        Returns
+        -------
+        mass, radius : (n_shell, n_mass)
+
+        Notes
+        -----
+        m(c) / c^3 of the radius looked for is m(c_m) / c_m^3 times the ratio of the densities,
+        m(c) = ln(1 + c) - c / (1 + c) (Navarro, Frenk & White 1997, astro-ph/9611107, eqs 1-3).
+        """
         c_m = self.concentration
-        target = (
-            _nfw_mass(c_m) / c_m**3 * (self.rho_critical / (self.rho_mean / self.a**3))[:, None]
-        )
+        density = overdensity * self.rho_critical / (200 * self.rho_mean / self.a**3)
+        target = _nfw_mass(c_m) / c_m**3 * density[:, None]
         lo, hi = np.full_like(c_m, 1e-3), c_m * 1.001
         for _ in range(60):
             mid = np.sqrt(lo * hi)
             above = _nfw_mass(mid) / mid**3 > target
             lo, hi = np.where(above, mid, lo), np.where(above, hi, mid)
-        self.m200c = self.mass[None] * _nfw_mass(mid) / _nfw_mass(c_m)
-        self.r200c = self.r200m * mid / c_m  # comoving
+        return self.mass * _nfw_mass(mid) / _nfw_mass(c_m), self.r200m * mid / c_m
 
     def _nfw_profiles(self) -> None:
         from scipy.special import sici
@@ -333,21 +352,12 @@ class HaloModel:
         x_g, w_g = _cusp_nodes(160, par.gas_radius)
         self.u_y = np.empty((len(self.z), len(self.mass), len(self.ell)))
         self.u_tau = np.empty_like(self.u_y)
-        amplitude, mass_slope, z_slope = par.pressure
         for i, (a, chi, z1) in enumerate(zip(self.a, self.chi, 1 + self.z, strict=True)):
             m14 = self.m200c[i] / 1e14
             radius = self.r200c[i] * a  # physical
             q = self.k[i][None] * self.r200c[i][:, None]
             angular_area = (chi * a) ** 2
-            # Battaglia 2012: P_th = P_200 P0 (x/xc)^-0.3 (1 + x/xc)^-beta; P_e = 0.5176 P_th
-            p0 = 18.1 * m14**0.154 * z1**-0.758
-            xc = 0.497 * m14**-0.00865 * z1**0.731
-            beta = 4.35 * m14**0.0393 * z1**0.415
-            p200 = G_NEWTON * self.m200c[i] * 200 * self.rho_critical[i] * fb / (2 * radius)
-            p200 = p200 * 0.5176 * amplitude * np.minimum(m14 / 3.0, 1) ** mass_slope * z1**z_slope
-            x = x_p[None] / xc[:, None]
-            shape = (p200 * p0)[:, None] * x**-0.3 * (1 + x) ** -beta[:, None]
-            norm = SIGMA_T_MPC2 / M_E_C2 * radius**3 / angular_area
+            norm, shape = self._pressure(i, x_p)
             self.u_y[i] = norm[:, None] * _spherical_transform(q, x_p, w_p, shape)
             # Battaglia 2016: rho_gas = f_b rho_c rho0 y^-0.2 (1 + y^alpha)^-((beta-0.2)/alpha)
             rho0 = 4e3 * m14**0.29 * z1**-0.66
@@ -364,6 +374,50 @@ class HaloModel:
             self.u_tau[i] = norm[:, None] * _spherical_transform(q, x_g, w_g, shape)
         #: Thomson depth per comoving Mpc at a = 1 if every baryon were ionised
         self.tau_per_mpc = par.ksz_amplitude * SIGMA_T_MPC2 / (mu_e * M_PROTON) * fb * self.rho_mean
+
+    def _pressure(self, shell: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Electron pressure of the haloes of a shell at radii `x` (units of R200c).
+
+        Returns
+        -------
+        norm : (n_mass,)
+            Compton y integrated over solid angle (sr) per unit of int shape d^3x.
+        shape : (n_mass, n_x)
+        """
+        par, z1 = self.parameters, 1 + self.z[shell]
+        amplitude, mass_slope, z_slope = par.pressure
+        m200c = self.m200c[shell]
+        m14, radius = m200c / 1e14, self.r200c[shell] * self.a[shell]
+        # Battaglia 2012: P_th = P_200 P0 (x/xc)^-0.3 (1 + x/xc)^-beta; P_e = 0.5176 P_th
+        p0 = 18.1 * m14**0.154 * z1**-0.758
+        xc = 0.497 * m14**-0.00865 * z1**0.731
+        beta = 4.35 * m14**0.0393 * z1**0.415
+        p200 = G_NEWTON * m200c * 200 * self.rho_critical[shell] / (2 * radius)
+        p200 = p200 * self.baryon_fraction * 0.5176
+        p200 = p200 * amplitude * np.minimum(m14 / 3.0, 1) ** mass_slope * z1**z_slope
+        at = x[None] / xc[:, None]
+        shape = (p200 * p0)[:, None] * at**-0.3 * (1 + at) ** -beta[:, None]
+        angular_area = (self.chi[shell] * self.a[shell]) ** 2
+        return SIGMA_T_MPC2 / M_E_C2 * radius**3 / angular_area, shape
+
+    def compton_within(self, radius: np.ndarray) -> np.ndarray:
+        """Compton y within a circle around each halo, integrated over solid angle (sr).
+
+        The circle holds the whole line of sight to where the profile is cut, as a map does.
+
+        Parameters
+        ----------
+        radius : (n_shell, n_mass)
+            Of the circles, comoving Mpc.
+        """
+        x, weight = _cusp_nodes(400, self.parameters.pressure_radius)
+        out = np.empty(radius.shape)
+        for i, edge in enumerate(radius / self.r200c):
+            norm, shape = self._pressure(i, x)
+            # share of a sphere of radius x that lies within the cylinder
+            outside = np.sqrt(np.maximum(1 - (edge[:, None] / x) ** 2, 0))
+            out[i] = norm * (4 * np.pi * x**2 * weight * shape * (1 - outside)).sum(1)
+        return out
 
     def infrared(self, nu_ghz: float | None = None):
         """Mean fluxes of infrared galaxies (Jy).
