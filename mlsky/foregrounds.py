@@ -219,6 +219,7 @@ def _paint_sky(
 ) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
+    from mlsky.sources import draw
     from mlsky.sphere import charts
 
     grid, geometry = grids
@@ -249,7 +250,7 @@ def _paint_sky(
             values = charts.resample(chart, stack, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
                 target_map.put(owned, value)
-        found = _sources(chart, made, weights, seed) if want_sources else {}
+        found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         store.mark(chart.index, found)
         return found
 
@@ -298,8 +299,8 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
     them, or splines, by a few chart pixels more.
     """
     widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
-    # The order in which sources are drawn depends on the charts' sides: at least this much, so
-    # that nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
+    # What a network makes depends a little on what it sees far away: at least this much, so that
+    # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
     widest = max(widest, 3.6 * pixel_arcmin)
     return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
 
@@ -342,70 +343,17 @@ def _noise(
     return out
 
 
-def _sources(chart: Chart, made: dict, weights: Weights, seed: int) -> dict[str, np.ndarray]:
-    """Point sources that a chart owns: unit vectors, fluxes (mJy) and kinds."""
-    import healpy
-
-    from mlsky.sources import counts
-    from mlsky.sphere import charts
-
-    rng = seeds.generator(seed, "points", chart.index)
-    area = chart.scale() ** 2
-    found = []
-    if "log_rate" in made:
-        mean_rate = weights.header.get("calibration", {}).get("radio_mean_rate")
-        gain = counts.rate_gain(mean_rate, chart.pixel_rad**2)
-        place = _place(rng, gain * np.exp(made["log_rate"]) * area)
-        flux = counts.draw_radio_flux(rng.random(len(place[0])))
-        found.append((place, flux, np.zeros(len(flux), bool)))
-    else:  # the paper's chain makes a map: every bright pixel is a source
-        found.append(_pixels_to_sources(rng, made["radio"], chart, weights))
-    dusty = weights.header.get("sources", {}).get("dusty")
-    if dusty:
-        # bright dusty galaxies follow the CIB they belong to
-        per_uk = dusty["per_sr"] * chart.pixel_rad**2 / dusty["mean_cib_uk"]
-        place = _place(rng, per_uk * made["cib"] * area)
-        quantile = np.linspace(0, 1, len(dusty["flux_mjy"]))
-        flux = np.interp(rng.random(len(place[0])), quantile, dusty["flux_mjy"])
-        found.append((place, flux, np.ones(len(flux), bool)))
-    y, x = (np.concatenate([f[0][i] for f in found]) for i in (0, 1))
-    flux, is_dusty = (np.concatenate([f[i] for f in found]) for i in (1, 2))
-    vectors = chart.vectors_at(y, x)
-    mine = healpy.vec2pix(charts.NSIDE, *vectors, nest=True) == chart.index
-    return {"vectors": vectors[:, mine], "flux": flux[mine], "dusty": is_dusty[mine]}
-
-
-def _place(rng, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (y, x; pixels) of a Poisson process with `rate` points per pixel."""
-    # their number first, then the pixel of each: a tenth of the time of a draw for each pixel
-    total = np.cumsum(rate.ravel(), dtype=np.float64)
-    number = rng.poisson(total[-1])
-    pixel = np.searchsorted(total, rng.random(number) * total[-1], side="right")
-    y, x = np.divmod(np.minimum(pixel, rate.size - 1), rate.shape[1])
-    return y + rng.random(number) - 0.5, x + rng.random(number) - 0.5
-
-
-def _pixels_to_sources(rng, radio: np.ndarray, chart: Chart, weights: Weights):
-    """Sources of a radio map: pixels above the faintest source, at random places inside."""
-    from mlsky import bands
-    from mlsky.sources import counts
-
-    mjy = radio * bands.jy_per_sr_per_uk(148.0) * chart.pixel_rad**2 * 1e3
-    mjy = mjy * chart.scale() ** 2
-    y, x = np.nonzero(mjy > counts.FLUX_MIN_MJY)
-    flux = mjy[y, x].astype(np.float64)
-    place = y + rng.random(y.size) - 0.5, x + rng.random(x.size) - 0.5
-    return place, flux, np.zeros(len(flux), bool)
-
-
 def _catalogue(sources: list[dict], seed: int) -> Table:
     from mlsky.sources import catalogue
 
     vectors = np.concatenate([s["vectors"] for s in sources], 1)
-    flux, dusty = (np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty"))
+    flux, dusty, number = (
+        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
+    )
     ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
     dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
-    return catalogue.make(ra, dec, flux, np.where(dusty, "dusty", "radio"), seed)
+    kind = np.where(dusty, "dusty", "radio")
+    return catalogue.make(ra, dec, flux, kind, seed, number=number)
 
 
 def _lmax(alm: np.ndarray) -> int:

@@ -26,9 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "FIELDS",
+    "GAMMA",
     "check",
     "generator",
     "integer",
+    "mixed",
     "normal",
     "poisson",
     "sequence",
@@ -53,7 +55,7 @@ FIELDS = {
 }
 
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
@@ -114,8 +116,8 @@ def uniform(seed: int, field: str, *integers: ArrayLike) -> NDArray[np.float64]:
     state = np.asarray(sequence(seed, field).generate_state(1, np.uint64)[0])
     for number in integers:
         # 1-d at least: scalars of numpy warn where arrays wrap round, as is meant here
-        steps = (np.atleast_1d(_unsigned(number)) + np.uint64(1)) * _GAMMA
-        state = _mixed(steps + state)
+        steps = (np.atleast_1d(_unsigned(number)) + np.uint64(1)) * GAMMA
+        state = mixed(steps + state)
     if not integers:
         raise ValueError("uniform(seed, field): must name what it draws by one integer or more")
     state >>= np.uint64(12)
@@ -178,17 +180,8 @@ def poisson(uniform: ArrayLike, mean: ArrayLike) -> NDArray[np.int64]:
     return number
 
 
-def _unsigned(number: ArrayLike) -> NDArray[np.uint64]:
-    values = np.asarray(number)
-    bad = values if values.dtype.kind not in "iu" else values[values < 0]
-    if bad.size or values.dtype.kind not in "iu":
-        shown = bad.flat[0].item() if bad.size else values.dtype
-        raise ValueError(f"number {shown!r}: what is drawn is named by integers from 0 to 2^64 - 1")
-    return values.astype(np.uint64, copy=False)
-
-
-def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Stafford's variant 13 of the mixing function, in place."""
+def mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Stafford's variant 13 of the mixing function, in place; a permutation of 64-bit integers."""
     other = np.empty_like(state)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
         np.right_shift(state, shift, out=other)
@@ -196,3 +189,12 @@ def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
         if multiplier is not None:
             state *= multiplier
     return state
+
+
+def _unsigned(number: ArrayLike) -> NDArray[np.uint64]:
+    values = np.asarray(number)
+    bad = values if values.dtype.kind not in "iu" else values[values < 0]
+    if bad.size or values.dtype.kind not in "iu":
+        shown = bad.flat[0].item() if bad.size else values.dtype
+        raise ValueError(f"number {shown!r}: what is drawn is named by integers from 0 to 2^64 - 1")
+    return values.astype(np.uint64, copy=False)

@@ -48,7 +48,7 @@ def test_streams_are_uncorrelated(other):
 def test_mixing_is_that_of_the_published_generator():
     step = 0x9E3779B97F4A7C15
     states = [(1234567 + (n + 1) * step) % 2**64 for n in range(len(SPLITMIX))]
-    mixed = seeds._mixed(np.array(states, np.uint64))
+    mixed = seeds.mixed(np.array(states, np.uint64))
     assert mixed.tolist() == list(SPLITMIX)
 
 

@@ -142,10 +142,14 @@ class Chart:
         scale = 2 / (self.pixel_rad * (1 + z))
         return y * scale + (self.shape[0] - 1) / 2, x * scale + (self.shape[1] - 1) / 2
 
-    def scale(self) -> NDArray[np.float64]:
-        """Side of each pixel on the sky over its side at the centre, (ny, nx), <= 1."""
-        y, x = self._plane(None)
-        return (1 / (1 + (x * x + y * y) / 4)).reshape(self.shape)
+    def scale(self, pixel: slice | None = None) -> NDArray[np.float64]:
+        """Side of each pixel on the sky over its side at the centre, <= 1.
+
+        (ny, nx), or (n,) for the flat pixels of a slice.
+        """
+        y, x = self._plane(pixel)
+        scale = 1 / (1 + (x * x + y * y) / 4)
+        return scale.reshape(self.shape) if pixel is None else scale
 
     def solid_angle(self) -> NDArray[np.float64]:
         """Solid angle (sr) of each pixel, (ny, nx)."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.seeds import GAMMA, mixed
 from mlsky.sphere.charts import NSIDE, owners
 from mlsky.sphere.threads import BLOCK, run_blocks
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mlsky.networks.areas import Area
     from mlsky.sphere.charts import Chart
 
-__all__ = ["chart_noise", "lattice", "normal", "uniform"]
+__all__ = ["chart_noise", "lattice", "normal"]
 
 #: Channels of one level; a level's channels follow those of the level above it.
 CHANNELS_PER_LEVEL = 1 << 16
@@ -35,8 +36,6 @@ CHANNELS_PER_LEVEL = 1 << 16
 #: Numbers of a chart's pixels begin at multiples of the first, those of a row at the second.
 _CHART, _ROW = 1 << 32, 1 << 16
 
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_GOLDEN = 0x9E3779B97F4A7C15
 _WORD = (1 << 64) - 1
 
 
@@ -93,26 +92,6 @@ def _polar(pixel: np.ndarray, words: tuple[np.uint64, np.uint64]) -> tuple[np.nd
     np.sqrt(radius, out=radius)
     angle *= np.float32(2 * np.pi * 2.0**-32)
     return radius, angle
-
-
-def uniform(key: int, channel: int, pixel, nthreads: int = 0) -> NDArray[np.float64]:
-    """Uniform numbers strictly between 0 and 1 (float64); arguments as of `normal`.
-
-    They are made from the bits that make the normal ones: give points a channel of their own.
-    """
-    words = _words(key, channel)
-    pixel = _integers(pixel)
-    out = np.empty(pixel.size)
-    flat = pixel.ravel()
-
-    def work(s: slice) -> None:
-        bits = _hash(flat[s], words)
-        bits >>= np.uint64(12)
-        np.add(bits, 0.5, out=out[s])
-        out[s] *= 2.0**-52
-
-    run_blocks(work, flat.size, nthreads)
-    return out.reshape(pixel.shape)
 
 
 def chart_noise(
@@ -200,7 +179,7 @@ def lattice(
     Returns
     -------
     pixel
-        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int64, for `normal` and `uniform`.
+        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int64, for `normal`.
 
     Raises
     ------
@@ -262,29 +241,18 @@ def _words(key: int, channel: int) -> tuple[np.uint64, np.uint64]:
             raise ValueError(f"{name}={value!r}: must be an integer from 0 to 2**64 - 1")
         if not 0 <= value <= _WORD:
             raise ValueError(f"{name}={value!r}: must be from 0 to 2**64 - 1")
-    first = _finalise((_finalise(int(key) + _GOLDEN) + int(channel) * _GOLDEN) & _WORD)
-    return np.uint64(first), np.uint64(_finalise(first + _GOLDEN))
-
-
-def _finalise(x: int) -> int:
-    """Mix13 on a Python integer."""
-    x &= _WORD
-    x = ((x ^ (x >> 30)) * int(_MIX[0])) & _WORD
-    x = ((x ^ (x >> 27)) * int(_MIX[1])) & _WORD
-    return x ^ (x >> 31)
+    # 1-d: scalars of numpy warn where arrays wrap round, as is meant here
+    key, channel = (np.array([value], np.uint64) for value in (key, channel))
+    first = mixed(mixed(key + GAMMA) + channel * GAMMA)
+    return first[0], mixed(first + GAMMA)[0]
 
 
 def _hash(pixel: np.ndarray, words: tuple[np.uint64, np.uint64]) -> np.ndarray:
     """64 well-mixed bits of each pixel."""
     x = pixel.astype(np.uint64)
-    shifted = np.empty_like(x)
     for word in words:
         x += word
-        for shift, factor in ((30, _MIX[0]), (27, _MIX[1]), (31, None)):
-            np.right_shift(x, np.uint64(shift), out=shifted)
-            x ^= shifted
-            if factor is not None:
-                x *= factor
+        mixed(x)
     return x
 
 

@@ -1,0 +1,135 @@
+"""Sources drawn cell by cell of the sky from the rates that networks gave.
+
+The cells are the pixels of the charts, which lie where they do for every geometry. Each cell has
+random numbers of its own (`mlsky.seeds`): one for how many sources it holds, by inversion of the
+Poisson distribution, and for each of them one for every quantity. A rate that differs a little, as
+on another processor or with other versions of the libraries, adds or drops the last source of a
+few cells, and moves no other: sources change in number by the share by which rates differ, the
+least that two Poisson processes of these rates can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import bands, seeds
+from mlsky.components import REFERENCE_GHZ
+from mlsky.sources import counts
+from mlsky.sphere.charts import NSIDE
+from mlsky.sphere.threads import BLOCK
+
+if TYPE_CHECKING:
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["of_chart"]
+
+#: Quantities in the stream "sources": numbers of sources by cell, then of each source its row and
+#: column inside the cell, its kind and its flux. Part of what a seed means.
+_HOW_MANY, _ROW, _COLUMN, _KIND, _FLUX = range(5)
+
+#: Numbers of sources, from the last bits: column and row of the cell, counted from so many before
+#: the middle of the chart, which is where it is for any sides; the chart; which of the cell's.
+_BITS, _MIDDLE, _CHART_BITS = 16, 1 << 15, 8
+
+
+def of_chart(
+    chart: Chart, made: dict[str, NDArray[np.float32]], header: dict, seed: int
+) -> dict[str, NDArray]:
+    """Sources that a chart owns.
+
+    Parameters
+    ----------
+    chart
+        The chart.
+    made
+        Maps of it, *(ny, nx)*: "log_rate", ln of radio sources per pixel at the chart's centre, or
+        "radio" (uK_CMB at 148 GHz), each bright pixel of which is a source; and "cib" (uK_CMB at
+        148 GHz), which bright dusty sources follow.
+    header
+        Of the weight file, with its calibration and the fluxes of dusty sources.
+    seed
+        Of the sky; the stream "sources" is used.
+
+    Returns
+    -------
+    sources
+        "vectors" *(3, n)*, unit vectors; "flux" *(n,)*, mJy at 148 GHz; "dusty" *(n,)*, bool;
+        "number" *(n,)* int64, which no other source of the sky has.
+
+    Raises
+    ------
+    ValueError
+        If a rate is not finite.
+    """
+    import healpy
+
+    if "log_rate" in made:
+        cells, dusty_share = _poisson(chart, made, header, seed)
+        flux = None
+    else:
+        cells, flux = _bright_pixels(chart, made["radio"])
+        dusty_share = np.zeros(len(flux))
+    row, column, number = cells
+
+    def drawn(quantity: int) -> NDArray[np.float64]:
+        return seeds.uniform(seed, "sources", quantity, number)
+
+    vectors = chart.vectors_at(row + drawn(_ROW) - 0.5, column + drawn(_COLUMN) - 0.5)
+    mine = healpy.vec2pix(NSIDE, *vectors, nest=True) == chart.index
+    dusty = drawn(_KIND) < dusty_share
+    if flux is None:
+        uniform = drawn(_FLUX)
+        flux = counts.draw_radio_flux(uniform)
+        if dusty.any():
+            fluxes = header["sources"]["dusty"]["flux_mjy"]
+            flux[dusty] = np.interp(uniform[dusty], np.linspace(0, 1, len(fluxes)), fluxes)
+    found = {"flux": flux, "dusty": dusty, "number": number}
+    return {"vectors": vectors[:, mine], **{name: v[mine] for name, v in found.items()}}
+
+
+def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
+    """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
+    mean_rate = header.get("calibration", {}).get("radio_mean_rate")
+    gain = counts.rate_gain(mean_rate, chart.pixel_rad**2)
+    dusty = header.get("sources", {}).get("dusty")
+    per_uk = 0.0
+    if dusty:  # bright dusty galaxies follow the CIB they belong to
+        per_uk = dusty["per_sr"] * chart.pixel_rad**2 / dusty["mean_cib_uk"]
+    ny, nx = chart.shape
+    found = []
+    for first in range(0, ny, max(1, BLOCK // nx)):
+        rows = slice(first, min(first + max(1, BLOCK // nx), ny))
+        rate = np.exp(made["log_rate"][rows])
+        rate *= gain
+        of_dusty = per_uk * made["cib"][rows]
+        rate += of_dusty
+        area = chart.scale(slice(rows.start * nx, rows.stop * nx)).reshape(rate.shape) ** 2
+        cell = _cells(chart, np.arange(*rows.indices(ny))[:, np.newaxis], np.arange(nx))
+        many = seeds.poisson(seeds.uniform(seed, "sources", _HOW_MANY, cell), rate * area)
+        row, column = np.nonzero(many)
+        many = many[row, column]
+        which = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        row, column = np.repeat(row, many), np.repeat(column, many)
+        number = cell[row, column] + (which << 2 * _BITS + _CHART_BITS)
+        share = of_dusty[row, column] / rate[row, column]
+        found.append((row + first, column, number, share))
+    row, column, number, share = (np.concatenate(part) for part in zip(*found, strict=True))
+    return (row, column, number), share
+
+
+def _bright_pixels(chart: Chart, radio: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """Cells and fluxes (mJy) of a radio map's pixels above the faintest source."""
+    mjy = radio * bands.jy_per_sr_per_uk(REFERENCE_GHZ) * chart.pixel_rad**2 * 1e3
+    mjy = mjy * chart.scale() ** 2
+    row, column = np.nonzero(mjy > counts.FLUX_MIN_MJY)
+    return (row, column, _cells(chart, row, column)), mjy[row, column].astype(np.float64)
+
+
+def _cells(chart: Chart, row: np.ndarray, column: np.ndarray) -> NDArray[np.int64]:
+    """Numbers of the cells of a chart."""
+    ny, nx = chart.shape
+    row, column = row - ny // 2 + _MIDDLE, column - nx // 2 + _MIDDLE
+    return (((chart.index << _BITS) + row) << _BITS) + column
