@@ -81,6 +81,7 @@ class Realisation:
     catalog: Table | None
     kappa: Array
     flux_cut_mjy: float | None
+    tsz_temperature_kev: float | None
     meta: dict
 
 
@@ -98,6 +99,7 @@ def simulate(
     cosmology="planck2018",
     weights: str = "default",
     flux_cut_mjy: float | None = None,
+    tsz_temperature_kev: float | None = None,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -142,6 +144,9 @@ def simulate(
         Name of the networks, see ``mlsky weights list``.
     flux_cut_mjy
         Leave sources brighter than this at 148 GHz out of the maps, mJy.
+    tsz_temperature_kev
+        Electron temperature of the gas, keV or a Quantity, 0 to 15: tSZ with relativistic
+        corrections, as of gas of one temperature. None for the non-relativistic limit.
     unit
         "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
     cmb_seed
@@ -260,6 +265,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         catalog=_wanted_sources(made.catalogue, request.components),
         kappa=made.kappa,
         flux_cut_mjy=request.flux_cut_mjy,
+        tsz_temperature_kev=request.tsz_temperature_kev,
         meta=_provenance(request),
     )
 
@@ -285,7 +291,11 @@ def observe(
         if kept:
             if kept != held:
                 values = values[[held.index(s) for s in kept]]
-            law = scaling.factor(fields.COMPONENTS[name].scaling, freqs_ghz)
+            law = scaling.factor(
+                fields.COMPONENTS[name].scaling,
+                freqs_ghz,
+                tsz_temperature_kev=realisation.tsz_temperature_kev,
+            )
             templates = values.reshape(1, *values.shape)
             layers[name].append(Layer(templates, (law * to_unit)[:, np.newaxis], kept))
     catalog = realisation.catalog
@@ -371,6 +381,7 @@ def _provenance(request: Request) -> dict:
         "cosmology": request.cosmology.to_dict(),
         "kappa": "drawn" if request.kappa is None else request.kappa.told(),
         "flux_cut_mjy": request.flux_cut_mjy,
+        "tsz_temperature_kev": request.tsz_temperature_kev,
         "geometry": outputs.describe_geometry(request.geometry),
         "command": request.command,
         "licence": LICENCE,

@@ -41,6 +41,7 @@ class Request:
     weights: object
     weights_name: str
     flux_cut_mjy: float | None
+    tsz_temperature_kev: float | None
     device: str
     progress: Progress
     out: Path | None
@@ -61,6 +62,7 @@ def check(
     cosmology="planck2018",
     weights: str = "default",
     flux_cut_mjy: float | None = None,
+    tsz_temperature_kev: float | None = None,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -76,6 +78,7 @@ def check(
         As `mlsky.simulate` says.
     """
     from mlsky import foregrounds
+    from mlsky.scaling import relativistic
     from mlsky.sources import catalogue
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
@@ -88,6 +91,7 @@ def check(
     seed = seeds.check(seed)
     cmb_seed = seed if cmb_seed is None else seeds.check(cmb_seed, "cmb_seed")
     cut = catalogue.parse_flux_cut(flux_cut_mjy)
+    temperature = relativistic.parse_temperature(tsz_temperature_kev)
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
@@ -114,6 +118,7 @@ def check(
         "cosmology": cosmology if isinstance(cosmology, str) else "given",
         "weights": weights,
         "flux_cut_mjy": cut,
+        "tsz_temperature_kev": temperature,
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
@@ -133,6 +138,7 @@ def check(
         weights=chosen,
         weights_name=weights,
         flux_cut_mjy=cut,
+        tsz_temperature_kev=temperature,
         device=device,
         progress=_silent if progress is None else progress,
         out=out,

@@ -86,6 +86,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
+    options += " --tsz-temperature-kev 5"
     options += " --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
     assert seen.pop("progress") is not None
@@ -99,6 +100,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "stokes": "T",
         "unit": "K_CMB",
         "flux_cut_mjy": 15.0,
+        "tsz_temperature_kev": 5.0,
         "cosmology": "act-dr6",
         "weights": "default",
         "device": "cpu",
@@ -157,6 +159,7 @@ BAD = [
     (["--unit", "K"], "unit='K'"),
     (["--stokes", "QT"], "stokes='QT'"),
     (["--weights", "best"], "weights='best'"),
+    (["--tsz-temperature-kev", "20"], "tsz_temperature_kev=20.0: must be None or a number from 0"),
     (["--cosmology", "mine"], "cosmology='mine'"),
     (["--flux-cut-mjy", "-1"], "flux_cut_mjy=-1"),
     (["--device", "abacus"], "device='abacus'"),

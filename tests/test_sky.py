@@ -45,8 +45,8 @@ def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
-        "flux_cut_mjy=None, unit='uK_CMB', cmb_seed=None, device='auto', "
-        "progress=None, out=None, overwrite=False)"
+        "flux_cut_mjy=None, tsz_temperature_kev=None, unit='uK_CMB', cmb_seed=None, "
+        "device='auto', progress=None, out=None, overwrite=False)"
     )
     signature = inspect.signature(mlsky.simulate)
     bare = signature.replace(
@@ -171,6 +171,17 @@ def test_components_asked_for(record, sky):
     assert record.generate[-1] == ()
     with pytest.raises(KeyError, match="component 'tsz': this sky holds cmb"):
         none["tsz"]
+
+
+def test_hot_gas_changes_tsz_alone_and_by_one_factor_a_band(sky):
+    hot = mlsky.simulate(FREQS, NSIDE, 1, tsz_temperature_kev=8 * units.keV)
+    assert (sky.meta["tsz_temperature_kev"], hot.meta["tsz_temperature_kev"]) == (None, 8.0)
+    assert "tsz_temperature_kev=8.0" in hot.meta["command"]
+    for name in ("cmb", "ksz", "cib", "radio"):
+        np.testing.assert_array_equal(hot[name], sky[name])
+    for k, nu in enumerate(sky.freqs_ghz):
+        ratio = scaling.relativistic.spectral_function(nu, 8.0) / scaling.tsz.spectral_function(nu)
+        np.testing.assert_allclose(hot["tsz"][k], ratio * sky["tsz"][k], rtol=1e-5, atol=1e-6)
 
 
 def test_catalogue_and_flux_cut(sky):
@@ -324,6 +335,8 @@ BAD = [
     ({"seed": 1.5}, "seed=1.5"),
     ({"cmb_seed": "a"}, "cmb_seed='a'"),
     ({"flux_cut_mjy": -3}, "flux_cut_mjy=-3"),
+    ({"tsz_temperature_kev": -3}, "tsz_temperature_kev=-3"),
+    ({"tsz_temperature_kev": 5 * units.mm}, "tsz_temperature_kev=5.0 mm: must be an energy"),
     ({"flux_cut_mjy": np.nan}, "flux_cut_mjy=nan"),
     ({"device": "tpu"}, "device='tpu': must be 'auto', 'cpu', 'cuda' or 'cuda:N'"),
     ({"device": "cpu:1"}, "device='cpu:1'"),

@@ -27,6 +27,9 @@ __all__ = ["plot", "simulate"]
 @click.option("--stokes", default="TQU", show_default=True)
 @click.option("--unit", default="uK_CMB", show_default=True)
 @click.option("--flux-cut-mjy", type=float, help="Leave brighter sources out (at 148 GHz).")
+@click.option(
+    "--tsz-temperature-kev", type=float, help="Electron temperature: tSZ with corrections for it."
+)
 @click.option("--cosmology", default="planck2018", show_default=True)
 @click.option("--weights", default="default", show_default=True, help="See mlsky weights list.")
 @click.option(

@@ -11,12 +11,17 @@ import numpy as np
 
 from mlsky.bands import dimensionless
 from mlsky.components import REFERENCE_GHZ
-from mlsky.scaling import cib, radio, tsz
+from mlsky.scaling import cib, radio, relativistic, tsz
 
-__all__ = ["cib", "factor", "radio", "tsz"]
+__all__ = ["cib", "factor", "radio", "relativistic", "tsz"]
 
 
-def factor(scaling: str, nu_ghz, reference: float = REFERENCE_GHZ):
+def factor(
+    scaling: str,
+    nu_ghz,
+    reference: float = REFERENCE_GHZ,
+    tsz_temperature_kev: float | None = None,
+):
     """Factor that takes a map in uK_CMB from `reference` to `nu_ghz`, by the law `scaling`.
 
     Parameters
@@ -27,6 +32,9 @@ def factor(scaling: str, nu_ghz, reference: float = REFERENCE_GHZ):
         Frequencies (GHz), any shape.
     reference
         Frequency (GHz) of the map.
+    tsz_temperature_kev
+        Electron temperature by which the law "tsz" is corrected, see `mlsky.scaling.relativistic`;
+        the other laws do without it.
 
     Returns
     -------
@@ -41,7 +49,7 @@ def factor(scaling: str, nu_ghz, reference: float = REFERENCE_GHZ):
     if scaling == "flat":
         return np.ones_like(dimensionless(nu_ghz))[()]
     if scaling == "tsz":
-        return tsz.factor(nu_ghz, reference)
+        return tsz.factor(nu_ghz, reference, tsz_temperature_kev)
     if scaling == "cib":
         return cib.factor(nu_ghz, reference)
     raise ValueError(
