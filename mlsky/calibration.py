@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlsky import bands, foregrounds, seeds
 from mlsky.components import REFERENCE_GHZ
-from mlsky.sphere import completion, gaussian
+from mlsky.sphere import completion, gaussian, windows
 from mlsky.sphere.geometry import Healpix
 
 if TYPE_CHECKING:
@@ -503,16 +503,9 @@ def _radio_density(catalogue, lmax: int) -> tuple[NDArray[np.complex128], float]
 
 
 def _window(geometry: Healpix, pixel_arcmin: float, lmax: int) -> NDArray[np.float64]:
-    """Of an output pixel and a chart's, as squares of their areas averaged over angles."""
+    """Of an output pixel and a chart's."""
     ell = np.arange(lmax + 1)
-    sides = np.radians(np.array([geometry.pixel_arcmin, pixel_arcmin]) / 60)
-    angle = (np.arange(16) + 0.5) * np.pi / 32
-    out = np.ones(lmax + 1)
-    for side in sides:
-        x = ell[:, None] * side / (2 * np.pi)
-        product = np.sinc(x * np.cos(angle)) * np.sinc(x * np.sin(angle))
-        out *= np.sqrt((product**2).mean(1))
-    return out
+    return windows.square(ell, geometry.pixel_arcmin) * windows.square(ell, pixel_arcmin)
 
 
 def _taper(ell: NDArray, join: tuple[int, int] = completion.JOIN) -> NDArray[np.float64]:
