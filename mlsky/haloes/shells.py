@@ -82,9 +82,7 @@ class Spectra:
 
     def variance(self, row: int, ell: NDArray[np.int64]) -> NDArray[np.float64]:
         """Power of one field at multipoles `ell`, per steradian."""
-        return np.exp(
-            2 * np.interp(np.log(ell + 0.5), np.log(self.nodes), self.log_rms[:, row])
-        )
+        return np.exp(2 * np.interp(np.log(ell + 0.5), np.log(self.nodes), self.log_rms[:, row]))
 
     def kappa(self, ell: int, covariance: NDArray[np.float64]) -> tuple[NDArray, float]:
         """Covariance (n,) of the linear convergence with every field, and its power."""
@@ -124,9 +122,7 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     root /= np.sqrt((root**2).sum(2, keepdims=True))
     correlation = root @ root.swapaxes(1, 2)
     ln = np.log(tables["ell"].astype(np.float64))
-    far = np.exp(
-        np.interp(np.log(nodes), ln, np.log(np.maximum(tables["far_kappa"], 1e-60)))
-    )
+    far = np.exp(np.interp(np.log(nodes), ln, np.log(np.maximum(tables["far_kappa"], 1e-60))))
     outer = t["edges"][1:]
     middle = 0.5 * (t["slice_edges"][1:] + t["slice_edges"][:-1])
     return Spectra(
@@ -136,9 +132,9 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
         weight=np.asarray(tables["linear_kappa"], np.float64),
         far=far,
         density_lmax=np.minimum(lmax, np.ceil(DENSITY_K_MAX * outer)).astype(np.int64),
-        velocity_lmax=np.minimum(
-            min(VELOCITY_LMAX, lmax), np.ceil(VELOCITY_K_MAX * middle)
-        ).astype(np.int64),
+        velocity_lmax=np.minimum(min(VELOCITY_LMAX, lmax), np.ceil(VELOCITY_K_MAX * middle)).astype(
+            np.int64
+        ),
     )
 
 

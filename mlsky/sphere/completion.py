@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
-from mlsky.sphere import gaussian
+from mlsky.sphere import gaussian, refine
 from mlsky.sphere.field import Field
 
 if TYPE_CHECKING:
@@ -89,17 +89,9 @@ class Completion:
             made["log_rate"] += np.log(_density(self._on(chart, "radio")))
 
     def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
-        """A field on the pixels of a chart: looked up on coarser ones, then cubic."""
-        level = 0
-        coarsest = COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, self.fields[name].lmax))
-        while chart.pixel_arcmin * 2 ** (level + 1) <= coarsest and not (
-            chart.shape[0] | chart.shape[1]
-        ) % 2 ** (level + 1):
-            level += 1
-        v = chart.vectors(level=level)
-        theta, phi = np.arctan2(np.hypot(v[0], v[1]), v[2]), np.arctan2(v[1], v[0])
-        coarse = self.fields[name](theta, phi).reshape([n >> level for n in chart.shape])
-        return _refine(coarse, 2**level)
+        """A field on the pixels of a chart."""
+        field = self.fields[name]
+        return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
 
 
 def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> Completion:
@@ -186,33 +178,3 @@ def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:
 
 def _density(modulation: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(1 + modulation, np.float32(LEAST))
-
-
-def _refine(coarse: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711) on `factor` x finer pixels."""
-    if factor == 1:
-        return coarse
-    rows, columns = (_weights(n, factor) for n in coarse.shape)
-    # along the short side of the memory first, so that the large product goes row by row
-    return rows @ np.ascontiguousarray((columns @ np.ascontiguousarray(coarse.T)).T)
-
-
-def _weights(n: int, factor: int):
-    """Sparse (factor n, n) matrix of cubic convolution, a = -1/2, edges replicated."""
-    from scipy.sparse import csr_array
-
-    place = (np.arange(n * factor) + 0.5) / factor - 0.5
-    first = np.floor(place).astype(int)
-    u = place - first
-    taps = np.stack(
-        [
-            ((2 - u) * u - 1) * u / 2,
-            (3 * u - 5) * u * u / 2 + 1,
-            ((4 - 3 * u) * u + 1) * u / 2,
-            (u - 1) * u * u / 2,
-        ],
-        1,
-    ).astype(np.float32)
-    index = np.clip(first[:, None] + np.arange(-1, 3), 0, n - 1)
-    row = np.repeat(np.arange(n * factor), 4)
-    return csr_array((taps.ravel(), (row, index.ravel())), shape=(n * factor, n))

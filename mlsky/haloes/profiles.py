@@ -1,0 +1,121 @@
+"""What each halo is: its profiles in the bases of the tables, its sizes and its galaxies' means.
+
+The tables hold every quantity by shell and bin of mass. A halo of any redshift and mass is
+interpolated between them: amplitudes in their logarithm, shapes linearly, so that a halo does not
+jump in size from one shell to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.theory.objects import MASS_CUT, is_object
+
+__all__ = ["KINDS", "Interpolation", "basis", "coefficients"]
+
+#: Profiles, by the names of the tables: Compton y, optical depth, mass.
+KINDS = ("y", "tau", "nfw")
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolation:
+    """Where haloes lie between the shells and the bins of mass of the tables.
+
+    Attributes
+    ----------
+    shell, mass : (n,) int
+        Lower shell and bin.
+    shell_share, mass_share : (n,) float
+        Weight of the upper one; below 0 or above 1 beyond the outermost centres.
+    """
+
+    shell: NDArray[np.int64]
+    mass: NDArray[np.int64]
+    shell_share: NDArray[np.float32]
+    mass_share: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, tables: dict, z: NDArray, log10_mass: NDArray, mass_cut: float = MASS_CUT):
+        """Of haloes of redshift `z` and mass `log10_mass` (M200m, Msun), both (n,)."""
+        objects = is_object(tables["z"], tables["log10_mass"], mass_cut)
+        grid = np.asarray(tables["log10_mass"], np.float64)
+        step = grid[1] - grid[0]
+        place = (log10_mass - grid[0]) / step
+        # only bins that are objects: the bases describe no others
+        first = objects.argmax(1)
+        ln_z = np.log(np.asarray(tables["z"], np.float64))
+        along = np.interp(np.log(z), ln_z, np.arange(len(ln_z)))
+        bin_ = np.clip(np.rint(place).astype(np.int64), 0, len(grid) - 1)
+        last = len(ln_z) - 1 - objects[::-1].argmax(0)  # of each bin of mass
+        last = np.where(objects.any(0), last, 0)
+        top = np.maximum(last[bin_], 1)
+        shell = np.minimum(np.floor(along).astype(np.int64), top - 1)
+        low = np.maximum(first[shell], first[np.minimum(shell + 1, len(ln_z) - 1)])
+        low = np.where(last[bin_] > shell, low, first[shell])
+        mass = np.clip(
+            np.floor(place).astype(np.int64), np.minimum(low, len(grid) - 2), len(grid) - 2
+        )
+        # beyond the ends of the tables the nearest shell counts
+        return cls(
+            shell, mass, (along - shell).astype(np.float32), (place - mass).astype(np.float32)
+        )
+
+    @property
+    def place(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Fractional rows of shells and of bins of mass, (n,) each."""
+        return self.shell + self.shell_share, self.mass + self.mass_share
+
+    def __getitem__(self, rows) -> Interpolation:
+        return Interpolation(
+            self.shell[rows], self.mass[rows], self.shell_share[rows], self.mass_share[rows]
+        )
+
+    def linear(self, table: NDArray) -> NDArray[np.float32]:
+        """Of a table (n_shell, n_mass, ...), (n, ...)."""
+        table = np.asarray(table, np.float32)
+        flat = table.reshape(-1, *table.shape[2:])
+        base = self.shell * table.shape[1] + self.mass
+        more = (slice(None), *(None,) * (table.ndim - 2))
+        v, w = self.shell_share[more], self.mass_share[more]
+        out = flat[base] * ((1 - v) * (1 - w))
+        out += flat[base + 1] * ((1 - v) * w)
+        out += flat[base + table.shape[1]] * (v * (1 - w))
+        out += flat[base + table.shape[1] + 1] * (v * w)
+        return out
+
+    def positive(self, table: NDArray) -> NDArray[np.float64]:
+        """Of a table of positive numbers, in their logarithm."""
+        logs = np.log(np.maximum(np.asarray(table, np.float64), 1e-300))
+        return np.exp(self.linear(np.maximum(logs, -80.0)).astype(np.float64))
+
+    def by_shell(self, table: NDArray) -> NDArray[np.float32]:
+        """Of a table (n_shell,) of positive numbers, in their logarithm."""
+        logs = np.log(np.asarray(table, np.float64)).astype(np.float32)
+        v = self.shell_share
+        return np.exp(logs[self.shell] * (1 - v) + logs[self.shell + 1] * v)
+
+    def by_mass(self, table: NDArray) -> NDArray[np.float64]:
+        """Of a table (n_mass,) of positive numbers, in their logarithm."""
+        logs = np.log(np.maximum(np.asarray(table, np.float64), 1e-30))
+        w = self.mass_share
+        return np.exp(logs[self.mass] * (1 - w) + logs[self.mass + 1] * w)
+
+
+def basis(tables: dict, kind: str) -> NDArray[np.float64]:
+    """Functions of multipole of one of `KINDS`, (rank, n_ell)."""
+    return np.asarray(tables[f"phi_object_{kind}"], np.float64)
+
+
+def coefficients(tables: dict, at: Interpolation, kind: str) -> NDArray[np.float32]:
+    """Coefficients of haloes in `basis`, (n, rank).
+
+    Of Compton y (sr), optical depth (sr), or convergence (sr) for "nfw".
+    """
+    a = np.asarray(tables[f"a_object_{kind}"], np.float64)
+    total = a @ basis(tables, kind)[:, 0]
+    shape = a / np.where(total > 0, total, 1.0)[..., np.newaxis]
+    amplitude = tables["kappa_mass"] * total if kind == "nfw" else total
+    return at.linear(shape) * at.positive(amplitude).astype(np.float32)[:, np.newaxis]
