@@ -1,10 +1,9 @@
 """Haloes painted whole on the charts of the sky, in every field.
 
-A profile is split in two as in a sum of Ewald (1921, doi:10.1002/andp.19213690304). What is left
-of it after smoothing by a Gaussian reaches over any distance and has few multipoles: it is summed
-as harmonics on the sphere. The rest is compact: it is painted chart by chart by Fourier
-transforms, as the painter of training patches does. Their sum is the profile, without a cut, an
-edge or a seam.
+A profile is a sum of Gaussians (`mlsky.haloes.profiles.Gaussians`). The wide ones reach over any
+distance and have few multipoles: they are summed as harmonics on the sphere. The narrow ones are
+painted chart by chart, as Fourier modes of maps of points, each on the coarsest pixels that hold
+it. Their sum is the whole profile, without a cut, an edge or a seam.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.halos import TSZ_148
 from mlsky.haloes import members
 from mlsky.haloes.draw import Haloes
-from mlsky.haloes.profiles import Interpolation, basis, coefficients
+from mlsky.haloes.profiles import Gaussians, Interpolation, transform
 from mlsky.sphere import gaussian, refine
 from mlsky.sphere.field import Field
 from mlsky.sphere.threads import threads
@@ -32,17 +31,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Objects"]
 
-#: Standard deviation of the Gaussian that divides profiles, and the multipole where its
-#: transform is exp(-8).
-WIDE_ARCMIN = 10.0
-WIDE_LMAX = round(4 / np.radians(WIDE_ARCMIN / 60))
-#: Haloes this far beyond a chart still reach into it with their compact part, which falls as the
-#: second derivative of the profile.
-REACH_ARCMIN = 60.0
+#: Gaussians of this standard deviation and wider are summed as harmonics.
+WIDE_ARCMIN = 8.0
+#: The transform of a Gaussian ends at this many times 1 / sigma, where it is 1e-4, and its
+#: profile this many sigmas away.
+BAND, EXTENT = 4.3, 5.0
+#: A Gaussian is painted on pixels of at most this share of its sigma.
+SAMPLING = 0.8
+#: Towards the highest multipole of a chart's pixels maps fade out, from that of the finest
+#: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
+#: cores narrower than a pixel do not ring.
+FADE = 0.57
 #: Pixels of the grid on which the wide part is evaluated, at most.
 COARSE_ARCMIN = 4.0
-#: Basis functions of the mass profile that are kept for the faint satellites.
-SATELLITE_RANK = 3
+#: Share of the flux of a halo below which a wide Gaussian of it is left out.
+LEAST_SHARE = 1e-5
+#: The faint satellites take every second width alone.
+SATELLITE_STEP = 2
 #: Cells by which haloes are found: sides of 110 arcmin.
 FIND_NSIDE = 32
 
@@ -62,6 +67,10 @@ class Objects:
         Of "kappa", "tsz", "ksz", "cib", "radio": what to paint.
     cib_ghz
         Frequencies of the maps of the CIB, the first of them 148 GHz.
+    mass_cut
+        With which the haloes were drawn.
+    pixel_arcmin
+        Of the charts on which they will be painted.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class Objects:
         fields: tuple[str, ...] = ("kappa", "tsz", "ksz", "cib"),
         cib_ghz: tuple[float, ...] = (REFERENCE_GHZ,),
         mass_cut: float = MASS_CUT,
+        pixel_arcmin: float = 2.0,
     ) -> None:
         import healpy
 
@@ -80,59 +90,96 @@ class Objects:
         self.haloes, self.tables, self.seed = haloes[order], tables, seed
         self._ends = np.searchsorted(cell[order], np.arange(12 * FIND_NSIDE**2 + 1))
         self.fields, self.cib_ghz = fields, cib_ghz
+        self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
         self.galaxies = members.Members(tables, seed, cib_ghz)
-        #: (field, kind of profile, coefficients (n, rank)) of every map
-        self.terms = list(self._terms(self._at, self.haloes))
+        self.terms = self._terms()
         self.wide = {name: Field(alm) for name, alm in self.wide_alm().items()}
 
-    def _terms(self, at: Interpolation, haloes: Haloes):
-        """Each map as a profile and its coefficients in uK at 148 GHz, or convergence."""
-        if "kappa" in self.fields:
-            yield "kappa", "nfw", coefficients(self.tables, at, "nfw")
-        if "tsz" in self.fields:
-            yield "tsz", "y", coefficients(self.tables, at, "y") * np.float32(TSZ_148)
-        if "ksz" in self.fields:
-            moving = (-T_CMB_UK * haloes.velocity).astype(np.float32)
-            yield "ksz", "tau", coefficients(self.tables, at, "tau") * moving[:, np.newaxis]
+    def _terms(self) -> dict[str, str]:
+        """Kind of profile of every map."""
+        kinds = {"kappa": "nfw", "tsz": "y", "ksz": "tau"}
+        terms = {name: kind for name, kind in kinds.items() if name in self.fields}
         if "cib" in self.fields:
-            shape = coefficients(self.tables, at, "nfw")[:, :SATELLITE_RANK]
+            terms |= {f"cib_{i}": "nfw" for i in range(len(self.cib_ghz))}
+        return terms
+
+    def _flux(self, name: str, rows) -> NDArray[np.float32]:
+        """Flux of haloes in a map: convergence or uK at 148 GHz, times steradians."""
+        at = self._at[rows]
+        kind = self.terms[name]
+        if name.startswith("cib"):
             flux = at.positive(self.tables["small_satellites_uk_sr"])
-            mass = at.positive(self.tables["kappa_mass"])
-            shape *= (flux / mass).astype(np.float32)[:, np.newaxis]
-            for i, colour in enumerate(self.galaxies.colours(at)):
-                yield f"cib_{i}", "nfw", shape * colour[:, np.newaxis]
+            return flux * self.galaxies.colours(at)[int(name[4:])]
+        flux = at.positive(self.gaussians.flux[kind])
+        if name == "tsz":
+            flux = flux * TSZ_148
+        elif name == "ksz":
+            flux = flux * (-T_CMB_UK * self.haloes.velocity[rows])
+        return flux
+
+    def _widths(self, name: str) -> list[int]:
+        """Numbers of the Gaussians of a map."""
+        return list(range(0, len(self.gaussians.sigma_arcmin), self._step(name)))
+
+    def _shares(self, name: str) -> NDArray[np.float32]:
+        """Table (n_shell, n_mass, n_widths) of the Gaussians of a map."""
+        share = self.gaussians.share[self.terms[name]]
+        step = self._step(name)
+        if step == 1:
+            return share
+        # a width that is left out is shared by its neighbours
+        kept = np.zeros((len(self.gaussians.sigma_arcmin), len(self._widths(name))), np.float32)
+        place = np.arange(len(kept)) / step
+        low = np.minimum(place.astype(int), kept.shape[1] - 1)
+        high = np.minimum(low + 1, kept.shape[1] - 1)
+        kept[np.arange(len(kept)), low] += 1 - (place - low)
+        kept[np.arange(len(kept)), high] += place - low
+        return share @ kept
+
+    @staticmethod
+    def _step(name: str) -> int:
+        return SATELLITE_STEP if name.startswith("cib") else 1
 
     def wide_alm(self) -> dict[str, NDArray[np.complex128]]:
-        """Alm of the wide part of each map, healpy order, up to `WIDE_LMAX`."""
+        """Alm of the wide part of each map, healpy order."""
         import ducc0
 
-        ell = np.arange(WIDE_LMAX + 1)
         place = np.stack([self.haloes.theta, self.haloes.phi], 1)
-        gauss = np.exp(-0.5 * (ell * np.radians(WIDE_ARCMIN / 60)) ** 2)
+        sigma = self.gaussians.sigma_arcmin
 
         def one(task) -> NDArray[np.complex128]:
-            values, phi = task
+            name, number, column = task
+            lmax = int(np.ceil(BAND / np.radians(sigma[number] / 60)))
+            share = self._at.linear(self._shares(name)[..., column])
+            # distant haloes have next to nothing so wide
+            some = np.flatnonzero(np.abs(share) > LEAST_SHARE)
+            values = share[some] * self._flux(name, some)
             # one thread: the bits of this transform depend on how many there are
             alm = ducc0.sht.adjoint_synthesis_general(
                 map=np.ascontiguousarray(values, np.float64)[np.newaxis],
-                loc=place,
-                lmax=WIDE_LMAX,
+                loc=place[some],
+                lmax=lmax,
                 spin=0,
-                epsilon=1e-5,
+                epsilon=1e-6,
                 nthreads=1,
             )[0]
-            return gaussian.scale_alm(alm, _at(self.tables["ell"], phi, ell) * gauss)
+            return gaussian.scale_alm(alm, transform(sigma[number], np.arange(lmax + 1)))
 
-        tasks, names = [], []
-        for name, kind, values in self.terms:
-            for column, phi in zip(values.T, basis(self.tables, kind), strict=False):
-                tasks.append((column, phi))
-                names.append(name)
+        tasks = [
+            (name, number, column)
+            for name in self.terms
+            for column, number in enumerate(self._widths(name))
+            if sigma[number] >= WIDE_ARCMIN
+        ]
         out: dict[str, NDArray[np.complex128]] = {}
         with ThreadPoolExecutor(threads()) as pool:
-            for name, alm in zip(names, pool.map(one, tasks), strict=True):
-                out[name] = alm if name not in out else out[name] + alm
+            # the narrowest of a map comes first: its band limit is that of the sum
+            for (name, *_), alm in zip(tasks, pool.map(one, tasks), strict=True):
+                if name in out:
+                    _add_alm(out[name], alm)
+                else:
+                    out[name] = alm
         return out
 
     def near(self, chart: Chart, beyond_arcmin: float) -> NDArray[np.int64]:
@@ -156,11 +203,12 @@ class Objects:
         sources
             As `mlsky.haloes.members.Members.sources`.
         """
-        pad = int(np.ceil(REACH_ARCMIN / chart.pixel_arcmin))
-        rows = self.near(chart, REACH_ARCMIN)
+        reach = EXTENT * WIDE_ARCMIN
+        pad = int(np.ceil(reach / chart.pixel_arcmin))
+        rows = self.near(chart, reach)
         y, x = chart.project_vectors(self.haloes[rows].vectors)
-        inside = (np.abs(y - (chart.shape[0] - 1) / 2) < chart.shape[0] / 2 + pad - 2) & (
-            np.abs(x - (chart.shape[1] - 1) / 2) < chart.shape[1] / 2 + pad - 2
+        inside = (np.abs(y - (chart.shape[0] - 1) / 2) < chart.shape[0] / 2 + pad) & (
+            np.abs(x - (chart.shape[1] - 1) / 2) < chart.shape[1] / 2 + pad
         )
         rows, y, x = rows[inside], y[inside], x[inside]
         made = self._compact(chart, rows, y, x, pad)
@@ -178,27 +226,39 @@ class Objects:
         return maps, sources
 
     def _compact(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
-        """The compact parts of the profiles of some haloes on the pixels of a chart."""
+        """The narrow Gaussians of some haloes on the pixels of a chart."""
         import ducc0
 
-        shape = tuple(ducc0.fft.good_size(n + 2 * pad) for n in chart.shape)
-        place, weight = _spline(y + pad, x + pad, shape)
+        shape = tuple(8 * ducc0.fft.good_size(-(-(n + 2 * pad + 4) // 8)) for n in chart.shape)
         # a map of flux over pixels; chart pixels are smaller away from the centre
         away = (y - (chart.shape[0] - 1) / 2) ** 2 + (x - (chart.shape[1] - 1) / 2) ** 2
-        weight *= (1 + away * chart.pixel_rad**2 / 4)[:, np.newaxis] ** 2
-        made = {}
-        for name, kind, values in self.terms:
-            filters = _filters(_key(self.tables, kind), chart.pixel_arcmin, shape)
+        area = chart.pixel_rad**2 / (1 + away * chart.pixel_rad**2 / 4) ** 2
+        splines, made = {}, {}
+        sigma = self.gaussians.sigma_arcmin
+        at = self._at[rows]
+        for name in self.terms:
+            flux = self._flux(name, rows) / area
+            narrow = [
+                (c, sigma[n]) for c, n in enumerate(self._widths(name)) if sigma[n] < WIDE_ARCMIN
+            ]
+            share = at.linear(self._shares(name)[..., : len(narrow)])
             total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
-            for column, one in zip(values[rows].T, filters, strict=False):
+            for column, width in narrow:
+                level = _level(width / chart.pixel_arcmin)
+                step = 1 << level
+                grid = (shape[0] // step, shape[1] // step)
+                if level not in splines:
+                    splines[level] = _spline(
+                        (y + pad + 0.5) / step - 0.5, (x + pad + 0.5) / step - 0.5, grid
+                    )
+                place, weight = splines[level]
                 plane = np.bincount(
-                    place.ravel(), (weight * column[:, np.newaxis]).ravel(), shape[0] * shape[1]
+                    place, (weight * (share[:, column] * flux)).ravel(), grid[0] * grid[1]
                 )
                 modes = ducc0.fft.r2c(
-                    plane.astype(np.float32).reshape(shape), axes=(0, 1), forward=True, nthreads=1
+                    plane.astype(np.float32).reshape(grid), axes=(0, 1), forward=True, nthreads=1
                 )
-                modes *= one
-                total += modes
+                _add_modes(total, modes, _filter(width / chart.pixel_arcmin, level, shape))
             back = ducc0.fft.c2r(
                 total, axes=(0, 1), forward=False, lastsize=shape[1], inorm=2, nthreads=1
             )
@@ -206,14 +266,13 @@ class Objects:
         return made
 
 
-def _at(nodes: NDArray, values: NDArray, ell: NDArray) -> NDArray[np.float64]:
-    """Interpolate in ln l, as the painter does."""
-    nodes = np.asarray(nodes, np.float64)
-    return np.interp(np.log(np.clip(ell, nodes[0], nodes[-1])), np.log(nodes), values)
+def _level(width: float) -> int:
+    """Halvings of the pixels that still hold a Gaussian of this sigma (in pixels), at most 3."""
+    return int(np.clip(np.floor(np.log2(max(width * SAMPLING, 1.0))), 0, 3))
 
 
 def _spline(y, x, shape: tuple[int, int]):
-    """Flat pixels and weights, (n, 16), that share out points by cubic B-splines."""
+    """Flat pixels (16 n,) and weights (16, n) that share out points by cubic B-splines."""
     parts = []
     for v in (y, x):
         first = np.floor(v).astype(np.int64)
@@ -225,37 +284,41 @@ def _spline(y, x, shape: tuple[int, int]):
     columns = (fx + np.arange(-1, 3)[:, np.newaxis]) % shape[1]
     place = rows[:, np.newaxis] * shape[1] + columns[np.newaxis]
     weight = wy[:, np.newaxis] * wx[np.newaxis]
-    return place.reshape(16, -1).T, weight.reshape(16, -1).T
+    return place.ravel(), weight.reshape(16, -1)
 
 
-class _Basis:
-    """Basis functions of one kind of profile, compared by identity so that filters are kept."""
+@functools.lru_cache(maxsize=256)
+def _filter(width: float, level: int, shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Half plane of a coarse grid that makes Gaussians on the fine one of sums of splines."""
+    step = 1 << level
+    grid = (shape[0] // step, shape[1] // step)
+    ky = np.fft.fftfreq(grid[0])[:, np.newaxis]
+    kx = np.fft.rfftfreq(grid[1])[np.newaxis]
+    fine = np.hypot(ky, kx) / step  # waves per fine pixel
+    out = np.exp(-0.5 * (2 * np.pi * fine * width) ** 2)
+    if level == 0:
+        # the same band in every direction
+        fade = np.clip((0.5 - fine) / (0.5 - 0.5 * FADE), 0, 1)
+        out *= 0.5 - 0.5 * np.cos(np.pi * fade)
+    out /= (np.sinc(ky) * np.sinc(kx)) ** 4
+    # from the centres of the coarse pixels to those of the fine ones
+    shift = np.exp(-1j * np.pi * (step - 1) * (ky + kx) / step)
+    out = out * shift
+    out[grid[0] // 2], out[:, -1] = 0, 0
+    return out.astype(np.complex64)
 
-    def __init__(self, ell: NDArray, phi: NDArray) -> None:
-        self.ell, self.phi = ell, phi
+
+def _add_modes(total: NDArray, modes: NDArray, factor: NDArray) -> None:
+    """Add the modes of a coarse grid to those of a fine one of the same period."""
+    modes *= factor
+    half, width = modes.shape[0] // 2, modes.shape[1]
+    total[:half, :width] += modes[:half]
+    total[-half:, :width] += modes[half:]
 
 
-_BASES: dict[tuple[int, str], tuple[dict, _Basis]] = {}
-
-
-def _key(tables: dict, kind: str) -> _Basis:
-    known = _BASES.get((id(tables), kind))
-    if known is None or known[0] is not tables:
-        known = _BASES[id(tables), kind] = (tables, _Basis(tables["ell"], basis(tables, kind)))
-    return known[1]
-
-
-@functools.lru_cache(maxsize=24)
-def _filters(functions: _Basis, pixel_arcmin: float, shape: tuple[int, int]):
-    """Half planes (rank, ny, nx / 2 + 1) that turn sums of splines into compact profiles."""
-    pixel = np.radians(pixel_arcmin / 60)
-    ky = np.fft.fftfreq(shape[0])[:, np.newaxis]
-    kx = np.fft.rfftfreq(shape[1])[np.newaxis]
-    ell = np.hypot(ky, kx) * 2 * np.pi / pixel
-    spline = (np.sinc(ky) * np.sinc(kx)) ** 4
-    compact = -np.expm1(-0.5 * (ell * np.radians(WIDE_ARCMIN / 60)) ** 2)
-    # the same band in every direction
-    compact = np.where(np.hypot(ky, kx) <= 0.5, compact, 0) / (spline * pixel**2)
-    return np.stack([_at(functions.ell, phi, ell) * compact for phi in functions.phi]).astype(
-        np.float32
-    )
+def _add_alm(total: NDArray, alm: NDArray) -> None:
+    """Add alm of a lower band limit, healpy order."""
+    top, lmax = gaussian.alm_lmax(total), gaussian.alm_lmax(alm)
+    for m in range(lmax + 1):
+        start, own = m * (2 * top + 1 - m) // 2, m * (2 * lmax + 1 - m) // 2
+        total[start + m : start + lmax + 1] += alm[own + m : own + lmax + 1]

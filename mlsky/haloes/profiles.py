@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from mlsky.theory.objects import MASS_CUT, is_object
 
-__all__ = ["KINDS", "Interpolation", "basis", "coefficients"]
+__all__ = ["KINDS", "Gaussians", "Interpolation", "transform"]
 
 #: Profiles, by the names of the tables: Compton y, optical depth, mass.
 KINDS = ("y", "tau", "nfw")
+#: Widths of the Gaussians: the narrowest in units of a pixel, the widest, and from one to the next.
+NARROWEST, WIDEST_ARCMIN, RATIO = 0.2, 150.0, 1.5
+#: Ridge of the fit of Gaussians, relative to an error of the profile.
+RIDGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +108,57 @@ class Interpolation:
         return np.exp(logs[self.mass] * (1 - w) + logs[self.mass + 1] * w)
 
 
-def basis(tables: dict, kind: str) -> NDArray[np.float64]:
-    """Functions of multipole of one of `KINDS`, (rank, n_ell)."""
-    return np.asarray(tables[f"phi_object_{kind}"], np.float64)
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """Profiles of haloes as sums of Gaussians of fixed widths.
 
+    Any profile is a sum of a few circular Gaussians (Emsellem, Monnet & Bacon 1994,
+    1994A&A...285..723E), here of the same widths for every halo, so that all haloes together are
+    one map of points for each width.
 
-def coefficients(tables: dict, at: Interpolation, kind: str) -> NDArray[np.float32]:
-    """Coefficients of haloes in `basis`, (n, rank).
-
-    Of Compton y (sr), optical depth (sr), or convergence (sr) for "nfw".
+    Attributes
+    ----------
+    sigma_arcmin : (n_widths,)
+        Standard deviations.
+    share : dict
+        By kind, (n_shell, n_mass, n_widths): share of each Gaussian in the flux, sum 1.
+    flux : dict
+        By kind, (n_shell, n_mass): Compton y, optical depth and convergence, times steradians.
     """
-    a = np.asarray(tables[f"a_object_{kind}"], np.float64)
-    total = a @ basis(tables, kind)[:, 0]
-    shape = a / np.where(total > 0, total, 1.0)[..., np.newaxis]
-    amplitude = tables["kappa_mass"] * total if kind == "nfw" else total
-    return at.linear(shape) * at.positive(amplitude).astype(np.float32)[:, np.newaxis]
+
+    sigma_arcmin: NDArray[np.float64]
+    share: dict[str, NDArray[np.float32]]
+    flux: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, tables: dict, pixel_arcmin: float) -> Gaussians:
+        """Fitted up to the highest multipole of square pixels of this side.
+
+        Largest error of a transform over its value at zero, of all objects of the shipped
+        tables: 0.6 % for the pressure, 0.8 % for mass and gas, whose profiles end abruptly.
+        """
+        ell = np.asarray(tables["ell_object"], np.float64)
+        n = 1 + np.ceil(np.log(WIDEST_ARCMIN / (NARROWEST * pixel_arcmin)) / np.log(RATIO))
+        sigma = NARROWEST * pixel_arcmin * RATIO ** np.arange(n)
+        inside = ell <= 1.1 * 10800 / pixel_arcmin
+        weight = inside.astype(np.float64)
+        weight[0] = 30.0  # the flux
+        design = (transform(sigma[:, np.newaxis], ell) * weight).T
+        # a small ridge, so that neighbouring widths do not cancel each other
+        inverse = np.linalg.solve(
+            design.T @ design + RIDGE**2 * np.eye(len(sigma)), design.T * weight
+        )
+        share, flux = {}, {}
+        for kind in KINDS:
+            a = np.asarray(tables[f"a_object_{kind}"], np.float64)
+            phi = np.asarray(tables[f"phi_object_{kind}"], np.float64)[tables["object_class"]]
+            profile = np.einsum("imr,imrl->iml", a, phi)
+            flux[kind] = profile[..., 0] * (tables["kappa_mass"] if kind == "nfw" else 1.0)
+            fitted = profile / profile[..., :1] @ inverse.T
+            share[kind] = (fitted / fitted.sum(-1, keepdims=True)).astype(np.float32)
+        return cls(sigma, share, flux)
+
+
+def transform(sigma_arcmin: NDArray, ell: NDArray) -> NDArray[np.float64]:
+    """Of a Gaussian of unit flux."""
+    return np.exp(-0.5 * (np.radians(sigma_arcmin / 60) * ell) ** 2)
