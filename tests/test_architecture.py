@@ -30,6 +30,7 @@ LAYERS = (
     ("sphere", "statistics"),
     ("sources",),
     ("datasets",),
+    ("haloes",),
     ("training",),
     ("foregrounds",),
     ("calibration",),

@@ -23,7 +23,7 @@ from mlsky.sphere.threads import threads
 from mlsky.theory.clustering import CAP_SIGMA
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
-__all__ = ["NSIDE", "Haloes", "draw", "redshift"]
+__all__ = ["NSIDE", "Haloes", "draw", "radial_velocities", "redshift", "redshift_range"]
 
 #: Cells of 6.9 arcmin, in which the clustering of haloes is lost: its Nyquist multipole is 1.5
 #: times the band limit of the densities.
@@ -80,6 +80,12 @@ def redshift(tables: dict, chi: NDArray[np.float64]) -> NDArray[np.float64]:
 
     nodes, values = (np.append(0.0, np.asarray(tables[k], np.float64)) for k in ("chi", "z"))
     return CubicSpline(nodes, values)(chi)
+
+
+def redshift_range(tables: dict) -> tuple[float, float]:
+    """Redshifts of the nearest and of the farthest place of the tables."""
+    low, high = redshift(tables, np.asarray(tables["edges"], np.float64)[[0, -1]])
+    return float(low), float(high)
 
 
 def draw(
@@ -202,12 +208,41 @@ def _masses(log10_mass, number, rate, node, u) -> NDArray[np.float64]:
     return log10_mass[bin_] + step * offset
 
 
+def radial_velocities(
+    tables: dict,
+    seed: int,
+    haloes: Haloes,
+    kappa_alm: NDArray[np.complex128] | None = None,
+    kappa_cl: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Velocities of haloes whose places are given, as `draw` makes them, (n,), units of c."""
+    from scipy.interpolate import CubicSpline
+
+    edges = np.asarray(tables["edges"], np.float64)
+    far = np.linspace(0, edges[-1], 2000)
+    chi = CubicSpline(redshift(tables, far), far)(haloes.z)
+    shell = np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
+    spectra = modes.spectra(tables)
+    slices = np.unique(_slice(tables, chi))
+    drawn = modes.draw(
+        spectra, seed, kappa_alm, kappa_cl, shells=np.empty(0, np.int64), slices=slices
+    )
+    return _velocities(
+        tables, spectra, drawn.velocity, seed, haloes.theta, haloes.phi, chi, haloes.key, shell
+    )
+
+
+def _slice(tables: dict, chi: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Numbers of the slices that hold comoving distances (Mpc)."""
+    edges = np.asarray(tables["slice_edges"], np.float64)
+    return np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
+
+
 def _velocities(tables, spectra, alms, seed, theta, phi, chi, key, shell) -> NDArray[np.float64]:
     """Radial velocities (units of c): of the slice, and what is finer than its band limit."""
     import ducc0
 
-    which = np.searchsorted(np.asarray(tables["slice_edges"], np.float64), chi, side="right") - 1
-    which = np.clip(which, 0, len(spectra.velocity_lmax) - 1)
+    which = _slice(tables, chi)
     order = np.argsort(which, kind="stable")
     bounds = np.searchsorted(which[order], np.arange(len(spectra.velocity_lmax) + 1))
     velocity = np.zeros(len(chi))

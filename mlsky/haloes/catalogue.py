@@ -1,0 +1,192 @@
+"""The list of clusters of a sky, and lists that a user gives in place of a draw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.haloes.draw import Haloes, radial_velocities, redshift_range
+from mlsky.haloes.profiles import Interpolation
+from mlsky.theory.halo_model import C_KM_S
+from mlsky.theory.objects import MASS_CUT, mass_cut_at
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["COLUMNS", "check", "parse", "table"]
+
+#: Columns: unit and what they hold.
+COLUMNS = {
+    "ra": ("deg", "right ascension, ICRS"),
+    "dec": ("deg", "declination, ICRS"),
+    "z": ("", "cosmological redshift, without that of the peculiar velocity"),
+    "m200m": ("solMass", "mass within 200 times the mean density of matter"),
+    "m200c": ("solMass", "mass within 200 times the critical density"),
+    "m500c": ("solMass", "mass within 500 times the critical density"),
+    "y500": ("arcmin2", "Compton y integrated over the circle of radius theta500"),
+    "theta500": ("arcmin", "angular radius of R500c"),
+    "velocity": ("km/s", "radial peculiar velocity, positive if receding"),
+}
+
+#: Columns that a user's list must have, and their units; "velocity" may be there too.
+REQUIRED = {"ra": "deg", "dec": "deg", "z": "", "m200m": "solMass"}
+
+#: A peculiar velocity (km/s) that no halo has: the rms along a line of sight is 300.
+VELOCITY_MAX = 5000.0
+
+
+def table(haloes: Haloes, tables: dict, mass_cut: float = MASS_CUT) -> Table:
+    """Catalogue of haloes, the most massive first.
+
+    Parameters
+    ----------
+    haloes
+        From `mlsky.haloes.draw.draw` or `parse`.
+    tables
+        From `mlsky.datasets.tables`.
+    mass_cut
+        With which the haloes were drawn.
+
+    Returns
+    -------
+    table
+        `astropy.table.Table` with the columns of `COLUMNS`. Compton y and angles are those of
+        the profiles that are painted.
+    """
+    from astropy.table import Column, Table
+
+    haloes = haloes[np.argsort(-haloes.log10_mass, kind="stable")]
+    at = Interpolation.of(tables, haloes.z, haloes.log10_mass, mass_cut)
+    values = {
+        "ra": np.degrees(haloes.phi) % 360.0,
+        "dec": 90.0 - np.degrees(haloes.theta),
+        "z": haloes.z,
+        "m200m": 10**haloes.log10_mass,
+        "velocity": C_KM_S * haloes.velocity,
+    }
+    values |= {name: at.positive(tables[name]) for name in ("m200c", "m500c", "y500", "theta500")}
+    columns = [
+        Column(values[name].astype(np.float64), name=name, unit=unit or None, description=text)
+        for name, (unit, text) in COLUMNS.items()
+    ]
+    return Table(columns, meta={"mass_cut": float(mass_cut)}, copy=False)
+
+
+def parse(
+    catalogue,
+    tables: dict,
+    mass_cut: float = MASS_CUT,
+    seed: int = 0,
+    kappa_alm: NDArray[np.complex128] | None = None,
+    kappa_cl: NDArray[np.float64] | None = None,
+) -> tuple[Haloes, int]:
+    """Haloes of a user's catalogue, checked.
+
+    Parameters
+    ----------
+    catalogue
+        `astropy.table.Table`, or a mapping of Quantities, with columns ``ra``, ``dec`` (angles),
+        ``z`` and ``m200m`` (mass), and ``velocity`` (radial, positive if receding) if it is
+        known. Every column but ``z`` must state its unit.
+    tables
+        From `mlsky.datasets.tables`, of the sky's cosmology.
+    mass_cut
+        Lowest mass of an object. Lighter haloes are left out: networks paint them.
+    seed, kappa_alm, kappa_cl
+        As for `mlsky.haloes.draw.draw`: velocities are drawn with them where none are given.
+
+    Returns
+    -------
+    haloes
+        Those above the cut.
+    left_out
+        Number of those below it.
+
+    Raises
+    ------
+    ValueError
+        If a column or its unit is missing, or a value is out of range.
+    """
+    values = check(catalogue, tables)
+    log10_mass = np.log10(values["m200m"])
+    kept = values["m200m"] >= mass_cut_at(values["z"], mass_cut)
+    theta, phi = np.radians(90.0 - values["dec"]), np.radians(values["ra"] % 360.0)
+    # galaxies belong to the place of a halo, to an arcsecond, whatever else is in the list
+    row = np.rint((90.0 + values["dec"]) * 3600).astype(np.uint64)
+    key = row * np.uint64(360 * 3600) + np.floor(values["ra"] % 360.0 * 3600).astype(np.uint64)
+    haloes = Haloes(theta, phi, values["z"], log10_mass, values["z"] * 0, key)[kept]
+    if "velocity" in values:
+        velocity = values["velocity"][kept] / C_KM_S
+    else:
+        velocity = radial_velocities(tables, seed, haloes, kappa_alm, kappa_cl)
+    haloes = Haloes(haloes.theta, haloes.phi, haloes.z, haloes.log10_mass, velocity, haloes.key)
+    return haloes, int(np.count_nonzero(~kept))
+
+
+def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
+    """Columns of a user's catalogue in the units of `REQUIRED` and km/s.
+
+    Raises
+    ------
+    ValueError
+        As `parse`.
+    """
+    names = getattr(catalogue, "colnames", None)
+    if names is None:
+        names = list(catalogue) if hasattr(catalogue, "keys") else []
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise ValueError(
+            f"haloes without column {', '.join(missing)}: must be an astropy Table, or a dict of "
+            "Quantities, with ra, dec, z and m200m (velocity if known)"
+        )
+    units = {**REQUIRED, **({"velocity": "km/s"} if "velocity" in names else {})}
+    values = {name: _in_unit(catalogue[name], name, unit) for name, unit in units.items()}
+    n = len(values["z"])
+    if not n or any(v.shape != (n,) for v in values.values()):
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items())
+        raise ValueError(f"haloes with columns {shapes}: must be 1-d, one entry per halo")
+    low, high = redshift_range(tables)
+    heaviest = 10 ** float(np.max(tables["log10_mass"]) + 0.025)
+    ranges = {
+        "ra": (-360.0, 360.0, "degrees"),
+        "dec": (-90.0, 90.0, "degrees"),
+        "z": (low, high, "the redshifts of the halo tables"),
+        "m200m": (1e8, heaviest, "solar masses, within the halo tables"),
+        "velocity": (-VELOCITY_MAX, VELOCITY_MAX, "km/s"),
+    }
+    for name, column in values.items():
+        least, most, what = ranges[name]
+        bad = ~((column >= least) & (column <= most))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"haloes: {name}[{row}]={column[row]:g}: must be from {least:.4g} to {most:.4g} "
+                f"({what}); mend or drop the row"
+            )
+    return values
+
+
+def _in_unit(column, name: str, unit: str) -> NDArray[np.float64]:
+    """A column as float64 in a unit."""
+    from astropy import units
+
+    if np.ma.isMaskedArray(column) and np.any(np.ma.getmaskarray(column)):
+        raise ValueError(f"haloes: column {name} has masked entries; drop those rows")
+    stated = getattr(column, "unit", None)
+    if unit and stated is None:
+        raise ValueError(
+            f'haloes: column {name} states no unit; give it one, as table["{name}"].unit = "{unit}"'
+        )
+    try:
+        values = np.asarray(column, dtype=np.float64)
+        if stated is not None:
+            return np.atleast_1d(units.Quantity(values, stated).to_value(unit))
+    except (units.UnitsError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"haloes: column {name} must be numbers in {unit or 'no unit'}: {reason}"
+        ) from None
+    return np.atleast_1d(values)
