@@ -367,7 +367,9 @@ def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None
 
 
 def _provenance(request: Request) -> dict:
-    """Plain JSON types only; no date, so that two runs give the same."""
+    """Plain JSON types only; no date, so that two runs on one machine give the same."""
+    from mlsky import foregrounds
+
     weights = request.weights
     return {
         "version": __version__,
@@ -383,6 +385,7 @@ def _provenance(request: Request) -> dict:
         "flux_cut_mjy": request.flux_cut_mjy,
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "geometry": outputs.describe_geometry(request.geometry),
+        "made_with": foregrounds.made_with(weights, request.device),
         "command": request.command,
         "licence": LICENCE,
         "cite": CITE,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mlsky.sphere.completion import Completion
     from mlsky.store import Array, Store
 
-__all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "select"]
+__all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "made_with", "select"]
 
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
@@ -49,6 +50,8 @@ LENSING_LMAX, KAPPA_BAND, KAPPA_LMAX = 500, 0.76, 8192
 #: Most rings on which the network's kappa is analysed: with charts of 0.5' power above 13400 is
 #: then taken for lower one, with coarser ones none is.
 MOST_RINGS = 10800
+#: Libraries whose other versions may give other last bits.
+LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Streams of the networks' noise.
 STREAMS = {"convergence": 0, "paint": 1}
 
@@ -114,6 +117,30 @@ def kappa_lmax(weights: Weights) -> int:
     return of_pixel(weights.pixel_arcmin)
 
 
+def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
+    """What the last bits of a sky depend on besides the code: versions, processor, number format.
+
+    Returns
+    -------
+    made_with
+        Versions of `LIBRARIES` by name; "instructions", the processor's as torch uses them;
+        "device" of the networks; "precision" of their convolutions.
+    """
+    import torch
+
+    from mlsky.networks import evaluate
+    from mlsky.training.loop import pick_device
+
+    target = pick_device(device)
+    name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
+    return {
+        **{library: metadata.version(library) for library in LIBRARIES},
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": name,
+        "precision": evaluate.TRAINED[evaluate.kind(weights)],
+    }
+
+
 def generate(
     kappa_alm: NDArray[np.complex128],
     geometry: Geometry,
@@ -125,6 +152,7 @@ def generate(
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
     store: Store | None = None,
+    precision: str | None = None,
 ) -> Foregrounds:
     """Run the networks over the whole sky.
 
@@ -149,6 +177,8 @@ def generate(
         Called as ``progress(stage, fraction)``.
     store
         Where maps are kept while they are made, and which charts are done; memory by default.
+    precision
+        "bf16" or "fp32", of the networks' convolutions; by default as they were trained.
 
     Raises
     ------
@@ -189,6 +219,7 @@ def generate(
         large,
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
+        precision,
     )
     del start
     report("kappa", 0.92)
@@ -216,6 +247,7 @@ def _paint_sky(
     large: Completion,
     report: Callable[[float], None],
     store: Store,
+    precision: str | None,
 ) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
@@ -239,6 +271,7 @@ def _paint_sky(
             start.on(chart),
             _noise(all_charts, chart.index, weights, seed, area),  # not kept here
             area,
+            precision,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)

@@ -93,7 +93,10 @@ def install(monkeypatch) -> Recorder:
         yield np.arange(geometry.npix), maps.reshape(len(cmb_alm), -1)
 
     foregrounds = SimpleNamespace(
-        select=select, kappa_lmax=lambda weights: KAPPA_LMAX, generate=generate
+        select=select,
+        kappa_lmax=lambda weights: KAPPA_LMAX,
+        generate=generate,
+        made_with=lambda weights, device: {"precision": "none"},
     )
     spectra = SimpleNamespace(
         kappa_spectrum=lambda lmax, cosmology=None: np.ones(lmax + 1),

@@ -53,11 +53,6 @@ def _inputs(weights, ny, nx, seed=0):
     return (0.08 * torch.randn(ny, nx, generator=rng)).numpy(), noise
 
 
-def _in_float32(monkeypatch):
-    real = torch.autocast
-    monkeypatch.setattr(torch, "autocast", lambda *a, **k: real("cpu", enabled=False))
-
-
 def _reach(network, n=256) -> int:
     """Largest distance of an input pixel that moves an output pixel, over all phases of 8."""
     rng = torch.Generator().manual_seed(0)
@@ -83,12 +78,12 @@ def _difference(a: dict, b: dict) -> float:
 SMALL_BLOCKS = ((96, 64), (32, 64), (32, 32), (16, 16))
 
 
-def _plainly(weights, kappa, noise) -> dict:
+def _plainly(weights, kappa, noise, precision="bf16") -> dict:
     """The networks' own forward calls on the whole picture."""
     noise = {name: [z[None] for z in tensors] for name, tensors in noise.items()}
     start = weights.normaliser.select(["kappa"]).forward(torch.from_numpy(kappa)[None, None])
     with torch.no_grad():
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             grown = weights["convergence"](start, noise["convergence"])
             painted = weights["paint"](grown, noise["paint"])
             fields = torch.cat([grown, painted], 1)
@@ -103,13 +98,14 @@ def test_blocks_give_one_whole_evaluation(default, monkeypatch):
     rounded = _plainly(default, kappa, noise)
     assert _difference(rounded, evaluate.evaluate(default, kappa, noise)) < BF16
     with monkeypatch.context() as context:
-        _in_float32(context)
-        whole = _plainly(default, kappa, noise)
+        whole = _plainly(default, kappa, noise, "fp32")
         context.setattr(staged, "BLOCK", SMALL_BLOCKS)
-        assert _difference(whole, evaluate.evaluate(default, kappa, noise)) < FLOAT32
+        made = evaluate.evaluate(default, kappa, noise, precision="fp32")
+        assert _difference(whole, made) < FLOAT32
         # and this would tell: a narrower apron shows
         context.setattr(staged, "APRON", 0)
-        assert _difference(whole, evaluate.evaluate(default, kappa, noise)) > 10 * FLOAT32
+        made = evaluate.evaluate(default, kappa, noise, precision="fp32")
+        assert _difference(whole, made) > 10 * FLOAT32
     monkeypatch.setattr(staged, "BLOCK", SMALL_BLOCKS)
     assert _difference(rounded, evaluate.evaluate(default, kappa, noise)) < BF16
 
@@ -119,11 +115,10 @@ def test_an_area_has_what_the_whole_picture_has(default, monkeypatch):
     kappa, noise = _inputs(default, 384, 416)
     y, x = np.mgrid[:384, :416]
     mask = np.abs(y - 190) + np.abs(x - 200) < 30
-    _in_float32(monkeypatch)
-    whole = evaluate.evaluate(default, kappa, noise)
-    near = evaluate.evaluate(default, kappa, noise, Area.of(mask))
+    whole = evaluate.evaluate(default, kappa, noise, precision="fp32")
+    near = evaluate.evaluate(default, kappa, noise, Area.of(mask), "fp32")
     monkeypatch.setattr(evaluate, "SPREAD", (58, 60, 56))
-    exact = evaluate.evaluate(default, kappa, noise, Area.of(mask))
+    exact = evaluate.evaluate(default, kappa, noise, Area.of(mask), "fp32")
     for name, field in whole.items():
         scale = field.std()
         assert (exact[name] - field)[mask].abs().max() < FLOAT32 * scale, name
@@ -203,6 +198,8 @@ def test_sides_are_multiples_of_the_stride(default):
     kappa, noise = _inputs(default, 64, 96)
     with pytest.raises(ValueError, match=r"\(64, 80\): sides must be multiples of 32"):
         evaluate.evaluate(default, kappa[:, :80], noise)
+    with pytest.raises(ValueError, match="precision='fp8': must be one of bf16, fp32"):
+        evaluate.evaluate(default, kappa, noise, precision="fp8")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import healpy
 import numpy as np
 import pytest
@@ -21,6 +26,26 @@ NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
 PER_PIXEL = 0.5  # radio sources per chart pixel
 DUSTY_PER_SR = 300.0
 
+#: Processors with older vector units, as far as torch is concerned: AVX2 has the same sums, mostly
+#: in the same order; without AVX multiplications and additions are rounded one by one.
+OTHER_MACHINES = {
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "sse": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+}
+#: What a sky must have in common with that of another machine: share of sources above 1 mJy in
+#: place with all that is drawn for them, and the rms of a map's difference over that of the map.
+SAME_SOURCES, SAME_MAPS = 0.995, 0.01
+#: Positions in degrees: last bits of a place on a chart.
+SAME_PLACE_DEG = 1e-9
+
+#: Paints the sky of `on_a_machine` from a start, a weight file and a seed, into a file.
+CHILD = """
+import sys
+import numpy as np
+from test_foregrounds import on_a_machine
+np.savez(sys.argv[3], **on_a_machine(np.load(sys.argv[1]), sys.argv[2]))
+"""
+
 
 def normaliser() -> Normaliser:
     return Normaliser(
@@ -31,14 +56,15 @@ def normaliser() -> Normaliser:
     )
 
 
-def write_default(path, **header):
+def write_default(path, constant_rate=True, **header):
     """An untrained file of the default family with small networks."""
     networks = {
         "convergence": default.Convergence(**NARROW, seed=1),
         "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
         "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
     }
-    torch.nn.init.zeros_(networks["points"].head.weight)  # a constant rate
+    if constant_rate:
+        torch.nn.init.zeros_(networks["points"].head.weight)
     entries = {n: network_header(m) for n, m in networks.items()}
     save(
         path,
@@ -210,6 +236,8 @@ def test_chain_of_the_paper(tmp_path, start):
 def test_simulate_from_end_to_end(weight_file):
     """The public call with real spectra, networks and lensing on a tiny map."""
     sky = simulate([93, 225], nside=32, seed=2, weights=str(weight_file), flux_cut_mjy=100.0)
+    weights = foregrounds.select(str(weight_file), Healpix(32))
+    assert sky.meta["made_with"] == foregrounds.made_with(weights)
     assert sky.total.shape == (2, 3, 12 * 32**2)
     assert np.isfinite(sky.total).all()
     assert sky["tsz"][0, 0].max() <= 0 <= sky["tsz"][1, 0].min()
@@ -293,3 +321,74 @@ def test_two_resolutions_of_a_seed_are_one_sky(weight_file, start, made):
         a, b = (healpy.map2alm(m.astype(float), lmax=lmax) for m in (a, b))
         r = healpy.alm2cl(a, b) / np.sqrt(healpy.alm2cl(a) * healpy.alm2cl(b))
         assert r[2:].min() > 0.999, name
+
+
+def on_a_machine(start, weight_file, precision="fp32"):
+    """Maps and sources, as plain arrays."""
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    made = foregrounds.generate(
+        start, Healpix(64), weights=weights, seed=3, device="cpu", precision=precision
+    )
+    sources = {name: np.asarray(made.catalogue[name]) for name in made.catalogue.colnames}
+    instructions = foregrounds.made_with(weights)["instructions"]
+    return {"kappa": made.kappa, **made.maps, **sources, "instructions": instructions}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory, start):
+    """A sky whose rates of sources vary, and its weight file."""
+    path = write_default(tmp_path_factory.mktemp("rates") / "r.safetensors", constant_rate=False)
+    return path, on_a_machine(start, path)
+
+
+def shared(one, two):
+    """Smaller share of the sources above 1 mJy of either sky that the other has, all alike."""
+    one, two = (
+        {n: sky[n][sky["flux_mjy"] > 1] for n in ("ra", "dec", "flux_mjy", "kind", "alpha")}
+        for sky in (one, two)
+    )
+    _, first, second = np.intersect1d(one["flux_mjy"], two["flux_mjy"], return_indices=True)
+    same = (one["kind"][first] == two["kind"][second]) & (
+        one["alpha"][first] == two["alpha"][second]
+    )
+    for name in ("ra", "dec"):
+        same &= np.abs(one[name][first] - two[name][second]) < SAME_PLACE_DEG
+    return np.count_nonzero(same) / max(len(one["ra"]), len(two["ra"]))
+
+
+@pytest.mark.parametrize("machine", OTHER_MACHINES)
+def test_a_seed_is_the_same_sky_on_another_machine(here, start, tmp_path, machine):
+    path, sky = here
+    kappa, out = tmp_path / "start.npy", tmp_path / "sky.npz"
+    np.save(kappa, start)
+    environment = os.environ | OTHER_MACHINES[machine]
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, str(kappa), str(path), str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    other = dict(np.load(out))
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert other["instructions"] == {"avx2": "AVX2", "sse": "DEFAULT"}[machine]
+    assert shared(sky, other) >= SAME_SOURCES
+    for name in ("kappa", "tsz", "ksz", "cib"):
+        assert (other[name] - sky[name]).std() <= SAME_MAPS * sky[name].std(), name
+
+
+def test_rounding_to_16_bits_moves_no_source(here, start):
+    """Rates differ by a per cent or so: few sources come or go, the others stay as they are."""
+    path, sky = here
+    rounded = on_a_machine(start, path, "bf16")
+    assert not np.array_equal(rounded["tsz"], sky["tsz"])
+    assert 0.97 <= shared(sky, rounded) < 1
+
+
+def test_what_a_sky_was_made_with(weight_file):
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    told = foregrounds.made_with(weights, "cpu")
+    assert (
+        told["torch"] == torch.__version__.partition("+")[0] or told["torch"] == torch.__version__
+    )
+    assert told["numpy"] == np.__version__
+    assert {"camb", "scipy", "ducc0", "healpy"} <= set(told)
+    assert told["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert (told["device"], told["precision"]) == ("cpu", "bf16")

@@ -19,8 +19,10 @@ from mlsky.networks.weights import Weights
 
 __all__ = [
     "APRON",
+    "PRECISIONS",
     "SETS",
     "SPREAD",
+    "TRAINED",
     "calibrated",
     "evaluate",
     "filtered",
@@ -40,6 +42,9 @@ ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
+#: Number formats of convolutions, and the ones in which each set was trained.
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TRAINED = {"default": "bf16", "han2021": "fp32"}
 
 
 def kind(weights: Weights) -> str:
@@ -87,11 +92,17 @@ def multiple(weights: Weights) -> int:
     return max(weights[name].stride for name in noise_channels(weights))
 
 
+def _rounded(like: torch.Tensor, precision: str) -> torch.autocast:
+    """Convolutions in a precision, on the device of a tensor."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(like.device.type, dtype, enabled=dtype is not torch.float32)
+
+
 def _run(
-    network: torch.nn.Module, kappa: torch.Tensor, noise: Sequence[torch.Tensor]
+    network: torch.nn.Module, kappa: torch.Tensor, noise: Sequence[torch.Tensor], precision: str
 ) -> torch.Tensor:
     """A network of the default family, or what stands for one, on a whole picture."""
-    with torch.autocast(kappa.device.type, torch.bfloat16):
+    with _rounded(kappa, precision):
         return network(kappa, noise)
 
 
@@ -101,10 +112,11 @@ def _grow(
     noise: Sequence[torch.Tensor],
     area: Area,
     spread: int,
+    precision: str,
 ) -> torch.Tensor:
     """`Convergence` on an area, zero beyond it."""
     if not isinstance(getattr(network, "trunk", None), default.Trunk):
-        return _run(network, kappa, noise)
+        return _run(network, kappa, noise, precision)
     grown = torch.zeros_like(kappa)
     blur = 10  # reach of the widest, 3 x 3.2 pixels
 
@@ -114,7 +126,7 @@ def _grow(
         with torch.autocast(kappa.device.type, enabled=False):
             grown[(..., *block)] = network.joined(kappa[(..., *read)], made)[(..., *kept)]
 
-    with torch.autocast(kappa.device.type, torch.bfloat16):
+    with _rounded(kappa, precision):
         staged.trunk(network.trunk, kappa, noise, area, spread, finish)
     return grown
 
@@ -131,10 +143,11 @@ def _paint(
     noise: Sequence[torch.Tensor],
     area: Area,
     spread: int,
+    precision: str,
 ) -> torch.Tensor:
     """`Paint` on an area: (1, 3, H, W), without meaning beyond it."""
     if not isinstance(getattr(network, "trunk", None), default.Trunk):
-        return _run(network, kappa, noise)
+        return _run(network, kappa, noise, precision)
     levels, n = len(network.trunk.widths), network.velocities
     flow = noise[levels:]
     ny, nx = area.shape
@@ -149,7 +162,7 @@ def _paint(
         stamps[(..., *block)] = made[:, n:-1]
         painted[(0, slice(0, 3, 2), *block)] = bounded[0]
 
-    with torch.autocast(kappa.device.type, torch.bfloat16):
+    with _rounded(kappa, precision):
         coarse = staged.velocity(network, flow)
         staged.trunk(network.trunk, kappa, noise[:levels], area, spread, finish)
     painted[:, 1:2] = network.tsz(stamps)
@@ -157,14 +170,15 @@ def _paint(
 
 
 def _default(
-    weights: Weights, kappa: torch.Tensor, noise: dict, area: Area
+    weights: Weights, kappa: torch.Tensor, noise: dict, area: Area, precision: str
 ) -> dict[str, torch.Tensor]:
     outer, middle, inner = SPREAD
     start = weights.normaliser.select(["kappa"]).forward(kappa)
     seen = area.widened(inner + middle)
     # popped, for its memory is wanted by the next
-    grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer)
-    painted = _paint(weights["paint"], grown, noise["paint"], area.widened(inner), middle)
+    grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer, precision)
+    wide = area.widened(inner)
+    painted = _paint(weights["paint"], grown, noise["paint"], wide, middle, precision)
     names = ("kappa", *default.Paint.OUTPUTS)
     fields = torch.cat([grown, painted], 1)
     index = [names.index(n) for n in weights["points"].INPUTS]
@@ -172,7 +186,7 @@ def _default(
     def inputs(block: tuple[slice, slice]) -> torch.Tensor:
         return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
 
-    with torch.autocast(kappa.device.type, torch.bfloat16):
+    with _rounded(kappa, precision):
         rate = staged.points(weights["points"], inputs, area)
     physical = weights.normaliser.select(names)
     for y in range(0, fields.shape[-2], ROWS):  # in place, while they are in the cache
@@ -180,7 +194,7 @@ def _default(
     return {**dict(zip(names, fields[0], strict=True)), "log_rate": rate}
 
 
-def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
+def _han2021(weights: Weights, kappa: torch.Tensor, precision: str) -> dict[str, torch.Tensor]:
     """The paper's chain in aligned tiles of 128; edges of the picture are padded by reflection."""
     normaliser: Normaliser = weights.normaliser
     ny, nx = kappa.shape[-2:]
@@ -192,8 +206,9 @@ def _han2021(weights: Weights, kappa: torch.Tensor) -> dict[str, torch.Tensor]:
     out = torch.empty(len(tiles), len(names), TILE, TILE, device=kappa.device)
     for i in range(0, len(tiles), 32):
         part = tiles[i : i + 32]
-        fields = torch.cat([part, weights["pixgan"](part).float()], 1)
-        out[i : i + 32] = weights["vaegan"](fields).float()
+        with _rounded(kappa, precision):
+            fields = torch.cat([part, weights["pixgan"](part).float()], 1)
+            out[i : i + 32] = weights["vaegan"](fields).float()
     out = normaliser.inverse(out)
     out = out.reshape(rows, columns, len(names), TILE, TILE).permute(2, 0, 3, 1, 4)
     out = out.reshape(len(names), rows * TILE, columns * TILE)[:, :ny, :nx]
@@ -237,6 +252,7 @@ def evaluate(
     kappa: np.ndarray | torch.Tensor,
     noise: dict[str, Sequence],
     area: Area | None = None,
+    precision: str | None = None,
 ) -> dict[str, torch.Tensor]:
     """All fields of one picture from a Gaussian kappa.
 
@@ -253,6 +269,8 @@ def evaluate(
     area
         Pixels that are wanted; by default all. Beyond them maps are 0 and rates none. An output
         a pixel inside the area has seen the `SPREAD` beyond it, and zeros beyond that.
+    precision
+        "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`.
 
     Returns
     -------
@@ -264,8 +282,12 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a side is not a multiple of the networks' stride, or the file makes no sky.
+        If a side is not a multiple of the networks' stride, the file makes no sky, or the
+        precision is unknown.
     """
+    precision = TRAINED[kind(weights)] if precision is None else precision
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r}: must be one of {', '.join(PRECISIONS)}")
     stride = max([weights[name].stride for name in noise_channels(weights)], default=1)
     if any(side % stride for side in kappa.shape):
         shape = tuple(kappa.shape)
@@ -277,9 +299,10 @@ def evaluate(
             name: [torch.as_tensor(z, device=device)[None] for z in tensors]
             for name, tensors in noise.items()
         }
-        out = _default(weights, kappa, noise, area or Area.whole(*kappa.shape[-2:]))
+        area_or_all = area or Area.whole(*kappa.shape[-2:])
+        out = _default(weights, kappa, noise, area_or_all, precision)
     else:
-        out = _han2021(weights, kappa)
+        out = _han2021(weights, kappa, precision)
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
     out["cib"] = out["cib"].clamp(min=0)
