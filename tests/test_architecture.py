@@ -25,7 +25,7 @@ LAYERS = (
     ("_version", "errors", "data"),
     ("seeds", "components", "layers", "store"),
     ("bands", "registry"),
-    ("scaling",),
+    ("scaling", "frequency"),
     ("theory", "networks"),
     ("sphere", "statistics"),
     ("sources",),

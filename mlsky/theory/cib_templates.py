@@ -119,7 +119,7 @@ def fit_model(
     low, high = FREQ_RANGE_GHZ
     if REFERENCE_GHZ not in templates or templates[0] < low or templates[-1] > high:
         raise ValueError(
-            f"templates_ghz={templates_ghz!r}: must be frequencies in GHz from {low:g} to {high:g}, "
+            f"templates_ghz={templates_ghz!r}: must be from {low:g} to {high:g} GHz, "
             f"{REFERENCE_GHZ:g} among them"
         )
     nodes = np.array(NODES_GHZ, np.float64)
