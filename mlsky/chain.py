@@ -109,8 +109,9 @@ def simulate(
 ) -> Sky:
     """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
 
-    The same arguments give the same maps to the bit; a seed's sky does not depend on bands or
-    components, nor on `nside` while the same networks paint it (2' to nside 1024, 0.5' above).
+    The same arguments give the same maps to the bit on one kind of machine and set of versions, and
+    the same sky on all (docs/conventions); a seed's sky does not depend on bands or components, nor
+    on `nside` while the same networks paint it (2' to nside 1024, 0.5' above).
 
     Parameters
     ----------
