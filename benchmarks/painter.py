@@ -1,6 +1,6 @@
 """Speed and memory of the painter: patches of 128 x 128 pixels, all fields, per second.
 
-    python benchmarks/painter.py [--regions 20] [--device cuda] [--freqs 93 150]
+    python benchmarks/painter.py [--regions 20] [--device cuda] [--freqs 93 150] [--objects 1e14]
 
 A region of 512 x 512 pixels of 0.5' is 16 patches. On a CPU one thread paints, so that the
 figure is that of one core; processor time is shown too, which other work on the machine
@@ -25,10 +25,11 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--freqs", type=float, nargs="*", default=())
+    parser.add_argument("--objects", type=float, help="take haloes above this mass apart")
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
-    painter = Painter(0.5, 512, device=options.device, freqs=options.freqs)
+    painter = Painter(0.5, 512, device=options.device, freqs=options.freqs, objects=options.objects)
     painter.region(1, 0)
     cuda = painter.device.type == "cuda"
     if cuda:

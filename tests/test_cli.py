@@ -559,6 +559,7 @@ def test_interrupted_training_says_what_is_kept(tiny_recipe, capsys, monkeypatch
 
 def test_data_paint(monkeypatch, tmp_path, capsys):
     from mlsky.datasets import painted
+    from mlsky.theory.objects import MASS_CUT
 
     seen = {}
 
@@ -577,10 +578,14 @@ def test_data_paint(monkeypatch, tmp_path, capsys):
         "tables": None,
         "freqs": [],
         "catalogue_mjy": 1.0,
+        "objects": None,
         "device": "cpu",
     }
     assert cli.main("data paint --out plain.h5 --device cpu".split()) == 0
     assert seen == plain
+    for given, mass_cut in (("--objects", MASS_CUT), ("--objects 3e13", 3e13)):
+        assert cli.main([*"data paint --out plain.h5 --device cpu".split(), *given.split()]) == 0
+        assert seen == plain | {"objects": mass_cut}
     capsys.readouterr()
     options = "data paint --out a.h5 --regions 3 --seed 7 --pixel-arcmin 2 --pixels 64"
     more = "--freqs 93 150 --tables t.npz --catalogue-mjy 2 --device cpu"
@@ -598,6 +603,8 @@ def test_data_paint(monkeypatch, tmp_path, capsys):
         (["--catalogue-mjy", "8"], "catalogue_mjy=8.0: must be above 0 and at most"),
         (["--tables", "none.npz"], "none.npz: no such file of painter tables"),
         (["--freqs", "1e4"], "10000"),
+        (["--objects", "1e10"], "objects=10000000000.0: must be a mass M200m in Msun from 2e+12"),
+        (["--objects", "much"], "'much' is not a valid float"),
     ):
         assert message in _error(capsys, [*bad, *change])
     assert sorted(os.listdir()) == ["a.h5", "plain.h5"]

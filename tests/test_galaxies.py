@@ -131,11 +131,11 @@ def test_satellites_have_number_flux_and_place_of_the_model():
     ones = torch.ones(n, dtype=torch.int32)
     row = ones * (shell * p.n_mass + mass)
     place = torch.full((n,), 64.5)
-    flux, y, x, host_shell = p.galaxies.infrared(
-        rng(), ones * shell, ones * mass, row, place, place
-    )
-    assert (host_shell == shell).all()
+    flux, y, x, host = p.galaxies.infrared(rng(), ones * shell, ones * mass, row, place, place)
+    assert torch.equal(host[:n], torch.arange(n))
     number = len(flux) - n
+    each = torch.bincount(host[n:], minlength=n).double()
+    assert abs(float(each.var() / each.mean()) - 1) < SIGMAS * math.sqrt(2 / n)  # Poisson
     mean = n * float(t["satellite_number"][mass])
     assert abs(number - mean) < SIGMAS * math.sqrt(mean)
     scatter = math.sqrt(math.exp(float(t["scatter"]) ** 2) - 1)
@@ -159,8 +159,8 @@ def test_spread_satellites_keep_flux_place_and_second_moments():
         flux = torch.tensor([3.0, 0.5])
         places = torch.tensor([[y, x]] * 2).T
         total = [g.empty_map(), g.empty_map()]
-        g.spread(total, *places, [flux, 2 * flux])
-        spread = g.as_map(total[0]).double() * p.pixel**2
+        g.spread(total, *places, [flux, 2 * flux], torch.zeros(2, dtype=torch.int64))
+        spread = g.as_map(total[0])[0].double() * p.pixel**2
         assert torch.equal(total[1], 2 * total[0])
         assert (spread != 0).sum() <= 9
         # offset of each pixel's centre from the source, the shorter way round
@@ -170,6 +170,18 @@ def test_spread_satellites_keep_flux_place_and_second_moments():
         for weight in (dy[:, None], dx[None], dy[:, None] ** 2, dx[None] ** 2, dy[:, None] * dx):
             # all moments about the source vanish, as those of a point do
             assert abs(float((spread * weight).sum())) < FLOAT * whole
+
+
+def test_satellites_of_objects_are_spread_on_a_map_of_their_own():
+    g, n = painter().galaxies, painter().n
+    flux, place = torch.tensor([3.0, 0.5]), torch.tensor([40.1, 127.9])
+    total = g.empty_map(2)
+    g.spread([total], place, place, [flux], torch.tensor([0, n**2]))
+    for which, made in enumerate(g.as_map(total)):
+        alone = g.empty_map()
+        one = place[which, None]
+        g.spread([alone], one, one, [flux[which, None]], torch.tensor([0]))
+        assert torch.equal(made, g.as_map(alone)[0])
 
 
 def test_places_outside_are_taken_round():

@@ -13,7 +13,7 @@ import torch
 from halo_cases import shipped
 
 from mlsky import seeds
-from mlsky.datasets import galaxies, halos, painted
+from mlsky.datasets import galaxies, halos, painted, region
 
 N = 16
 COLUMNS = len(galaxies.SOURCE_COLUMNS)
@@ -25,8 +25,10 @@ class TinyPainter:
     stop_at: int | None = None
     painted: list[int]
 
-    def __init__(self, pixel_arcmin, n, tables, device="cpu", freqs=(), catalogue_mjy=1.0):
-        self.n, self.t, self.freqs = n, tables, freqs
+    def __init__(
+        self, pixel_arcmin, n, tables, device="cpu", freqs=(), catalogue_mjy=1.0, objects=None
+    ):
+        self.n, self.t, self.freqs, self.mass_cut = n, tables, freqs, objects
 
     def region(self, seed, index):
         if index == type(self).stop_at:
@@ -38,12 +40,21 @@ class TinyPainter:
             return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
 
         n = self.n
-        return SimpleNamespace(
+        made = region.Region(
             maps=normal(6, n, n),
             sources=normal(int(rng.integers(5)) if index else 0, COLUMNS),
             cib=normal(len(self.freqs), n, n),
             radio=normal(len(self.freqs), n, n),
         )
+        if self.mass_cut is not None:
+            made.objects = region.Objects(
+                maps=normal(5, n, n),
+                rows=normal(int(rng.integers(5)) if index != 2 else 0, 5),
+                members=torch.arange(len(made.sources), dtype=torch.int32) - 1,
+                cib=normal(len(self.freqs), n, n),
+                radio=normal(len(self.freqs), n, n),
+            )
+        return made
 
     def gaussian_start(self, kappa_g):
         return kappa_g / 2
@@ -110,9 +121,62 @@ def test_each_region_has_its_rows_of_the_catalogue(painter, tmp_path):
             np.testing.assert_array_equal(file["radio_93"][i], region.radio[0].numpy())
 
 
+def test_objects_have_maps_and_a_list_of_their_own(painter, tmp_path):
+    whole, stopped = tmp_path / "whole.h5", tmp_path / "stopped.h5"
+    _paint(whole, objects=1e14)
+    painter.stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        _paint(stopped, objects=1e14)
+    # killed before its end, a region leaves rows that nothing points to
+    with h5py.File(tmp_path / "stopped.h5.part", "a") as file:
+        for name in ("sources", "sources_object", "objects"):
+            file[name].resize(len(file[name]) + 7, 0)
+    painter.stop_at = None
+    _paint(stopped, objects=1e14)
+    (a, attrs), (b, _) = _read(whole), _read(stopped)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+    assert attrs["mass_cut"] == 1e14
+    plain = painted.map_names((93, 220.5))
+    maps = painted.map_names((93, 220.5), 1e14)
+    extra = [f"objects_{name}" for name in region.OBJECT_FIELDS]
+    extra += [f"objects_{f}_{nu}" for nu in ("93", "220.5") for f in ("cib", "radio")]
+    assert maps == plain + extra
+    tables = {"sources", "sources_end", "sources_object", "objects", "objects_end"}
+    assert set(a) == {*maps, *tables}
+    twin = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5), objects=1e14)
+    with h5py.File(whole) as file:
+        assert file["objects"].attrs["columns"].tolist() == list(region.OBJECT_COLUMNS)
+        for i in range(4):
+            made = twin.region(3, i)
+            np.testing.assert_array_equal(file["tsz"][i], made.maps[3].numpy())
+            np.testing.assert_array_equal(file["objects_tsz"][i], made.objects.maps[2].numpy())
+            np.testing.assert_array_equal(file["objects_cib_93"][i], made.objects.cib[0].numpy())
+            radio = made.objects.radio[1].numpy()
+            np.testing.assert_array_equal(file["objects_radio_220.5"][i], radio)
+            for name, rows in (("objects", made.objects.rows), ("sources", made.sources)):
+                ends = [0, *file[f"{name}_end"]]
+                np.testing.assert_array_equal(file[name][ends[i] : ends[i + 1]], rows.numpy())
+            ends = [0, *file["sources_end"]]
+            members = file["sources_object"][ends[i] : ends[i + 1]]
+            np.testing.assert_array_equal(members, made.objects.members.numpy())
+
+
+def test_what_needs_whole_maps_refuses_sets_without_objects(painter, tmp_path):
+    from mlsky.training.data import fields_of
+
+    _paint(tmp_path / "a.h5", objects=1e14)
+    with pytest.raises(ValueError, match=r"a.h5: its maps are without haloes above 1e\+14 Msun"):
+        fields_of(tmp_path / "a.h5", ("kappa", "tsz"))
+    fields, attributes = fields_of(tmp_path / "a.h5", ("kappa", "tsz"), apart=True)
+    assert attributes["mass_cut"] == 1e14
+    fields[0].file.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"objects": 1e14},
         {"seed": 4},
         {"regions": 5},
         {"pixel_arcmin": 2.0},
@@ -153,6 +217,8 @@ def test_bad_arguments(painter, tmp_path):
         ("seed=-1", {"seed": -1}),
         (r"freqs=\[93.0, 93.0\]: one is there twice", {"freqs": (93, 93)}),
         ("900", {"freqs": (900,)}),
+        ("objects=0: must be a mass M200m in Msun from", {"objects": 0}),
+        ("objects=1e.18: must be a mass", {"objects": 1e18}),
         (r"none.npz: no such file of painter tables", {"tables": tmp_path / "none.npz"}),
         (r"old.npz: not a file of painter tables", {"tables": tmp_path / "old.npz"}),
     ):
@@ -180,8 +246,14 @@ def test_too_little_disk_is_told_before_any_work(painter, tmp_path, monkeypatch)
 def test_what_is_asked_of_the_disk_is_what_is_written(tmp_path):
     painted.paint(tmp_path / "a.h5", 2, 5, 2.0, 64, freqs=(220,), progress=False)
     size = (tmp_path / "a.h5").stat().st_size
-    need = painted._size(2, 64, 2.0, 1, 1.0) * 1.01 + 2**20
+    need = painted._size(2, 64, 2.0, painted.map_names((220,)), 1.0) * 1.01 + 2**20
     assert size < need
+    painted.paint(tmp_path / "b.h5", 2, 5, 2.0, 64, objects=2e12, progress=False)
+    per_deg2 = painted._per_square_degree(shipped(), 2e12)
+    need = painted._size(2, 64, 2.0, painted.map_names((), 2e12), 1.0, per_deg2) * 1.01 + 2**20
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert len(file["objects"]) > 10_000  # what the rows need counts
+    assert (tmp_path / "b.h5").stat().st_size < need
     with h5py.File(tmp_path / "a.h5") as file:
         region = halos.Painter(2.0, 64, shipped(), freqs=(220,)).region(5, 1)
         np.testing.assert_array_equal(file["cib"][1], region.maps[4].numpy())

@@ -17,6 +17,8 @@ from mlsky.cli.options import (
 
 __all__ = ["data", "tables"]
 
+MASS_CUT = 1e14  # of `mlsky.theory.objects`, which is not imported to print a help text
+
 
 @click.group()
 def data() -> None:
@@ -39,6 +41,14 @@ def data() -> None:
 @click.option("--tables", type=click.Path(path_type=Path), help="Paint from.  [default: shipped]")
 @click.option(
     "--catalogue-mjy", type=float, default=1.0, show_default=True, help="Faintest source listed."
+)
+@click.option(
+    "--objects",
+    type=float,
+    is_flag=False,
+    flag_value=f"{MASS_CUT:g}",
+    metavar="[MSUN]",
+    help="Take haloes above this M200m apart.  [default without a value: 1e14]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:

@@ -138,8 +138,8 @@ class Galaxies:
 
         Returns
         -------
-        flux, y, x, shell
-            uK sr at 148 GHz; pixels; the host's shell.
+        flux, y, x, host
+            uK sr at 148 GHz; pixels; which of the haloes hosts it.
         """
         flux = self.central_uk_sr.index_select(0, row) * self._lognormal(rng, len(row))
         number = poisson(rng, self.satellite_number.index_select(0, row))
@@ -160,11 +160,12 @@ class Galaxies:
         sat_y, sat_x = (v.floor().add_(0.5).index_select(0, host) for v in (y, x))
         sat_y.addcmul_(radius, torch.cos(angle))
         sat_x.addcmul_(radius, torch.sin(angle))
+        itself = torch.arange(len(row), device=self.device)
         return (
             torch.cat([flux, sat_flux]),
             torch.cat([y, sat_y]),
             torch.cat([x, sat_x]),
-            torch.cat([shell, host_shell]),
+            torch.cat([itself, host]),
         )
 
     def radio(self, rng, row):
@@ -201,25 +202,26 @@ class Galaxies:
         """Flat index of the pixel that holds each place of the periodic region."""
         return self._wrap(y.floor()).long() * self.n + self._wrap(x.floor()).long()
 
-    def empty_map(self):
-        """Flat map to add to; double precision where the order of the sums is not fixed."""
+    def empty_map(self, parts: int = 1):
+        """Flat maps, end to end; double precision where the order of sums is not fixed."""
         precise = torch.float32 if self.device.type == "cpu" else torch.float64
-        return torch.zeros(self.n**2, dtype=precise, device=self.device)
+        return torch.zeros(parts * self.n**2, dtype=precise, device=self.device)
 
-    def spread(self, total, y, x, fluxes):
+    def spread(self, total, y, x, fluxes, first):
         """Add faint satellites to flat maps, spread over 3 x 3 pixels so that none has a window.
 
         Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from
         the pixel's centre: their transform is exp(i k f) to third order, where rounding to
-        the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles.
+        the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles. Of each
+        satellite `first` is the first pixel of the map that it belongs to.
         """
         sides = []
-        for v, stride in ((y, self.n), (x, 1)):
+        for v, stride, start in ((y, self.n, first), (x, 1, 0)):
             i = v.floor()
             f = (v - i).sub_(0.5)
             square = f * f
             weights = ((square - f).mul_(0.5), 1 - square, square.add(f).mul_(0.5))
-            places = [self._wrap(i + d).long() * stride for d in (-1, 0, 1)]
+            places = [(self._wrap(i + d).long() * stride).add_(start) for d in (-1, 0, 1)]
             sides.append(list(zip(places, weights, strict=True)))
         for place_y, weight_y in sides[0]:
             for place_x, weight_x in sides[1]:
@@ -228,8 +230,8 @@ class Galaxies:
                     out.scatter_add_(0, place, (flux * weight).to(out.dtype))
 
     def as_map(self, total):
-        """Flat map of fluxes (uK sr) as a map (uK)."""
-        return (total / self.pixel**2).float().reshape(self.n, self.n)
+        """Flat maps of fluxes (uK sr), end to end, as maps (uK), (parts, n, n)."""
+        return (total / self.pixel**2).float().reshape(-1, self.n, self.n)
 
 
 def source_rows(y, x, flux_mjy, kind: str, alpha, polarisation) -> torch.Tensor:

@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,39 +28,17 @@ from mlsky.datasets import tables as halo_tables
 from mlsky.datasets.abundance import Abundance, Haloes
 from mlsky.datasets.densities import Densities, Grid, add_filtered, pairs, uniform, white_noise
 from mlsky.datasets.galaxies import Galaxies, source_rows, uk_per_jy_sr
+from mlsky.datasets.region import FIELDS, Objects, Region
 from mlsky.networks.inputs import kappa_lmax
-from mlsky.theory.halo_model import H_OVER_K_GHZ, T_CMB_UK
+from mlsky.theory.halo_model import C_KM_S, H_OVER_K_GHZ, T_CMB_UK
+from mlsky.theory.objects import check_mass_cut, is_object
 
 __all__ = ["FIELDS", "Painter", "Region", "with_header"]
-
-#: Datasets of a region, in order; uK_CMB at 148 GHz but for the convergences.
-FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio")
 
 _X_148 = H_OVER_K_GHZ * 148 / (T_CMB_UK * 1e-6)
 #: uK_CMB at 148 GHz per unit of Compton y: Sunyaev & Zeldovich 1972, non-relativistic.
 TSZ_148 = T_CMB_UK * (_X_148 / math.tanh(_X_148 / 2) - 4)
 SPREAD_UK = 10.0  # satellites fainter than this in one pixel are spread over its neighbours
-
-
-@dataclass
-class Region:
-    """One painted region.
-
-    Parameters
-    ----------
-    maps : (6, n, n)
-        In the order of `FIELDS`.
-    sources : (n_sources, 7)
-        Radio and infrared galaxies above the painter's `catalogue_mjy`, columns as
-        `mlsky.datasets.galaxies.SOURCE_COLUMNS`; those below `flux_cut_mjy` are in the maps too.
-    cib, radio : (n_freqs, n, n)
-        uK_CMB at the painter's `freqs`.
-    """
-
-    maps: torch.Tensor
-    sources: torch.Tensor
-    cib: torch.Tensor
-    radio: torch.Tensor
 
 
 def with_header(tables: dict) -> dict:
@@ -88,6 +65,10 @@ class Painter:
         maps at 148 GHz and the sources stay the same.
     catalogue_mjy
         Sources above this flux at 148 GHz are listed; at most `flux_cut_mjy`.
+    objects
+        Lowest mass (M200m, Msun) of the objects that regions give apart from the rest, at any
+        redshift (`mlsky.theory.objects`); None to take nothing apart. The same haloes and
+        galaxies are drawn whatever it is.
 
     Attributes
     ----------
@@ -98,7 +79,7 @@ class Painter:
     Raises
     ------
     ValueError
-        If `n`, `pixel_arcmin`, a frequency or `catalogue_mjy` is not allowed.
+        If `n`, `pixel_arcmin`, a frequency, `catalogue_mjy` or `objects` is not allowed.
     """
 
     def __init__(
@@ -109,8 +90,10 @@ class Painter:
         device: str | torch.device = "cpu",
         freqs: Sequence[float] = (),
         catalogue_mjy: float = 1.0,
+        objects: float | None = None,
     ) -> None:
         t = halo_tables.load() if tables is None else with_header(tables)
+        self.mass_cut = check_mass_cut(objects, t["log10_mass"], "objects")
         self.grid = Grid(t, n, pixel_arcmin, torch.device(device))
         self.t, self.n, self.pixel_arcmin, self.device = t, n, pixel_arcmin, self.grid.device
         self.pixel, self.side, self.area = self.grid.pixel, self.grid.side, self.grid.area
@@ -160,6 +143,10 @@ class Painter:
             ("y", columns(t["a_y"])),
             *(("nfw", columns(c[:, None, None] * small * nfw)) for c in self.colour),
         ]
+        #: the rest (0) and the objects (1), if there are any, and which of them a halo is of
+        self.parts = 1 if self.mass_cut is None else 2
+        part = is_object(t["z"], t["log10_mass"], self.mass_cut)
+        self.part = grid.tensor(part.reshape(-1), torch.int64)
 
     def _set_up_smooth(self) -> None:
         """Matter and gas outside the painted haloes follow the densities of the shells."""
@@ -265,19 +252,22 @@ class Painter:
         return v.addcmul_(rest, d.v_residual.index_select(0, slice_))
 
     def _paint_haloes(self, row, velocity, pixel) -> torch.Tensor:
-        """Half planes of the haloes' profiles, in the order of `profiles`."""
+        """Half planes of the haloes' profiles by part, in the order of `profiles`.
+
+        Those of the second part have the pixels of a second map, after those of the first.
+        """
         n = self.n
         total = torch.zeros(
-            len(self.profiles), n, n // 2 + 1, dtype=torch.complex64, device=self.device
+            self.parts, len(self.profiles), n, n // 2 + 1, dtype=torch.complex64, device=self.device
         )
-        for out, (basis, coefficients) in zip(total, self.profiles, strict=True):
+        for out, (basis, coefficients) in zip(total.unbind(1), self.profiles, strict=True):
             for column, phi in zip(coefficients, self.phi[basis], strict=True):
                 weight = column.index_select(0, row)
                 if basis == "tau":
                     weight *= velocity
-                plane = self.galaxies.empty_map()
+                plane = self.galaxies.empty_map(self.parts)
                 plane.scatter_add_(0, pixel, weight.to(plane.dtype))
-                add_filtered(out, torch.fft.rfft2(plane.float().view(n, n)), phi)
+                add_filtered(out, torch.fft.rfft2(plane.float().view(-1, n, n)), phi)
         return total
 
     def _smooth_fields(self, density, velocity) -> torch.Tensor:
@@ -301,7 +291,10 @@ class Painter:
         shell, mass, y, x = haloes
         row = shell * self.n_mass + mass
         v = self._velocity(rng, haloes, velocity)
-        painted = self._paint_haloes(row, v, g.place(y, x))
+        part = self.part.index_select(0, row)
+        first = part * n**2  # of the map of a halo's part among the pixels of both
+        # kappa, kSZ, tSZ, CIB at 148 GHz and at each frequency
+        painted, *apart = self._paint_haloes(row, v, g.place(y, x) + first)
         smooth = self._smooth_fields(density, velocity)
         del density, velocity
         # kappa, kappa_g, kSZ, tSZ, CIB at 148 GHz and at each frequency
@@ -322,24 +315,48 @@ class Painter:
         for out, filters in zip(fourier[4:], self.gauss_cib, strict=True):
             for white, f in zip(cib_noise, filters, strict=False):
                 add_filtered(out, white, f)
-        fourier[:2, 0, 0] = 0  # kappa has no mean
+        fourier[:2, 0, 0] = 0  # kappa has no mean, with its objects
+        for objects in apart:
+            fourier[0, 0, 0] -= objects[0, 0, 0]
         maps = self.grid.to_maps(fourier, n)
         for row_map, mean in zip(maps[4:], self.low_cib_mean, strict=True):
             row_map += mean
-        dusty = self._add_infrared(maps[4:], rng, rng_sources, rng_colours, haloes, row)
-        radio, bright = self._radio(rng, rng_sources, rng_colours, row, y, x)
+        infrared, *dusty = self._infrared(rng, rng_sources, rng_colours, haloes, row, first)
+        radio, *bright = self._radio(rng, rng_sources, rng_colours, row, y, x, first)
+        for out, values in zip(maps[4:], infrared, strict=True):
+            out += values[0]
         to_uk = self.grid.tensor(self.to_uk)[:, None, None]
+        sources, hosts = (torch.cat(pair) for pair in zip(bright, dusty, strict=True))
+        objects = None
+        for modes in apart:
+            own = self.grid.to_maps(modes, n)
+            own[3:] += infrared[:, 1]
+            objects = Objects(
+                torch.cat([own[:4], radio[:1, 1]]),
+                self._object_rows(haloes, v, part),
+                torch.where(part > 0, torch.cumsum(part, 0) - 1, -1).int()[hosts],
+                own[4:] * to_uk,
+                radio[1:, 1] * to_uk,
+            )
         return Region(
-            torch.cat([maps[:5], radio[:1]]),
-            torch.cat([bright, dusty]),
+            torch.cat([maps[:5], radio[:1, 0]]),
+            sources,
             maps[5:] * to_uk,
-            radio[1:] * to_uk,
+            radio[1:, 0] * to_uk,
+            objects,
         )
 
-    def _add_infrared(self, maps, rng, rng_sources, rng_colours, haloes: Haloes, row):
-        """Add infrared galaxies to the maps of each frequency; those to be listed, as rows."""
+    def _object_rows(self, haloes: Haloes, velocity, part) -> torch.Tensor:
+        """Objects as rows of `OBJECT_COLUMNS`."""
+        some = part.nonzero()[:, 0]
+        shell, mass, y, x = (v[some] for v in haloes)
+        z, log10_mass = (self.grid.tensor(self.t[name]) for name in ("z", "log10_mass"))
+        return torch.stack([y, x, z[shell], 10 ** log10_mass[mass], velocity[some] * C_KM_S], 1)
+
+    def _infrared(self, rng, rng_sources, rng_colours, haloes: Haloes, row, first):
+        """Maps of infrared galaxies (frequencies, parts, n, n); those to be listed, their hosts."""
         g = self.galaxies
-        flux, gy, gx, shell = g.infrared(rng, haloes.shell, haloes.mass, row, haloes.y, haloes.x)
+        flux, gy, gx, host = g.infrared(rng, haloes.shell, haloes.mass, row, haloes.y, haloes.x)
         listed = (flux * (1e3 / self.uk_per_jy_sr) >= self.catalogue_mjy).nonzero()[:, 0]
         beta_listed = g.beta(rng_sources, len(listed))
         polarisation = g.polarisation(rng_sources, len(listed), "dusty")
@@ -349,31 +366,33 @@ class Painter:
         sharp, soft = sharp.nonzero()[:, 0], soft.nonzero()[:, 0]
         fluxes = [flux]
         if self.freqs:
+            shell = haloes.shell.index_select(0, host)
             beta = g.beta(rng_colours, len(flux))
             beta[listed] = beta_listed
         for nu, colour in zip(self.freqs, self.colour[1:], strict=True):
             by_shell = self.grid.tensor(colour).index_select(0, shell)
             fluxes.append(flux * by_shell * g.colours.galaxy(nu, beta))
-        total = [g.empty_map() for _ in fluxes]
-        where = g.place(gy[sharp], gx[sharp])
+        total = [g.empty_map(self.parts) for _ in fluxes]
+        first = first.index_select(0, host)
+        where = g.place(gy[sharp], gx[sharp]) + first[sharp]
         for out, values in zip(total, fluxes, strict=True):
             out.scatter_add_(0, where, values[sharp].to(out.dtype))
-        g.spread(total, gy[soft], gx[soft], [values[soft] for values in fluxes])
-        for out, values in zip(maps, total, strict=True):
-            out += g.as_map(values)
+        g.spread(total, gy[soft], gx[soft], [values[soft] for values in fluxes], first[soft])
         mjy = flux[listed] * (1e3 / self.uk_per_jy_sr)
-        alpha = g.index[shell[listed]] + beta_listed
+        host = host[listed]
+        alpha = g.index[haloes.shell[host]] + beta_listed
         gy, gx = (torch.remainder(v[listed], self.n) for v in (gy, gx))
-        return source_rows(gy, gx, mjy, "dusty", alpha, polarisation)
+        rows = source_rows(gy, gx, mjy, "dusty", alpha, polarisation)
+        return torch.stack([g.as_map(values) for values in total]), rows, host
 
-    def _radio(self, rng, rng_sources, rng_colours, row, y, x):
-        """Maps of radio sources at 148 GHz and each frequency, and those to be listed, as rows."""
+    def _radio(self, rng, rng_sources, rng_colours, row, y, x, first):
+        """Maps of radio sources (frequencies, parts, n, n); those to be listed, their hosts."""
         g = self.galaxies
         host, flux = g.radio(rng, row)
         listed = (flux * 1e3 >= self.catalogue_mjy).nonzero()[:, 0]
         alpha_listed = g.alpha(rng_sources, len(listed))
         polarisation = g.polarisation(rng_sources, len(listed), "radio")
-        where = g.place(y[host], x[host])
+        where = g.place(y[host], x[host]) + first[host]
         kept = torch.where(flux * 1e3 < self.flux_cut_mjy, flux, torch.zeros_like(flux))
         kept = kept * self.uk_per_jy_sr
         fluxes = [kept]
@@ -384,8 +403,9 @@ class Painter:
             fluxes.append(kept * torch.exp(alpha * math.log(nu / REFERENCE_GHZ)))
         maps = []
         for values in fluxes:
-            total = g.empty_map()
+            total = g.empty_map(self.parts)
             maps.append(g.as_map(total.scatter_add_(0, where, values.to(total.dtype))))
-        place = y[host[listed]], x[host[listed]]
+        host = host[listed]
+        place = y[host], x[host]
         rows = source_rows(*place, flux[listed] * 1e3, "radio", alpha_listed, polarisation)
-        return torch.stack(maps), rows
+        return torch.stack(maps), rows, host

@@ -6,11 +6,18 @@ Gaussian start made from kappa_g. CIB and radio at further frequencies are ``cib
 ``radio_93`` and so on. ``sources`` (N, 7) float32 has a row for every listed source, columns as
 `mlsky.datasets.galaxies.SOURCE_COLUMNS`; those of region i are rows ``sources_end[i - 1]`` to
 ``sources_end[i]``.
+
+A set with objects taken apart has the attribute ``mass_cut`` (Msun). Its fields are without them;
+``objects_kappa``, ``objects_tsz``, ``objects_cib_93`` and so on are theirs
+(`mlsky.datasets.region.OBJECT_FIELDS`), ``objects`` (N, 5) and ``objects_end`` list them as sources
+are listed, columns as `mlsky.datasets.region.OBJECT_COLUMNS`, and ``sources_object`` has for every
+listed source the row of its host among the objects of its region, or -1.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +29,21 @@ from mlsky import seeds
 from mlsky.bands import parse_freqs
 from mlsky.datasets import tables as painter_tables
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
-from mlsky.datasets.halos import FIELDS as PAINTED
 from mlsky.datasets.halos import Painter, with_header
 from mlsky.datasets.mixing import check_disk
+from mlsky.datasets.region import FIELDS as PAINTED
+from mlsky.datasets.region import OBJECT_COLUMNS, OBJECT_FIELDS, Region
+from mlsky.theory.objects import check_mass_cut, is_object
 
-__all__ = ["FIELDS", "band_names", "load_tables", "paint", "sources_of"]
+__all__ = ["FIELDS", "band_names", "load_tables", "map_names", "paint", "sources_of"]
 
 #: Datasets of every set.
 FIELDS = (*PAINTED, "kappa_in")
 #: Sources per square degree above 1 mJy at 148 GHz, twice what is found, and the slope of their
 #: counts: what to keep room for on the disk.
 SOURCES_PER_DEG2, COUNTS_SLOPE = 60.0, -1.9
+#: Tables of a set: the dataset, and its columns. Rows of region i end at row ``<name>_end[i]``.
+SOURCES, OBJECTS = ("sources", SOURCE_COLUMNS), ("objects", OBJECT_COLUMNS)
 
 
 def paint(
@@ -44,6 +55,7 @@ def paint(
     tables: dict | str | os.PathLike | None = None,
     freqs: Sequence[float] = (),
     catalogue_mjy: float = 1.0,
+    objects: float | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> None:
@@ -59,7 +71,7 @@ def paint(
         How many.
     seed
         Of the set; region i depends on (seed, i) alone, whatever else is painted.
-    pixel_arcmin, n, catalogue_mjy, device
+    pixel_arcmin, n, catalogue_mjy, objects, device
         Of `mlsky.datasets.halos.Painter`.
     tables
         Tables to paint from, or their file; the shipped ones by default.
@@ -94,14 +106,18 @@ def paint(
         "catalogue_mjy": float(catalogue_mjy),
         "source": json.dumps(t["header"], sort_keys=True),
     }
+    mass_cut = None
+    if objects is not None:
+        mass_cut = check_mass_cut(objects, t["log10_mass"], "objects")
+        attributes["mass_cut"] = mass_cut
+    per_deg2 = 0.0 if mass_cut is None else _per_square_degree(t, mass_cut)
     part = path.with_name(path.name + ".part")
     if part.exists():
         with _open(part, "r") as file:
             _check_same(file, part, attributes, (regions, n, n))
-    check_disk(
-        part, _size(regions, n, pixel_arcmin, len(freqs), catalogue_mjy), "paint fewer regions"
-    )
-    painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy)
+    need = _size(regions, n, pixel_arcmin, map_names(freqs, mass_cut), catalogue_mjy, per_deg2)
+    check_disk(part, need, "paint fewer regions")
+    painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy, mass_cut)
     with _open(part, "a") as file:
         _begin(file, attributes, (regions, n, n))
         _fill(file, painter, seed, progress, path.name)
@@ -126,6 +142,14 @@ def band_names(freqs: Sequence[float]) -> list[tuple[str, str]]:
     return [(f"cib_{nu:g}", f"radio_{nu:g}") for nu in freqs]
 
 
+def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str]:
+    """Datasets of maps of a set, those of objects last."""
+    names = [*FIELDS, *(name for pair in band_names(freqs) for name in pair)]
+    if mass_cut is not None:
+        names += [f"objects_{name}" for name in names if name.split("_")[0] in OBJECT_FIELDS]
+    return [name for name in names if name not in ("objects_kappa_g", "objects_kappa_in")]
+
+
 def sources_of(file: h5py.File, index: int) -> np.ndarray:
     """Sources of one region of an open set, (n_sources, 7) float32."""
     ends = file["sources_end"]
@@ -139,22 +163,34 @@ def _open(part: Path, mode: str) -> h5py.File:
         raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
 
 
-def _size(regions: int, n: int, pixel_arcmin: float, freqs: int, catalogue_mjy: float) -> float:
+def _per_square_degree(tables: dict, mass_cut: float) -> float:
+    """Objects per square degree, with room for regions rich in them."""
+    number = tables["number"][is_object(tables["z"], tables["log10_mass"], mass_cut)].sum()
+    return 2 * float(number) * math.radians(1) ** 2
+
+
+def _size(
+    regions: int,
+    n: int,
+    pixel_arcmin: float,
+    maps: Sequence[str],
+    catalogue_mjy: float,
+    objects_per_deg2: float = 0.0,
+) -> float:
     """Bytes of a set."""
-    maps = len(FIELDS) + 2 * freqs
     area = (n * pixel_arcmin / 60) ** 2
     faintest = max(catalogue_mjy, 1e-2)  # fainter ones are few: the counts turn over
-    sources = SOURCES_PER_DEG2 * area * faintest**COUNTS_SLOPE
-    return regions * 4.0 * (maps * n**2 + len(SOURCE_COLUMNS) * sources)
+    rows = (len(SOURCE_COLUMNS) + 1) * SOURCES_PER_DEG2 * faintest**COUNTS_SLOPE
+    rows += len(OBJECT_COLUMNS) * objects_per_deg2
+    return regions * 4.0 * (len(maps) * n**2 + rows * area)
 
 
 def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> None:
     """A file that was begun before must be of the same set."""
     if "done" not in file.attrs:
         return
-    same = all(
-        key in file.attrs and np.array_equal(file.attrs[key], value)
-        for key, value in attributes.items()
+    same = set(attributes) | {"done"} == set(file.attrs) and all(
+        np.array_equal(file.attrs[key], value) for key, value in attributes.items()
     )
     if not same or "sources_end" not in file or file["kappa"].shape != shape:
         raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
@@ -167,15 +203,18 @@ def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> No
     for name in list(file):  # of a run stopped while it laid the file out
         del file[name]
     file.attrs.update(attributes)
-    pairs = band_names(attributes["freqs"])
-    for name in (*FIELDS, *(name for pair in pairs for name in pair)):
+    mass_cut = attributes.get("mass_cut")
+    for name in map_names(attributes["freqs"], mass_cut):
         file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
-    columns = len(SOURCE_COLUMNS)
-    sources = file.create_dataset(
-        "sources", (0, columns), "f4", chunks=(4096, columns), maxshape=(None, columns)
-    )
-    sources.attrs["columns"] = list(SOURCE_COLUMNS)
-    file.create_dataset("sources_end", data=np.zeros(shape[0], np.int64))
+    for name, columns in (SOURCES,) if mass_cut is None else (SOURCES, OBJECTS):
+        width = len(columns)
+        rows = file.create_dataset(
+            name, (0, width), "f4", chunks=(4096, width), maxshape=(None, width)
+        )
+        rows.attrs["columns"] = list(columns)
+        file.create_dataset(f"{name}_end", data=np.zeros(shape[0], np.int64))
+    if mass_cut is not None:
+        file.create_dataset("sources_object", (0,), "i4", chunks=(4096,), maxshape=(None,))
     file.attrs["done"] = 0
 
 
@@ -184,24 +223,45 @@ def _fill(file: h5py.File, painter: Painter, seed: int, progress: bool, title: s
     from tqdm import tqdm
 
     done, regions = int(file.attrs["done"]), len(file["kappa"])
-    sources, ends = file["sources"], file["sources_end"]
-    pairs = band_names(file.attrs["freqs"])
-    end = int(ends[done - 1]) if done else 0
     bar = tqdm(total=regions, initial=done, disable=not progress, desc=f"painting {title}")
     with bar:
         for i in range(done, regions):
             region = painter.region(seed, i)
             start = painter.gaussian_start(region.maps[1])
-            for name, values in zip(FIELDS, (*region.maps, start), strict=True):
+            maps = _maps(region, file.attrs["freqs"])
+            for name, values in {**maps, "kappa_in": start}.items():
                 file[name][i] = values.cpu().numpy()
-            for names, maps in zip(pairs, zip(region.cib, region.radio, strict=True), strict=True):
-                for name, values in zip(names, maps, strict=True):
-                    file[name][i] = values.cpu().numpy()
-            # rows of a region that was half written, if there are any, are written over
-            sources.resize(end + len(region.sources), 0)
-            sources[end:] = region.sources.cpu().numpy()
-            end += len(region.sources)
-            ends[i] = end
+            first = int(file["sources_end"][i - 1]) if i else 0
+            _add_rows(file, "sources", i, region.sources)
+            if region.objects is not None:
+                _add_rows(file, "objects", i, region.objects.rows)
+                members = file["sources_object"]
+                members.resize(first + len(region.sources), 0)
+                members[first:] = region.objects.members.cpu().numpy()
             file.attrs["done"] = i + 1
             file.flush()  # so that a killed run loses one region at most
             bar.update()
+
+
+def _maps(region: Region, freqs: Sequence[float]) -> dict:
+    """Maps of a region by the names of their datasets."""
+    whole = [(PAINTED, region, "")]
+    if region.objects is not None:
+        whole.append((OBJECT_FIELDS, region.objects, "objects_"))
+    out = {}
+    for fields, part, prefix in whole:
+        out |= {prefix + name: values for name, values in zip(fields, part.maps, strict=True)}
+        for pair, bands in zip(
+            band_names(freqs), zip(part.cib, part.radio, strict=True), strict=True
+        ):
+            out |= {prefix + name: values for name, values in zip(pair, bands, strict=True)}
+    return out
+
+
+def _add_rows(file: h5py.File, name: str, index: int, rows) -> None:
+    """Rows of region `index`; those of a region that was half written are written over."""
+    table, ends = file[name], file[f"{name}_end"]
+    first = int(ends[index - 1]) if index else 0
+    table.resize(first + len(rows), 0)
+    table[first:] = rows.cpu().numpy()
+    ends[index] = first + len(rows)

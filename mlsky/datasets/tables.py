@@ -31,7 +31,7 @@ __all__ = ["build", "build_for", "load", "save"]
 
 FORMAT = 4
 LOG10_SUBHALO_MIN = 11.7  # satellites above are drawn one by one
-RANK = 6  # basis functions per profile: one-halo power exact to 0.6 %, cross powers too
+RANK = 8  # basis functions per profile: one-halo power exact to 0.2 %, cross powers too
 SLICE_MPC = 55.0  # thickness of the radial velocity slices
 #: Multipoles of the profiles of single objects: from zero, where they are the flux.
 OBJECT_ELL = np.append(0.0, np.geomspace(1.0, 31000.0, 160))
@@ -46,7 +46,8 @@ FLUX_CUT = (FLUX_CUT_JY, REFERENCE_GHZ)
 def _basis(u, number, weight, rank, linear=None):
     """Weighted low-rank basis of the profiles of one kind.
 
-    Returns ``phi (rank, n_ell)`` and ``a (n_shell, n_mass, rank)`` with u ~ a @ phi.
+    Returns ``phi (rank, n_ell)`` and ``a (n_shell, n_mass, rank)`` with u ~ a @ phi, exact at the
+    lowest multipole, where it is the flux of a halo.
     Rows are weighted by their share in the one-halo power, and every halo by a little
     more, so that rare massive ones are represented too. `linear` (n_shell, n_mass) weighs them
     once more, for a cross power with another field.
@@ -62,9 +63,12 @@ def _basis(u, number, weight, rank, linear=None):
         crossed = (u * linear[..., None] * per_ell).reshape(-1, u.shape[-1])
         weighted.append(crossed * np.sqrt((rows**2).sum() / (crossed**2).sum()))
     _, _, vt = np.linalg.svd(np.concatenate(weighted), full_matrices=False)
-    phi = vt[:rank] / per_ell
-    a = np.einsum("iml,lk->imk", u * per_ell, np.linalg.pinv(vt[:rank]))
-    return phi, a
+    basis = vt[:rank]
+    a = np.einsum("iml,kl->imk", u * per_ell, basis)
+    lowest = basis[:, 0]
+    missing = u[..., 0] * per_ell[0] - a @ lowest
+    a += missing[..., None] * lowest / (lowest @ lowest)
+    return basis / per_ell, a
 
 
 def build_for(

@@ -57,8 +57,19 @@ def is_object(
     return log10_mass >= np.log10(mass_cut_at(z, mass_cut))[:, np.newaxis] - 1e-6
 
 
-def check_mass_cut(mass_cut: float | None, log10_mass: ArrayLike) -> float | None:
-    """Return `mass_cut` as a float, or None, if tables with these masses can serve it.
+def check_mass_cut(
+    mass_cut: float | None, log10_mass: ArrayLike, name: str = "mass_cut"
+) -> float | None:
+    """Return `mass_cut` as a float, or None, if tables with these bins of mass can serve it.
+
+    Parameters
+    ----------
+    mass_cut
+        Lowest mass of an object, M200m in Msun.
+    log10_mass
+        Centres of the bins of M200m (Msun), evenly spaced.
+    name
+        Of the argument, for the message.
 
     Raises
     ------
@@ -67,12 +78,14 @@ def check_mass_cut(mass_cut: float | None, log10_mass: ArrayLike) -> float | Non
     """
     if mass_cut is None:
         return None
-    low, high = 10 ** float(np.min(log10_mass)), 10 ** float(np.max(log10_mass))
+    centres = np.asarray(log10_mass, dtype=np.float64)
+    half = (centres[-1] - centres[0]) / (len(centres) - 1) / 2
+    low, high = 10 ** (centres[0] - half), 10 ** (centres[-1] + half)
     number = np.asarray(mass_cut)
     plain = number.ndim == 0 and number.dtype.kind in "iuf"
-    if not plain or not low * (1 - 1e-6) <= number <= high:
+    if not plain or not low * (1 - 1e-4) <= number < high:
         raise ValueError(
-            f"mass_cut={mass_cut!r}: must be a mass M200m in Msun from {low:.3g} to {high:.3g}, "
+            f"{name}={mass_cut!r}: must be a mass M200m in Msun from {low:.3g} to {high:.3g}, "
             "the range of the halo tables, or None for no objects"
         )
     return float(number)

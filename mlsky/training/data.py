@@ -27,13 +27,25 @@ __all__ = ["Crops", "Painted", "fields_of", "file_hash", "painted", "painted_see
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
 
 
-def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.Dataset], dict]:
+def fields_of(
+    path: str | os.PathLike, names: Sequence[str], apart: bool = False
+) -> tuple[list[h5py.Dataset], dict]:
     """Open the fields of a set.
+
+    Parameters
+    ----------
+    path
+        HDF5 set.
+    names
+        Of the fields.
+    apart
+        Whether its objects may have been taken apart, so that the fields are without them.
 
     Raises
     ------
     ValueError
-        If the file is not a training set or lacks a field.
+        If the file is not a training set, lacks a field, or is without objects that it should
+        have.
     """
     try:
         file = h5py.File(path, "r")
@@ -45,6 +57,11 @@ def fields_of(path: str | os.PathLike, names: Sequence[str]) -> tuple[list[h5py.
         raise ValueError(
             f"{path}: lacks {lacks}; a training set has datasets {', '.join(FIELDS)} of shape "
             "(regions, n, n), as `mlsky data paint` writes them"
+        )
+    if "mass_cut" in file.attrs and not apart:
+        raise ValueError(
+            f"{path}: its maps are without haloes above {file.attrs['mass_cut']:g} Msun, and this "
+            "needs whole ones; paint it without --objects"
         )
     return [file[n] for n in names], dict(file.attrs)
 
