@@ -14,10 +14,12 @@ from halo_cases import model, shipped
 
 from mlsky import bands
 from mlsky.scaling import tsz
-from mlsky.theory import foreground_spectra, foregrounds, kappa_spectrum
+from mlsky.theory import foreground_spectra, foregrounds, kappa_spectrum, radio_sources
 
 #: Spectra of the tables are float32, and splined here.
 TABLES = 1e-3
+#: Rounding of sums over parts.
+ADD_UP = 1e-10
 #: kappa on shells 300 Mpc thick, against CAMB from ell = 100 to 8000.
 CAMB = 0.01
 #: D_3000 (uK^2) at 93, 150, 220, 280 GHz: best fit of ACT DR6 (Louis et al. 2025), radio and CIB
@@ -171,6 +173,69 @@ def test_one_halo_terms_from_their_definition():
     assert made["tsz x cib"]["one_halo"][0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("mass_cut", [2e12, 3.3e13, 1e14, 5e14])
+def test_objects_and_the_rest_are_all(mass_cut):
+    ell = np.geomspace(20, 31000, 12)
+    whole = foreground_spectra(ell, 148, 220, parts=True)
+    some = [
+        foreground_spectra(ell, 148, 220, parts=True, part=pair, mass_cut=mass_cut)
+        for pair in itertools.product(("objects", "rest"), repeat=2)
+    ]
+    for name, rows in whole.items():
+        for kind, values in rows.items():
+            summed = sum(s[name][kind] for s in some)
+            assert summed == pytest.approx(values, rel=ADD_UP, abs=ADD_UP * np.abs(values).max())
+    # of two orders of a pair, one is the other's transpose
+    one = foreground_spectra(ell, 148, 220, part=("objects", "rest"), mass_cut=mass_cut)
+    other = foreground_spectra(ell, 220, 148, part=("rest", "objects"), mass_cut=mass_cut)
+    for a, b in itertools.product(foregrounds.COMPONENTS, repeat=2):
+        assert one[f"{a} x {b}"] == pytest.approx(other[f"{b} x {a}"], rel=1e-12)
+    both = foreground_spectra(ell, 148, 220, part="objects", mass_cut=mass_cut)
+    assert both["tsz x cib"] == pytest.approx(sum(some[0]["tsz x cib"].values()), rel=1e-12)
+
+
+def test_without_a_cut_there_are_no_objects():
+    whole = foreground_spectra([1000], 148)
+    none = foreground_spectra([1000], 148, part="objects", mass_cut=None)
+    rest = foreground_spectra([1000], 148, part="rest", mass_cut=None)
+    for name, values in whole.items():
+        assert none[name] == 0
+        assert rest[name] == pytest.approx(values, rel=1e-12)
+
+
+def test_objects_from_their_definition():
+    """One-halo power of tSZ and shot noise of radio, summed over haloes above the cut."""
+    m = model()
+    i = int(np.argmin(np.abs(m.ell - 3000)))
+    made = foreground_spectra([m.ell[i]], 150, parts=True, part="objects", mass_cut=2e14)
+    power, hosted, hosts = 0.0, 0.0, 0.0
+    rate = radio_sources.host_rate(m.z, m.log10_mass[46:], m.number[:, 46:])
+    for shell, z in enumerate(m.z):
+        for k, mass in enumerate(m.mass):
+            if mass < 2e12:
+                continue
+            hosts += m.number[shell, k] * rate[shell, k - 46]
+            if mass >= (1e13 if z < 0.2 else 2e14):
+                power += m.number[shell, k] * m.u_y[shell, k, i] ** 2
+                hosted += m.number[shell, k] * rate[shell, k - 46]
+    assert m.log10_mass[46] == pytest.approx(12.325)
+    expected = power * tsz.uk_per_y(150.0) ** 2
+    assert made["tsz x tsz"]["one_halo"][0] == pytest.approx(expected, rel=1e-6)
+    every = foreground_spectra([m.ell[i]], 150, components="radio", parts=True)
+    share = made["radio x radio"]["shot"] / every["radio x radio"]["shot"]
+    assert share == pytest.approx(hosted / hosts, rel=1e-6)
+
+
+def test_clusters_are_the_sky_of_tsz():
+    # 99 % of its one-halo power at l = 1000 and 96 % at 3000
+    whole, some = (
+        foreground_spectra([1000, 3000], 148, components="tsz", parts=True, part=part)
+        for part in ("all", "objects")
+    )
+    share = some["tsz x tsz"]["one_halo"] / whole["tsz x tsz"]["one_halo"]
+    assert share == pytest.approx([0.99, 0.965], abs=0.01)
+
+
 def test_flux_cuts():
     def shot(cut, name, nu=150.0):
         made = foreground_spectra([3000], nu, components=name, flux_cut_mjy=cut, parts=True)
@@ -199,6 +264,10 @@ def test_flux_cuts():
         ({"flux_cut_mjy": (15, 150, 2)}, "or a pair"),
         ({"flux_cut_mjy": (15, 5)}, "frequency of flux_cut_mjy=5"),
         ({"preset": "s10"}, "preset='s10'"),
+        ({"part": "clusters"}, "part='clusters': must be one of all, objects, rest, or a pair"),
+        ({"part": ("all",)}, "part=.*or a pair of them"),
+        ({"mass_cut": -1.0}, "mass_cut=-1.0: must be a mass M200m in Msun from 2e.12 to"),
+        ({"mass_cut": 1e17}, "mass_cut=1e.17: must be a mass"),
         ({"cosmology": "milne"}, "cosmology='milne'"),
     ],
 )

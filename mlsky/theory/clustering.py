@@ -123,9 +123,10 @@ class Clustering:
         Returns
         -------
         terms
-            ``low`` (n_shell,), depth outside the painted haloes; ``painted_bias`` (n_shell,
-            n_ell); ``two_halo`` (n_shell, n_ell), in units of T_CMB^2; ``one`` and ``two``
-            (n_ell,), uK^2.
+            ``low`` (n_shell,), depth outside the painted haloes; ``linear`` and ``painted_bias``
+            (n_shell, n_ell), bias of the whole depth and of what is painted; ``moving`` (n_shell,
+            n_ell), power of two haloes for a bias of one; ``two_halo`` (n_shell, n_ell), in units
+            of T_CMB^2; ``one`` and ``two`` (n_ell,), uK^2.
         """
         m, painted = self.model, self.painted
         par = m.parameters
@@ -136,10 +137,13 @@ class Clustering:
         low = shell - (weight[:, painted] * m.u_tau[:, painted, 0]).sum(1)
         # transverse momentum over velocity dispersion times density, exact to 5 % at z = 1
         transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
-        two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
+        moving = (m.sigma_v**2)[:, None] * m.p_linear / m.volume[:, None] * transverse
+        two = b_tau**2 * moving
         one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
         return {
             "low": low,
+            "linear": b_tau,
+            "moving": moving,
             "painted_bias": self.biased(m.u_tau, which=painted) + low[:, None],
             "two_halo": two,
             "one": one * T_CMB_UK**2,

@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,18 +31,22 @@ from mlsky.scaling import tsz
 from mlsky.theory import halo_model, presets, radio_sources
 from mlsky.theory.clustering import Clustering
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
-from mlsky.theory.halo_model import HaloModel, Parameters
+from mlsky.theory.halo_model import T_CMB_UK, HaloModel, Parameters
 from mlsky.theory.infrared import InfraredGalaxies
+from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "FREQ_RANGE_GHZ", "PARTS", "foreground_spectra"]
+__all__ = ["COMPONENTS", "FREQ_RANGE_GHZ", "HALOES", "PARTS", "foreground_spectra"]
 
 #: What there are spectra of; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
 #: Parts of a spectrum: pairs in one halo, in two haloes, and a galaxy with itself.
 PARTS = ("one_halo", "two_halo", "shot")
+#: Haloes, with their gas and galaxies: all, those above a mass (`mlsky.theory.objects`), and the
+#: rest, which has the matter and gas between haloes too.
+HALOES = ("all", "objects", "rest")
 FREQ_RANGE_GHZ = (20.0, 900.0)
 
 
@@ -54,6 +58,8 @@ def foreground_spectra(
     *,
     flux_cut_mjy: float | tuple[float, float] | None = 7.0,
     parts: bool = False,
+    part: str | tuple[str, str] = "all",
+    mass_cut: float | None = MASS_CUT,
     cosmology: object = DEFAULT,
     preset: str | Parameters = presets.DEFAULT,
 ) -> dict:
@@ -74,6 +80,13 @@ def foreground_spectra(
         for no cut (of radio sources, those above 2 Jy at 148 GHz are then missing).
     parts
         Give the `PARTS` of each spectrum instead of their sum.
+    part
+        Whose spectra, one of `HALOES`; or a pair of them, of the first field and of the second:
+        ``("objects", "rest")``. Objects with objects, rest with rest, and either with the other
+        add up to all with all.
+    mass_cut
+        Lowest mass of an object (M200m, Msun) at any redshift, as for
+        `mlsky.theory.objects.mass_cut_at`; None for no objects.
     cosmology
         Anything `mlsky.theory.parse` takes.
     preset
@@ -96,39 +109,60 @@ def foreground_spectra(
     The first call for a cosmology takes some ten seconds, most of them CAMB's, and one for
     another preset a few; what they share is kept in memory. Velocities have no preferred sign:
     kSZ has no cross spectrum. The power of kappa is the nonlinear one, its two-halo part what is
-    beyond the haloes'. Radio sources share hosts, which is their one-halo part.
+    beyond the haloes'; kappa of objects is that of their NFW profiles, and what clusters around
+    them is in the rest. Radio sources share hosts, which is their one-halo part.
     """
     ell = _check_ell(ell)
     nu_1 = _check_frequency("nu_1", nu_1)
     nu_2 = nu_1 if nu_2 is None else _check_frequency("nu_2", nu_2)
     names = _check_components(components)
     cut = _check_cut(flux_cut_mjy)
+    of = _check_part(part)
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
     twin = _twin(parse(cosmology), par)
+    painted = twin.model.log10_mass[twin.clustering.painted]
+    mass_cut = check_mass_cut(mass_cut, painted)
     log_ell = np.log(ell)
     out, done = {}, {}
     for a, b in itertools.product(names, repeat=2):
-        one = done.get((b, a)) if nu_1 == nu_2 else None
-        done[a, b] = twin.pair(a, b, nu_1, nu_2, cut) if one is None else one
+        same = nu_1 == nu_2 and of[0] == of[1]
+        one = done.get((b, a)) if same else None
+        if one is None:
+            first, second = _Side(a, nu_1, of[0], mass_cut), _Side(b, nu_2, of[1], mass_cut)
+            one = twin.pair(first, second, cut)
+        done[a, b] = one
         spectra = {k: twin.at(log_ell, cl) for k, cl in done[a, b].items()}
         out[f"{a} x {b}"] = spectra if parts else sum(spectra.values())
     return out
 
 
+class _Side(NamedTuple):
+    """One side of a pair: a component, its frequency (GHz), and whose it is."""
+
+    name: str
+    nu_ghz: float
+    part: str
+    mass_cut: float | None
+
+
 @dataclass(frozen=True)
 class _Field:
-    """One component at one frequency.
+    """One component at one frequency, of some of the haloes.
 
     Parameters
     ----------
+    of : (n_shell, n_mass)
+        Which haloes.
     profile : (n_shell, n_mass, n_ell)
-        Of a halo, in uK_CMB sr (kappa: sr).
+        Of a halo, in uK_CMB sr (kappa: sr; kSZ: of one that moves with the speed of light), zero
+        for other haloes.
     linear : (n_shell, n_ell)
         Bias on the density of each shell.
     orders
         Of `Clustering.orders`.
     """
 
+    of: np.ndarray
     profile: np.ndarray
     linear: np.ndarray
     orders: list[np.ndarray]
@@ -153,6 +187,11 @@ class _Twin:
         self.radio_rate = np.zeros_like(model.number)
         self.radio_rate[:, painted] = rate
         self._field = functools.lru_cache(maxsize=16)(self._make_field)
+        everything = self._field(_Side("kappa", REFERENCE_GHZ, "all", None), None)
+        #: power of kappa beyond two haloes': convergence from beyond the last shell, and what the
+        #: smooth one cannot make nonlinear; of the rest
+        self.beyond = self.kappa["total"] - self._one_halo(everything, everything)
+        self.beyond = self.beyond - self._two_halo(everything, everything)
 
     def at(self, log_ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
         """A spectrum on the multipoles asked for: cubic in D_l against ln l."""
@@ -161,44 +200,61 @@ class _Twin:
         grid = np.log(self.model.ell)
         return CubicSpline(grid, self.model.ell**2 * cl)(log_ell) * np.exp(-2 * log_ell)
 
-    def pair(self, a: str, b: str, nu_1: float, nu_2: float, cut: Cut) -> dict[str, NDArray]:
+    def pair(self, a: _Side, b: _Side, cut: Cut) -> dict[str, NDArray]:
         """Parts of the spectrum of two components on the multipoles of the model."""
-        zero = np.zeros_like(self.model.ell)
-        if "ksz" in (a, b):
-            one, two = (self.ksz["one"], self.ksz["two"]) if a == b else (zero, zero)
+        m, zero = self.model, np.zeros_like(self.model.ell)
+        names, frequencies = (a.name, b.name), (a.nu_ghz, b.nu_ghz)
+        if "ksz" in names and a.name != b.name:
+            return {"one_halo": zero, "two_halo": zero, "shot": zero}
+        first, second = self._field(a, cut), self._field(b, cut)
+        if a.name == b.name == "ksz":
+            one = np.einsum("i,il->l", m.sigma_v**2, m.one_halo(first.profile, second.profile))
+            two = (first.linear * second.linear * self.ksz["moving"]).sum(0)
             return {"one_halo": one, "two_halo": two, "shot": zero}
-        first, second = self._field(a, nu_1, cut), self._field(b, nu_2, cut)
-        one = self.model.one_halo(first.profile, second.profile).sum(0)
-        shot = 0.0
-        if a == b == "kappa":
-            return {"one_halo": one, "two_halo": self.kappa["total"] - one, "shot": zero}
-        if a == b == "cib":
+        one, two = self._one_halo(first, second), self._two_halo(first, second)
+        number, shot = m.number * (first.of & second.of), 0.0
+        if names == ("kappa", "kappa") and "objects" not in (a.part, b.part):
+            two = two + self.beyond
+        elif names == ("cib", "cib"):
             # the central's square is one galaxy's, not a pair's
-            centrals = [self.galaxies.faint(nu, cut)[0] for nu in (nu_1, nu_2)]
-            unit = _uk_per_jy_sr(nu_1) * _uk_per_jy_sr(nu_2)
-            one = one - unit * (self.model.number * centrals[0] * centrals[1]).sum()
-            shot = unit * self.galaxies.shot(nu_1, nu_2, cut)
-        elif a == b == "radio":
-            unit = _uk_per_jy_sr(nu_1) * _uk_per_jy_sr(nu_2) * self.model.parameters.radio_counts
-            shot = unit * radio_sources.moment((nu_1, nu_2), cut)
-        two = (first.linear * second.linear * self.clustering.p_shell).sum(0)
-        two = two + self.clustering.of_orders(first.orders, second.orders)
+            centrals = [self.galaxies.faint(nu, cut)[0] for nu in frequencies]
+            unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz)
+            one = one - unit * (number * centrals[0] * centrals[1]).sum()
+            shot = unit * (number * self.galaxies.squares(*frequencies, cut)).sum()
+        elif names == ("radio", "radio"):
+            unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz) * m.parameters.radio_counts
+            shot = unit * radio_sources.moment(frequencies, cut) * (number * self.radio_rate).sum()
         return {"one_halo": one, "two_halo": two, "shot": zero + shot}
 
-    def _make_field(self, name: str, nu_ghz: float, cut: Cut) -> _Field:
+    def _one_halo(self, first: _Field, second: _Field) -> NDArray[np.float64]:
+        return self.model.one_halo(first.profile, second.profile).sum(0)
+
+    def _two_halo(self, first: _Field, second: _Field) -> NDArray[np.float64]:
+        two = (first.linear * second.linear * self.clustering.p_shell).sum(0)
+        return two + self.clustering.of_orders(first.orders, second.orders)
+
+    def _make_field(self, side: _Side, cut: Cut) -> _Field:
         m = self.model
-        if name == "kappa":
-            profile = m.u_kappa
-            return _Field(profile, self.kappa["linear"], self.clustering.orders(profile))
-        if name == "tsz":
-            profile = m.u_y * tsz.uk_per_y(nu_ghz)
-        elif name == "cib":
-            profile = self.galaxies.clustered(m.u_nfw, nu_ghz, cut) * _uk_per_jy_sr(nu_ghz)
+        if side.name == "kappa":
+            profile, whole = m.u_kappa, self.kappa["linear"]
+        elif side.name == "ksz":
+            profile, whole = m.u_tau * T_CMB_UK, self.ksz["linear"] * T_CMB_UK
+        elif side.name == "tsz":
+            profile, whole = m.u_y * tsz.uk_per_y(side.nu_ghz), None
+        elif side.name == "cib":
+            unit = _uk_per_jy_sr(side.nu_ghz)
+            profile, whole = self.galaxies.clustered(m.u_nfw, side.nu_ghz, cut) * unit, None
         else:
-            mean = radio_sources.moment((nu_ghz,), cut) * m.parameters.radio_counts
-            flux = self.radio_rate * mean * _uk_per_jy_sr(nu_ghz)
-            profile = np.repeat(flux[:, :, None], len(m.ell), 2)
-        return _Field(profile, self.clustering.biased(profile), self.clustering.orders(profile))
+            mean = radio_sources.moment((side.nu_ghz,), cut) * m.parameters.radio_counts
+            flux = self.radio_rate * mean * _uk_per_jy_sr(side.nu_ghz)
+            profile, whole = np.repeat(flux[:, :, None], len(m.ell), 2), None
+        objects = is_object(m.z, m.log10_mass, side.mass_cut) & self.clustering.painted
+        of = {"all": np.ones_like(objects), "objects": objects, "rest": ~objects}[side.part]
+        taken = profile * of[:, :, None]
+        linear = self.clustering.biased(taken)
+        if whole is not None and side.part != "objects":  # what lies between haloes
+            linear = linear + whole - self.clustering.biased(profile)
+        return _Field(of, taken, linear, self.clustering.orders(taken))
 
 
 @functools.lru_cache(maxsize=2)
@@ -244,6 +300,17 @@ def _check_components(components: str | Iterable[str]) -> tuple[str, ...]:
             f"components={components!r}: must be one or more of {', '.join(COMPONENTS)}, each once"
         )
     return names
+
+
+def _check_part(part: str | tuple[str, str]) -> tuple[str, str]:
+    """Whose each side of a pair is."""
+    pair = (part, part) if isinstance(part, str) else tuple(part)
+    if len(pair) != 2 or any(p not in HALOES for p in pair):
+        raise ValueError(
+            f"part={part!r}: must be one of {', '.join(HALOES)}, or a pair of them, as "
+            '("objects", "rest")'
+        )
+    return pair
 
 
 def _check_cut(flux_cut_mjy: float | tuple[float, float] | None) -> Cut:

@@ -140,16 +140,21 @@ class InfraredGalaxies:
         central, satellites = self.faint(nu_ghz, cut)
         return central[:, :, None] + satellites[:, :, None] * u_nfw
 
-    def shot(self, nu_1: float, nu_2: float, cut: tuple[float, float] | None) -> float:
-        """Poisson power of all galaxies below the cut, Jy^2/sr."""
+    def squares(self, nu_1: float, nu_2: float, cut: tuple[float, float] | None) -> np.ndarray:
+        """Sum over the galaxies of one halo of the product of their fluxes at two frequencies,
+        those below the cut, Jy^2, (n_shell, n_mass).
+        """
         coherence = self.parameters.cib_beta_scatter**2 * _lever(nu_1) * _lever(nu_2)
         boost = (self.colour(nu_1) * self.colour(nu_2))[:, None] * np.exp(
             self.scatter**2 + coherence
         )
         central = boost * self.central**2 * self.share(self.central, (nu_1, nu_2), cut)
         satellite = boost * self.by_sub**2 * self.share(self.by_sub, (nu_1, nu_2), cut)
-        satellites = np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
-        return float((self.number * (central + satellites)).sum())
+        return central + np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
+
+    def shot(self, nu_1: float, nu_2: float, cut: tuple[float, float] | None) -> float:
+        """Poisson power of all galaxies below the cut, Jy^2/sr."""
+        return float((self.number * self.squares(nu_1, nu_2, cut)).sum())
 
     def monopole(self, nu_ghz: float, cut: tuple[float, float] | None = None) -> float:
         """Mean intensity, Jy/sr."""
