@@ -33,10 +33,10 @@ LIGHT_M_PER_S = 299792458.0
 #: Jy in SI units, W m^-2 Hz^-1, by definition.
 JANSKY = 1e-26
 
-#: Frequencies (GHz) that the colours have been compared with data for: from the lowest band of
-#: the Simons Observatory (27 GHz; Ade et al. 2019, doi:10.1088/1475-7516/2019/02/056) to Planck's
-#: 353 GHz, above which the CIB's low-frequency modified blackbody no longer describes it.
-FREQ_RANGE_GHZ = (27.0, 353.0)
+#: Frequencies (GHz) for which every component has a law; docs/conventions says how far each has
+#: been compared with data. From below the lowest band of the Simons Observatory (27 GHz; Ade et al.
+#: 2019, doi:10.1088/1475-7516/2019/02/056) to above Planck's highest (857 GHz).
+FREQ_RANGE_GHZ = (20.0, 900.0)
 
 #: Units a map may be asked for in.
 UNITS = ("uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr")
@@ -75,7 +75,7 @@ def parse_freqs(freqs) -> np.ndarray:
     bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
     if bad.size:
         raise ValueError(
-            f"freqs holds {bad[0]:g} GHz: outside the calibrated range; {allowed}, {example}"
+            f"freqs holds {bad[0]:g} GHz: outside the range of the laws; {allowed}, {example}"
         )
     return nu_ghz
 

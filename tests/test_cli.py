@@ -152,7 +152,7 @@ BAD = [
     (["--freqs", "-93"], "-93"),
     (["--freqs", "nan"], "nan"),
     (["--freqs", "93", "inf"], "inf"),
-    (["--freqs", "9"], "9 GHz: outside the calibrated range"),
+    (["--freqs", "9"], "9 GHz: outside the range of the laws"),
     (["--freqs", "93GHz"], "'93GHz' is no number"),
     (["--freqs", ","], "freqs=[]: empty"),
     (["--components", "dust"], "component 'dust'"),

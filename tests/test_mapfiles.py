@@ -75,12 +75,13 @@ def test_car_from_enmap_and_fits(tmp_path):
         ("tsz", "y", 148.0, tsz.uk_per_y(148.0)),
         ("tsz", "uK_CMB", 93.0, 1 / tsz.factor(93.0)),
         ("cib", "MJy/sr", 353.0, 1e6 / bands.jy_per_sr_per_uk(353.0) / cib.factor(353.0)),
-        # S ~ nu^alpha in intensity, by hand
+        # a curved power law in intensity, by hand
         (
             "radio",
             "Jy/sr",
             93.0,
-            (148.0 / 93.0) ** radio.ALPHA_MEAN / bands.jy_per_sr_per_uk(148.0),
+            (148.0 / 93.0) ** (radio.ALPHA_MEAN + radio.CURVATURE * np.log(93.0 / 148.0) / 2)
+            / bands.jy_per_sr_per_uk(148.0),
         ),
     ],
 )
@@ -130,7 +131,7 @@ def spoilt(values, value):
         ("kappa", lambda v: v, {"unit": "uK_CMB"}, "dimensionless"),
         ("cib", lambda v: v, {"unit": "furlong"}, "'furlong'"),
         ("cib", lambda v: v, {"unit": "y"}, "'y'"),
-        ("cib", lambda v: v, {"nu_ghz": 857.0}, "857"),
+        ("cib", lambda v: v, {"nu_ghz": 950.0}, "950"),
         ("tsz", lambda v: v, {"nu_ghz": 217.5}, "null"),
         ("dust", lambda v: v, {}, "'dust'"),
         ("ksz", lambda v: "no/such.fits", {}, "no file"),
@@ -183,7 +184,8 @@ def test_catalogue_places_and_fluxes(tmp_path):
 def test_catalogue_at_another_frequency_and_of_both_kinds():
     kinds = table(alpha=[-0.5, 3.0, -1.0], kind=["radio", "dusty", "radio"])
     sources = mapfiles.open_catalogue("radio", kinds, nu_ghz=93.0)
-    want = np.array([1, 30]) * (148.0 / 93.0) ** np.array([-0.5, -1.0])
+    index = np.array([-0.5, -1.0]) + radio.CURVATURE * np.log(93.0 / 148.0) / 2
+    want = np.array([1, 30]) * (148.0 / 93.0) ** index
     np.testing.assert_allclose(sources.flux_mjy, want)
     dusty = mapfiles.open_catalogue("cib", kinds, nu_ghz=93.0)
     np.testing.assert_allclose(dusty.flux_mjy, 2 / cib.flux(1.0, 3.0, 93.0))

@@ -18,6 +18,16 @@ SIGMAS = 4
 #: Nusser & Tiwari 2015; Allison et al. 2015.
 BIAS = {0.34: (1.9, 0.1), 0.5: (2.1, 0.15), 1.5: (3.5, 0.8)}
 
+#: Radio sources per square degree above a flux (mJy), with errors, by GHz. At 31 GHz those of
+#: Mason et al. 2009 (arXiv:0901.4330, abstract), 16.7 +- 1.7 (S / mJy)^(-.80 +- .07) from 1 to 4
+#: mJy; at 95 GHz the 12,000 flat or falling sources of SPT-3G in 1500 deg^2 above 1.2 mJy
+#: (Archipley, conference abstract; no error is given: a tenth).
+COUNTS = {
+    31.0: [(1.0, 16.7, 1.7), (2.0, 9.6, 1.1), (4.0, 5.5, 0.8)],
+    95.0: [(1.2, 8.0, 0.8)],
+}
+SIGMAS_COUNTS = 2
+
 
 def rate() -> np.ndarray:
     m = model()
@@ -71,3 +81,15 @@ def test_moments_are_those_of_random_sources(nu_1, nu_2, cut):
 def test_moment_without_a_cut():
     assert radio_sources.moment(()) == pytest.approx(counts.radio_density(), rel=1e-3)
     assert radio_sources.moment((148, 148)) > 5 * radio_sources.moment((148, 148), (15e-3, 148))
+
+
+@pytest.mark.parametrize("nu", COUNTS)
+def test_counts_at_other_frequencies(nu):
+    for flux, number, error in COUNTS[nu]:
+        ours = radio_sources.brighter(nu, flux) * math.radians(1) ** 2
+        assert abs(ours - number) < SIGMAS_COUNTS * error
+
+
+def test_counts_at_the_reference():
+    above = radio_sources.brighter(148.0, 10.0) * math.radians(1) ** 2
+    assert above == pytest.approx(0.601, abs=0.003)  # docs/truth, "Counts"

@@ -30,6 +30,7 @@ from mlsky.datasets.densities import Densities, Grid, add_filtered, pairs, unifo
 from mlsky.datasets.galaxies import Galaxies, source_rows, uk_per_jy_sr
 from mlsky.datasets.region import FIELDS, Objects, Region
 from mlsky.networks.inputs import kappa_lmax
+from mlsky.scaling.radio import log_colour
 from mlsky.theory.halo_model import C_KM_S, H_OVER_K_GHZ, T_CMB_UK
 from mlsky.theory.objects import check_mass_cut, is_object
 
@@ -400,7 +401,7 @@ class Painter:
             alpha = g.alpha(rng_colours, len(flux))
             alpha[listed] = alpha_listed
         for nu in self.freqs:
-            fluxes.append(kept * torch.exp(alpha * math.log(nu / REFERENCE_GHZ)))
+            fluxes.append(kept * torch.exp(log_colour(alpha, nu)))
         maps = []
         for values in fluxes:
             total = g.empty_map(self.parts)

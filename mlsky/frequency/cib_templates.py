@@ -18,18 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.bands import jy_per_sr_per_uk
+from mlsky.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 
-__all__ = ["FREQ_RANGE_GHZ", "TEMPLATES_GHZ", "CibTemplates", "load", "presets"]
+__all__ = ["TEMPLATES_GHZ", "CibTemplates", "load", "presets"]
 
 #: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to
 #: 460 and 545 to 857) those that keep 148 GHz, at which maps and fluxes are made, give every
 #: correlation of bands to the accuracy of docs/decisions/0007 with the fewest maps.
 TEMPLATES_GHZ = (148.0, 353.0, 857.0)
-
-#: Frequencies (GHz) that the weights are fitted for.
-FREQ_RANGE_GHZ = (20.0, 900.0)
 
 FILE = "cib_templates.json"
 

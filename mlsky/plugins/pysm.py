@@ -172,7 +172,7 @@ class Extragalactic(pysm3.Model):
         TypeError
             If `freqs` has no unit.
         ValueError
-            If a frequency is outside the calibrated range, or no map is asked for.
+            If a frequency is outside the range of the laws, or no map is asked for.
         """
         if not isinstance(freqs, u.Quantity):
             raise TypeError(f"freqs={freqs!r}: must have a unit, for example 145 * u.GHz")

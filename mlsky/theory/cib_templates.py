@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
-from mlsky.frequency.cib_templates import FREQ_RANGE_GHZ, TEMPLATES_GHZ, CibTemplates
+from mlsky.frequency.cib_templates import TEMPLATES_GHZ, CibTemplates
 from mlsky.theory import halo_model, presets
 from mlsky.theory.clustering import Clustering
 from mlsky.theory.cosmology import DEFAULT, parse
@@ -116,7 +116,7 @@ def fit_model(
 ) -> CibTemplates:
     """As `fit`, of a halo model at 148 GHz."""
     templates = np.unique(np.asarray(templates_ghz, np.float64))
-    low, high = FREQ_RANGE_GHZ
+    low, high = bands.FREQ_RANGE_GHZ
     if REFERENCE_GHZ not in templates or templates[0] < low or templates[-1] > high:
         raise ValueError(
             f"templates_ghz={templates_ghz!r}: must be from {low:g} to {high:g} GHz, "

@@ -38,7 +38,7 @@ from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "FREQ_RANGE_GHZ", "HALOES", "PARTS", "foreground_spectra"]
+__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra"]
 
 #: What there are spectra of; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
@@ -47,7 +47,6 @@ PARTS = ("one_halo", "two_halo", "shot")
 #: Haloes, with their gas and galaxies: all, those above a mass (`mlsky.theory.objects`), and the
 #: rest, which has the matter and gas between haloes too.
 HALOES = ("all", "objects", "rest")
-FREQ_RANGE_GHZ = (20.0, 900.0)
 
 
 def foreground_spectra(
@@ -282,7 +281,7 @@ def _check_ell(ell: ArrayLike) -> NDArray[np.float64]:
 
 
 def _check_frequency(name: str, value: float) -> float:
-    low, high = FREQ_RANGE_GHZ
+    low, high = bands.FREQ_RANGE_GHZ
     try:
         nu = float(value)
     except (TypeError, ValueError):

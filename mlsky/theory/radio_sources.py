@@ -7,10 +7,17 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky.components import REFERENCE_GHZ
 from mlsky.scaling import radio
 
-__all__ = ["FLUX_MAX_MJY", "FLUX_MIN_MJY", "host_rate", "moment", "radio_counts", "redshifts"]
+__all__ = [
+    "FLUX_MAX_MJY",
+    "FLUX_MIN_MJY",
+    "brighter",
+    "host_rate",
+    "moment",
+    "radio_counts",
+    "redshifts",
+]
 
 #: Fainter sources, if the counts go on with their slope there, add 3.7e-3 of the Poisson power
 #: below 7 mJy.
@@ -95,7 +102,12 @@ def moment(frequencies: tuple[float, ...], cut: tuple[float, float] | None = Non
     if cut is None:
         value = np.full_like(alpha, below[-1])
     else:
-        limit = np.log(cut[0]) - alpha * np.log(cut[1] / REFERENCE_GHZ)
+        limit = np.log(cut[0]) - radio.log_colour(alpha, cut[1])
         value = np.interp(limit, log_s, below)
-    lever = sum(np.log(nu / REFERENCE_GHZ) for nu in frequencies)
-    return float((weight * value * np.exp(alpha * lever)).sum() / weight.sum())
+    colour = sum((radio.log_colour(alpha, nu) for nu in frequencies), np.zeros_like(alpha))
+    return float((weight * value * np.exp(colour)).sum() / weight.sum())
+
+
+def brighter(nu_ghz: float, flux_mjy: float) -> float:
+    """Radio sources per steradian that are brighter than a flux (mJy) at a frequency (GHz)."""
+    return moment(()) - moment((), (flux_mjy * 1e-3, nu_ghz))
