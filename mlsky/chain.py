@@ -237,6 +237,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
     from mlsky import foregrounds
     from mlsky.sphere import kappa as given_kappa
+    from mlsky.theory import response
 
     progress = request.progress
     store = store or Memory()
@@ -250,6 +251,9 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         weights=request.weights,
         seed=request.seed,
         nonlinear=request.kappa is not None and request.kappa.kind == "nonlinear",
+        response=response.response(
+            request.cosmology, request.weights.header, response.fields_of(request.components)
+        ),
         components=tuple(name for name in request.components if name != "cmb"),
         device=request.device,
         progress=_span(progress, 0.15, 0.75),

@@ -7,6 +7,7 @@ is bounded by the output maps and one chart.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.completion import Completion
+    from mlsky.sphere.rescale import Rescaling
     from mlsky.store import Array, Store
+    from mlsky.theory.response import Response
 
 __all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "made_with", "select"]
+
+_log = logging.getLogger("mlsky")
 
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
@@ -148,6 +153,7 @@ def generate(
     weights: Weights,
     seed: int,
     nonlinear: bool = False,
+    response: Response | None = None,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
@@ -169,6 +175,9 @@ def generate(
     nonlinear
         Whether kappa is nonlinear already: it is painted on, and given back, as it is.
         Otherwise it is Gaussian.
+    response
+        Of the maps to the cosmology of `kappa_alm`, from `mlsky.theory.response`; None if it is
+        that of the networks.
     components
         Which maps to keep; kappa is always made, and sources if cib or radio are.
     device
@@ -190,9 +199,15 @@ def generate(
     from mlsky.networks import evaluate
     from mlsky.sphere import charts, completion, gaussian
     from mlsky.sphere.field import Field
+    from mlsky.sphere.rescale import Rescaling
     from mlsky.statistics.generation import painting
     from mlsky.training.loop import pick_device
 
+    rescaling = None
+    if response is not None:
+        _log.warning("%s", response.told())
+        rescaling = Rescaling(response)
+        kappa_alm = rescaling.to_networks(kappa_alm)
     if nonlinear:
         weights = painting(weights)
     report = progress or (lambda stage, fraction: None)
@@ -216,7 +231,7 @@ def generate(
         weights,
         seed,
         components,
-        large,
+        (large, rescaling),
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
@@ -227,6 +242,8 @@ def generate(
     if not nonlinear:
         alm = _join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
     del kappa_map
+    if rescaling is not None:
+        alm = rescaling.to_sky(alm)
     store.drop("kappa_grid")
     kappa = store.array("kappa", geometry.shape)
     kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
@@ -244,7 +261,7 @@ def _paint_sky(
     weights: Weights,
     seed: int,
     components: Sequence[str],
-    large: Completion,
+    corrections: tuple[Completion, Rescaling | None],
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
@@ -255,6 +272,7 @@ def _paint_sky(
     from mlsky.sphere import charts
 
     grid, geometry = grids
+    large, rescaling = corrections
     reach = _reach(geometry, weights.pixel_arcmin)
     kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
@@ -279,7 +297,8 @@ def _paint_sky(
         kappa_map.put(pixel, charts.interpolate(chart, made["kappa"], grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
-            stack = np.stack([made[name] for name in maps])
+            shown = made if rescaling is None else rescaling.maps(chart, made, area)
+            stack = np.stack([shown[name] for name in maps])
             values = charts.resample(chart, stack, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
                 target_map.put(owned, value)

@@ -82,6 +82,7 @@ def check(
     from mlsky.sources import catalogue
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
+    from mlsky.theory import response
 
     freqs_ghz = bands.parse_freqs(freqs)
     grid = pixels.geometry(nside, geometry)
@@ -103,6 +104,7 @@ def check(
     given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
+    response.check(cosmos, chosen.header, response.fields_of(names))
     needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out)
 
     shown = {

@@ -23,6 +23,7 @@ KAPPA_LMAX = 47
 class FakeWeights:
     sha256: str = "0" * 64
     pixel_arcmin: float = 2.0
+    header: dict = field(default_factory=dict)
 
 
 @dataclass

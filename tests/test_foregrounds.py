@@ -399,3 +399,39 @@ def test_what_a_sky_was_made_with(weight_file):
     assert {"camb", "scipy", "ducc0", "healpy"} <= set(told)
     assert told["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert (told["device"], told["precision"]) == ("cpu", "bf16")
+
+
+def test_another_cosmology_is_the_same_sky_rescaled(monkeypatch, caplog, weight_file, start, made):
+    """Networks see the kappa they know; maps and kappa scale, and as many sources stay."""
+    from mlsky.sphere import rescale
+    from mlsky.theory import parse
+    from mlsky.theory.response import Response
+
+    other = parse("act-dr6")
+    monkeypatch.setattr(
+        rescale.spectra,
+        "kappa_spectrum",
+        lambda lmax, cosmology: np.full(lmax + 1, 1.21 if cosmology == other else 1.0),
+    )
+    node = np.geomspace(20, 30000, 8)
+    gain = {"tsz": 1.4, "ksz": 1.2, "cib": 1.25}
+    means = {name: float(made.maps[name].mean()) for name in ("tsz", "cib")}
+    response = Response(
+        other,
+        parse(),
+        node,
+        {name: np.full(8, g) for name, g in gain.items()},
+        {"tsz": 1.4, "cib": 1.25},
+        means,
+    )
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    got = foregrounds.generate(
+        1.1 * start, Healpix(64), weights=weights, seed=3, device="cpu", response=response
+    )
+    assert "rescaled by the halo model (kappa, tsz x 1.96" in caplog.text
+    for name, g in gain.items():
+        atol = 1e-3 * made.maps[name].std()  # kappa went through a division and a product
+        np.testing.assert_allclose(got.maps[name], g * made.maps[name], rtol=1e-3, atol=atol)
+    np.testing.assert_allclose(got.kappa, 1.1 * made.kappa, atol=1e-4 * made.kappa.std())
+    flux = [np.sort(np.asarray(m.catalogue["flux_mjy"])) for m in (got, made)]
+    assert len(flux[0]) == pytest.approx(len(flux[1]), abs=3)

@@ -38,7 +38,7 @@ from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra"]
+__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model"]
 
 #: What there are spectra of; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
@@ -133,6 +133,12 @@ def foreground_spectra(
         spectra = {k: twin.at(log_ell, cl) for k, cl in done[a, b].items()}
         out[f"{a} x {b}"] = spectra if parts else sum(spectra.values())
     return out
+
+
+def model(cosmology: object = DEFAULT, preset: str | Parameters = presets.DEFAULT) -> HaloModel:
+    """The halo model whose spectra `foreground_spectra` gives, at 148 GHz."""
+    par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
+    return _twin(parse(cosmology), par).model
 
 
 class _Side(NamedTuple):

@@ -24,7 +24,7 @@ import numpy as np
 from mlsky import registry
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
 
-__all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum"]
+__all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum", "keep"]
 
 SOURCES = ("camb", "ccl")
 
@@ -159,7 +159,7 @@ def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
         table = adapter.spectra(cosmology, LMAX)
     else:
         table = {"kk": adapter.kappa_spectrum(cosmology, LMAX)}
-    _write(path, table)
+    keep(path, table)
     return table
 
 
@@ -196,8 +196,8 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _write(path: Path, table: dict[str, np.ndarray]) -> None:
-    """Keep spectra if the folder can be written; a cache must never stop a sky."""
+def keep(path: Path, table: dict[str, np.ndarray]) -> None:
+    """Keep spectra in a file if the folder can be written; a cache must never stop a sky."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
