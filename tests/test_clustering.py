@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from halo_cases import model
+from halo_cases import model, shipped
 
 from mlsky import seeds
+from mlsky.datasets.mixing import covariance
 from mlsky.theory import clustering
-from mlsky.theory.clustering import Clustering
+from mlsky.theory.clustering import Clustering, shell_velocity_variance
 
 #: Hankel transforms by the trapezoid rule on 3000 multipoles and 1500 angles.
 HANKEL = 2e-4
@@ -19,6 +20,8 @@ HANKEL = 2e-4
 SIGMAS = 4
 #: Orders above the third, left out, where b b' xi is 0.35.
 FOURTH_ORDER = 2e-3
+#: Multipoles of the covariance end at 4000, and its k_par at 0.6/Mpc.
+SLICES = 0.02
 
 
 def orders(bias: float, sigma: float, cap: float) -> np.ndarray:
@@ -120,3 +123,21 @@ def test_optical_depth_is_that_of_all_ionised_baryons():
     assert np.all(terms["low"] > 0)
     # z < 6: 0.04 of the 0.054 to the last scattering, times the fitted amplitude
     assert 0.03 < depth.sum() / m.parameters.ksz_amplitude < 0.05
+
+
+def test_mean_velocity_of_a_shell_is_that_of_its_slices():
+    """Averaged over slices of the joint draw of densities and velocities, another code."""
+    m, t = model(), shipped()
+    variance = shell_velocity_variance(m)
+    ell = np.geomspace(0.3, 4000, 40)
+    velocities = covariance(t, ell)[:, len(t["z"]) :, len(t["z"]) :]
+    ends = np.cumsum(t["slices"])
+    for shell in (20, 28, 36):
+        rows = slice(ends[shell] - t["slices"][shell], ends[shell])
+        power = velocities[:, rows, rows].mean((1, 2))
+        total = np.trapezoid(ell**2 * power, np.log(ell)) / (2 * np.pi)
+        assert total == pytest.approx(variance[shell], rel=SLICES)
+    # a thin shell moves as its matter does, a thick one averages flows
+    ratio = variance / m.sigma_v**2
+    assert 0.8 < ratio[0] < 1
+    assert 0.15 < ratio[30] < 0.25

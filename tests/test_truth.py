@@ -23,6 +23,8 @@ REGIONS, PIXEL_ARCMIN, N = 24, 2.0, 128
 CUT_MJY = 7.0
 #: Amplitude of the CIB at 220 over 148 GHz in the set: that of the model to a few per cent.
 CIB_220 = 2.95
+#: Share of every field that the set's objects have, where they are apart.
+OBJECTS = 0.25
 #: Deviation of a band in its own errors: of 64 one reaches it by chance in 300 runs.
 SIGMAS = 4.5
 
@@ -46,8 +48,11 @@ def _filters(ell: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(np.array(rows).transpose(2, 3, 0, 1))
 
 
-def write(path, regions=REGIONS, source=None, leave_out=()):
-    """A set of Gaussian fields with the analytic spectra, and radio sources of the counts."""
+def write(path, regions=REGIONS, source=None, leave_out=(), apart=False):
+    """A set of Gaussian fields with the analytic spectra, and radio sources of the counts.
+
+    With `apart` a share of each field is called its objects.
+    """
     rng = seeds.generator(5, "truth")
     pixel = np.radians(PIXEL_ARCMIN / 60)
     ell = np.hypot(
@@ -74,8 +79,15 @@ def write(path, regions=REGIONS, source=None, leave_out=()):
         file["sources"] = rows
         file["sources_end"] = np.linspace(0, len(rows), regions + 1).astype(int)[1:]
         file.attrs["source"] = json.dumps(shipped()["header"]) if source is None else source
+        share = OBJECTS if apart else 0.0
         for name in set(fields) - set(leave_out):
-            file[name] = fields[name].astype(np.float32)
+            file[name] = ((1 - share) * fields[name]).astype(np.float32)
+            if apart:
+                file[f"objects_{name}"] = (share * fields[name]).astype(np.float32)
+        if apart:
+            file.attrs["mass_cut"] = 1e14
+            file["objects"] = np.zeros((20 * regions, 5), np.float32)
+            file["objects_end"] = 20 * np.arange(1, regions + 1)
     return path
 
 
@@ -97,6 +109,48 @@ def test_a_set_of_the_analytic_spectra_has_ratios_of_one(figures, name):
     assert np.all(error[2:] < 0.25)
     assert row["accurate"] is True
     assert row["measured"] == pytest.approx(ratio * row["analytic"], rel=1e-3)
+
+
+def test_objects_and_the_rest_are_compared_with_their_own_spectra(figures, tmp_path):
+    path = write(tmp_path / "apart.h5", apart=True)
+    found = truth.check(path, progress=False)
+    assert figures["apart"] is None
+    for name, row in figures["spectra"].items():  # everything else is of the whole
+        for key in ("measured", "ratio"):
+            assert found["spectra"][name][key] == pytest.approx(row[key], rel=1e-3)
+    table = found["apart"]
+    assert table["mass_cut"] == 1e14
+    t = shipped()
+    heavy = np.where(t["z"][:, None] < 0.2, 13.0, 14.0) < t["log10_mass"]
+    number = t["number"][heavy].sum() * np.radians(1) ** 2
+    assert table["number"]["model"] == pytest.approx(number, rel=1e-3)
+    area = found["square_degrees"]
+    assert table["number"]["painted"] == pytest.approx(20 * REGIONS / area, rel=1e-3)
+    model = observed.Model(t)
+    ell = np.array([2700.0, 3000.0, 3300.0])  # the spectra hardly bend in this band
+    band = found["ell"].index([2500, 3500])
+    for name in ("kappa x kappa", "tsz x cib", "radio x radio"):
+        measured = figures["spectra"][name]["measured"][band]
+        for part, share in (("objects", OBJECTS**2), ("rest", (1 - OBJECTS) ** 2)):
+            row = table[part][name]
+            assert row["measured"][band] == pytest.approx(share * measured, rel=1e-3)
+            law = model.spectra(ell, 148.0, part=part)[name].mean()
+            assert row["analytic"][band] == pytest.approx(law, rel=0.03)
+            assert row["accurate"] is False
+        orders = ("objects", "rest"), ("rest", "objects")
+        law = sum(model.spectra(ell, 148.0, part=order)[name].mean() for order in orders)
+        whole = figures["spectra"][name]["analytic"][band]
+        missed = (2 * OBJECTS * (1 - OBJECTS) * measured - law) / whole
+        assert table["cross"][name]["difference"][band] == pytest.approx(missed, abs=0.01)
+    text = "\n".join(truth_text.lines(found))
+    assert "objects above 1e+14 Msun" in text
+    assert "painted / analytic, rest" in text
+    assert "painted less analytic" in text
+    parts = truth.region_apart(path, 1)
+    assert parts.sum(0) == pytest.approx(truth.region(path, 1), abs=1e-4)
+    drawn = drawing.draw(found, truth.region(path), tmp_path / "pictures", truth.region_apart(path))
+    assert drawn[-1].name == drawing.OBJECTS_PICTURE
+    assert drawn[-1].read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_not_of_the_model_is_told(path, tmp_path):
@@ -318,6 +372,7 @@ def test_pictures(figures, path, tmp_path):
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in paths)
     with pytest.raises(ValueError, match=r"spectra.png: exists.*--overwrite"):
         drawing.check_folder(folder, False)
+    assert truth.region_apart(path) is None
     drawing.check_folder(folder, True)
     with pytest.raises(ValueError, match="is a file"):
         drawing.check_folder(path, True)

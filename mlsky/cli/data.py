@@ -98,7 +98,8 @@ def data_check(
     if table is not None:
         write_json(table, figures)
     if pictures:
-        for picture in drawing.draw(figures, truth.region(path), folder):
+        maps = truth.region(path), folder, truth.region_apart(path)
+        for picture in drawing.draw(figures, *maps):
             click.echo(picture)
 
 

@@ -19,9 +19,10 @@ from mlsky.statistics import observed, truth
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PICTURES", "check_folder", "draw"]
+__all__ = ["OBJECTS_PICTURE", "PICTURES", "check_folder", "draw"]
 
 PICTURES = ("spectra.png", "ratios.png", "observed.png", "histograms.png", "region.png")
+OBJECTS_PICTURE = "objects.png"  # of sets with objects apart
 COLUMNS = 4
 SHOWN = 256  # pixels of a region along a side
 UNITS = {"kappa": "", "ksz": " (uK)", "tsz": " (uK)", "cib": " (uK)", "radio": " (uK)"}
@@ -43,7 +44,7 @@ def check_folder(folder: str | os.PathLike, overwrite: bool) -> None:
         raise ValueError(f"{folder}: is a file; --out must be a folder")
     if not folder.parent.is_dir():
         raise ValueError(f"{folder}: folder {folder.parent} does not exist; make it first")
-    there = [name for name in PICTURES if (folder / name).exists()]
+    there = [name for name in (*PICTURES, OBJECTS_PICTURE) if (folder / name).exists()]
     if there and not overwrite:
         raise ValueError(f"{folder / there[0]}: exists; give --overwrite or another folder")
     try:
@@ -54,7 +55,12 @@ def check_folder(folder: str | os.PathLike, overwrite: bool) -> None:
         ) from None
 
 
-def draw(figures: dict, region: NDArray[np.float32], folder: str | os.PathLike) -> list[Path]:
+def draw(
+    figures: dict,
+    region: NDArray[np.float32],
+    folder: str | os.PathLike,
+    apart: NDArray[np.float32] | None = None,
+) -> list[Path]:
     """Write the pictures of what `mlsky.statistics.truth.check` found.
 
     Parameters
@@ -65,22 +71,28 @@ def draw(figures: dict, region: NDArray[np.float32], folder: str | os.PathLike) 
         Maps of one region (fields, n, n), in the order of `mlsky.statistics.truth.FIELDS`.
     folder
         Made if it is not there.
+    apart
+        Maps of its objects and of the rest (2, fields, n, n), if they are apart.
 
     Returns
     -------
     paths
-        The files of `PICTURES`, each written beside and then renamed.
+        The files of `PICTURES`, and `OBJECTS_PICTURE` if there are any, each written beside and
+        then renamed.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    drawings = (
+    drawings = [
         _spectra(figures),
         _ratios(figures),
         _observed(figures),
         _histograms(figures),
         _region(region, figures["pixel_arcmin"]),
-    )
+    ]
     paths = [folder / name for name in PICTURES]
+    if apart is not None:
+        drawings.append(_apart(np.stack([region, *apart]), figures["pixel_arcmin"]))
+        paths.append(folder / OBJECTS_PICTURE)
     for drawing, path in zip(drawings, paths, strict=True):
         beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
         try:
@@ -251,14 +263,19 @@ def _histograms(figures: dict) -> Figure:
     return drawing
 
 
+def _blocks(maps: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
+    """Means over blocks of the pixels: single ones would be lost between those of a picture."""
+    n = maps.shape[-1]
+    step = max(1, n // pixels)
+    whole = n // step
+    cut = maps[..., : whole * step, : whole * step]
+    return cut.reshape(*maps.shape[:-2], whole, step, whole, step).mean((-3, -1))
+
+
 def _region(region: NDArray[np.float32], pixel_arcmin: float) -> Figure:
     drawing, panels = _panels(list(truth.FIELDS), 3.8)
-    n = region.shape[-1]
-    side, step = n * pixel_arcmin / 60, max(1, n // SHOWN)
-    whole = n // step
-    # means of some pixels: single ones would be lost between those of the picture
-    blocks = region[:, : whole * step, : whole * step].reshape(-1, whole, step, whole, step)
-    for values, (name, axes) in zip(blocks.mean((2, 4)), panels.items(), strict=True):
+    side = region.shape[-1] * pixel_arcmin / 60
+    for values, (name, axes) in zip(_blocks(region, SHOWN), panels.items(), strict=True):
         low, high = np.quantile(values, (0.005, 0.995))
         image = axes.imshow(
             values, origin="lower", extent=(0, side, 0, side), vmin=low, vmax=high, cmap="magma"
@@ -266,4 +283,26 @@ def _region(region: NDArray[np.float32], pixel_arcmin: float) -> Figure:
         axes.set_title(f"{name}{UNITS[name]}", fontsize=10)
         axes.set_xlabel("deg")
         drawing.colorbar(image, ax=axes, shrink=0.8)
+    return drawing
+
+
+def _apart(parts: NDArray[np.float32], pixel_arcmin: float) -> Figure:
+    """A region, its objects and the rest (3, fields, n, n), each field in one range of colours."""
+    from matplotlib.figure import Figure
+
+    fields = len(truth.FIELDS)
+    side = parts.shape[-1] * pixel_arcmin / 60
+    drawing = Figure(figsize=(3.6 * fields, 10), layout="constrained")
+    grid = drawing.subplots(3, fields)
+    maps = _blocks(parts, SHOWN)
+    for name, column, values in zip(truth.FIELDS, grid.T, maps.transpose(1, 0, 2, 3), strict=True):
+        # medians apart: the rest of the CIB stands on its mean, its objects do not
+        values = values - np.median(values, (1, 2), keepdims=True)
+        low, high = np.quantile(values[0], (0.002, 0.998))
+        for title, axes, image in zip(("all", "objects", "rest"), column, values, strict=True):
+            shown = axes.imshow(
+                image, origin="lower", extent=(0, side, 0, side), vmin=low, vmax=high, cmap="magma"
+            )
+            axes.set_title(f"{name}{UNITS[name]}, {title}", fontsize=10)
+        drawing.colorbar(shown, ax=list(column), shrink=0.5, location="bottom")
     return drawing

@@ -10,43 +10,36 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
 from itertools import pairwise
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets import painted
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
 from mlsky.scaling import cib, tsz
 from mlsky.sources.catalogue import KINDS
-from mlsky.statistics import observed
+from mlsky.statistics import observed, truth_split
+from mlsky.statistics.truth_sums import (
+    ACCURACY,
+    COUNTS_MJY,
+    ELL_ACCURATE,
+    FIELDS,
+    KAPPA_BINS,
+    SPECTRA,
+    Sums,
+    compare,
+    rounded,
+    rounds,
+)
+from mlsky.theory.objects import is_object
 from mlsky.training.data import fields_of
 
-__all__ = ["FIELDS", "SPECTRA", "check", "region"]
+__all__ = ["ACCURACY", "ELL_ACCURATE", "FIELDS", "SPECTRA", "check", "region", "region_apart"]
 
-FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
-EDGES = (200, 500, 1000, 1500, 2000, 2500, 3500, 4500, 5200, 6000, 7500, 9000, 12000, 16000, 20000)
-#: Two fields and their analytic spectrum in the tables; tSZ is in units of y there.
-SPECTRA = {
-    "kappa x kappa": ("kappa", "kappa", "kk"),
-    "ksz x ksz": ("ksz", "ksz", "ksz"),
-    "tsz x tsz": ("tsz", "tsz", "yy"),
-    "cib x cib": ("cib", "cib", "cc"),
-    "kappa x tsz": ("kappa", "tsz", "ky"),
-    "kappa x cib": ("kappa", "cib", "kc"),
-    "tsz x cib": ("tsz", "cib", "yc"),
-    "radio x radio": ("radio", "radio", None),
-}
-ACCURACY, ELL_ACCURATE = 0.03, (500, 9000)  # what painting is to reach, and where
 NO_SIGN = 0.005  # what the correlation of kappa and kSZ may be there
-BAND_3000 = (2500, 3500)
-COUNTS_MJY = (1.0, 2.0, 5.0)
-KAPPA_BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)  # in standard deviations of kappa
-HISTOGRAM_BINS = 160
 SMALL_UK2 = 0.1  # below this a power is nothing to come within 10 % of
 CATALOGUE_MJY = 1.0  # sets list all sources above this, or above less
 
@@ -86,7 +79,9 @@ def check(
         against ACT DR6 (uK^2) at its frequencies; ``tsz_shape``; ``kappa_camb``;
         ``correlation`` of kappa with kSZ; ``ksz_rms`` by kappa; the ``heaviest`` region;
         ``counts`` of pixels and ``sources`` of the catalogue per square degree beside published
-        ones; ``histograms`` of the pixels. Figures that cannot be had are None.
+        ones; ``histograms`` of the pixels; ``apart``: `mlsky.statistics.truth_split.figures` and
+        the ``number`` of objects per square degree, if the set has them apart (everything else is
+        of both together). Figures that cannot be had are None.
 
     Raises
     ------
@@ -95,7 +90,8 @@ def check(
     """
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
-    data, attributes = fields_of(path, FIELDS)
+    data, attributes = fields_of(path, FIELDS, apart=True)
+    mass_cut = attributes.get("mass_cut")
     with data[0].file as file:
         t = _tables_of(path, attributes, tables)
         freqs = [float(nu) for nu in attributes.get("freqs", ())]
@@ -107,22 +103,31 @@ def check(
         pixel_arcmin, (total, n) = float(attributes["pixel_arcmin"]), data[0].shape[:2]
         used = total if regions is None else min(regions, total)
         area = used * (n * pixel_arcmin / 60) ** 2
-        sums = _Sums(n, pixel_arcmin, names)
+        objects = () if mass_cut is None else FIELDS
+        sums = Sums(n, pixel_arcmin, (*names, *(f"objects_{name}" for name in objects)))
         for i in _bar(used, progress, f"checking {os.path.basename(path)}"):
-            sums.add(np.stack([file[name][i] for name in names]).astype(np.float64))
+            maps = [_whole(file, name, i) for name in names]
+            maps += [file[f"objects_{name}"][i].astype(np.float64) for name in objects]
+            sums.add(np.stack(maps))
         sources = _catalogue(file, used)
+        listed = None if mass_cut is None else int(file["objects_end"][used - 1])
     model = observed.Model(t)
     spectra = _spectra(sums, model)
     frequencies = _frequencies(sums, model, freqs)
+    apart = None
+    if mass_cut is not None:
+        apart = truth_split.figures(sums, model, float(mass_cut))
+        apart["number"] = _number_of_objects(t, float(mass_cut), listed, area)
     return {
         "regions": used,
-        "square_degrees": _round(area),
+        "square_degrees": rounded(area),
         "pixel_arcmin": pixel_arcmin,
         "flux_cut_mjy": model.flux_cut_mjy,
         "cosmology": t["header"]["cosmology"],
         "ell": [[int(a), int(b)] for a, b in sums.edges],
         "spectra": spectra,
         "frequencies": frequencies,
+        "apart": apart,
         "d3000": _d3000(sums, model, spectra, frequencies),
         "tsz_shape": _tsz_shape(sums, model, spectra),
         "kappa_camb": _kappa_camb(sums, model, spectra),
@@ -139,10 +144,35 @@ def check(
 
 
 def region(path: str | os.PathLike, index: int = 0) -> NDArray[np.float32]:
-    """Maps of one region, (fields, n, n) in the order of `FIELDS`."""
-    data, _ = fields_of(path, FIELDS)
-    with data[0].file:
-        return np.stack([field[index] for field in data])
+    """Maps of one region, (fields, n, n) in the order of `FIELDS`, its objects included."""
+    data, _ = fields_of(path, FIELDS, apart=True)
+    with data[0].file as file:
+        return np.stack([_whole(file, name, index) for name in FIELDS]).astype(np.float32)
+
+
+def region_apart(path: str | os.PathLike, index: int = 0) -> NDArray[np.float32] | None:
+    """Maps of the objects of one region and of the rest, (2, fields, n, n); None if not apart."""
+    data, attributes = fields_of(path, FIELDS, apart=True)
+    with data[0].file as file:
+        if "mass_cut" not in attributes:
+            return None
+        prefixes = ("objects_", "")
+        return np.stack([[file[p + name][index] for name in FIELDS] for p in prefixes])
+
+
+def _whole(file: h5py.File, name: str, index: int) -> NDArray[np.float64]:
+    """A map with its objects, whether they are apart or not."""
+    values = file[name][index].astype(np.float64)
+    objects = f"objects_{name}"
+    return values + file[objects][index] if objects in file else values
+
+
+def _number_of_objects(t: dict, mass_cut: float, listed: int, area: float) -> dict:
+    """Objects per square degree, of the lists and of the mass function; the error is Poisson's."""
+    chosen = is_object(t["z"], t["log10_mass"], mass_cut)
+    expected = float(t["number"][chosen].sum()) * math.radians(1) ** 2
+    error = math.sqrt(max(listed, 1)) / area
+    return {"painted": rounded(listed / area), "error": rounded(error), "model": rounded(expected)}
 
 
 def _bar(total: int, progress: bool, title: str):
@@ -179,109 +209,6 @@ def _catalogue(file: h5py.File, used: int) -> NDArray[np.float32] | None:
     return file["sources"][: int(file["sources_end"][used - 1])]
 
 
-class _Sums:
-    """What is gathered region by region.
-
-    Parameters
-    ----------
-    n, pixel_arcmin
-        Pixels along a side, and their size.
-    names
-        Of the maps of a region: `FIELDS`, then CIB and radio at each further frequency.
-    """
-
-    def __init__(self, n: int, pixel_arcmin: float, names: Sequence[str] = FIELDS) -> None:
-        self.n, self.pixel, self.names = n, math.radians(pixel_arcmin / 60), list(names)
-        ell = np.hypot(
-            2 * np.pi * np.fft.fftfreq(n, self.pixel)[:, None],
-            2 * np.pi * np.fft.rfftfreq(n, self.pixel)[None],
-        )
-        weight = np.full(ell.shape, 2.0)  # the half plane stands for its conjugates
-        weight[:, [0, -1]] = 1
-        self.edges, self.bands = [], []
-        for lo, hi in pairwise(EDGES):
-            inside = np.flatnonzero((ell.ravel() >= lo) & (ell.ravel() < hi))
-            if len(inside) and hi <= math.pi / self.pixel:
-                w = weight.ravel()[inside]
-                self.edges.append((lo, hi))
-                self.bands.append((inside, ell.ravel()[inside], w / w.sum()))
-        self.inside = np.concatenate([inside for inside, _, _ in self.bands])
-        self.root = np.sqrt(np.concatenate([w for _, _, w in self.bands]))
-        sizes = [len(inside) for inside, _, _ in self.bands]
-        self.starts = np.cumsum([0, *sizes[:-1]])
-        #: modes of each band
-        self.modes = np.array([weight.ravel()[inside].sum() for inside, _, _ in self.bands])
-        cibs = [m for m in self.names if m.startswith("cib_")]
-        radios = [m for m in self.names if m.startswith("radio_")]
-        self.pairs = [(a, b) for a, b, _ in SPECTRA.values()]
-        self.pairs += [("kappa", "ksz"), *itertools.combinations_with_replacement(cibs, 2)]
-        self.pairs += [(m, m) for m in radios]
-        #: per uK of a pixel
-        self.mjy = 1e3 * float(bands.jy_per_sr_per_uk(REFERENCE_GHZ)) * self.pixel**2
-        self.powers: list[list[NDArray]] = []
-        self.ranges: list[tuple[float, float]] = []
-        self.histograms = np.zeros((len(FIELDS), HISTOGRAM_BINS))
-        self.above = np.zeros((2, len(COUNTS_MJY)))
-        self.tsz: list[tuple[float, float]] = []  # deepest pixel and variance of each region
-        self.ksz_by_kappa = np.zeros((2, len(KAPPA_BINS) + 1))
-
-    def add(self, maps: NDArray[np.float64]) -> None:
-        """Take in one region (names, n, n)."""
-        if not self.ranges:
-            self._choose_ranges(maps)
-        modes = dict(zip(self.names, map(self._modes, maps), strict=True))
-        self.powers.append([self._power(modes[a], modes[b]) for a, b in self.pairs])
-        for row, m, (lo, hi) in zip(self.histograms, maps, self.ranges, strict=False):
-            row += np.histogram(np.clip(m, lo, hi), HISTOGRAM_BINS, (lo, hi))[0]
-        for row, name in zip(self.above, ("radio", "cib"), strict=True):
-            m = maps[FIELDS.index(name)] * self.mjy
-            # the CIB's sources stand on a background
-            m = m - (np.median(m) if name == "cib" else 0)
-            row += [(m >= s).sum() for s in COUNTS_MJY]
-        m = maps[FIELDS.index("tsz")]
-        self.tsz.append((float(m.min()), float(m.var())))
-        kappa, ksz = maps[0].ravel(), maps[1].ravel()
-        where = np.digitize(kappa / self.kappa_std, KAPPA_BINS)
-        for row, weights in zip(self.ksz_by_kappa, (np.ones_like(ksz), ksz**2), strict=True):
-            row += np.bincount(where, weights, len(KAPPA_BINS) + 1)
-
-    def _choose_ranges(self, maps: NDArray[np.float64]) -> None:
-        """Ranges of the histograms and the width of kappa, from the first region."""
-        self.kappa_std = float(maps[0].std()) or 1.0
-        for m in maps[: len(FIELDS)]:
-            lo, hi = float(m.min()), float(m.max())
-            self.ranges.append((lo, hi if hi > lo else lo + 1))
-
-    def _modes(self, m: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Of all bands, one band after the other, times the roots of their weights."""
-        modes = np.fft.rfft2(m - m.mean()).ravel()[self.inside]
-        return modes * (self.root * (self.pixel / self.n))
-
-    def _power(self, a: NDArray, b: NDArray) -> NDArray[np.float64]:
-        return np.add.reduceat((a * b.conj()).real, self.starts)
-
-    def power(self, a: str, b: str) -> NDArray[np.float64]:
-        """Band powers of a pair of maps, (regions, bands)."""
-        index = self.pairs.index((a, b))
-        return np.array([row[index] for row in self.powers])
-
-    def mean_and_error(self, values: NDArray) -> tuple[NDArray, NDArray]:
-        """Over regions; the error of a single one is not known (NaN)."""
-        number = len(values)
-        if number == 1:
-            return values[0], np.full_like(values[0], np.nan)
-        return values.mean(0), values.std(0, ddof=1) / math.sqrt(number)
-
-    def binned(self, ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
-        """Band means of a spectrum, linear in ln l between the multipoles given."""
-        grid = np.log(ell)
-        return np.array([np.interp(np.log(at), grid, cl) @ w for _, at, w in self.bands])
-
-    @property
-    def band_3000(self) -> int | None:
-        return self.edges.index(BAND_3000) if BAND_3000 in self.edges else None
-
-
 def _analytic(model: observed.Model, name: str) -> NDArray[np.float64]:
     """Analytic C_l on the multipoles of the tables, of maps in uK and dimensionless kappa."""
     t, spectrum = model.t, SPECTRA[name][2]
@@ -291,37 +218,16 @@ def _analytic(model: observed.Model, name: str) -> NDArray[np.float64]:
     return t[f"analytic_{spectrum}"] * float(tsz.uk_per_y(REFERENCE_GHZ)) ** spectrum.count("y")
 
 
-def _compare(sums: _Sums, powers: NDArray, analytic: NDArray) -> dict:
-    """Band powers (regions, bands) beside their expectation."""
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
-    number = len(powers)
-    # three standard errors, widened for few regions, whose scatter is not well known
-    three = student.ppf(norm.cdf(3), number - 1) if number > 1 else math.nan
-    mean, error = sums.mean_and_error(powers)
-    ratio, error = mean / analytic, np.abs(error / analytic)
-    inside = [ELL_ACCURATE[0] <= a and b <= ELL_ACCURATE[1] for a, b in sums.edges]
-    far = np.abs(ratio - 1) > np.maximum(ACCURACY, three * error)
-    return {
-        "measured": _rounds(mean),
-        "analytic": _rounds(analytic),
-        "ratio": _rounds(ratio),
-        "error": _rounds(error),
-        "accurate": bool(not np.any(far & inside)) if number > 1 and any(inside) else None,
-    }
-
-
-def _spectra(sums: _Sums, model: observed.Model) -> dict:
+def _spectra(sums: Sums, model: observed.Model) -> dict:
     out = {}
     for name, (a, b, _) in SPECTRA.items():
         analytic = sums.binned(model.t["ell"], _analytic(model, name))
-        row = _compare(sums, sums.power(a, b), analytic)
+        row = compare(sums, sums.power(a, b), analytic)
         out[name] = {**row, "note": NOTES.get(name, "")}
     return out
 
 
-def _frequencies(sums: _Sums, model: observed.Model, freqs: list[float]) -> dict:
+def _frequencies(sums: Sums, model: observed.Model, freqs: list[float]) -> dict:
     """CIB and radio at the further frequencies, and the correlation of bands of the CIB."""
     ell = model.t["ell"].astype(np.float64)
     out: dict = {"spectra": {}, "bands": {}}
@@ -329,7 +235,7 @@ def _frequencies(sums: _Sums, model: observed.Model, freqs: list[float]) -> dict
         found = model.spectra(ell, nu, components=("cib", "radio"))
         for name, field in zip(names, ("cib", "radio"), strict=True):
             analytic = sums.binned(ell, found[f"{field} x {field}"])
-            out["spectra"][name] = _compare(sums, sums.power(name, name), analytic)
+            out["spectra"][name] = compare(sums, sums.power(name, name), analytic)
     band = sums.band_3000
     if band is None:
         return out
@@ -342,9 +248,9 @@ def _frequencies(sums: _Sums, model: observed.Model, freqs: list[float]) -> dict
         found = [model.spectra([3000.0], *pair, components="cib")["cib x cib"][0] for pair in pairs]
         value, error = _coefficient(cross, *autos)
         out["bands"][f"{nu_1:g} x {nu_2:g}"] = {
-            "measured": _round(value, 6),
-            "error": _round(error),
-            "analytic": _round(found[0] / math.sqrt(found[1] * found[2]), 6),
+            "measured": rounded(value, 6),
+            "error": rounded(error),
+            "analytic": rounded(found[0] / math.sqrt(found[1] * found[2]), 6),
             "agora": observed.AGORA_BANDS.get((nu_1, nu_2)),
         }
     return out
@@ -361,7 +267,7 @@ def _coefficient(cross: NDArray, one: NDArray, other: NDArray) -> tuple[float, f
     return value, float(math.sqrt((number - 1) * each.var()))
 
 
-def _d3000(sums: _Sums, model: observed.Model, spectra: dict, frequencies: dict) -> dict:
+def _d3000(sums: Sums, model: observed.Model, spectra: dict, frequencies: dict) -> dict:
     """D_l at l = 3000 (uK^2) at the frequencies of ACT DR6.
 
     ``model`` is the analytic one with ACT's flux cut; ``painted`` adds what painting differs by
@@ -376,9 +282,9 @@ def _d3000(sums: _Sums, model: observed.Model, spectra: dict, frequencies: dict)
             value, goal = found[name], act[name]
             within = observed.WITHIN_PARTS if " " in name else observed.WITHIN
             rows[name] = {
-                "act_dr6": _round(goal),
-                "model": _round(value),
-                "ratio": _round(value / goal),
+                "act_dr6": rounded(goal),
+                "model": rounded(value),
+                "ratio": rounded(value / goal),
                 "reached": abs(value / goal - 1) <= within if goal > SMALL_UK2 else None,
                 "painted": None,
                 "error": None,
@@ -393,29 +299,29 @@ def _d3000(sums: _Sums, model: observed.Model, spectra: dict, frequencies: dict)
             if compared is of_band:
                 own = float(observed.d_ell(3000, compared["analytic"][band]))
             ratio, error = compared["ratio"][band], compared["error"][band]
-            rows[name]["painted"] = _round(value + own * (ratio - 1))
-            rows[name]["error"] = None if error is None else _round(own * error)
+            rows[name]["painted"] = rounded(value + own * (ratio - 1))
+            rows[name]["error"] = None if error is None else rounded(own * error)
         out[str(nu)] = rows
     return out
 
 
-def _tsz_shape(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
+def _tsz_shape(sums: Sums, model: observed.Model, spectra: dict) -> dict:
     """tSZ at 150 GHz beside ACT DR6, and what is painted of it in the band of each multipole."""
     rows = model.tsz_shape()
     for ell, row in rows.items():
-        row.update({k: _round(v) for k, v in row.items()})
+        row.update({k: rounded(v) for k, v in row.items()})
         row["reached"] = abs(row["shape"] - 1) <= observed.WITHIN_SHAPE
         row["painted"] = row["error"] = None
         for i, (lo, hi) in enumerate(sums.edges):
             if lo <= float(ell) < hi:
                 ratio = spectra["tsz x tsz"]
-                row["painted"] = _round(row["model"] * ratio["ratio"][i])
+                row["painted"] = rounded(row["model"] * ratio["ratio"][i])
                 error = ratio["error"][i]
-                row["error"] = None if error is None else _round(row["model"] * error)
+                row["error"] = None if error is None else rounded(row["model"] * error)
     return rows
 
 
-def _kappa_camb(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
+def _kappa_camb(sums: Sums, model: observed.Model, spectra: dict) -> dict:
     """Kappa, analytic and painted, over the nonlinear one of CAMB."""
     ells = list(observed.KAPPA_ELL)
     ratios = model.kappa_over_camb(ells)
@@ -424,11 +330,11 @@ def _kappa_camb(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
     here = model.kappa_over_camb([middle[i] for i in near])
     row = spectra["kappa x kappa"]
     return {
-        "model": {str(n): _round(r) for n, r in zip(ells, ratios, strict=True)},
+        "model": {str(n): rounded(r) for n, r in zip(ells, ratios, strict=True)},
         "reached": bool(np.all(np.abs(ratios - 1) <= observed.WITHIN_KAPPA)),
         "painted": {
             "{}-{}".format(*sums.edges[i]): {
-                "ratio": _round(row["ratio"][i] * r),
+                "ratio": rounded(row["ratio"][i] * r),
                 "error": row["error"][i],
             }
             for i, r in zip(near, here, strict=True)
@@ -436,7 +342,7 @@ def _kappa_camb(sums: _Sums, model: observed.Model, spectra: dict) -> dict:
     }
 
 
-def _correlation(sums: _Sums) -> dict:
+def _correlation(sums: Sums) -> dict:
     """Coefficient of kappa with kSZ by band: velocities have no sign, so it must vanish.
 
     ``all`` is that of the modes of `ELL_ACCURATE`, each over the rms of its band.
@@ -450,35 +356,35 @@ def _correlation(sums: _Sums) -> dict:
     if weight.any():
         value, sigma = sums.mean_and_error(cross / scale @ weight / weight.sum())
         reached = bool(abs(value) <= NO_SIGN)
-        whole = {"value": _round(float(value)), "error": _round(float(sigma)), "reached": reached}
-    return {"value": _rounds(mean), "error": _rounds(error), "all": whole}
+        whole = {"value": rounded(float(value)), "error": rounded(float(sigma)), "reached": reached}
+    return {"value": rounds(mean), "error": rounds(error), "all": whole}
 
 
-def _ksz_rms(sums: _Sums) -> list[dict]:
+def _ksz_rms(sums: Sums) -> list[dict]:
     """Rms of kSZ (uK) where kappa is in each bin of its standard deviation."""
     pixels, squares = sums.ksz_by_kappa
     edges = [None, *KAPPA_BINS, None]
     return [
-        {"from": lo, "to": hi, "pixels": int(m), "rms": _round(math.sqrt(s / m)) if m else None}
+        {"from": lo, "to": hi, "pixels": int(m), "rms": rounded(math.sqrt(s / m)) if m else None}
         for (lo, hi), m, s in zip(pairwise(edges), pixels, squares, strict=True)
     ]
 
 
-def _heaviest(sums: _Sums) -> dict:
+def _heaviest(sums: Sums) -> dict:
     """The region of most tSZ variance: rare clusters can rule a whole set."""
     variance = np.array([v for _, v in sums.tsz])
     i = int(variance.argmax())
     share = variance[i] / variance.sum() if variance[i] else 0.0
-    return {"region": i, "deepest": _round(sums.tsz[i][0]), "share": _round(share)}
+    return {"region": i, "deepest": rounded(sums.tsz[i][0]), "share": rounded(share)}
 
 
-def _counts(sums: _Sums, model: observed.Model, area: float) -> dict:
+def _counts(sums: Sums, model: observed.Model, area: float) -> dict:
     """Pixels per square degree that hold more than a flux, and sources of the model that do."""
     cut = [model.flux_cut_mjy]
     laws = (("radio", model.radio_above), ("dusty", model.dusty_above))
     return {
         name: {
-            f"{s:g} mJy": {"pixels": _round(m / area), "sources": _round(e)}
+            f"{s:g} mJy": {"pixels": rounded(m / area), "sources": rounded(e)}
             for s, m, e in zip(COUNTS_MJY, row, law(COUNTS_MJY) - law(cut), strict=True)
         }
         for (name, law), row in zip(laws, sums.above, strict=True)
@@ -504,7 +410,7 @@ def _sources(rows: NDArray | None, model: observed.Model, area: float) -> dict:
         factor = 1.0 if at is None else 1.3 * float(cib.flux(1.0, cib.index(), at)[0])
         if low < CATALOGUE_MJY * factor:
             return {"painted": None, "error": None}
-        return {"painted": _round(number / area), "error": _round(math.sqrt(number) / area)}
+        return {"painted": rounded(number / area), "error": rounded(math.sqrt(number) / area)}
 
     radio = {}
     for low, value in zip(observed.TUCCI, model.radio_above(observed.TUCCI), strict=True):
@@ -516,7 +422,7 @@ def _sources(rows: NDArray | None, model: observed.Model, area: float) -> dict:
         radio[f"{low:g} mJy"] = {
             "tucci": tucci,
             "lagache": lagache,
-            "model": _round(value),
+            "model": rounded(value),
             "reached": reached,
             **found("radio", low),
         }
@@ -526,19 +432,11 @@ def _sources(rows: NDArray | None, model: observed.Model, area: float) -> dict:
         dusty[str(nu)] = {
             f"{low:g} mJy": {
                 "bethermin": table[low],
-                "model": _round(value),
-                "dex": _round(math.log10(value / table[low])),
+                "model": rounded(value),
+                "dex": rounded(math.log10(value / table[low])),
                 "reached": abs(math.log10(value / table[low])) <= observed.WITHIN_DUSTY_DEX,
                 **found("dusty", low, float(nu)),
             }
             for low, value in zip(table, values, strict=True)
         }
     return {"radio": radio, "dusty": dusty}
-
-
-def _round(value: float, digits: int = 4) -> float | None:
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-
-
-def _rounds(values: NDArray) -> list[float | None]:
-    return [_round(v) for v in values]

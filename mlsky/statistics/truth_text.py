@@ -28,6 +28,9 @@ def lines(figures: dict) -> Iterator[str]:
         if row["note"]:
             yield f"{name}: {row['note']}"
     yield "without rare clusters painted and analytic are compared in the tests, not here"
+    if figures["apart"] is not None:
+        yield ""
+        yield from _apart(figures["apart"], names)
     frequencies = figures["frequencies"]
     if frequencies["spectra"]:
         yield ""
@@ -47,6 +50,24 @@ def lines(figures: dict) -> Iterator[str]:
     yield from _kappa_ksz(figures, names)
     yield ""
     yield from _counts(figures)
+
+
+def _apart(table: dict, names: list[str]) -> Iterator[str]:
+    number = table["number"]
+    yield (
+        f"objects above {table['mass_cut']:g} Msun (lighter near ones): "
+        f"{_with_error(number['painted'], number['error'], 2)} per square degree, mass function "
+        f"{number['model']:g}"
+    )
+    for part in ("objects", "rest"):
+        yield f"painted / analytic, {part}"
+        yield from _ratios(names, table[part])
+    yield "objects with the rest, both orders: painted less analytic, over the whole spectrum"
+    yield f"{'l':<12}" + "".join(f"{name:>16}" for name in table["cross"])
+    for i, band in enumerate(names):
+        rows = table["cross"].values()
+        cells = [_with_error(row["difference"][i], row["error"][i]) for row in rows]
+        yield f"{band:<12}" + "".join(f"{cell:>16}" for cell in cells)
 
 
 def _ratios(names: list[str], rows: dict) -> Iterator[str]:

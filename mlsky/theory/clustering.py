@@ -16,7 +16,7 @@ from mlsky.theory.halo_model import SMOOTHING_MPC, T_CMB_UK
 if TYPE_CHECKING:
     from mlsky.theory.halo_model import HaloModel
 
-__all__ = ["CAP_SIGMA", "LOG10_MASS_MIN", "Clustering"]
+__all__ = ["CAP_SIGMA", "LOG10_MASS_MIN", "Clustering", "shell_velocity_variance"]
 
 LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
 #: Haloes answer to densities up to this many standard deviations and no further: taken at its
@@ -125,8 +125,14 @@ class Clustering:
         terms
             ``low`` (n_shell,), depth outside the painted haloes; ``linear`` and ``painted_bias``
             (n_shell, n_ell), bias of the whole depth and of what is painted; ``moving`` (n_shell,
-            n_ell), power of two haloes for a bias of one; ``two_halo`` (n_shell, n_ell), in units
-            of T_CMB^2; ``one`` and ``two`` (n_ell,), uK^2.
+            n_ell), power of two painted haloes for a bias of one; ``two_halo`` (n_shell, n_ell),
+            in units of T_CMB^2; ``one`` and ``two`` (n_ell,), uK^2.
+
+        Notes
+        -----
+        Haloes are painted on the density of their shell, anywhere along its depth, so what two of
+        them have in common is the mean velocity of the shell. The rest of the momentum of two
+        haloes is painted as a Gaussian field.
         """
         m, painted = self.model, self.painted
         par = m.parameters
@@ -137,18 +143,37 @@ class Clustering:
         low = shell - (weight[:, painted] * m.u_tau[:, painted, 0]).sum(1)
         # transverse momentum over velocity dispersion times density, exact to 5 % at z = 1
         transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
-        moving = (m.sigma_v**2)[:, None] * m.p_linear / m.volume[:, None] * transverse
-        two = b_tau**2 * moving
+        two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
         one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
         return {
             "low": low,
             "linear": b_tau,
-            "moving": moving,
+            "moving": shell_velocity_variance(m)[:, None] * self.p_shell,
             "painted_bias": self.biased(m.u_tau, which=painted) + low[:, None],
             "two_halo": two,
             "one": one * T_CMB_UK**2,
             "two": two.sum(0) * T_CMB_UK**2,
         }
+
+
+def shell_velocity_variance(m: HaloModel) -> np.ndarray:
+    """Variance (units of c, squared) of the radial velocity averaged over a shell's depth.
+
+    Linear theory, v = i f a H k_par delta / k^2: the integral of P(k) (k_par / k^2)^2 over all
+    modes with the window of a slab, sinc(k_par thickness / 2), squared. (n_shell,).
+    """
+    k_par = np.linspace(0, 0.2, 2001)[1:]  # a shell is thicker than 10 Mpc
+    k_perp = np.geomspace(1e-5, 5, 400)
+    k = np.hypot(k_perp[:, None], k_par)
+    out = []
+    for a, thickness, factor in zip(m.a, m.thickness, m.velocity_factor, strict=True):
+        power = m.cosmo.linear_matter_power(k.ravel(), a).reshape(k.shape)
+        window = np.sinc(k_par * thickness / (2 * np.pi)) ** 2
+        modes = np.trapezoid(k_perp[:, None] ** 2 * power / k**4, np.log(k_perp), axis=0)
+        # both signs of k_par; the integrand vanishes at zero
+        integral = (modes * k_par**2 * window).sum() * (k_par[1] - k_par[0])
+        out.append(factor**2 * integral / (2 * np.pi**2))
+    return np.array(out)
 
 
 def capped_bias(

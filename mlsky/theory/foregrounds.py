@@ -109,7 +109,8 @@ def foreground_spectra(
     another preset a few; what they share is kept in memory. Velocities have no preferred sign:
     kSZ has no cross spectrum. The power of kappa is the nonlinear one, its two-halo part what is
     beyond the haloes'; kappa of objects is that of their NFW profiles, and what clusters around
-    them is in the rest. Radio sources share hosts, which is their one-halo part.
+    them is in the rest. So is the kSZ of flows on scales within a shell of 300 Mpc, which the
+    painter gives no halo. Radio sources share hosts, which is their one-halo part.
     """
     ell = _check_ell(ell)
     nu_1 = _check_frequency("nu_1", nu_1)
@@ -192,11 +193,17 @@ class _Twin:
         self.radio_rate = np.zeros_like(model.number)
         self.radio_rate[:, painted] = rate
         self._field = functools.lru_cache(maxsize=16)(self._make_field)
-        everything = self._field(_Side("kappa", REFERENCE_GHZ, "all", None), None)
-        #: power of kappa beyond two haloes': convergence from beyond the last shell, and what the
-        #: smooth one cannot make nonlinear; of the rest
-        self.beyond = self.kappa["total"] - self._one_halo(everything, everything)
-        self.beyond = self.beyond - self._two_halo(everything, everything)
+        every = {
+            name: self._field(_Side(name, REFERENCE_GHZ, "all", None), None)
+            for name in ("kappa", "ksz")
+        }
+        #: power beyond that of haloes and of the smooth fields, by component; it is of the rest.
+        #: Kappa: from beyond the last shell, and what the smooth field cannot make nonlinear;
+        #: kSZ: momentum on scales within a shell
+        self.beyond = {
+            "kappa": self.kappa["total"] - sum(self._pairs(every["kappa"], every["kappa"])),
+            "ksz": self.ksz["two"] - self._moving(every["ksz"], every["ksz"])[1],
+        }
 
     def at(self, log_ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
         """A spectrum on the multipoles asked for: cubic in D_l against ln l."""
@@ -212,15 +219,11 @@ class _Twin:
         if "ksz" in names and a.name != b.name:
             return {"one_halo": zero, "two_halo": zero, "shot": zero}
         first, second = self._field(a, cut), self._field(b, cut)
-        if a.name == b.name == "ksz":
-            one = np.einsum("i,il->l", m.sigma_v**2, m.one_halo(first.profile, second.profile))
-            two = (first.linear * second.linear * self.ksz["moving"]).sum(0)
-            return {"one_halo": one, "two_halo": two, "shot": zero}
-        one, two = self._one_halo(first, second), self._two_halo(first, second)
+        one, two = (self._moving if a.name == "ksz" else self._pairs)(first, second)
         number, shot = m.number * (first.of & second.of), 0.0
-        if names == ("kappa", "kappa") and "objects" not in (a.part, b.part):
-            two = two + self.beyond
-        elif names == ("cib", "cib"):
+        if a.name == b.name and "objects" not in (a.part, b.part):
+            two = two + self.beyond.get(a.name, 0.0)
+        if names == ("cib", "cib"):
             # the central's square is one galaxy's, not a pair's
             centrals = [self.galaxies.faint(nu, cut)[0] for nu in frequencies]
             unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz)
@@ -231,12 +234,17 @@ class _Twin:
             shot = unit * radio_sources.moment(frequencies, cut) * (number * self.radio_rate).sum()
         return {"one_halo": one, "two_halo": two, "shot": zero + shot}
 
-    def _one_halo(self, first: _Field, second: _Field) -> NDArray[np.float64]:
-        return self.model.one_halo(first.profile, second.profile).sum(0)
-
-    def _two_halo(self, first: _Field, second: _Field) -> NDArray[np.float64]:
+    def _pairs(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
+        """Power of pairs in one halo, and in two."""
         two = (first.linear * second.linear * self.clustering.p_shell).sum(0)
-        return two + self.clustering.of_orders(first.orders, second.orders)
+        two = two + self.clustering.of_orders(first.orders, second.orders)
+        return self.model.one_halo(first.profile, second.profile).sum(0), two
+
+    def _moving(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
+        """The same of moving gas."""
+        one = self.model.one_halo(first.profile, second.profile)
+        two = (first.linear * second.linear * self.ksz["moving"]).sum(0)
+        return np.einsum("i,il->l", self.model.sigma_v**2, one), two
 
     def _make_field(self, side: _Side, cut: Cut) -> _Field:
         m = self.model
