@@ -28,6 +28,8 @@ from mlsky.store import Array, Disk, Memory, Store
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.haloes.paint import Objects
+
 __all__ = ["Realisation", "observe", "realise", "run", "simulate"]
 
 #: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
@@ -51,7 +53,7 @@ KINDS = {"cib": "dusty", "radio": "radio"}
 MAPS = ("cmb", "tsz", "ksz", "cib")
 
 #: What of the provenance the maps at 148 GHz depend on.
-MADE_OF = ("version", "seed", "cmb_seed", "weights", "cosmology", "kappa", "geometry")
+MADE_OF = ("version", "seed", "cmb_seed", "weights", "cosmology", "kappa", "haloes", "geometry")
 
 CITE = (
     "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
@@ -71,6 +73,9 @@ class Realisation:
         apart, nstokes 1 (T), 2 (Q, U) or 3.
     catalog
         Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+    clusters
+        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
+        paint them.
     kappa
         (*shape,) float32, dimensionless.
     """
@@ -79,6 +84,7 @@ class Realisation:
     components: tuple[str, ...]
     maps: dict[str, Array]
     catalog: Table | None
+    clusters: Table | None
     kappa: Array
     flux_cut_mjy: float | None
     tsz_temperature_kev: float | None
@@ -100,6 +106,7 @@ def simulate(
     weights: str = "default",
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
+    haloes: Table | dict | None = None,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -148,6 +155,11 @@ def simulate(
     tsz_temperature_kev
         Electron temperature of the gas, keV or a Quantity, 0 to 15: tSZ with relativistic
         corrections, as of gas of one temperature. None for the non-relativistic limit.
+    haloes
+        Clusters of the user's own in place of drawn ones, an astropy Table or dict of Quantities:
+        "ra", "dec", "z", "m200m" and, if known, "velocity" (radial, positive if receding). Every
+        column but "z" must state its unit. Lighter ones than the networks leave out are not used.
+        With a nonlinear `kappa` they are the haloes that it holds.
     unit
         "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
     cmb_seed
@@ -244,6 +256,8 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress("spectra", 0.0)
     start = [_kappa_alm(request, foregrounds.kappa_lmax(request.weights))]
     large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
+    progress("haloes", 0.1)
+    objects, clusters = _objects(request, start[0])
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
         start.pop(),
@@ -254,6 +268,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         response=response.response(
             request.cosmology, request.weights.header, response.fields_of(request.components)
         ),
+        objects=objects,
         components=tuple(name for name in request.components if name != "cmb"),
         device=request.device,
         progress=_span(progress, 0.15, 0.75),
@@ -268,6 +283,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         components=request.components,
         maps=maps,
         catalog=_wanted_sources(made.catalogue, request.components),
+        clusters=clusters,
         kappa=made.kappa,
         flux_cut_mjy=request.flux_cut_mjy,
         tsz_temperature_kev=request.tsz_temperature_kev,
@@ -324,8 +340,40 @@ def observe(
         components=layers,
         kappa=realisation.kappa,
         catalog=catalog,
+        clusters=realisation.clusters,
         meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
     )
+
+
+def _objects(
+    request: Request, kappa_alm: NDArray[np.complex128]
+) -> tuple[Objects | None, Table | None]:
+    """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
+    if not request.weights.mass_cut:
+        return None, None
+    from mlsky.datasets import tables as halo_tables
+    from mlsky.haloes import catalogue, draw, paint
+    from mlsky.sphere import gaussian
+    from mlsky.theory import spectra
+
+    tables = halo_tables.of(request.cosmology)
+    cut = request.weights.mass_cut
+    cl = spectra.kappa_spectrum(gaussian.alm_lmax(kappa_alm), cosmology=request.cosmology)
+    given = (request.seed, kappa_alm, cl)
+    if request.haloes is None:
+        haloes = draw.draw(tables, *given, mass_cut=cut)
+    else:
+        haloes = catalogue.parse(request.haloes, tables, cut, *given)
+    names = ("kappa", *(n for n in request.components if n != "cmb"))
+    objects = paint.Objects(
+        haloes,
+        tables,
+        request.seed,
+        fields=names,
+        mass_cut=cut,
+        pixel_arcmin=request.weights.pixel_arcmin,
+    )
+    return objects, catalogue.table(haloes, tables, cut)
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
@@ -387,6 +435,7 @@ def _provenance(request: Request) -> dict:
         },
         "cosmology": request.cosmology.to_dict(),
         "kappa": "drawn" if request.kappa is None else request.kappa.told(),
+        "haloes": _told_haloes(request),
         "flux_cut_mjy": request.flux_cut_mjy,
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "geometry": outputs.describe_geometry(request.geometry),
@@ -395,6 +444,18 @@ def _provenance(request: Request) -> dict:
         "licence": LICENCE,
         "cite": CITE,
     }
+
+
+def _told_haloes(request: Request) -> str:
+    """What the clusters of a sky are, in words, for its provenance."""
+    if not request.weights.mass_cut:
+        return "painted by the networks"
+    if request.haloes is None:
+        return f"drawn, M200m > {request.weights.mass_cut:g} Msun"
+    digest = hashlib.sha256()
+    for name, values in sorted(request.haloes.items()):
+        digest.update(name.encode() + values.tobytes())
+    return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
 
 
 def _span(progress: Progress, start: float, stop: float) -> Progress:

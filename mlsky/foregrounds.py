@@ -26,6 +26,7 @@ from mlsky.store import Memory
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.haloes.paint import Objects
     from mlsky.networks.areas import Area
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
@@ -154,6 +155,7 @@ def generate(
     seed: int,
     nonlinear: bool = False,
     response: Response | None = None,
+    objects: Objects | None = None,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
@@ -178,6 +180,9 @@ def generate(
     response
         Of the maps to the cosmology of `kappa_alm`, from `mlsky.theory.response`; None if it is
         that of the networks.
+    objects
+        Haloes to add to what the networks paint, for weights that leave them out. A nonlinear
+        kappa holds them already.
     components
         Which maps to keep; kappa is always made, and sources if cib or radio are.
     device
@@ -232,6 +237,7 @@ def generate(
         seed,
         components,
         (large, rescaling),
+        _Whole(objects, nonlinear),
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
@@ -262,6 +268,7 @@ def _paint_sky(
     seed: int,
     components: Sequence[str],
     corrections: tuple[Completion, Rescaling | None],
+    whole: _Whole,
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
@@ -284,15 +291,22 @@ def _paint_sky(
         if found is not None:
             return found
         area = charts.owned_area(chart, reach)
+        haloes, members = whole.on(chart)
         made = evaluate.evaluate(
             weights,
-            start.on(chart),
+            whole.without(start.on(chart), haloes),
             _noise(all_charts, chart.index, weights, seed, area),  # not kept here
             area,
             precision,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)
+        found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
+        if members and found:
+            found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
+        for name, values in haloes.items():
+            if name in made:
+                made[name] += values
         pixel = charts.owned(chart, grid)
         kappa_map.put(pixel, charts.interpolate(chart, made["kappa"], grid, pixel))
         owned = charts.owned(chart, geometry)
@@ -302,7 +316,6 @@ def _paint_sky(
             values = charts.resample(chart, stack, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
                 target_map.put(owned, value)
-        found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         store.mark(chart.index, found)
         return found
 
@@ -313,6 +326,27 @@ def _paint_sky(
         if found:
             sources.append(found)
     return kappa_map, maps, sources
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """The objects of a sky beside what its networks paint; none of them if there are none."""
+
+    objects: Objects | None
+    nonlinear: bool
+
+    def on(self, chart: Chart) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Maps of the objects on a chart, and their member sources."""
+        if self.objects is None:
+            return {}, {}
+        maps, members = self.objects.on(chart)
+        if "cib" in maps:
+            maps["cib"] = maps["cib"][0]
+        return maps, members
+
+    def without(self, kappa, haloes: dict[str, np.ndarray]):
+        """The convergence that networks see: without the objects, which they do not paint."""
+        return kappa - haloes["kappa"] if self.nonlinear and haloes else kappa
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:

@@ -244,12 +244,14 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
             _dataset(file, "kappa", sky.kappa)
         if sky.catalog is not None:
             _write_table(_group(file, "catalog"), sky.catalog)
+        if sky.clusters is not None:
+            _write_table(_group(file, "clusters"), sky.clusters)
 
 
 def _clear(file, there: Collection[str]) -> None:
     """Leave the maps that are `there` alone: a run before may have been stopped right here."""
     layers = [f"components/{c}/{n}" for c, g in file.get("components", {}).items() for n in g]
-    for name in ("freqs_ghz", "catalog", *layers):
+    for name in ("freqs_ghz", "catalog", "clusters", *layers):
         if name in file and f"{name}/templates" not in there:
             del file[name]
         elif f"{name}/weights" in file:
@@ -330,6 +332,7 @@ def _read_hdf5(path: Path, lazy: bool) -> dict:
             "components": components,
             "kappa": _array(file["kappa"], path, lazy) if "kappa" in file else None,
             "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
+            "clusters": _read_table(file["clusters"]) if "clusters" in file else None,
             "meta": json.loads(file.attrs["meta"]),
         }
 
@@ -377,7 +380,7 @@ def _provenance(sky, header: Header, component: str | None) -> None:
 
 def _number_of_hdus(sky) -> int:
     bands = len(sky.freqs_ghz) if sky.geometry.kind == "healpix" else 0
-    return 1 + bands + (sky.kappa is not None) + (sky.catalog is not None)
+    return 1 + bands + sum(part is not None for part in (sky.kappa, sky.catalog, sky.clusters))
 
 
 def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> None:
@@ -410,7 +413,7 @@ def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> Non
             {"EXTNAME": "KAPPA"},
             lambda rows: kappa[np.newaxis, rows],
         )
-    _append_catalog(sky, path)
+    _append_tables(sky, path)
 
 
 def _append_healpix(
@@ -483,7 +486,7 @@ def _write_car(sky, path: Path, component: str | None) -> None:
                     stream.write(sky.integrate(share, component, rows, stokes=name)[0])
     if sky.kappa is not None:
         _append(path, fits.ImageHDU(np.asarray(sky.kappa), header=header, name="KAPPA"))
-    _append_catalog(sky, path)
+    _append_tables(sky, path)
 
 
 def _append(path: Path, hdu) -> None:
@@ -493,13 +496,14 @@ def _append(path: Path, hdu) -> None:
         file.append(hdu)
 
 
-def _append_catalog(sky, path: Path) -> None:
-    if sky.catalog is not None:
-        from astropy.io import fits
+def _append_tables(sky, path: Path) -> None:
+    from astropy.io import fits
 
-        hdu = fits.table_to_hdu(sky.catalog)
-        hdu.name = "CATALOG"
-        _append(path, hdu)
+    for name, table in (("CATALOG", sky.catalog), ("CLUSTERS", sky.clusters)):
+        if table is not None:
+            hdu = fits.table_to_hdu(table)
+            hdu.name = name
+            _append(path, hdu)
 
 
 def _read_fits(path: Path, lazy: bool) -> dict:
@@ -533,9 +537,10 @@ def _read_fits(path: Path, lazy: bool) -> dict:
                 kappa = file["KAPPA"].data.astype(np.float32)
         if templates.shape != (nfreq, len(stokes), *geometry.shape):
             raise OSError(f"maps of shape {templates.shape}")
-        catalog = None
-        if "CATALOG" in file:
-            catalog = Table.read(file["CATALOG"], character_as_bytes=False)
+        catalog, clusters = (
+            Table.read(file[name], character_as_bytes=False) if name in file else None
+            for name in ("CATALOG", "CLUSTERS")
+        )
         return {
             "freqs_ghz": [header[f"FREQ{band}"] for band in range(nfreq)],
             "geometry": geometry,
@@ -544,6 +549,7 @@ def _read_fits(path: Path, lazy: bool) -> dict:
             "components": {header["COMPONEN"]: [Layer(templates, np.eye(nfreq), stokes)]},
             "kappa": kappa,
             "catalog": catalog,
+            "clusters": clusters,
             "meta": json.loads(header["METAJSON"]),
         }
 

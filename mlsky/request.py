@@ -42,6 +42,7 @@ class Request:
     weights_name: str
     flux_cut_mjy: float | None
     tsz_temperature_kev: float | None
+    haloes: dict[str, NDArray[np.float64]] | None
     device: str
     progress: Progress
     out: Path | None
@@ -63,6 +64,7 @@ def check(
     weights: str = "default",
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
+    haloes=None,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -105,6 +107,7 @@ def check(
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
     response.check(cosmos, chosen.header, response.fields_of(names))
+    clusters = _check_haloes(haloes, chosen.mass_cut, given)
     needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out)
 
     shown = {
@@ -121,6 +124,7 @@ def check(
         "weights": weights,
         "flux_cut_mjy": cut,
         "tsz_temperature_kev": temperature,
+        "haloes": None if clusters is None else "given",
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
@@ -141,11 +145,34 @@ def check(
         weights_name=weights,
         flux_cut_mjy=cut,
         tsz_temperature_kev=temperature,
+        haloes=clusters,
         device=device,
         progress=_silent if progress is None else progress,
         out=out,
         command=f"mlsky.simulate({', '.join(call)})",
     )
+
+
+def _check_haloes(haloes, mass_cut: float | None, kappa: Given | None):
+    """Columns of a user's haloes, and whether these weights and this kappa go with them."""
+    if mass_cut is None:
+        if haloes is not None:
+            raise ValueError(
+                "haloes given with weights that paint clusters themselves: use weights that leave "
+                "them out (mlsky weights list), or no haloes"
+            )
+        return None
+    if haloes is None:
+        if kappa is not None and kappa.kind == "nonlinear":
+            raise ValueError(
+                "kappa_kind='nonlinear' without haloes: these weights leave clusters out; give "
+                "haloes=, the clusters of that kappa, or use weights that paint all, as default@v4"
+            )
+        return None
+    from mlsky.datasets import tables
+    from mlsky.haloes import catalogue
+
+    return catalogue.check(haloes, tables.load())
 
 
 def _check_device(device) -> None:

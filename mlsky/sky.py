@@ -35,6 +35,10 @@ class Sky:
     ----------
     catalog : astropy.table.Table or None
         Sources above 1 mJy at 148 GHz; `in_map` is False for those that the flux cut removed.
+    clusters : astropy.table.Table or None
+        Haloes above the mass cut, the most massive first: "ra", "dec" (deg), "z", "m200m",
+        "m200c", "m500c" (Msun), "y500" (arcmin^2), "theta500" (arcmin), "velocity" (km/s,
+        positive if receding). None if the weights paint clusters themselves.
     meta : dict
         Provenance, plain JSON types: version, seeds, weights and their sha256, cosmology,
         flux cut, unit, geometry, command, licence, citation.
@@ -50,6 +54,7 @@ class Sky:
         components: dict[str, Sequence[Layer]],
         kappa: NDArray[np.float32] | None = None,
         catalog: Table | None = None,
+        clusters: Table | None = None,
         meta: dict | None = None,
         source: str = "this sky",
     ) -> None:
@@ -60,6 +65,7 @@ class Sky:
         self.layers = {name: tuple(layers) for name, layers in components.items()}
         self._kappa = kappa
         self.catalog = catalog
+        self.clusters = clusters
         self.meta = {} if meta is None else meta
         self._source = source
 
@@ -171,7 +177,7 @@ class Sky:
         """Write the sky; the suffix gives the format.
 
         ``.h5``, ``.hdf5``: everything, read back to the bit. ``.fits``: the total (or one
-        `component`), kappa and catalogue; HEALPix as one table per band (``healpy.read_map``
+        `component`), kappa and the lists of sources and clusters; HEALPix as one table per band (``healpy.read_map``
         with ``hdu=band + 1``), CAR as one image (``pixell.enmap.read_map``).
 
         Parameters

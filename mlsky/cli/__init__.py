@@ -1,4 +1,4 @@
-"""The command line: ``mlsky simulate | plot | weights | data | tables | train | train-log |
+"""The command line: ``mlsky simulate | plot | clusters | weights | data | tables | train | train-log |
 tune | export | calibrate | validate | validate-images``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
@@ -8,7 +8,18 @@ behind.
 
 from __future__ import annotations
 
-from mlsky.cli import calibrate, data, export, images, simulate, train, tune, validate, weights
+from mlsky.cli import (
+    calibrate,
+    clusters,
+    data,
+    export,
+    images,
+    simulate,
+    train,
+    tune,
+    validate,
+    weights,
+)
 from mlsky.cli.group import cli, main
 
 __all__ = ["cli", "main"]
@@ -16,6 +27,7 @@ __all__ = ["cli", "main"]
 for _command in (
     simulate.simulate,
     simulate.plot,
+    clusters.clusters,
     weights.weights,
     data.data,
     data.tables,

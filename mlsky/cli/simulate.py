@@ -45,6 +45,11 @@ __all__ = ["plot", "simulate"]
     help="nonlinear: as of an N-body simulation.",
 )
 @click.option("--fill-kappa", is_flag=True, help="Draw a Gaussian sky in holes of that map.")
+@click.option(
+    "--haloes",
+    type=click.Path(path_type=Path),
+    help="Clusters in place of drawn ones: a table (FITS, ECSV, HDF5) with units.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option(
@@ -74,13 +79,20 @@ def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> No
 
 
 def _simulate_arguments(
-    *, car: float | None, components: list[str], kappa: Path | None, **options
+    *,
+    car: float | None,
+    components: list[str],
+    kappa: Path | None,
+    haloes: Path | None,
+    **options,
 ) -> dict:
     """Options of the command line as arguments of `mlsky.simulate`."""
     if car is not None:
         options["geometry"] = _car_geometry(car)
     if kappa is not None:
         options["kappa"] = _read_kappa(kappa)
+    if haloes is not None:
+        options["haloes"] = _read_haloes(haloes)
     return {**options, "components": components or None}
 
 
@@ -126,6 +138,23 @@ def _read_kappa(path: Path):
         ) from None
 
 
+def _read_haloes(path: Path):
+    """A table of haloes in any format that astropy knows by its suffix."""
+    from astropy.io.registry import IORegistryError
+    from astropy.table import Table
+
+    if not path.is_file():
+        raise ValueError(f"--haloes {path}: no such file")
+    try:
+        return Table.read(path)
+    except (IORegistryError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"--haloes {path}: cannot be read ({reason}); must be a FITS, ECSV or HDF5 table with "
+            "columns ra, dec, z, m200m and their units"
+        ) from None
+
+
 def _summary(sky, path: Path, seconds: float) -> str:
     import numpy as np
 
@@ -137,6 +166,8 @@ def _summary(sky, path: Path, seconds: float) -> str:
     if sky.catalog is not None:
         held = int(np.count_nonzero(sky.catalog["in_map"]))
         lines.append(f"sources above 1 mJy at 148 GHz: {len(sky.catalog)}, in the maps: {held}")
+    if sky.clusters is not None:
+        lines.append(f"clusters: {len(sky.clusters)}, listed by mlsky clusters {path}")
     return "\n".join(lines)
 
 

@@ -29,8 +29,17 @@ INPUTS = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growt
 MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
 
 
-def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
+def mixing(
+    tables: dict, multipoles: tuple[float, float, int] = MIXING_ELL
+) -> tuple[np.ndarray, np.ndarray]:
     """Joint mixing of shell densities and slice velocities at low multipoles.
+
+    Parameters
+    ----------
+    tables
+        Painter tables; `INPUTS` of them are used.
+    multipoles
+        First, last and number of the multipoles, evenly spaced in their logarithm.
 
     Returns
     -------
@@ -44,11 +53,11 @@ def mixing(tables: dict) -> tuple[np.ndarray, np.ndarray]:
     `covariance` is not exactly positive for close shells (their transverse k differ):
     eigenvalues of the correlation matrix are clipped at 1e-6.
     """
-    digest = hashlib.sha256(repr((VERSION, MIXING_ELL, SMOOTHING_MPC)).encode())
+    digest = hashlib.sha256(repr((VERSION, multipoles, SMOOTHING_MPC)).encode())
     for name in INPUTS:
         digest.update(np.ascontiguousarray(tables[name]).tobytes())
     cached = registry.cache_dir() / f"mixing-{digest.hexdigest()[:16]}.npy"
-    ell = np.geomspace(*MIXING_ELL)
+    ell = np.geomspace(*multipoles)
     try:
         matrix = np.load(cached, allow_pickle=False)
         if matrix.shape[0] == len(ell):

@@ -9,8 +9,10 @@ jointly is rebuilt from the linear power spectrum by `mlsky.datasets.mixing`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
+import logging
 import os
 import zipfile
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlsky import registry
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.mixing import write_whole
 from mlsky.theory import presets
@@ -25,9 +28,12 @@ from mlsky.theory.clustering import LOG10_MASS_MIN, Clustering
 from mlsky.theory.infrared import InfraredGalaxies
 
 if TYPE_CHECKING:
+    from mlsky.theory.cosmology import Cosmology
     from mlsky.theory.halo_model import HaloModel
 
-__all__ = ["build", "build_for", "load", "save"]
+__all__ = ["build", "build_for", "load", "of", "save"]
+
+_log = logging.getLogger("mlsky")
 
 FORMAT = 4
 LOG10_SUBHALO_MIN = 11.7  # satellites above are drawn one by one
@@ -348,6 +354,39 @@ def _slices(m: HaloModel) -> dict[str, np.ndarray]:
 def _compact(x) -> np.ndarray:
     x = np.asarray(x)
     return x.astype(np.float32) if x.dtype == np.float64 else x
+
+
+def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndarray]:
+    """Tables of a cosmology: the shipped ones, those kept from before, or new ones.
+
+    Parameters
+    ----------
+    cosmology
+        As `mlsky.theory.parse` returns it.
+    preset
+        Amplitudes of the truth.
+
+    Notes
+    -----
+    New ones take ten to twenty seconds and are kept in `mlsky.registry.cache_dir`.
+    """
+    shipped = load()
+    wanted = {"cosmology": cosmology.to_dict(), "preset": preset}
+    if all(shipped["header"][key] == value for key, value in wanted.items()):
+        return shipped
+    key = {**wanted, "format": FORMAT, "parameters": presets.parameters(preset).to_dict()}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    kept = registry.cache_dir() / f"halos-{digest[:16]}.npz"
+    try:
+        return load(kept)
+    except ValueError:
+        pass  # none yet, or a damaged one: it is made again
+    tables = build_for(cosmology, preset)
+    try:
+        save(kept, tables)
+    except OSError as error:
+        _log.warning("halo tables not kept in %s: %s", kept.parent, error)
+    return {**tables, "header": json.loads(bytes(tables["header"]))}
 
 
 def save(path: str | os.PathLike, tables: dict[str, np.ndarray]) -> None:

@@ -75,41 +75,26 @@ def table(haloes: Haloes, tables: dict, mass_cut: float = MASS_CUT) -> Table:
 
 
 def parse(
-    catalogue,
+    values: dict[str, NDArray[np.float64]],
     tables: dict,
     mass_cut: float = MASS_CUT,
     seed: int = 0,
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
-) -> tuple[Haloes, int]:
-    """Haloes of a user's catalogue, checked.
+) -> Haloes:
+    """Haloes of a user's catalogue.
 
     Parameters
     ----------
-    catalogue
-        `astropy.table.Table`, or a mapping of Quantities, with columns ``ra``, ``dec`` (angles),
-        ``z`` and ``m200m`` (mass), and ``velocity`` (radial, positive if receding) if it is
-        known. Every column but ``z`` must state its unit.
+    values
+        From `check`.
     tables
         From `mlsky.datasets.tables`, of the sky's cosmology.
     mass_cut
         Lowest mass of an object. Lighter haloes are left out: networks paint them.
     seed, kappa_alm, kappa_cl
         As for `mlsky.haloes.draw.draw`: velocities are drawn with them where none are given.
-
-    Returns
-    -------
-    haloes
-        Those above the cut.
-    left_out
-        Number of those below it.
-
-    Raises
-    ------
-    ValueError
-        If a column or its unit is missing, or a value is out of range.
     """
-    values = check(catalogue, tables)
     log10_mass = np.log10(values["m200m"])
     kept = values["m200m"] >= mass_cut_at(values["z"], mass_cut)
     theta, phi = np.radians(90.0 - values["dec"]), np.radians(values["ra"] % 360.0)
@@ -121,17 +106,25 @@ def parse(
         velocity = values["velocity"][kept] / C_KM_S
     else:
         velocity = radial_velocities(tables, seed, haloes, kappa_alm, kappa_cl)
-    haloes = Haloes(haloes.theta, haloes.phi, haloes.z, haloes.log10_mass, velocity, haloes.key)
-    return haloes, int(np.count_nonzero(~kept))
+    return Haloes(haloes.theta, haloes.phi, haloes.z, haloes.log10_mass, velocity, haloes.key)
 
 
 def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
     """Columns of a user's catalogue in the units of `REQUIRED` and km/s.
 
+    Parameters
+    ----------
+    catalogue
+        `astropy.table.Table`, or a mapping of Quantities, with columns ``ra``, ``dec`` (angles),
+        ``z`` and ``m200m`` (mass), and ``velocity`` (radial, positive if receding) if it is
+        known. Every column but ``z`` must state its unit.
+    tables
+        From `mlsky.datasets.tables`.
+
     Raises
     ------
     ValueError
-        As `parse`.
+        If a column or its unit is missing, or a value is out of range.
     """
     names = getattr(catalogue, "colnames", None)
     if names is None:

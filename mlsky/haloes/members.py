@@ -202,5 +202,5 @@ class Members:
         return {
             "vectors": vectors[:, mine],
             "flux": mjy[mine],
-            "number": name | number[mine].astype(np.uint64),
+            "number": (name | number[mine].astype(np.uint64)).astype(np.int64),
         }

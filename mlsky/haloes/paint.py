@@ -211,7 +211,7 @@ class Objects:
             np.abs(x - (chart.shape[1] - 1) / 2) < chart.shape[1] / 2 + pad
         )
         rows, y, x = rows[inside], y[inside], x[inside]
-        made = self._compact(chart, rows, y, x, pad)
+        made = self._narrow(chart, rows, y, x, pad)
         for name, field in self.wide.items():
             made[name] += refine.on_chart(field, chart, COARSE_ARCMIN)
         sources = {}
@@ -225,7 +225,7 @@ class Objects:
             maps["cib"] = np.stack([made[f"cib_{i}"] for i in range(len(self.cib_ghz))])
         return maps, sources
 
-    def _compact(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
+    def _narrow(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
         """The narrow Gaussians of some haloes on the pixels of a chart."""
         import ducc0
 

@@ -108,19 +108,13 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     lmax
         Highest band limit of any density.
     """
-    t = {key: np.asarray(tables[key], np.float64) for key in ("chi", "slice_edges", "edges")}
-    nodes = np.geomspace(1.5, lmax + 0.5, NODES)
-    covariance = mixing.covariance(tables, nodes)
-    rms = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0))
-    floor = 1e-12 * rms.max(1, keepdims=True)
-    rms = np.maximum(rms, floor)
-    correlation = covariance / rms[:, :, np.newaxis] / rms[:, np.newaxis]
-    # close shells differ in transverse wave number, so the matrix is not exactly positive; a sum
-    # of positive matrices is, so it is enough to mend it at the nodes
-    values, vectors = np.linalg.eigh(correlation)
-    root = vectors * np.sqrt(np.clip(values, 1e-6, None))[:, np.newaxis]
-    root /= np.sqrt((root**2).sum(2, keepdims=True))
-    correlation = root @ root.swapaxes(1, 2)
+    t = {key: np.asarray(tables[key], np.float64) for key in ("slice_edges", "edges")}
+    nodes, root = mixing.mixing(tables, (1.5, lmax + 0.5, NODES))
+    root = root.astype(np.float64)
+    rms = np.sqrt((root**2).sum(2))
+    # a mean of positive matrices is positive, so that it can be interpolated
+    unit = root / rms[:, :, np.newaxis]
+    correlation = unit @ unit.swapaxes(1, 2)
     ln = np.log(tables["ell"].astype(np.float64))
     far = np.exp(np.interp(np.log(nodes), ln, np.log(np.maximum(tables["far_kappa"], 1e-60))))
     outer = t["edges"][1:]

@@ -90,6 +90,15 @@ class Weights:
         """Side of a training pixel (arcmin)."""
         return float(self.header["pixel_arcmin"])
 
+    @property
+    def mass_cut(self) -> float | None:
+        """Mass (M200m, Msun) above which haloes are left out of what the networks paint.
+
+        ``objects`` of the header, see `mlsky.theory.objects`; None for networks that paint all.
+        """
+        objects = self.header.get("objects")
+        return None if objects is None else float(objects["mass_cut"])
+
 
 def save(
     path: str | os.PathLike,
