@@ -46,6 +46,9 @@ LENSING_MARGIN = 500
 #: than 0.003, and a kappa of the user's that is nonlinear is Gaussian below it.
 CMB_KAPPA_LMAX = 500
 
+#: Multipoles of kappa that place the haloes, `mlsky.haloes.shells.LMAX`.
+HALO_LMAX = 1024
+
 #: Kind of source in the catalogue that belongs to a component.
 KINDS = {"cib": "dusty", "radio": "radio"}
 
@@ -254,10 +257,12 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress = request.progress
     store = store or Memory()
     progress("spectra", 0.0)
-    start = [_kappa_alm(request, foregrounds.kappa_lmax(request.weights))]
+    lmax = foregrounds.kappa_lmax(request.weights)
+    start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
     progress("haloes", 0.1)
     objects, clusters = _objects(request, start[0])
+    start[0] = given_kappa.cut(start[0], lmax)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
         start.pop(),

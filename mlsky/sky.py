@@ -177,8 +177,8 @@ class Sky:
         """Write the sky; the suffix gives the format.
 
         ``.h5``, ``.hdf5``: everything, read back to the bit. ``.fits``: the total (or one
-        `component`), kappa and the lists of sources and clusters; HEALPix as one table per band (``healpy.read_map``
-        with ``hdu=band + 1``), CAR as one image (``pixell.enmap.read_map``).
+        `component`), kappa and the lists of sources and clusters; HEALPix as one table per band
+        (``healpy.read_map`` with ``hdu=band + 1``), CAR as one image (``pixell.enmap.read_map``).
 
         Parameters
         ----------

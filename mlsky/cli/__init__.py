@@ -1,5 +1,5 @@
-"""The command line: ``mlsky simulate | plot | clusters | weights | data | tables | train | train-log |
-tune | export | calibrate | validate | validate-images``.
+"""The command line: ``mlsky simulate | plot | clusters | weights | data | tables | train |
+train-log | tune | export | calibrate | validate | validate-images``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
 argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file

@@ -112,9 +112,13 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     nodes, root = mixing.mixing(tables, (1.5, lmax + 0.5, NODES))
     root = root.astype(np.float64)
     rms = np.sqrt((root**2).sum(2))
+    # near shells end at a lower multipole; a little keeps their logarithm
+    rms = np.maximum(rms, 1e-10 * rms.max(1, keepdims=True))
     # a mean of positive matrices is positive, so that it can be interpolated
     unit = root / rms[:, :, np.newaxis]
     correlation = unit @ unit.swapaxes(1, 2)
+    diagonal = np.arange(correlation.shape[1])
+    correlation[:, diagonal, diagonal] = 1
     ln = np.log(tables["ell"].astype(np.float64))
     far = np.exp(np.interp(np.log(nodes), ln, np.log(np.maximum(tables["far_kappa"], 1e-60))))
     outer = t["edges"][1:]

@@ -56,7 +56,8 @@ class Extragalactic(pysm3.Model):
         Number of the realisation: the seed used is ``seed + num``. mapsims passes its ``num``.
     components
         Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
-    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, cmb_seed, device
+    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, cmb_seed,
+    device
         As in `mlsky.simulate`.
     max_nside
         As in ``pysm3.Model``; 8192 by default.
@@ -84,6 +85,7 @@ class Extragalactic(pysm3.Model):
         cosmology="planck2018",
         flux_cut_mjy: float | None = None,
         tsz_temperature_kev: float | None = None,
+        haloes=None,
         cmb_seed: int | None = None,
         device: str = "auto",
         max_nside: int | None = None,
@@ -106,6 +108,7 @@ class Extragalactic(pysm3.Model):
             weights=weights,
             flux_cut_mjy=flux_cut_mjy,
             tsz_temperature_kev=tsz_temperature_kev,
+            haloes=haloes,
             unit="uK_RJ",
             cmb_seed=cmb_seed,
             device=device,
