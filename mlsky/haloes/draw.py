@@ -23,11 +23,8 @@ from mlsky.sphere.threads import threads
 from mlsky.theory.clustering import CAP_SIGMA
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
-__all__ = ["NSIDE", "Haloes", "draw", "radial_velocities", "redshift", "redshift_range"]
+__all__ = ["Haloes", "draw", "radial_velocities", "redshift", "redshift_range"]
 
-#: Cells of 6.9 arcmin, in which the clustering of haloes is lost: its Nyquist multipole is 1.5
-#: times the band limit of the densities.
-NSIDE = 512
 #: Halvings of a cell in which a halo's place is drawn: to 1e-3 arcsec.
 DEPTH = 18
 #: Uses of the numbers that belong to a halo.
@@ -94,6 +91,7 @@ def draw(
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
     mass_cut: float = MASS_CUT,
+    lmax: int = modes.LMAX,
 ) -> Haloes:
     """Draw every object of a sky.
 
@@ -108,6 +106,9 @@ def draw(
         haloes of no particular convergence.
     mass_cut
         Lowest M200m (Msun), as for `mlsky.theory.objects.mass_cut_at`.
+    lmax
+        Band limit of the densities, a power of two; cells are the pixels of an nside of half of it (6.9 arcmin). With another
+        one a sky has other haloes.
 
     Returns
     -------
@@ -127,12 +128,12 @@ def draw(
     per_shell = np.asarray(tables["slices"], np.int64)
     first = np.cumsum(per_shell) - per_shell
     slices = np.concatenate([np.arange(first[i], first[i] + per_shell[i]) for i in used])
-    spectra = modes.spectra(tables)
+    spectra = modes.spectra(tables, lmax)
     shells = modes.draw(spectra, seed, kappa_alm, kappa_cl, shells=used, slices=slices)
 
     def one(shell: int):
         alm = shells.density.pop(int(shell)).astype(np.complex128)
-        return _shell(tables, seed, int(shell), chosen[shell], alm, spectra)
+        return _shell(tables, seed, int(shell), chosen[shell], alm, spectra, lmax // 2)
 
     with ThreadPoolExecutor(threads()) as pool:
         parts = list(pool.map(one, used))
@@ -141,14 +142,14 @@ def draw(
     return Haloes(theta, phi, redshift(tables, chi), log10_mass, velocity, key)
 
 
-def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm: NDArray, spectra):
+def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, nside: int):
     """Places, distances, masses and keys of the haloes of one shell."""
     import healpy
 
     lmax = gaussian.alm_lmax(alm)
     ell = np.arange(1, lmax + 1)
     # haloes lie anywhere in their cell, which smooths their density by the cell's window
-    window = windows.square(np.arange(lmax + 1), Healpix(NSIDE).pixel_arcmin)
+    window = windows.square(np.arange(lmax + 1), Healpix(nside).pixel_arcmin)
     power = spectra.variance(shell, ell)
     sigma = float(np.sqrt(((2 * ell + 1) / (4 * np.pi) * power / window[1:] ** 2).sum()))
     cap = min(float(tables["delta_cap"][shell]), CAP_SIGMA * sigma)
@@ -157,8 +158,8 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm: NDArray, 
     rate = number * response(bias, sigma, cap)  # (densities, masses), per steradian
     total = rate.sum(1)
     fine = np.arange((len(total) - 1) * FINE + 1) / FINE
-    in_cell = np.interp(fine, np.arange(len(total)), total) * (4 * np.pi / (12 * NSIDE**2))
-    density = gaussian.alm_to_map(gaussian.scale_alm(alm, 1 / window), Healpix(NSIDE))
+    in_cell = np.interp(fine, np.arange(len(total)), total) * (4 * np.pi / (12 * nside**2))
+    density = gaussian.alm_to_map(gaussian.scale_alm(alm, 1 / window), Healpix(nside))
     step = float(DELTA_SIGMAS[1] - DELTA_SIGMAS[0]) * sigma
     density /= np.float32(step)
     density -= np.float32(DELTA_SIGMAS[0] * sigma / step)
@@ -170,7 +171,7 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm: NDArray, 
     repeated = np.repeat(np.arange(len(cell)), count)
     turn = np.arange(len(repeated)) - np.repeat(np.cumsum(count) - count, count)
     place = density[cell][repeated].astype(np.float64)
-    nested = healpy.ring2nest(NSIDE, cell)[repeated]
+    nested = healpy.ring2nest(nside, cell)[repeated]
     key = (np.uint64(shell) << np.uint64(40)) | (nested.astype(np.uint64) << np.uint64(12))
     key |= turn.astype(np.uint64)
 
@@ -184,7 +185,7 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm: NDArray, 
     node += uniform(NODE) * (below + above) < above
     log10_mass = _masses(tables["log10_mass"][objects], number, rate, node, uniform(MASS))
     child = (uniform(PLACE) * 4.0**DEPTH).astype(np.int64)
-    theta, phi = healpy.pix2ang(NSIDE << DEPTH, nested * 4**DEPTH + child, nest=True)
+    theta, phi = healpy.pix2ang(nside << DEPTH, nested * 4**DEPTH + child, nest=True)
     low, high = (float(c) ** 3 for c in tables["edges"][shell : shell + 2])
     chi = np.cbrt(low + (high - low) * uniform(DISTANCE))
     return theta, phi, chi, log10_mass, key, np.full(len(key), shell)

@@ -28,8 +28,9 @@ from mlsky.theory.objects import MASS_CUT
 
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
+    from mlsky.sphere.geometry import Geometry
 
-__all__ = ["Objects"]
+__all__ = ["Objects", "maps"]
 
 #: Gaussians of this standard deviation and wider are summed as harmonics.
 WIDE_ARCMIN = 8.0
@@ -48,6 +49,8 @@ COARSE_ARCMIN = 4.0
 LEAST_SHARE = 1e-5
 #: The faint satellites take every second width alone.
 SATELLITE_STEP = 2
+#: Pixels of a chart beyond what it owns that output pixels see.
+MARGIN = 32
 #: Cells by which haloes are found: sides of 110 arcmin.
 FIND_NSIDE = 32
 
@@ -322,3 +325,41 @@ def _add_alm(total: NDArray, alm: NDArray) -> None:
     for m in range(lmax + 1):
         start, own = m * (2 * top + 1 - m) // 2, m * (2 * lmax + 1 - m) // 2
         total[start + m : start + lmax + 1] += alm[own + m : own + lmax + 1]
+
+
+def maps(objects: Objects, geometry: Geometry, pixel_arcmin: float) -> dict[str, NDArray]:
+    """Maps of the objects alone, as they are in a sky.
+
+    Parameters
+    ----------
+    objects
+        For charts of `pixel_arcmin`.
+    geometry
+        Output pixels.
+
+    Returns
+    -------
+    maps
+        "kappa", "tsz", "ksz" (*shape,) and "cib" (nfreq, *shape), float32: averages over the
+        output pixels.
+    """
+    from mlsky.sphere import charts
+
+    names = list(objects.terms)
+    out = np.zeros((len(names), geometry.npix), np.float32)
+
+    def one(chart: Chart) -> None:
+        made, _ = objects.on(chart)
+        owned = charts.owned(chart, geometry)
+        if owned.size:
+            stack = [made[n] if n in made else made["cib"][int(n[4:])] for n in names]
+            out[:, owned] = charts.resample(chart, np.stack(stack), geometry, owned)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        for _ in pool.map(one, charts.charts(pixel_arcmin, margin=MARGIN)):
+            pass
+    out = out.reshape(len(names), *geometry.shape)
+    result = {n: values for n, values in zip(names, out, strict=True) if not n.startswith("cib_")}
+    if "cib" in objects.fields:
+        result["cib"] = out[[i for i, n in enumerate(names) if n.startswith("cib_")]]
+    return result

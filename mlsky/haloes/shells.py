@@ -106,10 +106,10 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     tables
         From `mlsky.datasets.tables`.
     lmax
-        Highest band limit of any density.
+        Highest band limit of any density and velocity, at most `LMAX`.
     """
     t = {key: np.asarray(tables[key], np.float64) for key in ("slice_edges", "edges")}
-    nodes, root = mixing.mixing(tables, (1.5, lmax + 0.5, NODES))
+    nodes, root = mixing.mixing(tables, (1.5, LMAX + 0.5, NODES))
     root = root.astype(np.float64)
     rms = np.sqrt((root**2).sum(2))
     # near shells end at a lower multipole; a little keeps their logarithm
@@ -197,8 +197,9 @@ def draw(
         kappa_lmax = gaussian.alm_lmax(kappa_alm)
     density = {int(i): _empty(spectra.density_lmax[i]) for i in shells}
     velocity = {int(i): _empty(spectra.velocity_lmax[i]) for i in slices}
-    # slices of high band limit first, so that those drawn at a multipole are the first ones
-    order = np.argsort(-spectra.velocity_lmax, kind="stable")
+    # far slices, which have the higher band limits, first: those drawn at a multipole are the
+    # first ones of all
+    order = np.arange(nv)[::-1]
     wanted = [(density, int(i), int(i), int(spectra.density_lmax[i])) for i in shells]
     rank = np.argsort(order)
     wanted += [(velocity, int(i), ns + int(rank[i]), int(spectra.velocity_lmax[i])) for i in slices]
