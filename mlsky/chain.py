@@ -377,6 +377,7 @@ def _objects(
         fields=names,
         mass_cut=cut,
         pixel_arcmin=request.weights.pixel_arcmin,
+        geometry=request.geometry,
     )
     return objects, catalogue.table(haloes, tables, cut)
 

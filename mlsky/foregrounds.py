@@ -304,9 +304,9 @@ def _paint_sky(
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
-        for name, values in haloes.items():
-            if name in made:
-                made[name] += values
+        for name in ("kappa", "cib"):
+            if name in haloes:
+                made[name] += haloes[name]
         pixel = charts.owned(chart, grid)
         kappa_map.put(pixel, charts.interpolate(chart, made["kappa"], grid, pixel))
         owned = charts.owned(chart, geometry)
@@ -314,6 +314,11 @@ def _paint_sky(
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             stack = np.stack([shown[name] for name in maps])
             values = charts.resample(chart, stack, geometry, owned)
+            smooth = [name for name in ("tsz", "ksz") if name in haloes]
+            if smooth:
+                stack = np.stack([haloes[name] for name in smooth])
+                rows = [list(maps).index(name) for name in smooth]
+                values[rows] += charts.average(chart, stack, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
                 target_map.put(owned, value)
         store.mark(chart.index, found)

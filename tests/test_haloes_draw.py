@@ -83,7 +83,7 @@ def test_a_density_off_in_its_last_bits_moves_no_halo(monkeypatch):
 
 
 def test_seeds_differ():
-    assert len(np.intersect1d(sky(1).key, sky(2).key)) < 0.01 * len(sky(1))
+    assert not len(np.intersect1d(sky(1).theta, sky(2).theta))
 
 
 def test_velocities_have_the_rms_of_linear_theory():
@@ -136,5 +136,5 @@ def test_haloes_follow_the_kappa_that_they_are_given():
 
 @pytest.mark.parametrize("cut", [1e11, 1e17, -1e14, float("nan"), "heavy", True])
 def test_a_mass_cut_beyond_the_tables_is_refused(cut):
-    with pytest.raises(ValueError, match="mass_cut=.*range of the halo tables"):
+    with pytest.raises(ValueError, match=r"mass_cut=.*range of the halo tables"):
         draw.draw(tables(), 1, mass_cut=cut)

@@ -6,10 +6,10 @@ import functools
 
 import numpy as np
 import pytest
+from halo_cases import shipped
 
 from mlsky.haloes import shells
 from mlsky.sphere import gaussian
-from halo_cases import shipped
 
 #: Band limit and number of realisations: some seconds.
 LMAX, SEEDS = 48, 24
@@ -93,7 +93,7 @@ def test_densities_follow_the_kappa_that_they_are_given(i):
         # kappa has twice the linear power, so its cross spectrum is sqrt(2) times the linear one
         want += (2 * ell + 1) * c[i] * np.sqrt(kappa_cl()[ell] / power)
         own += (2 * ell + 1) * kappa_cl()[ell]
-    modes = ((2 * ells + 1)).sum()
+    modes = (2 * ells + 1).sum()
     scale = np.sqrt(expected(i, i) * own)
     assert abs(np.mean(values) - want) < SIGMAS * scale * np.sqrt(1 / (modes * SEEDS))
     assert want > 0
@@ -130,5 +130,5 @@ def test_which_are_returned_changes_nothing():
 
 def test_a_kappa_too_coarse_is_refused():
     kappa = gaussian.draw_alm(kappa_cl()[:41], 1)
-    with pytest.raises(ValueError, match="kappa up to l = 40: .* up to 48"):
+    with pytest.raises(ValueError, match=r"kappa up to l = 40: .* up to 48"):
         shells.draw(spectra(), 1, kappa, kappa_cl())

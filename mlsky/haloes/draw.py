@@ -107,8 +107,8 @@ def draw(
     mass_cut
         Lowest M200m (Msun), as for `mlsky.theory.objects.mass_cut_at`.
     lmax
-        Band limit of the densities, a power of two; cells are the pixels of an nside of half of it (6.9 arcmin). With another
-        one a sky has other haloes.
+        Band limit of the densities, a power of two; cells are HEALPix pixels of half that nside.
+        With another one a sky has other haloes.
 
     Returns
     -------

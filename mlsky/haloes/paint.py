@@ -20,9 +20,10 @@ from mlsky.datasets.halos import TSZ_148
 from mlsky.haloes import members
 from mlsky.haloes.draw import Haloes
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
-from mlsky.sphere import gaussian, refine
+from mlsky.sphere import charts, gaussian, refine
 from mlsky.sphere.field import Field
 from mlsky.sphere.threads import threads
+from mlsky.sphere.windows import square
 from mlsky.theory.halo_model import T_CMB_UK
 from mlsky.theory.objects import MASS_CUT
 
@@ -49,6 +50,8 @@ COARSE_ARCMIN = 4.0
 LEAST_SHARE = 1e-5
 #: The faint satellites take every second width alone.
 SATELLITE_STEP = 2
+#: A chart far from the poles.
+_EQUATORIAL = 4 * 16 + 8
 #: Pixels of a chart beyond what it owns that output pixels see.
 MARGIN = 32
 #: Cells by which haloes are found: sides of 110 arcmin.
@@ -74,6 +77,11 @@ class Objects:
         With which the haloes were drawn.
     pixel_arcmin
         Of the charts on which they will be painted.
+    geometry
+        Output pixels over which `averaged` fields are averaged by `mlsky.sphere.charts.average`;
+        None for values at points.
+    averaged
+        Names of those fields.
     """
 
     def __init__(
@@ -85,6 +93,8 @@ class Objects:
         cib_ghz: tuple[float, ...] = (REFERENCE_GHZ,),
         mass_cut: float = MASS_CUT,
         pixel_arcmin: float = 2.0,
+        geometry: Geometry | None = None,
+        averaged: tuple[str, ...] = ("tsz", "ksz"),
     ) -> None:
         import healpy
 
@@ -93,6 +103,8 @@ class Objects:
         self.haloes, self.tables, self.seed = haloes[order], tables, seed
         self._ends = np.searchsorted(cell[order], np.arange(12 * FIND_NSIDE**2 + 1))
         self.fields, self.cib_ghz = fields, cib_ghz
+        self.geometry = geometry
+        self.averaged = averaged if geometry is not None else ()
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
         self.galaxies = members.Members(tables, seed, cib_ghz)
@@ -157,6 +169,8 @@ class Objects:
             share = self._at.linear(self._shares(name)[..., column])
             # distant haloes have next to nothing so wide
             some = np.flatnonzero(np.abs(share) > LEAST_SHARE)
+            if not len(some):
+                return np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
             values = share[some] * self._flux(name, some)
             # one thread: the bits of this transform depend on how many there are
             alm = ducc0.sht.adjoint_synthesis_general(
@@ -167,7 +181,12 @@ class Objects:
                 epsilon=1e-6,
                 nthreads=1,
             )[0]
-            return gaussian.scale_alm(alm, transform(sigma[number], np.arange(lmax + 1)))
+            ell = np.arange(lmax + 1)
+            factor = transform(sigma[number], ell)
+            if name in self.averaged:
+                middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
+                factor *= square(ell, charts.part_arcmin(self.geometry, middle))
+            return gaussian.scale_alm(alm, factor)
 
         tasks = [
             (name, number, column)
@@ -232,6 +251,8 @@ class Objects:
         """The narrow Gaussians of some haloes on the pixels of a chart."""
         import ducc0
 
+        if not len(rows):
+            return {name: np.zeros(chart.shape, np.float32) for name in self.terms}
         shape = tuple(8 * ducc0.fft.good_size(-(-(n + 2 * pad + 4) // 8)) for n in chart.shape)
         # a map of flux over pixels; chart pixels are smaller away from the centre
         away = (y - (chart.shape[0] - 1) / 2) ** 2 + (x - (chart.shape[1] - 1) / 2) ** 2
@@ -246,6 +267,9 @@ class Objects:
             ]
             share = at.linear(self._shares(name)[..., : len(narrow)])
             total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
+            side = 0.0
+            if name in self.averaged:
+                side = charts.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
             for column, width in narrow:
                 level = _level(width / chart.pixel_arcmin)
                 step = 1 << level
@@ -261,7 +285,7 @@ class Objects:
                 modes = ducc0.fft.r2c(
                     plane.astype(np.float32).reshape(grid), axes=(0, 1), forward=True, nthreads=1
                 )
-                _add_modes(total, modes, _filter(width / chart.pixel_arcmin, level, shape))
+                _add_modes(total, modes, _filter(width / chart.pixel_arcmin, side, level, shape))
             back = ducc0.fft.c2r(
                 total, axes=(0, 1), forward=False, lastsize=shape[1], inorm=2, nthreads=1
             )
@@ -291,14 +315,21 @@ def _spline(y, x, shape: tuple[int, int]):
 
 
 @functools.lru_cache(maxsize=256)
-def _filter(width: float, level: int, shape: tuple[int, int]) -> NDArray[np.complex64]:
-    """Half plane of a coarse grid that makes Gaussians on the fine one of sums of splines."""
+def _filter(width: float, side: float, level: int, shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Half plane of a coarse grid that makes Gaussians on the fine one of sums of splines.
+
+    `width` is the sigma of the Gaussian and `side` that of the square over which it is averaged,
+    in fine pixels.
+    """
     step = 1 << level
     grid = (shape[0] // step, shape[1] // step)
     ky = np.fft.fftfreq(grid[0])[:, np.newaxis]
     kx = np.fft.rfftfreq(grid[1])[np.newaxis]
     fine = np.hypot(ky, kx) / step  # waves per fine pixel
     out = np.exp(-0.5 * (2 * np.pi * fine * width) ** 2)
+    if side:
+        # a pixel of unit multipoles is a radian wide
+        out *= square(2 * np.pi * fine, np.degrees(side) * 60)
     if level == 0:
         # the same band in every direction
         fade = np.clip((0.5 - fine) / (0.5 - 0.5 * FADE), 0, 1)
@@ -327,39 +358,56 @@ def _add_alm(total: NDArray, alm: NDArray) -> None:
         total[start + m : start + lmax + 1] += alm[own + m : own + lmax + 1]
 
 
-def maps(objects: Objects, geometry: Geometry, pixel_arcmin: float) -> dict[str, NDArray]:
-    """Maps of the objects alone, as they are in a sky.
+def maps(
+    haloes: Haloes, tables: dict, seed: int, geometry: Geometry, pixel_arcmin: float, **options
+) -> dict[str, NDArray[np.float32]]:
+    """Maps of haloes alone, averages over the output pixels as in a sky.
 
     Parameters
     ----------
-    objects
-        For charts of `pixel_arcmin`.
+    haloes, tables, seed, options
+        As for `Objects`.
     geometry
         Output pixels.
+    pixel_arcmin
+        Of the charts on which they are painted.
 
     Returns
     -------
     maps
-        "kappa", "tsz", "ksz" (*shape,) and "cib" (nfreq, *shape), float32: averages over the
-        output pixels.
+        "kappa", "tsz", "ksz" (*shape,) and "cib" (nfreq, *shape), float32.
     """
-    from mlsky.sphere import charts
-
-    names = list(objects.terms)
-    out = np.zeros((len(names), geometry.npix), np.float32)
+    fields = ("kappa", "tsz", "ksz")
+    objects = Objects(
+        haloes,
+        tables,
+        seed,
+        pixel_arcmin=pixel_arcmin,
+        geometry=geometry,
+        averaged=fields,
+        **options,
+    )
+    smooth = [name for name in objects.terms if name in fields]
+    out = {name: np.zeros(geometry.npix, np.float32) for name in smooth}
+    bands = len(objects.cib_ghz) if "cib" in objects.fields else 0
+    cib = np.zeros((bands, geometry.npix), np.float32)
 
     def one(chart: Chart) -> None:
-        made, _ = objects.on(chart)
         owned = charts.owned(chart, geometry)
-        if owned.size:
-            stack = [made[n] if n in made else made["cib"][int(n[4:])] for n in names]
-            out[:, owned] = charts.resample(chart, np.stack(stack), geometry, owned)
+        if not owned.size:
+            return
+        made, _ = objects.on(chart)
+        if smooth:
+            stack = np.stack([made[name] for name in smooth])
+            for name, values in zip(
+                smooth, charts.average(chart, stack, geometry, owned), strict=True
+            ):
+                out[name][owned] = values
+        if bands:
+            cib[:, owned] = charts.resample(chart, made["cib"], geometry, owned)
 
     with ThreadPoolExecutor(threads()) as pool:
         for _ in pool.map(one, charts.charts(pixel_arcmin, margin=MARGIN)):
             pass
-    out = out.reshape(len(names), *geometry.shape)
-    result = {n: values for n, values in zip(names, out, strict=True) if not n.startswith("cib_")}
-    if "cib" in objects.fields:
-        result["cib"] = out[[i for i, n in enumerate(names) if n.startswith("cib_")]]
-    return result
+    out = {name: values.reshape(geometry.shape) for name, values in out.items()}
+    return out | ({"cib": cib.reshape(bands, *geometry.shape)} if bands else {})

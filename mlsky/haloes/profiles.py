@@ -118,6 +118,8 @@ class Gaussians:
 
     Attributes
     ----------
+    pixel_arcmin
+        Of the pixels for which they were fitted.
     sigma_arcmin : (n_widths,)
         Standard deviations.
     share : dict
@@ -126,6 +128,7 @@ class Gaussians:
         By kind, (n_shell, n_mass): Compton y, optical depth and convergence, times steradians.
     """
 
+    pixel_arcmin: float
     sigma_arcmin: NDArray[np.float64]
     share: dict[str, NDArray[np.float32]]
     flux: dict[str, NDArray[np.float64]]
@@ -156,7 +159,7 @@ class Gaussians:
             flux[kind] = profile[..., 0] * (tables["kappa_mass"] if kind == "nfw" else 1.0)
             fitted = profile / profile[..., :1] @ inverse.T
             share[kind] = (fitted / fitted.sum(-1, keepdims=True)).astype(np.float32)
-        return cls(sigma, share, flux)
+        return cls(pixel_arcmin, sigma, share, flux)
 
 
 def transform(sigma_arcmin: NDArray, ell: NDArray) -> NDArray[np.float64]:
