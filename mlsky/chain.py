@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from mlsky.haloes.paint import Objects
+    from mlsky.theory.response import Response
 
 __all__ = ["Realisation", "observe", "realise", "run", "simulate"]
 
@@ -260,8 +261,10 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     lmax = foregrounds.kappa_lmax(request.weights)
     start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
-    progress("haloes", 0.1)
-    objects, clusters = _objects(request, start[0])
+    changed = response.response(
+        request.cosmology, request.weights.header, response.fields_of(request.components)
+    )
+    objects, clusters = _objects(request, start[0], changed)
     start[0] = given_kappa.cut(start[0], lmax)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
@@ -270,9 +273,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         weights=request.weights,
         seed=request.seed,
         nonlinear=request.kappa is not None and request.kappa.kind == "nonlinear",
-        response=response.response(
-            request.cosmology, request.weights.header, response.fields_of(request.components)
-        ),
+        response=changed,
         objects=objects,
         components=tuple(name for name in request.components if name != "cmb"),
         device=request.device,
@@ -351,14 +352,16 @@ def observe(
 
 
 def _objects(
-    request: Request, kappa_alm: NDArray[np.complex128]
+    request: Request, kappa_alm: NDArray[np.complex128], changed: Response | None
 ) -> tuple[Objects | None, Table | None]:
     """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
     if not request.weights.mass_cut:
         return None, None
+    request.progress("haloes", 0.1)
     from mlsky.datasets import tables as halo_tables
     from mlsky.haloes import catalogue, draw, paint
     from mlsky.sphere import gaussian
+    from mlsky.sphere.rescale import Rescaling
     from mlsky.theory import spectra
 
     tables = halo_tables.of(request.cosmology)
@@ -378,6 +381,7 @@ def _objects(
         mass_cut=cut,
         pixel_arcmin=request.weights.pixel_arcmin,
         geometry=request.geometry,
+        kappa_gain=None if changed is None else Rescaling(changed).kappa_gain,
     )
     return objects, catalogue.table(haloes, tables, cut)
 

@@ -304,21 +304,15 @@ def _paint_sky(
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
-        for name in ("kappa", "cib"):
-            if name in haloes:
-                made[name] += haloes[name]
         pixel = charts.owned(chart, grid)
-        kappa_map.put(pixel, charts.interpolate(chart, made["kappa"], grid, pixel))
+        convergence = made["kappa"] + haloes.get("kappa", np.float32(0))
+        kappa_map.put(pixel, charts.interpolate(chart, convergence, grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             stack = np.stack([shown[name] for name in maps])
             values = charts.resample(chart, stack, geometry, owned)
-            smooth = [name for name in ("tsz", "ksz") if name in haloes]
-            if smooth:
-                stack = np.stack([haloes[name] for name in smooth])
-                rows = [list(maps).index(name) for name in smooth]
-                values[rows] += charts.average(chart, stack, geometry, owned)
+            whole.add(dict(zip(maps, values, strict=True)), chart, haloes, geometry, owned)
             for target_map, value in zip(maps.values(), values, strict=True):
                 target_map.put(owned, value)
         store.mark(chart.index, found)
@@ -348,6 +342,25 @@ class _Whole:
         if "cib" in maps:
             maps["cib"] = maps["cib"][0]
         return maps, members
+
+    @staticmethod
+    def add(
+        values: dict[str, np.ndarray],
+        chart: Chart,
+        haloes: dict[str, np.ndarray],
+        geometry: Geometry,
+        owned: np.ndarray,
+    ) -> None:
+        """Add the objects of a chart to the output pixels that it owns, in place."""
+        from mlsky.sphere import charts
+
+        smooth = [name for name in ("tsz", "ksz") if name in haloes]
+        for names, sample in ((smooth, charts.average), (["cib"], charts.resample)):
+            names = [name for name in names if name in haloes and name in values]
+            if names:
+                stack = np.stack([haloes[name] for name in names])
+                for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):
+                    values[name] += part
 
     def without(self, kappa, haloes: dict[str, np.ndarray]):
         """The convergence that networks see: without the objects, which they do not paint."""

@@ -17,6 +17,8 @@ from mlsky import components as fields
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from mlsky.sphere.kappa import Given
 
 __all__ = ["Progress", "Request", "check"]
@@ -64,7 +66,7 @@ def check(
     weights: str = "default",
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
-    haloes=None,
+    haloes: Table | dict | None = None,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",

@@ -24,6 +24,7 @@ class FakeWeights:
     sha256: str = "0" * 64
     pixel_arcmin: float = 2.0
     header: dict = field(default_factory=dict)
+    mass_cut: float | None = None
 
 
 @dataclass

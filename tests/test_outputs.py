@@ -221,7 +221,7 @@ def test_a_failure_leaves_nothing(sky, suffix, failure, tmp_path, monkeypatch):
         raise failure
 
     # Half way through: part of the file is written by then.
-    monkeypatch.setattr(outputs, "_write_table" if suffix == "h5" else "_append_catalog", fail)
+    monkeypatch.setattr(outputs, "_write_table" if suffix == "h5" else "_append_tables", fail)
     expected = KeyboardInterrupt if failure is KeyboardInterrupt else mlsky.MlskyError
     with pytest.raises(expected):
         sky.write(path, overwrite=True)

@@ -45,7 +45,7 @@ def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
-        "flux_cut_mjy=None, tsz_temperature_kev=None, unit='uK_CMB', cmb_seed=None, "
+        "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, unit='uK_CMB', cmb_seed=None, "
         "device='auto', progress=None, out=None, overwrite=False)"
     )
     signature = inspect.signature(mlsky.simulate)

@@ -9,6 +9,7 @@ it. Their sum is the whole profile, without a cut, an edge or a seam.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,9 @@ class Objects:
         None for values at points.
     averaged
         Names of those fields.
+    kappa_gain
+        Function of multipole by which the map of kappa will be multiplied later: its inverse is
+        taken here, so that objects end as they are.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Objects:
         pixel_arcmin: float = 2.0,
         geometry: Geometry | None = None,
         averaged: tuple[str, ...] = ("tsz", "ksz"),
+        kappa_gain: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     ) -> None:
         import healpy
 
@@ -104,6 +109,7 @@ class Objects:
         self._ends = np.searchsorted(cell[order], np.arange(12 * FIND_NSIDE**2 + 1))
         self.fields, self.cib_ghz = fields, cib_ghz
         self.geometry = geometry
+        self.kappa_gain = kappa_gain
         self.averaged = averaged if geometry is not None else ()
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
@@ -186,6 +192,8 @@ class Objects:
             if name in self.averaged:
                 middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
                 factor *= square(ell, charts.part_arcmin(self.geometry, middle))
+            if name == "kappa" and self.kappa_gain is not None:
+                factor /= self.kappa_gain(ell.astype(np.float64))
             return gaussian.scale_alm(alm, factor)
 
         tasks = [
@@ -286,6 +294,9 @@ class Objects:
                     plane.astype(np.float32).reshape(grid), axes=(0, 1), forward=True, nthreads=1
                 )
                 _add_modes(total, modes, _filter(width / chart.pixel_arcmin, side, level, shape))
+            if name == "kappa" and self.kappa_gain is not None:
+                ky, kx = np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1])
+                total /= self.kappa_gain(2 * np.pi * np.hypot(ky, kx) / chart.pixel_rad)
             back = ducc0.fft.c2r(
                 total, axes=(0, 1), forward=False, lastsize=shape[1], inorm=2, nthreads=1
             )

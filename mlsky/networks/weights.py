@@ -94,10 +94,12 @@ class Weights:
     def mass_cut(self) -> float | None:
         """Mass (M200m, Msun) above which haloes are left out of what the networks paint.
 
-        ``objects`` of the header, see `mlsky.theory.objects`; None for networks that paint all.
+        Of a header whose ``part`` is "rest", see `mlsky.theory.objects`; None for networks that
+        paint all.
         """
-        objects = self.header.get("objects")
-        return None if objects is None else float(objects["mass_cut"])
+        if self.header.get("part", "all") == "all":
+            return None
+        return float(self.header["mass_cut"])
 
 
 def save(
@@ -400,6 +402,14 @@ def _check_header(header: Mapping[str, Any], error: type[Exception], what: str) 
             or not isinstance(entry.get("kwargs"), Mapping)
         ):
             raise error(f"{what}: network {name!r} must have an architecture and its kwargs")
+    part, mass_cut = header.get("part", "all"), header.get("mass_cut")
+    if part not in ("all", "rest"):
+        raise error(f"{what}: part={part!r}: must be 'all' or 'rest', what the networks paint")
+    number = isinstance(mass_cut, (int, float)) and not isinstance(mass_cut, bool)
+    if part == "rest" and not (number and 0 < mass_cut < 1e17):
+        raise error(
+            f"{what}: mass_cut={mass_cut!r}: must be the mass (Msun) of the objects left out"
+        )
 
 
 def _owners(names, header: Mapping[str, Any], error: type[Exception], what: str) -> None:

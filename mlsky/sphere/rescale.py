@@ -19,6 +19,9 @@ from mlsky.theory.response import FIELDS, Response
 
 __all__ = ["Rescaling"]
 
+#: Multipole to which the gain of kappa is known for fields on charts.
+GAIN_LMAX = 12000
+
 #: Fields that keep a sign: nowhere positive (-1) or nowhere negative (+1).
 SIGN = {"tsz": -1, "cib": 1}
 
@@ -43,9 +46,16 @@ class Rescaling:
         """A copy of a kappa of the networks with the power of the sky's cosmology."""
         return scale_alm(alm.copy(), self._kappa(alm))
 
+    def kappa_gain(self, ell: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factor of `to_sky` at any multipoles; constant beyond `GAIN_LMAX`."""
+        gain = self._gain(GAIN_LMAX)
+        return np.interp(ell, np.arange(2, len(gain)), gain[2:])
+
     def _kappa(self, alm: NDArray[np.complex128]) -> NDArray[np.float64]:
         """Root of the ratio of C_L^kk at L = 0 to the band limit of an alm."""
-        lmax = alm_lmax(alm)
+        return self._gain(alm_lmax(alm))
+
+    def _gain(self, lmax: int) -> NDArray[np.float64]:
         new, old = (
             spectra.kappa_spectrum(max(lmax, 2), cosmology=c)[: lmax + 1]
             for c in (self.response.cosmology, self.response.trained)
