@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry, seeds
+from mlsky.frequency import cib_templates
 from mlsky.sphere.geometry import Geometry, Legendre
 from mlsky.store import Memory
 
@@ -72,7 +73,10 @@ class Foregrounds:
     kappa
         (*shape,) float32, the same on the output pixels.
     maps
-        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages.
+        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages. Weights that
+        paint several templates of the CIB give (n, *shape): the template maps, uK_CMB at their
+        frequencies, then the noise maps of the remainder, sr^(-1/2)
+        (`mlsky.frequency.cib_templates`).
     catalogue
         Every point source: radio ones, and dusty ones too bright for the CIB map.
     """
@@ -112,6 +116,7 @@ def select(name: str, geometry: Geometry) -> Weights:
         path: Path = registry.fetch(name)[index]
         weights = open_weights(path, sha256=files[index]["sha256"])
     evaluate.kind(weights)
+    cib_templates.of_header(weights.header)  # the check
     return weights
 
 
@@ -245,6 +250,12 @@ def generate(
     if rescaling is not None:
         alm = rescaling.to_sky(alm)
     store.drop("kappa_grid")
+    law = cib_templates.of_header(weights.header)
+    if law is not None and "cib" in maps:
+        from mlsky.sphere.white import add_remainder
+
+        report("CIB remainder", 0.95)
+        add_remainder(maps["cib"], law, geometry, seed)
     kappa = store.array("kappa", geometry.shape)
     kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
     catalogue = None
@@ -276,7 +287,16 @@ def _paint_sky(
     reach = _reach(geometry, weights.pixel_arcmin)
     kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
-    maps = {n: store.array(n, geometry.shape) for n in names}
+    law = cib_templates.of_header(weights.header)
+    painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
+    rows = {}
+    if law is not None and "cib" in painted:
+        painted["cib"] = cib_templates.map_names(law.templates_ghz)
+        rows["cib"] = law.n_templates + law.n_noise
+    maps = {
+        n: store.array(n, (rows[n], *geometry.shape) if n in rows else geometry.shape)
+        for n in names
+    }
     want_sources = bool({"cib", "radio"} & set(components))
 
     def paint(chart: Chart) -> dict[str, np.ndarray]:
@@ -298,10 +318,11 @@ def _paint_sky(
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
-            stack = np.stack([shown[name] for name in maps])
+            each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
+            stack = np.stack([shown[m] for _, _, m in each])
             values = charts.resample(chart, stack, geometry, owned)
-            for target_map, value in zip(maps.values(), values, strict=True):
-                target_map.put(owned, value)
+            for (n, row, _), value in zip(each, values, strict=True):
+                maps[n].put(owned + row * geometry.npix, value)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         store.mark(chart.index, found)
         return found

@@ -25,6 +25,10 @@ __all__ = ["Progress", "Request", "check"]
 Progress = Callable[[str, float], None]
 
 
+#: Share of the sphere that pixels of a full-sky map may miss.
+FULL_SKY = 1e-3
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """The arguments of `simulate`, checked."""
@@ -42,6 +46,7 @@ class Request:
     weights_name: str
     flux_cut_mjy: float | None
     tsz_temperature_kev: float | None
+    monopole_off: tuple[str, ...]
     device: str
     progress: Progress
     out: Path | None
@@ -63,6 +68,7 @@ def check(
     weights: str = "default",
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
+    monopole: bool | str | Sequence[str] = True,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -93,6 +99,7 @@ def check(
     cmb_seed = seed if cmb_seed is None else seeds.check(cmb_seed, "cmb_seed")
     cut = catalogue.parse_flux_cut(flux_cut_mjy)
     temperature = relativistic.parse_temperature(tsz_temperature_kev)
+    monopole_off = _means_off(monopole, grid)
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
@@ -121,6 +128,7 @@ def check(
         "weights": weights,
         "flux_cut_mjy": cut,
         "tsz_temperature_kev": temperature,
+        "monopole": monopole if isinstance(monopole, (bool, str)) else tuple(monopole),
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
@@ -141,11 +149,23 @@ def check(
         weights_name=weights,
         flux_cut_mjy=cut,
         tsz_temperature_kev=temperature,
+        monopole_off=monopole_off,
         device=device,
         progress=_silent if progress is None else progress,
         out=out,
         command=f"mlsky.simulate({', '.join(call)})",
     )
+
+
+def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:
+    """Names of the maps whose mean is taken off."""
+    off = fields.parse_monopole(monopole)
+    if off and grid.kind != "healpix" and abs(grid.area().sum() / (4 * np.pi) - 1) > FULL_SKY:
+        raise ValueError(
+            f"monopole={monopole!r}: the mean over the sky needs a map of the full sky; "
+            "make one and cut it, or keep monopole=True"
+        )
+    return off
 
 
 def _check_device(device) -> None:
