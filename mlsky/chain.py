@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky import bands, outputs
 from mlsky import components as fields
 from mlsky._version import __version__
+from mlsky.frequency import cib_templates
 from mlsky.layers import Layer
 from mlsky.request import Progress, Request, check
 from mlsky.sky import Sky
@@ -28,6 +29,7 @@ from mlsky.store import Array, Disk, Memory, Store
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.frequency.cib_templates import CibTemplates
     from mlsky.haloes.paint import Objects
     from mlsky.theory.response import Response
 
@@ -57,7 +59,17 @@ KINDS = {"cib": "dusty", "radio": "radio"}
 MAPS = ("cmb", "tsz", "ksz", "cib")
 
 #: What of the provenance the maps at 148 GHz depend on.
-MADE_OF = ("version", "seed", "cmb_seed", "weights", "cosmology", "kappa", "haloes", "geometry")
+MADE_OF = (
+    "version",
+    "seed",
+    "cmb_seed",
+    "weights",
+    "cosmology",
+    "kappa",
+    "haloes",
+    "geometry",
+    "monopole_off",
+)
 
 CITE = (
     "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
@@ -73,8 +85,9 @@ class Realisation:
     Attributes
     ----------
     maps
-        Name to (nstokes, *shape) float32 uK_CMB at 148 GHz, in memory or in a file; sources
-        apart, nstokes 1 (T), 2 (Q, U) or 3.
+        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
+        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
+        the noise maps of `cib`.
     catalog
         Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
     clusters
@@ -82,6 +95,8 @@ class Realisation:
         paint them.
     kappa
         (*shape,) float32, dimensionless.
+    cib
+        Law of a CIB of several templates; None for one map and one colour.
     """
 
     geometry: pixels.Geometry
@@ -93,6 +108,7 @@ class Realisation:
     flux_cut_mjy: float | None
     tsz_temperature_kev: float | None
     meta: dict
+    cib: CibTemplates | None = None
 
 
 def simulate(
@@ -111,6 +127,7 @@ def simulate(
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
     haloes: Table | dict | None = None,
+    monopole: bool | str | Sequence[str] = True,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -164,6 +181,10 @@ def simulate(
         "ra", "dec", "z", "m200m" and, if known, "velocity" (radial, positive if receding). Every
         column but "z" must state its unit. Lighter ones than the networks leave out are not used.
         With a nonlinear `kappa` they are the haloes that it holds.
+    monopole
+        Whether maps keep their mean over the sky. False takes that of the CIB off, as for use with
+        dust that has it already (PySM's d9 to d11); or names of those of "tsz" and "cib" that keep
+        theirs, so () takes both off. The sources of the catalogue stay as they are.
     unit
         "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
     cmb_seed
@@ -239,7 +260,9 @@ def _disk(request: Request) -> Disk:
     for name in request.components:
         stokes = request.stokes if name == "cmb" else "T"
         if name in MAPS and set(stokes) <= set(request.stokes):
-            kept[name] = (outputs.template_path(name), (1, len(stokes), *shape))
+            law = cib_templates.of_header(request.weights.header) if name == "cib" else None
+            rows = 1 if law is None else law.n_templates + law.n_noise
+            kept[name] = (outputs.template_path(name), (rows, len(stokes), *shape))
     made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
@@ -280,10 +303,18 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         progress=_span(progress, 0.15, 0.75),
         store=store,
     )
-    maps = {name: values.reshape(1, *values.shape) for name, values in made.maps.items()}
+    shape = (1, *request.geometry.shape)  # each has T alone
+    maps = {
+        name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
+        for name, values in made.maps.items()
+    }
+    for name in request.monopole_off:
+        if name in maps:
+            _take_mean_off(maps[name], request.geometry)
     if "cmb" in request.components:
         progress("lensing of the CMB", 0.75)
-        maps["cmb"] = _lensed_cmb(request, large_scales, made.kappa_alm, store)
+        cmb = _lensed_cmb(request, large_scales, made.kappa_alm, store)
+        maps["cmb"] = cmb.reshape(1, *cmb.shape)
     return Realisation(
         geometry=request.geometry,
         components=request.components,
@@ -294,7 +325,17 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         flux_cut_mjy=request.flux_cut_mjy,
         tsz_temperature_kev=request.tsz_temperature_kev,
         meta=_provenance(request),
+        cib=cib_templates.of_header(request.weights.header),
     )
+
+
+def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
+    """Subtract from each of several maps its mean over the sphere, in place."""
+    weights = None if geometry.kind == "healpix" else geometry.area()
+    for row in range(len(maps)):
+        values = maps[row]
+        mean = np.average(np.asarray(values, np.float64).reshape(-1), weights=weights)
+        maps[row] = values - np.float32(mean)
 
 
 def observe(
@@ -307,24 +348,18 @@ def observe(
     freqs_ghz
         (nfreq,), checked by `mlsky.bands.parse_freqs`.
     """
-    from mlsky import scaling
     from mlsky.sources.catalogue import paint_hit
 
     to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
-        held = {1: "T", 2: "QU", 3: "TQU"}[len(values)]
+        held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
         kept = "".join(s for s in held if s in stokes)
         if kept:
             if kept != held:
-                values = values[[held.index(s) for s in kept]]
-            law = scaling.factor(
-                fields.COMPONENTS[name].scaling,
-                freqs_ghz,
-                tsz_temperature_kev=realisation.tsz_temperature_kev,
-            )
-            templates = values.reshape(1, *values.shape)
-            layers[name].append(Layer(templates, (law * to_unit)[:, np.newaxis], kept))
+                values = values[:, [held.index(s) for s in kept]]
+            weights = _weights(realisation, name, freqs_ghz) * to_unit[:, np.newaxis]
+            layers[name].append(Layer(values, weights, kept))
     catalog = realisation.catalog
     if catalog is not None:
         flux_mjy = np.asarray(catalog["flux_mjy"])
@@ -373,17 +408,34 @@ def _objects(
     else:
         haloes = catalogue.parse(request.haloes, tables, cut, *given)
     names = ("kappa", *(n for n in request.components if n != "cmb"))
+    law = cib_templates.of_header(request.weights.header)
     objects = paint.Objects(
         haloes,
         tables,
         request.seed,
         fields=names,
+        cib_ghz=(fields.REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
         pixel_arcmin=request.weights.pixel_arcmin,
         geometry=request.geometry,
         kappa_gain=None if changed is None else Rescaling(changed).kappa_gain,
     )
     return objects, catalogue.table(haloes, tables, cut)
+
+
+def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
+    """Weights of the maps of a component at the bands, (nfreq, n)."""
+    from mlsky import scaling
+
+    law = realisation.cib
+    if name == "cib" and law is not None:
+        return np.concatenate([law.weights(freqs_ghz), law.noise_weights(freqs_ghz)], axis=1)
+    factor = scaling.factor(
+        fields.COMPONENTS[name].scaling,
+        freqs_ghz,
+        tsz_temperature_kev=realisation.tsz_temperature_kev,
+    )
+    return factor[:, np.newaxis]
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
@@ -448,6 +500,8 @@ def _provenance(request: Request) -> dict:
         "haloes": _told_haloes(request),
         "flux_cut_mjy": request.flux_cut_mjy,
         "tsz_temperature_kev": request.tsz_temperature_kev,
+        "monopole_off": list(request.monopole_off),
+        "cib": _told_cib(request),
         "geometry": outputs.describe_geometry(request.geometry),
         "made_with": foregrounds.made_with(weights, request.device),
         "command": request.command,
@@ -466,6 +520,14 @@ def _told_haloes(request: Request) -> str:
     for name, values in sorted(request.haloes.items()):
         digest.update(name.encode() + values.tobytes())
     return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
+
+
+def _told_cib(request: Request) -> dict:
+    """How the CIB gets to the bands: the frequencies of its maps, and the law."""
+    law = cib_templates.of_header(request.weights.header)
+    if law is None:
+        return {"templates_ghz": [fields.REFERENCE_GHZ], "law": "one colour"}
+    return {"templates_ghz": law.templates_ghz.tolist(), "law": "templates and remainder"}
 
 
 def _span(progress: Progress, start: float, stop: float) -> Progress:

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["COMPONENTS", "REFERENCE_GHZ", "STOKES", "Component", "parse", "parse_stokes"]
+import numpy as np
+
+__all__ = [
+    "COMPONENTS",
+    "MEANS",
+    "REFERENCE_GHZ",
+    "STOKES",
+    "Component",
+    "parse",
+    "parse_monopole",
+    "parse_stokes",
+]
 
 #: Frequency (GHz) at which maps and fluxes are made: the 148 GHz of the simulations of
 #: Sehgal et al. 2010, doi:10.1088/0004-637X/709/2/920, and of Han et al. 2021.
@@ -18,6 +29,10 @@ REFERENCE_GHZ = 148.0
 
 #: What `stokes` may be, everywhere.
 STOKES = ("T", "QU", "TQU")
+
+
+#: Components whose maps have a mean over the sky that can be taken off.
+MEANS = ("tsz", "cib")
 
 
 @dataclass(frozen=True)
@@ -103,3 +118,30 @@ def parse_stokes(stokes: str) -> str:
     if not isinstance(stokes, str) or stokes not in STOKES:
         raise ValueError(f'stokes={stokes!r}: must be one of {", ".join(STOKES)}, as stokes="TQU"')
     return stokes
+
+
+def parse_monopole(monopole: bool | str | Iterable[str]) -> tuple[str, ...]:
+    """Names of `MEANS` whose mean is to be taken off.
+
+    Parameters
+    ----------
+    monopole
+        True: none; False: the CIB's; or the names of those that keep theirs.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a boolean nor names of `MEANS`.
+    """
+    if isinstance(monopole, (bool, np.bool_)):
+        return () if monopole else ("cib",)
+    try:
+        kept = (monopole,) if isinstance(monopole, str) else tuple(monopole)
+    except TypeError:
+        kept = (monopole,)
+    if not all(isinstance(name, str) and name in MEANS for name in kept):
+        raise ValueError(
+            f"monopole={monopole!r}: must be True, False (which takes the mean of the CIB off), or "
+            f'names of {", ".join(MEANS)} that keep theirs, for example monopole=("tsz",)'
+        )
+    return tuple(name for name in MEANS if name not in kept)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry, seeds
+from mlsky.frequency import cib_templates
 from mlsky.sphere.geometry import Geometry, Legendre
 from mlsky.store import Memory
 
@@ -73,7 +74,10 @@ class Foregrounds:
     kappa
         (*shape,) float32, the same on the output pixels.
     maps
-        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages.
+        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages. Weights that
+        paint several templates of the CIB give (n, *shape): the template maps, uK_CMB at their
+        frequencies, then the noise maps of the remainder, sr^(-1/2)
+        (`mlsky.frequency.cib_templates`).
     catalogue
         Every point source: radio ones, and dusty ones too bright for the CIB map.
     """
@@ -113,6 +117,7 @@ def select(name: str, geometry: Geometry) -> Weights:
         path: Path = registry.fetch(name)[index]
         weights = open_weights(path, sha256=files[index]["sha256"])
     evaluate.kind(weights)
+    cib_templates.of_header(weights.header)  # the check
     return weights
 
 
@@ -251,6 +256,12 @@ def generate(
     if rescaling is not None:
         alm = rescaling.to_sky(alm)
     store.drop("kappa_grid")
+    law = cib_templates.of_header(weights.header)
+    if law is not None and "cib" in maps:
+        from mlsky.sphere.white import add_remainder
+
+        report("CIB remainder", 0.95)
+        add_remainder(maps["cib"], law, geometry, seed)
     kappa = store.array("kappa", geometry.shape)
     kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
     catalogue = None
@@ -283,7 +294,16 @@ def _paint_sky(
     reach = _reach(geometry, weights.pixel_arcmin)
     kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
-    maps = {n: store.array(n, geometry.shape) for n in names}
+    law = cib_templates.of_header(weights.header)
+    painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
+    rows = {}
+    if law is not None and "cib" in painted:
+        painted["cib"] = cib_templates.map_names(law.templates_ghz)
+        rows["cib"] = law.n_templates + law.n_noise
+    maps = {
+        n: store.array(n, (rows[n], *geometry.shape) if n in rows else geometry.shape)
+        for n in names
+    }
     want_sources = bool({"cib", "radio"} & set(components))
 
     def paint(chart: Chart) -> dict[str, np.ndarray]:
@@ -310,11 +330,13 @@ def _paint_sky(
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
-            stack = np.stack([shown[name] for name in maps])
+            each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
+            stack = np.stack([shown[m] for _, _, m in each])
             values = charts.resample(chart, stack, geometry, owned)
-            whole.add(dict(zip(maps, values, strict=True)), chart, haloes, geometry, owned)
-            for target_map, value in zip(maps.values(), values, strict=True):
-                target_map.put(owned, value)
+            own = {m: value for (_, _, m), value in zip(each, values, strict=True)}
+            whole.add(own, chart, haloes, geometry, owned)
+            for (n, row, _), value in zip(each, values, strict=True):
+                maps[n].put(owned + row * geometry.npix, value)
         store.mark(chart.index, found)
         return found
 
@@ -338,10 +360,7 @@ class _Whole:
         """Maps of the objects on a chart, and their member sources."""
         if self.objects is None:
             return {}, {}
-        maps, members = self.objects.on(chart)
-        if "cib" in maps:
-            maps["cib"] = maps["cib"][0]
-        return maps, members
+        return self.objects.on(chart)
 
     @staticmethod
     def add(
@@ -354,9 +373,10 @@ class _Whole:
         """Add the objects of a chart to the output pixels that it owns, in place."""
         from mlsky.sphere import charts
 
-        smooth = [name for name in ("tsz", "ksz") if name in haloes]
-        for names, sample in ((smooth, charts.average), (["cib"], charts.resample)):
-            names = [name for name in names if name in haloes and name in values]
+        shared = [name for name in haloes if name in values]
+        smooth = [name for name in shared if name in ("tsz", "ksz")]
+        points = [name for name in shared if name not in smooth]
+        for names, sample in ((smooth, charts.average), (points, charts.resample)):
             if names:
                 stack = np.stack([haloes[name] for name in names])
                 for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):

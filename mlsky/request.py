@@ -27,6 +27,10 @@ __all__ = ["Progress", "Request", "check"]
 Progress = Callable[[str, float], None]
 
 
+#: Share of the sphere that pixels of a full-sky map may miss.
+FULL_SKY = 1e-3
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """The arguments of `simulate`, checked."""
@@ -45,6 +49,7 @@ class Request:
     flux_cut_mjy: float | None
     tsz_temperature_kev: float | None
     haloes: dict[str, NDArray[np.float64]] | None
+    monopole_off: tuple[str, ...]
     device: str
     progress: Progress
     out: Path | None
@@ -67,6 +72,7 @@ def check(
     flux_cut_mjy: float | None = None,
     tsz_temperature_kev: float | None = None,
     haloes: Table | dict | None = None,
+    monopole: bool | str | Sequence[str] = True,
     unit: str = "uK_CMB",
     cmb_seed: int | None = None,
     device: str = "auto",
@@ -97,6 +103,7 @@ def check(
     cmb_seed = seed if cmb_seed is None else seeds.check(cmb_seed, "cmb_seed")
     cut = catalogue.parse_flux_cut(flux_cut_mjy)
     temperature = relativistic.parse_temperature(tsz_temperature_kev)
+    monopole_off = _means_off(monopole, grid)
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
@@ -127,6 +134,7 @@ def check(
         "flux_cut_mjy": cut,
         "tsz_temperature_kev": temperature,
         "haloes": None if clusters is None else "given",
+        "monopole": monopole if isinstance(monopole, (bool, str)) else tuple(monopole),
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
@@ -148,6 +156,7 @@ def check(
         flux_cut_mjy=cut,
         tsz_temperature_kev=temperature,
         haloes=clusters,
+        monopole_off=monopole_off,
         device=device,
         progress=_silent if progress is None else progress,
         out=out,
@@ -175,6 +184,17 @@ def _check_haloes(haloes, mass_cut: float | None, kappa: Given | None):
     from mlsky.haloes import catalogue
 
     return catalogue.check(haloes, tables.load())
+
+
+def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:
+    """Names of the maps whose mean is taken off."""
+    off = fields.parse_monopole(monopole)
+    if off and grid.kind != "healpix" and abs(grid.area().sum() / (4 * np.pi) - 1) > FULL_SKY:
+        raise ValueError(
+            f"monopole={monopole!r}: the mean over the sky needs a map of the full sky; "
+            "make one and cut it, or keep monopole=True"
+        )
+    return off
 
 
 def _check_device(device) -> None:

@@ -52,6 +52,7 @@ FIELDS = {
     "clusters": 10,
     "shells": 11,
     "sources": 12,
+    "cib_remainder": 13,
 }
 
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).

@@ -13,6 +13,7 @@ import numpy as np
 
 import mlsky
 from mlsky import seeds
+from mlsky.frequency import cib_templates
 from mlsky.sources import catalogue
 
 #: Band limit of the fake networks; small, so that a drawn kappa costs nothing.
@@ -51,8 +52,16 @@ def sources(seed: int):
     return catalogue.make(ra, dec, flux_mjy, kind, seed)
 
 
-def install(monkeypatch) -> Recorder:
-    """Put the fakes in place of foregrounds, spectra, Gaussian fields and lensing."""
+def templates(seed: int, shape, law) -> np.ndarray:
+    """Maps of the templates and of the remainder's noise, (n, *shape)."""
+    return np.abs(normal(seed, 4, (law.n_templates + law.n_noise, *shape)))
+
+
+def install(monkeypatch, header: dict | None = None) -> Recorder:
+    """Put the fakes in place of foregrounds, spectra, Gaussian fields and lensing.
+
+    `header` is that of the weights.
+    """
     from mlsky import sphere, theory
 
     record = Recorder()
@@ -60,7 +69,7 @@ def install(monkeypatch) -> Recorder:
     def select(weights, geometry):
         if weights != "default":
             raise mlsky.RegistryError(f"weights={weights!r}: must be one of default")
-        return FakeWeights()
+        return FakeWeights(header=header or {})
 
     def generate(kappa_alm, geometry, *, weights, seed, components, device, progress, store, **_):
         record.kappa_alm.append(kappa_alm)
@@ -73,7 +82,10 @@ def install(monkeypatch) -> Recorder:
             "ksz": normal(seed, 2, shape),
             "cib": np.abs(normal(seed, 3, shape)),
         }
-        kept = {name: store.array(name, shape) for name in maps if name in components}
+        law = cib_templates.of_header(weights.header)
+        if law is not None:
+            maps["cib"] = templates(seed, shape, law)
+        kept = {name: store.array(name, maps[name].shape) for name in maps if name in components}
         for name, values in kept.items():
             values[...] = maps[name]
         kappa = store.array("kappa", shape)

@@ -143,3 +143,12 @@ def test_unknown_preset():
 def test_templates_that_cannot_be(templates):
     with pytest.raises(ValueError, match="148 among them"):
         fits.fit_model(model(), templates_ghz=templates)
+
+
+def test_templates_of_a_weight_file():
+    assert cib_templates.of_header({}) is None
+    law = cib_templates.of_header({"cib_templates": {"ghz": [148, 353, 857], "preset": "planck"}})
+    np.testing.assert_array_equal(law.share, cib_templates.load("planck").share)
+    with pytest.raises(ValueError, match=r"templates at \[148, 545\] GHz"):
+        cib_templates.of_header({"cib_templates": {"ghz": [148, 545], "preset": "planck"}})
+    assert cib_templates.map_names(law.templates_ghz) == ("cib", "cib_353", "cib_857")

@@ -87,7 +87,9 @@ def test_every_option_reaches_simulate(record, monkeypatch):
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
     options += " --tsz-temperature-kev 5"
-    options += " --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
+    options += (
+        " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
+    )
     assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
     assert seen.pop("progress") is not None
     assert seen.pop("geometry")[0] == (18, 36)
@@ -101,6 +103,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "unit": "K_CMB",
         "flux_cut_mjy": 15.0,
         "tsz_temperature_kev": 5.0,
+        "monopole": False,
         "cosmology": "act-dr6",
         "weights": "default",
         "device": "cpu",

@@ -49,3 +49,14 @@ def test_parse_stokes():
     for bad in ("IQU", "", "tqu", None, ["T"], "UQ"):
         with pytest.raises(ValueError, match="T, QU, TQU"):
             components.parse_stokes(bad)
+
+
+def test_parse_monopole():
+    assert components.parse_monopole(True) == ()
+    assert components.parse_monopole(False) == ("cib",)
+    assert components.parse_monopole(()) == ("tsz", "cib")
+    assert components.parse_monopole("cib") == ("tsz",)
+    assert components.parse_monopole(["tsz", "cib"]) == ()
+    for wrong in (1, None, "ksz", ["cib", 3]):
+        with pytest.raises(ValueError, match="must be True, False"):
+            components.parse_monopole(wrong)

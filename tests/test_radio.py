@@ -15,7 +15,7 @@ DR6_DIGITS, DR6_INDEX = 5e-3, 0.046
 #: arXiv:1007.5256, abstract).
 MARRIAGE = (-0.39, 0.04)
 #: r of the power of radio sources below 15 mJy of two bands in Agora (Omori 2024). 150 x 220 is
-#: no target: there Agora's indices on both sides of 150 GHz are independent, see decision 0008.
+#: no target: there Agora's indices on both sides of 150 GHz are independent, see decision 0010.
 AGORA = {(93, 150): 0.978, (93, 220): 0.940}
 WITHIN_AGORA = 0.005
 

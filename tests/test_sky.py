@@ -15,6 +15,7 @@ from pixell import enmap
 
 import mlsky
 from mlsky import bands, chain, request, scaling
+from mlsky.frequency import cib_templates
 from mlsky.sources import catalogue
 from mlsky.sphere.geometry import Healpix
 
@@ -45,7 +46,8 @@ def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
-        "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, unit='uK_CMB', cmb_seed=None, "
+        "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, monopole=True, unit='uK_CMB', "
+        "cmb_seed=None, "
         "device='auto', progress=None, out=None, overwrite=False)"
     )
     signature = inspect.signature(mlsky.simulate)
@@ -336,6 +338,8 @@ BAD = [
     ({"cmb_seed": "a"}, "cmb_seed='a'"),
     ({"flux_cut_mjy": -3}, "flux_cut_mjy=-3"),
     ({"tsz_temperature_kev": -3}, "tsz_temperature_kev=-3"),
+    ({"monopole": "ksz"}, "monopole='ksz': must be True, False"),
+    ({"monopole": 1}, "monopole=1: must be True, False"),
     ({"tsz_temperature_kev": 5 * units.mm}, "tsz_temperature_kev=5.0 mm: must be an energy"),
     ({"flux_cut_mjy": np.nan}, "flux_cut_mjy=nan"),
     ({"device": "tpu"}, "device='tpu': must be 'auto', 'cpu', 'cuda' or 'cuda:N'"),
@@ -399,3 +403,70 @@ def test_the_real_fields_and_lensing_fit_the_chain(monkeypatch, pixels):
     np.testing.assert_allclose(sky["cmb"][0, 0], expected, atol=atol)
     expected = gaussian.alm_to_map(alm[1:], sky.geometry, spin=2)
     np.testing.assert_allclose(sky["cmb"][0, 1:], expected, atol=LENSING * expected.std())
+
+
+def test_monopole_taken_off(record):
+    kept = mlsky.simulate([148, 353], NSIDE, 1)
+    off = mlsky.simulate([148, 353], NSIDE, 1, monopole=False)
+    both = mlsky.simulate([148, 353], NSIDE, 1, monopole=())
+    shift = (kept.band(0, "cib") - off.band(0, "cib"))[0]
+    mean = np.abs(fakes.normal(1, 3, (12 * NSIDE**2,))).mean()
+    np.testing.assert_allclose(shift, mean, atol=1e-4 * shift.max() + 1e-3)  # beside sources
+    for band in range(2):
+        assert abs(both.band(band, "tsz")[0].mean()) < ROUNDING
+        np.testing.assert_array_equal(off.band(band, "tsz"), kept.band(band, "tsz"))
+        np.testing.assert_array_equal(off.band(band, "radio"), kept.band(band, "radio"))
+    assert (kept.meta["monopole_off"], off.meta["monopole_off"]) == ([], ["cib"])
+    assert both.meta["monopole_off"] == ["tsz", "cib"]
+    assert "monopole=False" in off.meta["command"]
+
+
+def test_monopole_on_rectangular_pixels_is_the_mean_over_the_sphere(record):
+    sky = mlsky.simulate([148], geometry=_car(), seed=1, components=["tsz"], monopole=())
+    area = sky.geometry.area()
+    assert abs((area * sky.band(0, "tsz")[0].ravel()).sum()) < ROUNDING * area.sum()
+
+
+def test_monopole_of_part_of_the_sky_is_refused(record):
+    part = enmap.geometry(np.radians([[-5, 5], [5, -5]]), res=np.radians(1))
+    with pytest.raises(ValueError, match="monopole=False: the mean over the sky"):
+        mlsky.simulate(FREQS, geometry=part, monopole=False)
+
+
+TEMPLATES = {"cib_templates": {"ghz": [148, 353, 857], "preset": "act-dr6"}}
+
+
+def test_cib_of_several_templates(monkeypatch):
+    """Template bands are the templates, others the weighted sum with the remainder."""
+    fakes.install(monkeypatch, TEMPLATES)
+    law = cib_templates.load()
+    sky = mlsky.simulate([148, 225, 353, 857], NSIDE, 1, components=["cib"], stokes="T")
+    maps = fakes.templates(1, (12 * NSIDE**2,), law)
+    quiet = np.ones(12 * NSIDE**2, bool)
+    quiet[sky.layers["cib"][1].pixels] = False  # sources of the catalogue
+    assert quiet.mean() > 0.5
+    for band, row in ((0, 0), (2, 1), (3, 2)):
+        np.testing.assert_allclose(sky["cib"][band, 0][quiet], maps[row][quiet], rtol=1e-6)
+    expected = law.weights(225.0) @ maps[:3] + law.noise_weights(225.0) @ maps[3:]
+    np.testing.assert_allclose(sky["cib"][1, 0][quiet], expected[quiet], rtol=1e-4, atol=1e-6)
+    assert sky.meta["cib"]["templates_ghz"] == [148.0, 353.0, 857.0]
+
+
+def test_another_band_changes_no_band(monkeypatch):
+    fakes.install(monkeypatch, TEMPLATES)
+    few = mlsky.simulate([93, 225], NSIDE, 1, components=["cib"])
+    more = mlsky.simulate([27, 93, 225, 545], NSIDE, 1, components=["cib"])
+    np.testing.assert_array_equal(few["cib"], more["cib"][[1, 2]])
+
+
+def test_templates_on_disk_are_those_in_memory(monkeypatch, tmp_path):
+    fakes.install(monkeypatch, TEMPLATES)
+    options = {"nside": NSIDE, "seed": 1, "components": ["cib", "tsz"], "monopole": False}
+    sky = mlsky.simulate([225, 545], **options)
+    filed = mlsky.simulate([225, 545], **options, out=tmp_path / "sky.h5")
+    for name in sky:
+        np.testing.assert_array_equal(sky[name], filed[name])
+
+
+def test_one_colour_is_named_in_the_provenance(sky):
+    assert sky.meta["cib"] == {"templates_ghz": [148.0], "law": "one colour"}

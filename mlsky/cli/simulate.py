@@ -30,6 +30,9 @@ __all__ = ["plot", "simulate"]
 @click.option(
     "--tsz-temperature-kev", type=float, help="Electron temperature: tSZ with corrections for it."
 )
+@click.option(
+    "--monopole/--no-monopole", default=True, help="Whether the CIB keeps its mean over the sky."
+)
 @click.option("--cosmology", default="planck2018", show_default=True)
 @click.option("--weights", default="default", show_default=True, help="See mlsky weights list.")
 @click.option(

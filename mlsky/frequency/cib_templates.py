@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mlsky.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 
-__all__ = ["TEMPLATES_GHZ", "CibTemplates", "load", "presets"]
+__all__ = ["TEMPLATES_GHZ", "CibTemplates", "load", "map_names", "of_header", "presets"]
 
 #: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to
 #: 460 and 545 to 857) those that keep 148 GHz, at which maps and fluxes are made, give every
@@ -158,6 +158,35 @@ def load(preset: str = "act-dr6") -> CibTemplates:
             "call mlsky.theory.cib_templates.fit"
         )
     return CibTemplates.from_dict(table[preset])
+
+
+def map_names(templates_ghz) -> tuple[str, ...]:
+    """What the template maps are called among the fields: "cib" at 148 GHz, else "cib_353"."""
+    return tuple("cib" if nu == REFERENCE_GHZ else f"cib_{nu:g}" for nu in templates_ghz)
+
+
+def of_header(header: dict) -> CibTemplates | None:
+    """The templates that the networks of a weight file paint; None for the CIB at 148 GHz alone.
+
+    A weight file names them as ``"cib_templates": {"ghz": [148, 353, 857], "preset": "act-dr6"}``:
+    the frequencies of the maps, called as `map_names` says, and the preset of the truth that it
+    was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the preset is unknown or its templates are at other frequencies.
+    """
+    entry = header.get("cib_templates")
+    if entry is None:
+        return None
+    law = load(entry["preset"])
+    if not np.array_equal(entry["ghz"], law.templates_ghz):
+        raise ValueError(
+            f"weights with CIB templates at {entry['ghz']} GHz: those of preset "
+            f"{entry['preset']!r} are at {law.templates_ghz.tolist()}; train or export them again"
+        )
+    return law
 
 
 def presets() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
+from mlsky.bands import jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.galaxies import Colours, nfw_radii
 from mlsky.haloes.draw import Haloes
@@ -48,14 +49,19 @@ class Members:
         self.tables, self.seed, self.cib_ghz = tables, seed, cib_ghz
         self.colour = Colours(tables)
         self._shells = [self.colour.shells(nu) for nu in cib_ghz]
+        reference = jy_per_sr_per_uk(REFERENCE_GHZ)
+        self._to_uk = [float(reference / jy_per_sr_per_uk(nu)) for nu in cib_ghz]
         self._radii = nfw_radii(CONCENTRATIONS, (np.arange(QUANTILES) + 0.5) / QUANTILES)
         density = radio_density() * self.colour.parameters.radio_counts
         z, mass = (np.asarray(tables[k], np.float64) for k in ("z", "log10_mass"))
         self._radio_rate = host_rate(z, mass, tables["number"], density)
 
     def colours(self, at: Interpolation) -> list[NDArray[np.float32]]:
-        """Mean flux at each frequency over that at 148 GHz of the galaxies of haloes, (n,) each."""
-        return [at.by_shell(ratio) for ratio in self._shells]
+        """Brightness of the mean galaxy (uK_CMB) over that at 148 GHz, (n,) at each frequency."""
+        return [
+            at.by_shell(ratio * to_uk)
+            for ratio, to_uk in zip(self._shells, self._to_uk, strict=True)
+        ]
 
     def _uniform(self, *integers) -> NDArray[np.float64]:
         return seeds.uniform(self.seed, "clusters", *integers)
@@ -157,8 +163,8 @@ class Members:
         Returns
         -------
         maps
-            (nfreq, ny, nx), uK_CMB at 148 GHz of the intensity at each frequency, of galaxies
-            fainter than the flux cut of the tables.
+            (nfreq, ny, nx), uK_CMB at each frequency, of galaxies fainter than the flux cut of the
+            tables.
         sources
             "vectors" (3, n), "flux" (n,; mJy at 148 GHz), "dusty" (n,) and "number" (n,): radio
             sources, and infrared galaxies above the flux cut.

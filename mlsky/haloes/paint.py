@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.halos import TSZ_148
+from mlsky.frequency.cib_templates import map_names
 from mlsky.haloes import members
 from mlsky.haloes.draw import Haloes
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
@@ -122,7 +123,7 @@ class Objects:
         kinds = {"kappa": "nfw", "tsz": "y", "ksz": "tau"}
         terms = {name: kind for name, kind in kinds.items() if name in self.fields}
         if "cib" in self.fields:
-            terms |= {f"cib_{i}": "nfw" for i in range(len(self.cib_ghz))}
+            terms |= dict.fromkeys(map_names(self.cib_ghz), "nfw")
         return terms
 
     def _flux(self, name: str, rows) -> NDArray[np.float32]:
@@ -131,7 +132,7 @@ class Objects:
         kind = self.terms[name]
         if name.startswith("cib"):
             flux = at.positive(self.tables["small_satellites_uk_sr"])
-            return flux * self.galaxies.colours(at)[int(name[4:])]
+            return flux * self.galaxies.colours(at)[map_names(self.cib_ghz).index(name)]
         flux = at.positive(self.gaussians.flux[kind])
         if name == "tsz":
             flux = flux * TSZ_148
@@ -229,7 +230,8 @@ class Objects:
         Returns
         -------
         maps
-            "kappa", "tsz", "ksz" (ny, nx) and "cib" (nfreq, ny, nx), float32.
+            "kappa", "tsz", "ksz" and those of the CIB, named as
+            `mlsky.frequency.cib_templates.map_names` does, (ny, nx) float32.
         sources
             As `mlsky.haloes.members.Members.sources`.
         """
@@ -248,12 +250,9 @@ class Objects:
         if "cib" in self.fields or "radio" in self.fields:
             points, sources = self.galaxies.on(chart, self.haloes[rows], self._at[rows], y, x)
             if "cib" in self.fields:
-                for i, values in enumerate(points):
-                    made[f"cib_{i}"] += values
-        maps = {name: values for name, values in made.items() if not name.startswith("cib_")}
-        if "cib" in self.fields:
-            maps["cib"] = np.stack([made[f"cib_{i}"] for i in range(len(self.cib_ghz))])
-        return maps, sources
+                for name, values in zip(map_names(self.cib_ghz), points, strict=True):
+                    made[name] += values
+        return made, sources
 
     def _narrow(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
         """The narrow Gaussians of some haloes on the pixels of a chart."""
@@ -386,7 +385,7 @@ def maps(
     Returns
     -------
     maps
-        "kappa", "tsz", "ksz" (*shape,) and "cib" (nfreq, *shape), float32.
+        "kappa", "tsz", "ksz" and those of the CIB, (*shape,) float32.
     """
     fields = ("kappa", "tsz", "ksz")
     objects = Objects(
@@ -398,27 +397,22 @@ def maps(
         averaged=fields,
         **options,
     )
-    smooth = [name for name in objects.terms if name in fields]
-    out = {name: np.zeros(geometry.npix, np.float32) for name in smooth}
-    bands = len(objects.cib_ghz) if "cib" in objects.fields else 0
-    cib = np.zeros((bands, geometry.npix), np.float32)
+    out = {name: np.zeros(geometry.npix, np.float32) for name in objects.terms}
+    smooth = [name for name in out if name in fields]
+    others = [name for name in out if name not in fields]
 
     def one(chart: Chart) -> None:
         owned = charts.owned(chart, geometry)
         if not owned.size:
             return
         made, _ = objects.on(chart)
-        if smooth:
-            stack = np.stack([made[name] for name in smooth])
-            for name, values in zip(
-                smooth, charts.average(chart, stack, geometry, owned), strict=True
-            ):
-                out[name][owned] = values
-        if bands:
-            cib[:, owned] = charts.resample(chart, made["cib"], geometry, owned)
+        for names, sample in ((smooth, charts.average), (others, charts.resample)):
+            if names:
+                stack = np.stack([made[name] for name in names])
+                for name, values in zip(names, sample(chart, stack, geometry, owned), strict=True):
+                    out[name][owned] = values
 
     with ThreadPoolExecutor(threads()) as pool:
         for _ in pool.map(one, charts.charts(pixel_arcmin, margin=MARGIN)):
             pass
-    out = {name: values.reshape(geometry.shape) for name, values in out.items()}
-    return out | ({"cib": cib.reshape(bands, *geometry.shape)} if bands else {})
+    return {name: values.reshape(geometry.shape) for name, values in out.items()}

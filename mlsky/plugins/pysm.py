@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlsky import seeds
+from mlsky.bands import parse_freqs
 from mlsky.chain import Realisation, observe, realise
 from mlsky.errors import MissingDependencyError
 from mlsky.request import check
@@ -56,9 +57,9 @@ class Extragalactic(pysm3.Model):
         Number of the realisation: the seed used is ``seed + num``. mapsims passes its ``num``.
     components
         Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
-    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, cmb_seed,
-    device
-        As in `mlsky.simulate`.
+    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, monopole, cmb_seed, device
+        As in `mlsky.simulate`. Beside PySM's dust d9, d10 or d11, which have the mean of the CIB in
+        them, give ``monopole=False``: otherwise it is in the sum twice.
     max_nside
         As in ``pysm3.Model``; 8192 by default.
     map_dist
@@ -86,6 +87,7 @@ class Extragalactic(pysm3.Model):
         flux_cut_mjy: float | None = None,
         tsz_temperature_kev: float | None = None,
         haloes=None,
+        monopole: bool | str | Sequence[str] = True,
         cmb_seed: int | None = None,
         device: str = "auto",
         max_nside: int | None = None,
@@ -109,6 +111,7 @@ class Extragalactic(pysm3.Model):
             flux_cut_mjy=flux_cut_mjy,
             tsz_temperature_kev=tsz_temperature_kev,
             haloes=haloes,
+            monopole=monopole,
             unit="uK_RJ",
             cmb_seed=cmb_seed,
             device=device,
@@ -202,7 +205,7 @@ class Extragalactic(pysm3.Model):
 
     def _integrate(self, freqs: u.Quantity, weights) -> np.ndarray:
         """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
-        nu_ghz = check_freq_input(freqs)
+        nu_ghz = parse_freqs(check_freq_input(freqs))
         if weights is not None and np.shape(weights) != nu_ghz.shape:
             raise ValueError(
                 f"weights of shape {np.shape(weights)}: must be one per frequency, {nu_ghz.shape}"

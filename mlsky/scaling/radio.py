@@ -25,7 +25,7 @@ __all__ = ["ALPHA_MEAN", "ALPHA_SCATTER", "CURVATURE", "flux", "index_of", "log_
 ALPHA_MEAN = -0.78
 
 #: Scatter of the index from source to source. Our choice, which two measurements select (decision
-#: 0008): the median index from 20 to 148 GHz of sources above 50 mJy at 148, -0.39 +- 0.04
+#: 0010): the median index from 20 to 148 GHz of sources above 50 mJy at 148, -0.39 +- 0.04
 #: (Marriage et al. 2011, arXiv:1007.5256; -0.43 here), and the counts at 31 GHz, (16.7 +- 1.7) per
 #: square degree above 1 mJy (Mason et al. 2009, arXiv:0901.4330), which a scatter raises.
 ALPHA_SCATTER = 0.42

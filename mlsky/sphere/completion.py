@@ -75,16 +75,21 @@ class Completion:
         made
             Some of "tsz", "cib", "ksz" and "log_rate", (ny, nx) float32.
         """
+        # every template of the CIB follows the one at 148 GHz
+        cib = [name for name in made if name.split("_")[0] == "cib"]
         for name, factor in self.amplitude.items():
-            if name in made:
-                made[name] *= np.float32(factor)
+            for one in cib if name == "cib" else [name]:
+                if one in made:
+                    made[one] *= np.float32(factor)
         for name in ("tsz", "ksz"):
             if name in made and name in self.fields:
                 made[name] += self._on(chart, name)
         if "tsz" in made:
             np.minimum(made["tsz"], 0, out=made["tsz"])
-        if "cib" in made and "cib" in self.fields:
-            made["cib"] *= _density(self._on(chart, "cib") * np.float32(1 / self.mean_cib))
+        if cib and "cib" in self.fields:
+            density = _density(self._on(chart, "cib") * np.float32(1 / self.mean_cib))
+            for name in cib:
+                made[name] *= density
         if "log_rate" in made and "radio" in self.fields:
             made["log_rate"] += np.log(_density(self._on(chart, "radio")))
 

@@ -88,6 +88,11 @@ class Rescaling:
         for name in FIELDS:
             if name in made and name in self.response.gain and inside.any():
                 out[name] = self.filtered(name, made[name], chart.pixel_rad, inside)
+                for other in made if name == "cib" else ():
+                    if other.startswith("cib_"):  # a template at another frequency
+                        unit = made["cib"][inside].mean() / made[other][inside].mean()
+                        values = self.filtered(name, made[other] * unit, chart.pixel_rad, inside)
+                        out[other] = values / unit
         return out
 
     def filtered(

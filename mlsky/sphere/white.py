@@ -1,0 +1,141 @@
+"""White noise of the sky: one field whatever the pixels, and finer ones refine coarser ones.
+
+A HEALPix pixel's value is that of its parent plus a sum of three random numbers a, b, c that belong
+to the parent, of the signs +++, +--, -+-, --+ in its four children: these average to the parent,
+are independent, and have four times its variance. So the map of one nside is that of another
+averaged over pixels, and costs four thirds of a random number per pixel. On other pixels the field
+is the sum of the HEALPix pixels, no larger than they, whose centres they hold: noise of points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import seeds
+from mlsky.components import REFERENCE_GHZ
+from mlsky.sphere.noise import normal
+
+if TYPE_CHECKING:
+    from mlsky.frequency.cib_templates import CibTemplates
+    from mlsky.sphere.geometry import Geometry
+    from mlsky.store import Array
+
+__all__ = ["add_remainder", "white_map", "white_pieces"]
+
+#: Channels of one field of noise, and of one of its levels.
+PER_FIELD, PER_LEVEL = 256, 4
+
+#: Finest HEALPix pixels that other pixels are filled from: 0.43'.
+NSIDE_MAX = 8192
+
+#: Pixels of one piece.
+PIECE = 1 << 22
+
+
+def white_pieces(
+    key: int, number: int, nside: int, nthreads: int = 0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """White noise of the sky on HEALPix pixels, a piece at a time.
+
+    Parameters
+    ----------
+    key
+        From `mlsky.seeds.integer`.
+    number
+        Of the field, from 0: fields of other numbers are independent.
+    nside
+        A power of two.
+
+    Yields
+    ------
+    pixel
+        RING numbers, *(n,)*; each pixel comes once.
+    values
+        Gaussian, of unit power: C_l = 1 sr, variance 1 / (pixel area in sr), *(n,)*.
+    """
+    import healpy
+
+    order = nside.bit_length() - 1
+    coarse = min(order, 4)
+    values, nest = _level_zero(key, number, nthreads), np.arange(12)
+    for level in range(coarse):
+        values, nest = _children(values, nest, key, number, level, nthreads)
+    parents = max(1, PIECE >> 2 * (order - coarse))
+    for start in range(0, len(nest), parents):
+        piece, pixel = values[start : start + parents], nest[start : start + parents]
+        for level in range(coarse, order):
+            piece, pixel = _children(piece, pixel, key, number, level, nthreads)
+        yield healpy.nest2ring(nside, pixel), piece
+
+
+def white_map(key: int, number: int, geometry: Geometry, nthreads: int = 0) -> NDArray[np.float32]:
+    """As `white_pieces`, the whole of it on the pixels of a geometry, *(*shape,)*."""
+    out = np.zeros(geometry.npix, np.float32)
+    if geometry.kind == "healpix":
+        for pixel, values in white_pieces(key, number, geometry.nside, nthreads):
+            out[pixel] = values
+        return out.reshape(geometry.shape)
+    import healpy
+
+    nside = 1
+    while nside < NSIDE_MAX and healpy.nside2resol(nside, arcmin=True) > geometry.pixel_arcmin:
+        nside *= 2
+    total = np.zeros(geometry.npix)
+    for ring, values in white_pieces(key, number, nside, nthreads):
+        pixel = geometry.pixel(*healpy.pix2ang(nside, ring))
+        inside = pixel >= 0
+        total += np.bincount(pixel[inside], values[inside], geometry.npix)
+    total *= healpy.nside2pixarea(nside)
+    total /= geometry.area(np.arange(geometry.npix))
+    out[:] = total
+    return out.reshape(geometry.shape)
+
+
+def add_remainder(cib: Array, law: CibTemplates, geometry: Geometry, seed: int) -> None:
+    """Fill the rows after the CIB's templates with what the templates leave.
+
+    Each is unit white noise times the root of the CIB at 148 GHz over its mean: so the shot noise
+    is where the galaxies are. Its mean power is that of white noise.
+
+    Parameters
+    ----------
+    cib
+        (n_templates + n_noise, *shape): the template maps, uK_CMB, then rows to be filled,
+        sr^(-1/2).
+    seed
+        Of the sky.
+    """
+    key = seeds.integer(seed, "cib_remainder")
+    row = law.templates_ghz.tolist().index(REFERENCE_GHZ)
+    for number in range(law.n_noise):
+        amplitude = np.sqrt(np.maximum(cib[row], 0) * np.float32(1 / law.mean_uk))
+        amplitude *= white_map(key, number, geometry)
+        cib[law.n_templates + number] = amplitude
+
+
+def _level_zero(key: int, number: int, nthreads: int) -> NDArray[np.float32]:
+    channel = number * PER_FIELD + PER_FIELD - 1
+    return normal(key, channel, np.arange(12), nthreads) * np.float32(np.sqrt(12 / (4 * np.pi)))
+
+
+def _children(
+    parent: NDArray[np.float32],
+    nest: NDArray[np.int64],
+    key: int,
+    number: int,
+    level: int,
+    nthreads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Values and NEST numbers of the pixels of the next level."""
+    scale = np.float32(2.0**level * np.sqrt(12 / (4 * np.pi)))
+    first = number * PER_FIELD + level * PER_LEVEL
+    a, b, c = (normal(key, first + column, nest, nthreads) * scale for column in range(3))
+    out = np.empty((len(nest), 4), np.float32)
+    for pair, side, other in (((0, 1), parent + a, b + c), ((2, 3), parent - a, b - c)):
+        np.add(side, other, out=out[:, pair[0]])
+        np.subtract(side, other, out=out[:, pair[1]])
+    return out.reshape(-1), (nest[:, None] * 4 + np.arange(4)).reshape(-1)
