@@ -52,6 +52,9 @@ CMB_KAPPA_LMAX = 500
 #: Multipoles of kappa that place the haloes, `mlsky.haloes.shells.LMAX`.
 HALO_LMAX = 1024
 
+#: Terms in the temperature of each cluster beyond the non-relativistic one.
+TSZ_ORDER = 2
+
 #: Kind of source in the catalogue that belongs to a component.
 KINDS = {"cib": "dusty", "radio": "radio"}
 
@@ -262,6 +265,8 @@ def _disk(request: Request) -> Disk:
         if name in MAPS and set(stokes) <= set(request.stokes):
             law = cib_templates.of_header(request.weights.header) if name == "cib" else None
             rows = 1 if law is None else law.n_templates + law.n_noise
+            if name == "tsz" and _tsz_order(request) is not None:
+                rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
             kept[name] = (outputs.template_path(name), (rows, len(stokes), *shape))
     made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
@@ -414,6 +419,7 @@ def _objects(
         tables,
         request.seed,
         fields=names,
+        tsz_order=_tsz_order(request),
         cib_ghz=(fields.REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
         pixel_arcmin=request.weights.pixel_arcmin,
@@ -426,6 +432,7 @@ def _objects(
 def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
     """Weights of the maps of a component at the bands, (nfreq, n)."""
     from mlsky import scaling
+    from mlsky.scaling import relativistic
 
     law = realisation.cib
     if name == "cib" and law is not None:
@@ -435,7 +442,19 @@ def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray
         freqs_ghz,
         tsz_temperature_kev=realisation.tsz_temperature_kev,
     )
-    return factor[:, np.newaxis]
+    terms = len(realisation.maps[name]) - 1
+    if name != "tsz" or not terms:
+        return factor[:, np.newaxis]
+    # clusters have temperatures of their own; their maps are in uK at 148 GHz, not relativistic
+    own = relativistic.relativistic_terms(freqs_ghz, terms - 1)
+    own = own.T / scaling.tsz.uk_per_y(fields.REFERENCE_GHZ)
+    return np.concatenate([factor[:, np.newaxis], own], axis=1)
+
+
+def _tsz_order(request: Request) -> int | None:
+    """Highest power of their temperature in the tSZ of clusters; None if they have none."""
+    hot = request.tsz_temperature_kev is not None and request.weights.mass_cut
+    return TSZ_ORDER if hot else None
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:

@@ -300,6 +300,10 @@ def _paint_sky(
     if law is not None and "cib" in painted:
         painted["cib"] = cib_templates.map_names(law.templates_ghz)
         rows["cib"] = law.n_templates + law.n_noise
+    own = whole.tsz_names()
+    if "tsz" in painted and own:
+        painted["tsz"] = ("tsz", *own)
+        rows["tsz"] = len(painted["tsz"])
     maps = {
         n: store.array(n, (rows[n], *geometry.shape) if n in rows else geometry.shape)
         for n in names
@@ -331,10 +335,11 @@ def _paint_sky(
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
-            stack = np.stack([shown[m] for _, _, m in each])
+            none = np.zeros(chart.shape, np.float32)
+            stack = np.stack([shown.get(m, none) for _, _, m in each])
             values = charts.resample(chart, stack, geometry, owned)
-            own = {m: value for (_, _, m), value in zip(each, values, strict=True)}
-            whole.add(own, chart, haloes, geometry, owned)
+            by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
+            whole.add(by_name, chart, haloes, geometry, owned)
             for (n, row, _), value in zip(each, values, strict=True):
                 maps[n].put(owned + row * geometry.npix, value)
         store.mark(chart.index, found)
@@ -356,6 +361,12 @@ class _Whole:
     objects: Objects | None
     nonlinear: bool
 
+    def tsz_names(self) -> tuple[str, ...]:
+        """Maps of tSZ that the objects have to themselves."""
+        if self.objects is None or self.objects.tsz_order is None:
+            return ()
+        return tuple(name for name in self.objects.terms if name.startswith("tsz"))
+
     def on(self, chart: Chart) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Maps of the objects on a chart, and their member sources."""
         if self.objects is None:
@@ -374,7 +385,7 @@ class _Whole:
         from mlsky.sphere import charts
 
         shared = [name for name in haloes if name in values]
-        smooth = [name for name in shared if name in ("tsz", "ksz")]
+        smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
         points = [name for name in shared if name not in smooth]
         for names, sample in ((smooth, charts.average), (points, charts.resample)):
             if names:

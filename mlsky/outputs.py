@@ -374,7 +374,8 @@ def _provenance(sky, header: Header, component: str | None) -> None:
             header[key] = value if isinstance(value, str) and len(value) > 40 else (value, comment)
     for band, nu in enumerate(sky.freqs_ghz):
         header[f"FREQ{band}"] = (float(nu), "GHz")
-    header["METAJSON"] = json.dumps(meta)
+    # a quote at the end of a card cannot be read back, and JSON has another way to write it
+    header["METAJSON"] = json.dumps(meta).replace("'", "\\u0027")
     header["GEOMETRY"] = json.dumps(describe_geometry(sky.geometry))
 
 

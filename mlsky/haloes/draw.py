@@ -21,9 +21,10 @@ from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.threads import threads
 from mlsky.theory.clustering import CAP_SIGMA
+from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
-__all__ = ["Haloes", "draw", "radial_velocities", "redshift", "redshift_range"]
+__all__ = ["Haloes", "draw", "expansion", "radial_velocities", "redshift", "redshift_range"]
 
 #: Halvings of a cell in which a halo's place is drawn: to 1e-3 arcsec.
 DEPTH = 18
@@ -77,6 +78,16 @@ def redshift(tables: dict, chi: NDArray[np.float64]) -> NDArray[np.float64]:
 
     nodes, values = (np.append(0.0, np.asarray(tables[k], np.float64)) for k in ("chi", "z"))
     return CubicSpline(nodes, values)(chi)
+
+
+def expansion(tables: dict, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """E(z) = H(z) / H0 of the tables' cosmology: dz / d chi over that today."""
+    from scipy.interpolate import CubicSpline
+
+    nodes, values = (np.append(0.0, np.asarray(tables[k], np.float64)) for k in ("z", "chi"))
+    # H0 / c in 1/Mpc: chi grows by c dz / H
+    hubble = 100 * float(tables["header"]["cosmology"]["h"]) / C_KM_S
+    return 1 / (hubble * CubicSpline(nodes, values)(z, 1))
 
 
 def redshift_range(tables: dict) -> tuple[float, float]:

@@ -20,8 +20,9 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.halos import TSZ_148
 from mlsky.frequency.cib_templates import map_names
 from mlsky.haloes import members
-from mlsky.haloes.draw import Haloes
+from mlsky.haloes.draw import Haloes, expansion
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
+from mlsky.scaling import relativistic
 from mlsky.sphere import charts, gaussian, refine
 from mlsky.sphere.field import Field
 from mlsky.sphere.threads import threads
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["Objects", "maps"]
+__all__ = ["Objects", "maps", "tsz_names"]
 
 #: Gaussians of this standard deviation and wider are summed as harmonics.
 WIDE_ARCMIN = 8.0
@@ -75,6 +76,9 @@ class Objects:
         Of "kappa", "tsz", "ksz", "cib", "radio": what to paint.
     cib_ghz
         Frequencies of the maps of the CIB, the first of them 148 GHz.
+    tsz_order
+        None for tSZ as one map, "tsz". Otherwise it is "tsz_0" to "tsz_<order>", each halo times
+        a power of its theta = k T / m_e c^2, for `mlsky.scaling.relativistic.relativistic_terms`.
     mass_cut
         With which the haloes were drawn.
     pixel_arcmin
@@ -96,6 +100,7 @@ class Objects:
         seed: int,
         fields: tuple[str, ...] = ("kappa", "tsz", "ksz", "cib"),
         cib_ghz: tuple[float, ...] = (REFERENCE_GHZ,),
+        tsz_order: int | None = None,
         mass_cut: float = MASS_CUT,
         pixel_arcmin: float = 2.0,
         geometry: Geometry | None = None,
@@ -108,7 +113,7 @@ class Objects:
         order = np.argsort(cell, kind="stable")
         self.haloes, self.tables, self.seed = haloes[order], tables, seed
         self._ends = np.searchsorted(cell[order], np.arange(12 * FIND_NSIDE**2 + 1))
-        self.fields, self.cib_ghz = fields, cib_ghz
+        self.fields, self.cib_ghz, self.tsz_order = fields, cib_ghz, tsz_order
         self.geometry = geometry
         self.kappa_gain = kappa_gain
         self.averaged = averaged if geometry is not None else ()
@@ -120,8 +125,14 @@ class Objects:
 
     def _terms(self) -> dict[str, str]:
         """Kind of profile of every map."""
+        names = {"tsz": tsz_names(self.tsz_order)}
         kinds = {"kappa": "nfw", "tsz": "y", "ksz": "tau"}
-        terms = {name: kind for name, kind in kinds.items() if name in self.fields}
+        terms = {
+            name: kind
+            for field, kind in kinds.items()
+            if field in self.fields
+            for name in names.get(field, (field,))
+        }
         if "cib" in self.fields:
             terms |= dict.fromkeys(map_names(self.cib_ghz), "nfw")
         return terms
@@ -134,11 +145,21 @@ class Objects:
             flux = at.positive(self.tables["small_satellites_uk_sr"])
             return flux * self.galaxies.colours(at)[map_names(self.cib_ghz).index(name)]
         flux = at.positive(self.gaussians.flux[kind])
-        if name == "tsz":
+        if name.startswith("tsz"):
             flux = flux * TSZ_148
+            if self.tsz_order is not None:
+                flux = flux * self._theta(at, rows) ** int(name[4:])
         elif name == "ksz":
             flux = flux * (-T_CMB_UK * self.haloes.velocity[rows])
         return flux
+
+    def _theta(self, at: Interpolation, rows) -> NDArray[np.float64]:
+        """k T / m_e c^2 of the gas of haloes, from their mass."""
+        h = float(self.tables["header"]["cosmology"]["h"])
+        temperature = relativistic.cluster_temperature_kev(
+            at.positive(self.tables["m500c"]), expansion(self.tables, self.haloes.z[rows]), h
+        )
+        return relativistic.theta(temperature)
 
     def _widths(self, name: str) -> list[int]:
         """Numbers of the Gaussians of a map."""
@@ -190,7 +211,7 @@ class Objects:
             )[0]
             ell = np.arange(lmax + 1)
             factor = transform(sigma[number], ell)
-            if name in self.averaged:
+            if name.split("_")[0] in self.averaged:
                 middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
                 factor *= square(ell, charts.part_arcmin(self.geometry, middle))
             if name == "kappa" and self.kappa_gain is not None:
@@ -275,7 +296,7 @@ class Objects:
             share = at.linear(self._shares(name)[..., : len(narrow)])
             total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
             side = 0.0
-            if name in self.averaged:
+            if name.split("_")[0] in self.averaged:
                 side = charts.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
             for column, width in narrow:
                 level = _level(width / chart.pixel_arcmin)
@@ -301,6 +322,11 @@ class Objects:
             )
             made[name] = back[pad : pad + chart.shape[0], pad : pad + chart.shape[1]].copy()
         return made
+
+
+def tsz_names(order: int | None) -> tuple[str, ...]:
+    """Names of the maps of tSZ, see `Objects`."""
+    return ("tsz",) if order is None else tuple(f"tsz_{n}" for n in range(order + 1))
 
 
 def _level(width: float) -> int:
@@ -398,8 +424,8 @@ def maps(
         **options,
     )
     out = {name: np.zeros(geometry.npix, np.float32) for name in objects.terms}
-    smooth = [name for name in out if name in fields]
-    others = [name for name in out if name not in fields]
+    smooth = [name for name in out if name.split("_")[0] in fields]
+    others = [name for name in out if name not in smooth]
 
     def one(chart: Chart) -> None:
         owned = charts.owned(chart, geometry)
