@@ -260,8 +260,7 @@ def _disk(request: Request) -> Disk:
     for name in request.components:
         stokes = request.stokes if name == "cmb" else "T"
         if name in MAPS and set(stokes) <= set(request.stokes):
-            law = cib_templates.of_header(request.weights.header) if name == "cib" else None
-            rows = 1 if law is None else law.n_templates + law.n_noise
+            rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             kept[name] = (outputs.template_path(name), (rows, len(stokes), *shape))
     made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
