@@ -263,8 +263,7 @@ def _disk(request: Request) -> Disk:
     for name in request.components:
         stokes = request.stokes if name == "cmb" else "T"
         if name in MAPS and set(stokes) <= set(request.stokes):
-            law = cib_templates.of_header(request.weights.header) if name == "cib" else None
-            rows = 1 if law is None else law.n_templates + law.n_noise
+            rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
             kept[name] = (outputs.template_path(name), (rows, len(stokes), *shape))

@@ -37,6 +37,7 @@ def memory(
     components: tuple[str, ...],
     stokes: str,
     on_disk: bool,
+    cib_maps: int = 1,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
 
@@ -46,11 +47,13 @@ def memory(
         Of the networks.
     on_disk
         Whether maps go to a file as they are made.
+    cib_maps
+        Maps that the CIB is kept as: of its templates, and of their remainder.
     """
     from mlsky.networks.inputs import kappa_lmax
 
     one = 4.0 * geometry.npix
-    painted = 0.0 if on_disk else one * len({"tsz", "ksz", "cib"} & set(components))
+    painted = 0.0 if on_disk else one * _painted(components, cib_maps)
     cmb = "cmb" in components
     held = painted + (0 if on_disk else one)  # kappa
     pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
@@ -93,14 +96,20 @@ def disk(
     stokes: str,
     nfreq: int,
     fits: bool,
+    cib_maps: int = 1,
 ) -> float:
     """Bytes that are written for one sky while it is made."""
     one = 4.0 * geometry.npix
     _, grid = kappa_grid(geometry, pixel_arcmin)
-    maps = 1 + len({"tsz", "ksz", "cib"} & set(components))
+    maps = 1 + _painted(components, cib_maps)
     maps += len(stokes) if "cmb" in components else 0
     total = maps * one + 4.0 * grid.npix + 192 * PER_CHART_SOURCES
     return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
+
+
+def _painted(components: tuple[str, ...], cib_maps: int) -> int:
+    """Number of maps that networks paint, and the remainder of the CIB."""
+    return sum(cib_maps if name == "cib" else name in ("tsz", "ksz") for name in components)
 
 
 def memory_free() -> float | None:
@@ -132,6 +141,7 @@ def check(
     stokes: str,
     nfreq: int,
     out: Path | None,
+    cib_maps: int = 1,
 ) -> None:
     """Refuse a sky for which there is not the memory or the disk.
 
@@ -141,12 +151,13 @@ def check(
         With the need in GiB, what is there, and what would do.
     """
     request = (geometry, pixel_arcmin, components, stokes)
-    need, free = max(memory(*request, on_disk=out is not None).values()), memory_free()
+    need = max(memory(*request, on_disk=out is not None, cib_maps=cib_maps).values())
+    free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
     if free is not None and need > free:
         remedy = "ask for fewer pixels"
         if out is None:
-            less = max(memory(*request, on_disk=True).values())
+            less = max(memory(*request, on_disk=True, cib_maps=cib_maps).values())
             remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
         raise ValueError(
             f"{what}: {need / GIB:.1f} GiB of memory needed and {free / GIB:.1f} GiB free; {remedy}"
@@ -156,4 +167,4 @@ def check(
         there = part.glob("*") if part.is_dir() else ()
         kept = sum(file.stat().st_blocks * 512 for file in there)
         fits = out.suffix.lower() == ".fits"
-        check_disk(part, disk(*request, nfreq, fits) - kept, "ask for fewer pixels")
+        check_disk(part, disk(*request, nfreq, fits, cib_maps) - kept, "ask for fewer pixels")

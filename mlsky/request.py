@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlsky import bands, needs, outputs, seeds
 from mlsky import components as fields
+from mlsky.frequency import cib_templates
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def check(
     chosen = foregrounds.select(weights, grid)
     response.check(cosmos, chosen.header, response.fields_of(names))
     clusters = _check_haloes(haloes, chosen.mass_cut, given)
-    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out)
+    cib_maps = cib_templates.map_count(chosen.header)
+    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps)
 
     shown = {
         "freqs": freqs_ghz.tolist(),

@@ -6,8 +6,10 @@ import functools
 
 import numpy as np
 import pytest
-from halo_cases import model
+from halo_cases import model, shipped
 
+from mlsky import seeds
+from mlsky.datasets.halos import Painter
 from mlsky.frequency import cib_templates
 from mlsky.theory import cib_templates as fits
 from mlsky.theory import foregrounds
@@ -152,3 +154,33 @@ def test_templates_of_a_weight_file():
     with pytest.raises(ValueError, match=r"templates at \[148, 545\] GHz"):
         cib_templates.of_header({"cib_templates": {"ghz": [148, 545], "preset": "planck"}})
     assert cib_templates.map_names(law.templates_ghz) == ("cib", "cib_353", "cib_857")
+
+
+def test_against_galaxies_painted_at_the_band():
+    """On four regions: one sky, so its own scatter does not count, but the remainder's does."""
+    law, nu = cib_templates.load(), np.array([93.0, 225.0, 353.0, 545.0, 857.0])
+    n = 128
+    painter = Painter(2.0, n, shipped(), freqs=nu)
+    k = 2 * np.pi * np.fft.fftfreq(n, painter.pixel)
+    ell = np.hypot(k[:, None], k[None, : n // 2 + 1])
+    inside = (ell > 300) & (ell < 5000)
+    painted, made = 0, 0
+    for index in range(4):
+        region = painter.region(3, index)
+        cib = region.cib.double().numpy()
+        templates = np.stack([region.maps[4].double().numpy(), cib[2], cib[4]])
+        noise = seeds.generator(3, "cib_remainder", index).standard_normal((law.n_noise, n, n))
+        noise *= np.sqrt(np.maximum(templates[0], 0) / law.mean_uk) / painter.pixel
+        ours = np.tensordot(law.weights(nu), templates, 1)
+        ours += np.tensordot(law.noise_weights(nu), noise, 1)
+        assert np.abs(ours.mean((1, 2)) / cib.mean((1, 2)) - 1).max() < 2e-3
+        first, second = (np.fft.rfft2(m)[:, inside] for m in (cib, ours))
+        painted = painted + (first @ first.conj().T).real
+        made = made + (second @ second.conj().T).real
+    r = [_correlation(c[..., None])[0][..., 0] for c in (painted, made)]
+    near = nu <= 353
+    assert np.abs(r[1] - r[0])[np.ix_(near, near)].max() < R_NEAR
+    assert np.abs(r[1] - r[0]).max() < R_FAR
+    ratio = np.diag(made) / np.diag(painted)
+    assert np.abs(ratio - 1)[near].max() < POWER_NEAR
+    assert np.abs(ratio - 1).max() < POWER_FAR

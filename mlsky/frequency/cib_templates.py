@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from mlsky.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 
-__all__ = ["TEMPLATES_GHZ", "CibTemplates", "load", "map_names", "of_header", "presets"]
+__all__ = [
+    "TEMPLATES_GHZ",
+    "CibTemplates",
+    "load",
+    "map_count",
+    "map_names",
+    "of_header",
+    "presets",
+]
 
 #: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to
 #: 460 and 545 to 857) those that keep 148 GHz, at which maps and fluxes are made, give every
@@ -163,6 +171,12 @@ def load(preset: str = "act-dr6") -> CibTemplates:
 def map_names(templates_ghz) -> tuple[str, ...]:
     """What the template maps are called among the fields: "cib" at 148 GHz, else "cib_353"."""
     return tuple("cib" if nu == REFERENCE_GHZ else f"cib_{nu:g}" for nu in templates_ghz)
+
+
+def map_count(header: dict) -> int:
+    """Maps that the CIB of a weight file is kept as: one, or templates and noise maps."""
+    law = of_header(header)
+    return 1 if law is None else law.n_templates + law.n_noise
 
 
 def of_header(header: dict) -> CibTemplates | None:
