@@ -1,0 +1,346 @@
+"""Clusters on the sphere against the halo model, the painted truth and the clock.
+
+python benchmarks/clusters.py counts|clustering|power|flux|minima|time [--seeds 20] [--nside 1024]
+
+counts      haloes by mass and redshift over the mass function, with Poisson errors
+clustering  C_l of haloes over bias^2 P, between shells and with kappa; velocities
+power       spectra of the objects alone at nside 512 over the analytic ones, mean of seeds
+flux        Compton y summed over pixels within R500c over that of the table, on several pixels
+minima      deepest minima of tSZ at 8 arcmin and kappa there, beside those of painted regions
+time        seconds and peak memory of the objects of a sky at --nside
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import time
+
+import healpy
+import numpy as np
+
+from mlsky.datasets import tables as halo_tables
+from mlsky.datasets.halos import TSZ_148, Painter
+from mlsky.haloes import catalogue, draw, paint, shells
+from mlsky.sphere import charts, gaussian, windows
+from mlsky.sphere.geometry import Car, Healpix
+from mlsky.theory import foreground_spectra, kappa_spectrum
+from mlsky.theory.halo_model import C_KM_S
+from mlsky.theory.objects import is_object
+
+BANDS = (50, 100, 200, 300, 500, 700, 1000)
+RANKS = (0, 20, 50, 100, 200, 400)
+
+
+def haloes(t: dict, seed: int) -> draw.Haloes:
+    cl = kappa_spectrum(shells.LMAX)
+    return draw.draw(t, seed, gaussian.draw_alm(cl, seed), cl)
+
+
+def counts(t: dict, seeds: int) -> None:
+    objects = is_object(t["z"], t["log10_mass"])
+    number = np.where(objects, t["number"], 0) * 4 * np.pi * seeds
+    z_edges = draw.redshift(t, t["edges"].astype(float))
+    z, mass = [], []
+    for seed in range(1, seeds + 1):
+        h = haloes(t, seed)
+        z.append(h.z)
+        mass.append(h.log10_mass)
+    z, mass = np.concatenate(z), np.concatenate(mass)
+    groups = ((0, 8), (8, 14), (14, 18), (18, 22), (22, 26), (26, 30), (30, 41))
+    edges = (13.0, 13.5, 14.0, 14.25, 14.5, 14.75, 15.0, 15.75)
+    print(f"haloes of {seeds} skies over the mass function (Poisson error), by log10 M200m")
+    print("z           " + "".join(f"{a:6.2f}-{b:<7.2f}" for a, b in itertools.pairwise(edges)))
+    for first, last in groups:
+        row = f"{z_edges[first]:.3f}-{z_edges[last]:.3f} "
+        for low, high in itertools.pairwise(edges):
+            bins = (t["log10_mass"] > low) & (t["log10_mass"] < high)
+            want = number[first:last, bins].sum()
+            got = np.count_nonzero(
+                (z >= z_edges[first]) & (z < z_edges[last]) & (mass >= low) & (mass < high)
+            )
+            row += f"{got / want:8.3f}({want**-0.5:.3f})" if want > 3 else " " * 15
+        print(row)
+
+
+def clustering(t: dict, seeds: int) -> None:
+    spectra = shells.spectra(t)
+    objects = is_object(t["z"], t["log10_mass"])
+    number = np.where(objects, t["number"], 0)
+    bias = (number * t["bias"]).sum(1) / np.maximum(number.sum(1), 1e-30)
+    cl = kappa_spectrum(shells.LMAX)
+    edges = draw.redshift(t, t["edges"].astype(float))
+    chosen = (16, 17, 20, 21)
+    bands = (10, 30, 60, 100, 200, 400)
+    found: dict = {}
+    velocity, pairs = [], []
+    for seed in range(1, seeds + 1):
+        kappa = gaussian.draw_alm(cl, seed)
+        h = draw.draw(t, seed, kappa, cl)
+        alms = {"kappa": kappa}
+        for i in chosen:
+            inside = (h.z >= edges[i]) & (h.z < edges[i + 1])
+            pixel = healpy.vec2pix(512, *h.vectors[:, inside])
+            n = np.bincount(pixel, minlength=12 * 512**2) / inside.sum() * 12 * 512**2 - 1
+            alms[i] = healpy.map2alm(n, lmax=400, iter=1)
+            noise = 4 * np.pi / inside.sum()
+            found.setdefault((i, i), []).append(healpy.alm2cl(alms[i]) - noise)
+        for a, b in ((16, 17), (20, 21), (16, "kappa"), (20, "kappa")):
+            found.setdefault((a, b), []).append(healpy.alm2cl(alms[a], alms[b], lmax_out=400))
+        shell = np.searchsorted(edges, h.z) - 1
+        rms = t["sigma_v"][shell]
+        velocity.append([(h.velocity**2).mean(), (rms.astype(float) ** 2).mean()])
+        near = (h.z > edges[20]) & (h.z < edges[21])
+        cell = healpy.vec2pix(128, *h.vectors[:, near])
+        order = np.argsort(cell)
+        v = h.velocity[near][order]
+        same = cell[order][1:] == cell[order][:-1]
+        pairs.append([(v[1:] * v[:-1])[same].mean() / (v**2).mean()])
+    ell = np.arange(401)
+    print("C_l of haloes over the linear ones, mean of seeds (error)")
+    print("pair          " + "".join(f"{a:>6d}-{b:<8d}" for a, b in itertools.pairwise(bands)))
+    window = windows.square(ell, Healpix(512).pixel_arcmin)
+    for pair, values in found.items():
+        a, b = pair
+        want = np.zeros(401)
+        for e in range(2, 401):
+            covariance = spectra.covariance(e)
+            if b == "kappa":
+                c, power = spectra.kappa(e, covariance)
+                want[e] = bias[a] * c[a] * np.sqrt(cl[e] / power) * window[e]
+            else:
+                want[e] = bias[a] * bias[b] * covariance[a, b] * window[e] ** 2
+        row = f"{a!s:>3s} x {b!s:6s} "
+        for low, high in itertools.pairwise(bands):
+            w = 2 * ell[low:high] + 1
+            each = [(w * v[low:high]).sum() / (w * want[low:high]).sum() for v in values]
+            row += f"{np.mean(each):8.3f}({np.std(each) / np.sqrt(len(each)):.3f})"
+        print(row)
+    ratio = np.array(velocity)
+    print(
+        f"velocity variance over linear theory {(ratio[:, 0] / ratio[:, 1]).mean():.3f}, rms "
+        f"{C_KM_S * np.sqrt(ratio[:, 0].mean()):.0f} km/s"
+    )
+    print(
+        f"correlation of velocities of neighbours in cells of 27', z = {t['z'][20]:.2f}: "
+        f"{np.mean(pairs):.3f}, linear theory {_neighbours(t, spectra, 20):.3f}"
+    )
+
+
+def _neighbours(t: dict, spectra: shells.Spectra, shell: int) -> float:
+    """Correlation of radial velocities of two haloes of one shell in one cell of 27 arcmin."""
+    first = int(t["slices"][:shell].sum())
+    rows = len(spectra.weight) + first + np.arange(int(t["slices"][shell]))
+    total = 0.0
+    for ell in range(1, int(spectra.velocity_lmax[rows[0] - len(spectra.weight)]) + 1):
+        block = spectra.covariance(ell)[np.ix_(rows, rows)]
+        cell = windows.square(ell, Healpix(128).pixel_arcmin)
+        total += (2 * ell + 1) / (4 * np.pi) * block.mean() * cell**2
+    return total / float(t["sigma_v"][shell]) ** 2
+
+
+def power(t: dict, seeds: int) -> None:
+    geometry, pixel, lmax = Healpix(512), 4.0, 1024
+    ell = np.arange(lmax + 1)
+    fine = np.arange(20, lmax + 1)
+    spectra = foreground_spectra(fine, 148, part="objects")
+    names = ("kappa", "tsz", "ksz", "cib")
+    pairs = [(n, n) for n in names] + [("kappa", "tsz"), ("tsz", "cib"), ("kappa", "cib")]
+    window = windows.square(ell, geometry.pixel_arcmin)
+    point = window * windows.square(ell, pixel)  # the CIB lies on the pixels of charts
+    found: dict = {pair: [] for pair in pairs}
+    for seed in range(1, seeds + 1):
+        h = haloes(t, seed)
+        made = paint.maps(h, t, seed, geometry, pixel)
+        alms = {n: healpy.map2alm(made[n], lmax=lmax, iter=1) for n in names}
+        for a, b in pairs:
+            w = (point if a == "cib" else window) * (point if b == "cib" else window)
+            found[a, b].append(healpy.alm2cl(alms[a], alms[b]) / w)
+    print(f"objects alone, mean of {seeds} seeds over the analytic spectra (error)")
+    print("pair           " + "".join(f"{a:>6d}-{b:<8d}" for a, b in itertools.pairwise(BANDS)))
+    for (a, b), values in found.items():
+        want = np.interp(ell, fine, spectra[f"{a} x {b}"])
+        row = f"{a:>6s} x {b:6s}"
+        for low, high in itertools.pairwise(BANDS):
+            w = 2 * ell[low:high] + 1
+            each = [(w * v[low:high]).sum() / (w * want[low:high]).sum() for v in values]
+            row += f"{np.mean(each):8.3f}({np.std(each) / np.sqrt(len(each)):.3f})"
+        print(row)
+
+
+def flux(t: dict) -> None:
+    from pixell import enmap
+
+    places = {"pole": (0, 90), "ra 180": (180, 1), "corner": (45, 0), "field": (77, -33)}
+    sizes = ((0.05, 14.9), (0.1, 15.0), (0.3, 15.0))
+    shape, wcs = enmap.fullsky_geometry(res=np.radians(0.5 / 60), variant="fejer1")
+    pixels = {
+        "nside 256": (Healpix(256), 4.0),
+        "nside 1024": (Healpix(1024), 2.0),
+        "nside 4096": (Healpix(4096), 0.5),
+        "CAR 0.5'": (Car(shape, wcs), 0.5),
+    }
+    print("Compton y on the map over the table's: whole profile (over what the halo has in all),")
+    print("and within theta500, of the pixels' shares inside, where theta500 is 4 pixels or more")
+    for label, (geometry, pixel) in pixels.items():
+        row = f"{label:10s} "
+        for place in places.values():
+            for z, mass in sizes:
+                h = draw.Haloes(
+                    np.radians([90.0 - place[1]]),
+                    np.radians([float(place[0])]),
+                    np.array([z]),
+                    np.array([mass]),
+                    np.zeros(1),
+                    np.zeros(1, np.uint64),
+                )
+                total, inside = _summed(h, t, geometry, pixel)
+                row += f" {total:.3f}" + (f"/{inside:.3f}" if inside else "")
+            row += " |"
+        print(row)
+    print("columns:", ", ".join(places), "; each for z, log10 M200m =", sizes)
+
+
+def _summed(h: draw.Haloes, t: dict, geometry, pixel: float) -> tuple[float, float | None]:
+    objects = paint.Objects(h, t, 1, fields=("tsz",), pixel_arcmin=pixel, geometry=geometry)
+    table = catalogue.table(h, t)
+    radius = float(table["theta500"][0])
+    sterad = (180 * 60 / np.pi) ** 2
+    cut = np.degrees(np.exp(np.interp(0, [0], [np.log(objects._at.positive(t["theta_cut_y"])[0])])))
+    total = inside = 0.0
+    reach = np.radians(cut + 0.7)
+    centre = h.vectors[:, 0]
+    for chart in charts.charts(pixel, margin=paint.MARGIN):
+        half = np.hypot(*chart.shape) / 2 * chart.pixel_rad
+        if np.arccos(np.clip(chart.rotation[2] @ centre, -1, 1)) > half + reach:
+            continue
+        owned = charts.owned(chart, geometry)
+        theta, phi = geometry.angles(owned)
+        v = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
+        distance = 2 * np.arcsin(np.clip(np.linalg.norm(v - centre[:, None], axis=0) / 2, 0, 1))
+        some = distance < reach
+        if not some.any():
+            continue
+        made, _ = objects.on(chart)
+        values = charts.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
+        area = np.broadcast_to(geometry.area(owned[some]), values.shape)
+        total += (values * area).sum(dtype=float)
+        share = np.clip((np.radians(radius / 60) - distance[some]) / np.sqrt(area) + 0.5, 0, 1)
+        inside += (values * area * share).sum(dtype=float)
+    flux_of = objects._at.positive(objects.gaussians.flux["y"])[0]
+    resolved = radius > 4 * geometry.pixel_arcmin
+    y500 = float(table["y500"][0]) / sterad
+    return total / flux_of, inside / y500 if resolved else None
+
+
+def minima(t: dict, seeds: int, nside: int = 1024) -> None:
+    """Objects alone on both sides, so that no network is in between."""
+    fwhm = np.radians(8 / 60)
+    tsz_rows, kappa_rows = [], []
+    for seed in range(1, seeds + 1):
+        made = paint.maps(haloes(t, seed), t, seed, Healpix(nside), 2.0, fields=("kappa", "tsz"))
+        smooth = {n: healpy.smoothing(made[n].astype(float), fwhm=fwhm, iter=0) for n in made}
+        place = _deepest(smooth["tsz"], nside)
+        tsz_rows.append([smooth["tsz"][place[a:b]].mean() for a, b in itertools.pairwise(RANKS)])
+        kappa_rows.append(
+            [smooth["kappa"][place[a:b]].mean() for a, b in itertools.pairwise(RANKS)]
+        )
+    _print_ranks("sky, tSZ uK", tsz_rows)
+    _print_ranks("sky, kappa", kappa_rows)
+    truth = _painted_minima(t, seeds)
+    _print_ranks("painted, tSZ uK", [r[0] for r in truth])
+    _print_ranks("painted, kappa", [r[1] for r in truth])
+
+
+def _print_ranks(label: str, rows) -> None:
+    rows = np.array(rows)
+    error = rows.std(0) / np.sqrt(len(rows))
+    print(
+        f"{label:16s}"
+        + "".join(f"{m:10.4g}({e:.2g})" for m, e in zip(rows.mean(0), error, strict=False))
+    )
+
+
+def _deepest(field: np.ndarray, nside: int, count: int = 400) -> np.ndarray:
+    used = np.zeros(field.size, bool)
+    out = []
+    for p in np.argsort(field)[: 200 * count]:
+        if not used[p]:
+            used[healpy.query_disc(nside, healpy.pix2vec(nside, p), np.radians(0.7))] = True
+            out.append(p)
+            if len(out) == count:
+                break
+    return np.array(out)
+
+
+def _painted_minima(t: dict, skies: int, n: int = 512, pixel: float = 2.0):
+    """Minima of the objects of painted regions, as many regions as make a sky each time."""
+    painter = Painter(pixel, n, t, objects=1e14)
+    regions = round(41253 / (n * pixel / 60) ** 2)
+    ky, kx = np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)[None]
+    sigma = 8 / 2.3548 / pixel
+    beam = np.exp(-0.5 * (2 * np.pi * np.hypot(ky, kx) * sigma) ** 2)
+    out = []
+    for sky in range(skies):
+        values = []
+        for index in range(regions):
+            made = painter.region(900 + sky, index).objects
+            maps = {
+                k: np.fft.irfft2(np.fft.rfft2(made.maps[i].numpy()) * beam, s=(n, n))
+                for k, i in (("tsz", 2), ("kappa", 0))
+            }
+            order = np.argsort(maps["tsz"], axis=None)
+            used = np.zeros((n, n), bool)
+            kept = 0
+            for p in order[:4000]:
+                y, x = divmod(int(p), n)
+                if used[y, x]:
+                    continue
+                r = round(42 / pixel)
+                used[np.ix_(np.arange(y - r, y + r) % n, np.arange(x - r, x + r) % n)] = True
+                values.append((maps["tsz"][y, x], maps["kappa"][y, x]))
+                kept += 1
+                if kept == 40:
+                    break
+        values = np.array(sorted(values))[:400]
+        out.append([[values[a:b, i].mean() for a, b in itertools.pairwise(RANKS)] for i in (0, 1)])
+    return out
+
+
+def clock(t: dict, nside: int) -> None:
+    geometry = Healpix(nside)
+    pixel = 4.0 if nside <= 256 else 2.0 if nside <= 1024 else 1.0 if nside <= 2048 else 0.5
+    shells.spectra(t)  # its covariance is kept on disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, cpu = time.perf_counter(), time.process_time()
+    h = haloes(t, 1)
+    drawn = time.perf_counter() - start, time.process_time() - cpu
+    paint.maps(h, t, 1, geometry, pixel, fields=("kappa", "tsz", "ksz", "cib", "radio"))
+    total = time.perf_counter() - start, time.process_time() - cpu
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"nside {nside}, {len(h)} haloes: drawn in {drawn[0]:.1f} s ({drawn[1]:.1f} s of cores), "
+        f"all in {total[0]:.1f} s ({total[1]:.1f}); memory {(after - before) / 2**20:.2f} GiB, of "
+        f"which output maps {4 * 4 * geometry.npix / 2**30:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["counts", "clustering", "power", "flux", "minima", "time"])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--nside", type=int, default=1024)
+    arguments = parser.parse_args()
+    t = halo_tables.load()
+    if arguments.what == "flux":
+        flux(t)
+    elif arguments.what == "time":
+        clock(t, arguments.nside)
+    else:
+        work = {"counts": counts, "clustering": clustering, "power": power, "minima": minima}
+        work[arguments.what](t, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
