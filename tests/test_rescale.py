@@ -89,9 +89,12 @@ def test_beyond_the_area_nothing(field):
     rng = np.random.Generator(np.random.Philox(2))
     made = {
         name: np.where(inside, sign * rng.random(chart.shape), 0).astype(np.float32)
-        for name, sign in (("tsz", -1), ("ksz", 1), ("cib", 1), ("kappa", 1))
+        for name, sign in (("tsz", -1), ("ksz", 1), ("cib", 1), ("cib_353", 1), ("kappa", 1))
     }
-    gain = {name: constant(g) for name, g in (("tsz", 1.4), ("ksz", 1.2), ("cib", 0.9))}
+    gain = {
+        name: constant(g)
+        for name, g in (("tsz", 1.4), ("ksz", 1.2), ("cib", 0.9), ("cib_353", 0.8))
+    }
     before = {name: values.copy() for name, values in made.items()}
     got = rescaling(gain).maps(chart, made, area)
     for name, values in made.items():

@@ -34,14 +34,15 @@ def halo_model(monkeypatch, tmp_path):
     """Power that goes as the eighth power of the amplitude and means as the third, counted."""
     calls = []
 
-    def foreground_spectra(ell, nu, *, components, cosmology, flux_cut_mjy, preset, part):
-        calls.append((cosmology, flux_cut_mjy, preset, part))
+    def foreground_spectra(ell, nu, *, components, cosmology, **options):
+        calls.append((nu, components, options))
         scale = (cosmology.As / parse().As) ** 4
-        return {f"{n} x {n}": scale * (i + 1.0) / ell**2 for i, n in enumerate(components)}
+        return {f"{components} x {components}": scale * nu / ell**2}
 
-    def means(cosmology, preset, part):
+    def means(cosmology, asked):
         scale = (cosmology.As / parse().As) ** 1.5
-        return {"tsz": -1.5 * scale, "cib": 21.0 * scale}
+        cib = {name: 21.0 * scale for name in asked.frequency if name.startswith("cib")}
+        return {"tsz": -1.5 * scale, **cib}
 
     monkeypatch.setattr(response.foregrounds, "foreground_spectra", foreground_spectra)
     monkeypatch.setattr(response, "_means", means)
@@ -80,23 +81,32 @@ def test_ratios(halo_model):
 
 
 def test_what_the_weight_file_says_is_asked_for(halo_model):
-    header = {"part": "rest", "preset": "agora"}
-    response.response(parse(NEAR), header, ("cib",))
-    for _, *asked in halo_model.calls:
-        assert asked == [7.0, "agora", "rest"]
-    assert set(response.response(parse(NEAR), header, ("cib",)).gain) == {"cib"}
+    header = {"part": "rest", "preset": "agora", "mass_cut": 2e14}
+    got = response.response(parse(NEAR), header, ("cib",))
+    assert set(got.gain) == {"cib"}
+    wanted = {"flux_cut_mjy": 7.0, "preset": "agora", "part": "rest", "mass_cut": 2e14}
+    assert all(options == wanted for *_, options in halo_model.calls)
+
+
+def test_every_template_of_the_cib_has_its_ratio(halo_model):
+    header = {"cib_templates": {"ghz": [148, 353, 857], "preset": "act-dr6"}}
+    got = response.response(parse(NEAR), header)
+    assert set(got.gain) == {"tsz", "ksz", "cib", "cib_353", "cib_857"}
+    assert set(got.mean) == set(got.trained_mean) == set(got.gain) - {"ksz"}
+    asked = {(nu, component) for nu, component, _ in halo_model.calls}
+    assert {(353.0, "cib"), (857.0, "cib"), (148.0, "tsz")} <= asked
 
 
 def test_ratios_are_kept_on_disk(halo_model):
     first = response.response(parse(NEAR), {})
-    assert len(halo_model.calls) == 2
+    assert len(halo_model.calls) == 6
     again = response.response(parse({**NEAR, "tau": 0.06}), {})
-    assert len(halo_model.calls) == 2
+    assert len(halo_model.calls) == 6
     np.testing.assert_array_equal(again.gain["cib"], first.gain["cib"])
     for path in halo_model.folder.iterdir():
         path.write_bytes(b"junk")
     response.response(parse(NEAR), {})
-    assert len(halo_model.calls) == 4
+    assert len(halo_model.calls) == 12
 
 
 def test_kappa_alone_is_rescaled_to_any_cosmology(halo_model):
@@ -130,14 +140,14 @@ def test_far_cosmologies_are_refused(cosmology, message):
 
 def test_means_are_those_of_the_tables():
     """Of all haloes, against the painter's tables and the monopole; the rest has less tSZ."""
-    every = response._means(parse(), "act-dr6", "all")
+    every = response._means(parse(), response._Asked.of({}))
     t = shipped()
     painted = (t["number"] * (t["a_y"] @ t["phi_y"])[..., 0]).sum()
     mean = (painted + t["low_y"].sum()) * tsz.uk_per_y(148.0)
     # haloes below the mass cut of the tables carry their bias there, and a few per cent of y
     assert every["tsz"] == pytest.approx(mean, rel=0.1)
     assert every["cib"] == pytest.approx(21.1, abs=0.1)
-    rest = response._means(parse(), "act-dr6", "rest")
+    rest = response._means(parse(), response._Asked.of({"part": "rest"}))
     assert 0.2 < rest["tsz"] / every["tsz"] < 0.8
     assert 0.85 < rest["cib"] / every["cib"] < 1.0
     assert foregrounds.model() is model()

@@ -15,7 +15,7 @@ from mlsky.networks.areas import Area
 from mlsky.sphere.charts import Chart
 from mlsky.sphere.gaussian import alm_lmax, scale_alm
 from mlsky.theory import spectra
-from mlsky.theory.response import FIELDS, Response
+from mlsky.theory.response import Response
 
 __all__ = ["Rescaling"]
 
@@ -70,7 +70,7 @@ class Rescaling:
         Parameters
         ----------
         made
-            Maps *(ny, nx)* in uK_CMB at 148 GHz; those without a gain
+            Maps *(ny, nx)* in uK_CMB; those without a gain
             are given back as they are.
         area
             Pixels that have values.
@@ -85,14 +85,9 @@ class Rescaling:
         """
         inside = area.mask()
         out = dict(made)
-        for name in FIELDS:
-            if name in made and name in self.response.gain and inside.any():
+        for name in self.response.gain:
+            if name in made and inside.any():
                 out[name] = self.filtered(name, made[name], chart.pixel_rad, inside)
-                for other in made if name == "cib" else ():
-                    if other.startswith("cib_"):  # a template at another frequency
-                        unit = made["cib"][inside].mean() / made[other][inside].mean()
-                        values = self.filtered(name, made[other] * unit, chart.pixel_rad, inside)
-                        out[other] = values / unit
         return out
 
     def filtered(
@@ -115,8 +110,9 @@ class Rescaling:
         if name in r.mean:
             shift += (r.mean[name] - low) * r.trained_mean[name]
         out = fft.irfft2(modes, s=(ny, nx), workers=1) + np.float32(shift)
-        if SIGN.get(name) == -1:
+        sign = SIGN.get(name.partition("_")[0])
+        if sign == -1:
             np.minimum(out, 0, out=out)
-        elif SIGN.get(name) == 1:
+        elif sign == 1:
             np.maximum(out, 0, out=out)
         return np.where(inside, out, np.float32(0))

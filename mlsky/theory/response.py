@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,11 +24,12 @@ from numpy.typing import NDArray
 from mlsky import registry
 from mlsky.bands import jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency import cib_templates
 from mlsky.scaling import tsz
 from mlsky.theory import foregrounds, presets
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
 from mlsky.theory.infrared import InfraredGalaxies
-from mlsky.theory.objects import is_object
+from mlsky.theory.objects import MASS_CUT, is_object
 from mlsky.theory.spectra import keep
 
 __all__ = [
@@ -59,7 +61,7 @@ FLUX_CUT_MJY = 7.0
 NODES = np.geomspace(20.0, 30000.0, 64)
 
 # Raised when the content of a cache file changes its meaning.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +75,11 @@ class Response:
     ell
         Multipoles, *(n,)*.
     gain
-        Root of the ratio of power at `ell`, by field.
+        Root of the ratio of power at `ell`, by map: `FIELDS`, and CIB templates ("cib_353").
     mean
-        Ratio of the means of "tsz" and "cib".
+        Ratio of the means of the maps of tSZ and CIB.
     trained_mean
-        Means of "tsz" and "cib" in the networks' cosmology, uK_CMB at 148 GHz.
+        Their means in the networks' cosmology, uK_CMB.
     """
 
     cosmology: Cosmology
@@ -88,7 +90,7 @@ class Response:
     trained_mean: Mapping[str, float]
 
     def at(self, name: str, ell: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gain of a field at any multipoles; constant beyond the first and the last node."""
+        """Gain of a map at any multipoles; constant beyond the first and the last node."""
         return np.interp(np.log(np.maximum(ell, 1.0)), np.log(self.ell), self.gain[name])
 
     def told(self) -> str:
@@ -157,7 +159,7 @@ def response(
         Of the sky.
     header
         Of the weight file: its ``cosmology``, Planck 2018 if it has none, its ``part``, "all" if
-        it has none, and its ``preset``.
+        it has none, ``mass_cut``, ``cib_templates`` and ``preset``.
     fields
         Which of `FIELDS` are wanted.
 
@@ -172,17 +174,49 @@ def response(
     check(cosmology, header, fields)
     if not fields:
         return Response(cosmology, trained, NODES, {}, {}, {})
-    preset, part = header.get("preset", presets.DEFAULT), part_of(header)
-    new, old = (_spectra(c, preset, part) for c in (cosmology, trained))
-    with_mean = [name for name in fields if f"mean {name}" in new]
+    asked = _Asked.of(header)
+    new, old = (_spectra(c, asked) for c in (cosmology, trained))
+    names = [name for name in asked.frequency if name.partition("_")[0] in fields]
+    with_mean = [name for name in names if f"mean {name}" in new]
     return Response(
         cosmology,
         trained,
         NODES,
-        {name: np.sqrt(new[name] / old[name]) for name in fields},
+        {name: np.sqrt(new[name] / old[name]) for name in names},
         {name: float(new[f"mean {name}"] / old[f"mean {name}"]) for name in with_mean},
         {name: float(old[f"mean {name}"]) for name in with_mean},
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What of the halo model a weight file paints.
+
+    Parameters
+    ----------
+    preset
+        Of the truth it was trained on.
+    part, mass_cut
+        As `mlsky.theory.foreground_spectra` takes them.
+    frequency
+        GHz of each map by its name: "tsz", "ksz", "cib", and "cib_353" and the like.
+    """
+
+    preset: str
+    part: str
+    mass_cut: float
+    frequency: Mapping[str, float]
+
+    @classmethod
+    def of(cls, header: Mapping) -> _Asked:
+        frequency = dict.fromkeys(FIELDS, REFERENCE_GHZ)
+        law = cib_templates.of_header(header)
+        if law is not None:
+            ghz = law.templates_ghz.tolist()
+            frequency |= dict(zip(cib_templates.map_names(ghz), ghz, strict=True))
+        preset = header.get("cib_templates", {}).get("preset", presets.DEFAULT)
+        cut = float(header.get("mass_cut") or MASS_CUT)
+        return cls(header.get("preset", preset), part_of(header), cut, frequency)
 
 
 @functools.lru_cache(maxsize=8)
@@ -198,14 +232,14 @@ def _told(cosmology: Cosmology) -> dict[str, float]:
     }
 
 
-def _spectra(cosmology: Cosmology, preset: str, part: str) -> dict[str, NDArray]:
-    """Power at `NODES` and mean of each field of one cosmology, from the cache if it is there."""
+def _spectra(cosmology: Cosmology, asked: _Asked) -> dict[str, NDArray]:
+    """Power at `NODES` and mean of each map of one cosmology, from the cache if it is there."""
     cosmology = dataclasses.replace(cosmology, tau=parse(DEFAULT).tau)
     content = {
         "version": _VERSION,
         "cosmology": cosmology.to_dict(),
-        "parameters": presets.parameters(preset).to_dict(),
-        "part": part,
+        "parameters": presets.parameters(asked.preset).to_dict(),
+        **{key: getattr(asked, key) for key in ("part", "mass_cut", "frequency")},
         "nodes": NODES.tolist(),
         "versions": {name: importlib.metadata.version(name) for name in ("camb", "pyccl")},
     }
@@ -214,34 +248,40 @@ def _spectra(cosmology: Cosmology, preset: str, part: str) -> dict[str, NDArray]
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return dict(kept)
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass  # none yet, or a damaged one: it is made again
     _log.info("halo model of the cosmology, once")
-    spectra = foregrounds.foreground_spectra(
-        NODES,
-        REFERENCE_GHZ,
-        components=FIELDS,
-        flux_cut_mjy=FLUX_CUT_MJY,
-        cosmology=cosmology,
-        preset=preset,
-        part=part,
-    )
-    made = {name: spectra[f"{name} x {name}"] for name in FIELDS}
-    made |= {f"mean {name}": np.array(v) for name, v in _means(cosmology, preset, part).items()}
+    made = {}
+    for name, nu in asked.frequency.items():
+        component = name.partition("_")[0]
+        spectra = foregrounds.foreground_spectra(
+            NODES,
+            nu,
+            components=component,
+            flux_cut_mjy=FLUX_CUT_MJY,
+            cosmology=cosmology,
+            preset=asked.preset,
+            part=asked.part,
+            mass_cut=asked.mass_cut,
+        )
+        made[name] = spectra[f"{component} x {component}"]
+    made |= {f"mean {name}": np.array(v) for name, v in _means(cosmology, asked).items()}
     keep(path, made)
     return made
 
 
-def _means(cosmology: Cosmology, preset: str, part: str) -> dict[str, float]:
-    """Means of tSZ and CIB, uK_CMB at 148 GHz."""
-    model = foregrounds.model(cosmology, preset)
+def _means(cosmology: Cosmology, asked: _Asked) -> dict[str, float]:
+    """Means of the maps of tSZ and CIB, uK_CMB."""
+    model = foregrounds.model(cosmology, asked.preset)
     painted = np.ones_like(model.number, dtype=bool)
-    if part == "rest":
-        painted = ~is_object(model.z, model.log10_mass)
+    if asked.part == "rest":
+        painted = ~is_object(model.z, model.log10_mass, asked.mass_cut)
     cut = (FLUX_CUT_MJY * 1e-3, REFERENCE_GHZ)
-    flux = sum(InfraredGalaxies.of(model).faint(REFERENCE_GHZ, cut))
-    compton_y = (model.number * model.u_y[:, :, 0])[painted].sum()
-    return {
-        "tsz": float(compton_y * tsz.uk_per_y(REFERENCE_GHZ)),
-        "cib": float((model.number * flux)[painted].sum() / jy_per_sr_per_uk(REFERENCE_GHZ)),
-    }
+    galaxies = InfraredGalaxies.of(model)
+    number = np.where(painted, model.number, 0)
+    out = {"tsz": float((number * model.u_y[:, :, 0]).sum() * tsz.uk_per_y(REFERENCE_GHZ))}
+    for name, nu in asked.frequency.items():
+        if name.startswith("cib"):
+            flux = (number * sum(galaxies.faint(nu, cut))).sum()
+            out[name] = float(flux / jy_per_sr_per_uk(nu))
+    return out
