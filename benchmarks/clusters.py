@@ -176,7 +176,7 @@ def flux(t: dict) -> None:
     sizes = ((0.05, 14.9), (0.1, 15.0), (0.3, 15.0))
     shape, wcs = enmap.fullsky_geometry(res=np.radians(0.5 / 60), variant="fejer1")
     pixels = {
-        "nside 256": (Healpix(256), 4.0),
+        "nside 256": (Healpix(256), 2.0),
         "nside 1024": (Healpix(1024), 2.0),
         "nside 4096": (Healpix(4096), 0.5),
         "CAR 0.5'": (Car(shape, wcs), 0.5),
@@ -310,7 +310,7 @@ def _painted_minima(t: dict, skies: int, n: int = 512, pixel: float = 2.0):
 
 def clock(t: dict, nside: int) -> None:
     geometry = Healpix(nside)
-    pixel = 4.0 if nside <= 256 else 2.0 if nside <= 1024 else 1.0 if nside <= 2048 else 0.5
+    pixel = 2.0 if nside <= 1024 else 0.5
     shells.spectra(t)  # its covariance is kept on disk
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = time.perf_counter(), time.process_time()

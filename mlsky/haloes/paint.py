@@ -46,7 +46,7 @@ SAMPLING = 0.8
 #: Towards the highest multipole of a chart's pixels maps fade out, from that of the finest
 #: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
 #: cores narrower than a pixel do not ring.
-FADE = 0.57
+FADE = (0.57, 0.8)
 #: Pixels of the grid on which the wide part is evaluated, at most.
 COARSE_ARCMIN = 4.0
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
@@ -368,7 +368,7 @@ def _filter(width: float, side: float, level: int, shape: tuple[int, int]) -> ND
         out *= square(2 * np.pi * fine, np.degrees(side) * 60)
     if level == 0:
         # the same band in every direction
-        fade = np.clip((0.5 - fine) / (0.5 - 0.5 * FADE), 0, 1)
+        fade = np.clip((FADE[1] - 2 * fine) / (FADE[1] - FADE[0]), 0, 1)
         out *= 0.5 - 0.5 * np.cos(np.pi * fade)
     out /= (np.sinc(ky) * np.sinc(kx)) ** 4
     # from the centres of the coarse pixels to those of the fine ones

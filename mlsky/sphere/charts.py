@@ -52,7 +52,7 @@ _PART = 0.9
 #: Largest side of a part of an output pixel, in chart pixels, whose samples add up to the flux of
 #: a field that the chart's pixels hold: at 1.72 (nside 1024 and 2 arcmin) the first alias of its
 #: mean lies at 1.16 times the highest multipole of the chart.
-_SAMPLE, _POLAR = 1.75, 0.45
+_SAMPLE, _POLAR = 1.75, 0.3
 
 #: Side of the blocks of pixels whose owner is asked for together, and how many blocks round one
 #: must agree (`owners`).
