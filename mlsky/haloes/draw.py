@@ -24,7 +24,15 @@ from mlsky.theory.clustering import CAP_SIGMA
 from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
-__all__ = ["Haloes", "draw", "expansion", "radial_velocities", "redshift", "redshift_range"]
+__all__ = [
+    "Haloes",
+    "draw",
+    "expansion",
+    "place_of",
+    "radial_velocities",
+    "redshift",
+    "redshift_range",
+]
 
 #: Halvings of a cell in which a halo's place is drawn: to 1e-3 arcsec.
 DEPTH = 18
@@ -88,6 +96,16 @@ def expansion(tables: dict, z: NDArray[np.float64]) -> NDArray[np.float64]:
     # H0 / c in 1/Mpc: chi grows by c dz / H
     hubble = 100 * float(tables["header"]["cosmology"]["h"]) / C_KM_S
     return 1 / (hubble * CubicSpline(nodes, values)(z, 1))
+
+
+def place_of(tables: dict, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Comoving distances (Mpc) of redshifts and the numbers of the shells that hold them."""
+    from scipy.interpolate import CubicSpline
+
+    edges = np.asarray(tables["edges"], np.float64)
+    far = np.linspace(0, edges[-1], 2000)
+    chi = CubicSpline(redshift(tables, far), far)(z)
+    return chi, np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
 
 
 def redshift_range(tables: dict) -> tuple[float, float]:
@@ -228,12 +246,9 @@ def radial_velocities(
     kappa_cl: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Velocities of haloes whose places are given, as `draw` makes them, (n,), units of c."""
-    from scipy.interpolate import CubicSpline
-
-    edges = np.asarray(tables["edges"], np.float64)
-    far = np.linspace(0, edges[-1], 2000)
-    chi = CubicSpline(redshift(tables, far), far)(haloes.z)
-    shell = np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
+    if not len(haloes):
+        return np.zeros(0)
+    chi, shell = place_of(tables, haloes.z)
     spectra = modes.spectra(tables)
     slices = np.unique(_slice(tables, chi))
     drawn = modes.draw(
