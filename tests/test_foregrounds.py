@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mlsky import RegistryError, foregrounds, simulate
+from mlsky.frequency import cib_templates
 from mlsky.networks import default, han2021
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
@@ -435,3 +436,38 @@ def test_another_cosmology_is_the_same_sky_rescaled(monkeypatch, caplog, weight_
     np.testing.assert_allclose(got.kappa, 1.1 * made.kappa, atol=1e-4 * made.kappa.std())
     flux = [np.sort(np.asarray(m.catalogue["flux_mjy"])) for m in (got, made)]
     assert len(flux[0]) == pytest.approx(len(flux[1]), abs=3)
+
+
+def test_networks_that_paint_several_templates_of_the_cib(tmp_path, start, made, monkeypatch):
+    """Their maps are stacked, then the remainder, which follows the CIB at 148 GHz."""
+    from mlsky.networks import evaluate
+
+    entry = {"ghz": [148, 353, 857], "preset": "act-dr6"}
+    path = write_default(tmp_path / "templates.safetensors", cib_templates=entry)
+    of_networks = evaluate.evaluate
+
+    def with_templates(*args, **kwargs):
+        fields = of_networks(*args, **kwargs)
+        return fields | {"cib_353": 2.5 * fields["cib"] + 1, "cib_857": 40 * fields["cib"]}
+
+    monkeypatch.setattr(evaluate, "evaluate", with_templates)
+    grid = Healpix(64)
+    weights = foregrounds.select(str(path), grid)
+    maps = foregrounds.generate(start, grid, weights=weights, seed=3, device="cpu").maps
+    law = cib_templates.load("act-dr6")
+    assert maps["cib"].shape == (law.n_templates + law.n_noise, grid.npix)
+    first, second, third, *noise = maps["cib"].astype(np.float64)
+    np.testing.assert_array_equal(maps["cib"][0], made.maps["cib"])
+    np.testing.assert_allclose(second, 2.5 * first + 1, rtol=1e-4)
+    np.testing.assert_allclose(third, 40 * first, rtol=1e-4)
+    for values in noise:
+        power = (values**2).mean() * 4 * np.pi / grid.npix
+        assert power == pytest.approx(first.mean() / law.mean_uk, rel=0.1)
+    np.testing.assert_array_equal(maps["tsz"], made.maps["tsz"])
+
+
+def test_templates_of_another_truth_are_refused(tmp_path):
+    entry = {"ghz": [148, 545], "preset": "act-dr6"}
+    path = write_default(tmp_path / "wrong.safetensors", cib_templates=entry)
+    with pytest.raises(ValueError, match=r"CIB templates at \[148, 545\] GHz"):
+        foregrounds.select(str(path), Healpix(64))

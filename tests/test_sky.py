@@ -470,3 +470,16 @@ def test_templates_on_disk_are_those_in_memory(monkeypatch, tmp_path):
 
 def test_one_colour_is_named_in_the_provenance(sky):
     assert sky.meta["cib"] == {"templates_ghz": [148.0], "law": "one colour"}
+
+
+@pytest.mark.parametrize("name", ["cmb", "tsz", "ksz", "cib", "radio"])
+def test_frequencies_of_every_component(record, name):
+    """Both ends of the range are made; beyond them nothing is begun."""
+    ends = mlsky.simulate([20, 900], NSIDE, 1, components=[name])
+    assert np.isfinite(ends.total).all()
+    assert ends.band(0).std() > 0
+    record.generate.clear()
+    for nu in (19.9, 900.1):
+        with pytest.raises(ValueError, match="outside the range of the laws"):
+            mlsky.simulate([145, nu], NSIDE, 1, components=[name])
+    assert not record.generate

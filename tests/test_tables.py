@@ -220,3 +220,29 @@ def test_other_files_are_refused(tmp_path):
             tables.load(path)
     with pytest.raises(ValueError, match="No such file"):
         tables.load(tmp_path / "nowhere.npz")
+
+
+def test_tables_of_a_cosmology_are_kept(monkeypatch, tmp_path):
+    """The shipped ones, whatever the optical depth; others once, and again if they are damaged."""
+    monkeypatch.setenv("MLSKY_CACHE_DIR", str(tmp_path))
+    made = []
+
+    def build_for(parsed, preset):
+        made.append((parsed, preset))
+        t = shipped()
+        header = {**t["header"], "cosmology": parsed.to_dict(), "preset": preset}
+        return {**t, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
+
+    monkeypatch.setattr(tables, "build_for", build_for)
+    late = cosmology.parse({"tau": 0.07})
+    assert tables.of(late)["header"] == shipped()["header"]
+    assert not made
+    act = cosmology.parse("act-dr6")
+    for other in (act, replace(act, tau=0.07)):
+        header = tables.of(other)["header"]
+        assert header["cosmology"] == replace(act, tau=cosmology.parse().tau).to_dict()
+    assert len(made) == 1
+    (path,) = tmp_path.glob("halos-*.npz")
+    path.write_bytes(b"damaged")
+    tables.of(act)
+    assert len(made) == 2

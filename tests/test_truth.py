@@ -115,6 +115,7 @@ def test_objects_and_the_rest_are_compared_with_their_own_spectra(figures, tmp_p
     path = write(tmp_path / "apart.h5", apart=True)
     found = truth.check(path, progress=False)
     assert figures["apart"] is None
+    assert figures["templates"] is None
     for name, row in figures["spectra"].items():  # everything else is of the whole
         for key in ("measured", "ratio"):
             assert found["spectra"][name][key] == pytest.approx(row[key], rel=1e-3)

@@ -371,6 +371,8 @@ def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndar
     New ones take ten to twenty seconds and are kept in `mlsky.registry.cache_dir`.
     """
     shipped = load()
+    # haloes do not feel the optical depth
+    cosmology = dataclasses.replace(cosmology, tau=shipped["header"]["cosmology"]["tau"])
     wanted = {"cosmology": cosmology.to_dict(), "preset": preset}
     if all(shipped["header"][key] == value for key, value in wanted.items()):
         return shipped

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.haloes.draw import Haloes, radial_velocities, redshift_range
+from mlsky.haloes.draw import Haloes, place_of, radial_velocities, redshift_range
 from mlsky.haloes.profiles import Interpolation
 from mlsky.theory.halo_model import C_KM_S
-from mlsky.theory.objects import MASS_CUT, mass_cut_at
+from mlsky.theory.objects import MASS_CUT, is_object
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -35,6 +35,9 @@ REQUIRED = {"ra": "deg", "dec": "deg", "z": "", "m200m": "solMass"}
 
 #: A peculiar velocity (km/s) that no halo has: the rms along a line of sight is 300.
 VELOCITY_MAX = 5000.0
+
+#: Share of a bin of mass by which rounding may put a halo below its lower border.
+ON_BORDER = 1e-3
 
 
 def table(haloes: Haloes, tables: dict, mass_cut: float = MASS_CUT) -> Table:
@@ -91,17 +94,25 @@ def parse(
     tables
         From `mlsky.datasets.tables`, of the sky's cosmology.
     mass_cut
-        Lowest mass of an object. Lighter haloes are left out: networks paint them.
+        Lowest mass of an object. Lighter haloes are left out: networks paint them. As there, the
+        shell and the bin of mass of a halo decide (`mlsky.theory.objects.is_object`).
     seed, kappa_alm, kappa_cl
         As for `mlsky.haloes.draw.draw`: velocities are drawn with them where none are given.
     """
-    log10_mass = np.log10(values["m200m"])
-    kept = values["m200m"] >= mass_cut_at(values["z"], mass_cut)
+    z, log10_mass = values["z"], np.log10(values["m200m"])
+    _, shell = place_of(tables, z)
+    grid = np.asarray(tables["log10_mass"], np.float64)
+    # by shell and bin, as the networks were trained; a mass on the border is of the upper bin
+    bin_ = np.floor((log10_mass - grid[0]) / (grid[1] - grid[0]) + 0.5 + ON_BORDER).astype(np.int64)
+    objects = is_object(tables["z"], grid, mass_cut)
+    kept = (bin_ >= 0) & objects[shell, np.clip(bin_, 0, len(grid) - 1)]
     theta, phi = np.radians(90.0 - values["dec"]), np.radians(values["ra"] % 360.0)
     # galaxies belong to the place of a halo, to an arcsecond, whatever else is in the list
     row = np.rint((90.0 + values["dec"]) * 3600).astype(np.uint64)
-    key = row * np.uint64(360 * 3600) + np.floor(values["ra"] % 360.0 * 3600).astype(np.uint64)
-    haloes = Haloes(theta, phi, values["z"], log10_mass, values["z"] * 0, key)[kept]
+    column = np.rint(values["ra"] * 3600).astype(np.int64) % (360 * 3600)
+    key = row * np.uint64(360 * 3600) + column.astype(np.uint64)
+    key |= shell.astype(np.uint64) << np.uint64(40)
+    haloes = Haloes(theta, phi, z, log10_mass, np.zeros(len(z)), key)[kept]
     if "velocity" in values:
         velocity = values["velocity"][kept] / C_KM_S
     else:
@@ -140,7 +151,9 @@ def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
     n = len(values["z"])
     if not n or any(v.shape != (n,) for v in values.values()):
         shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items())
-        raise ValueError(f"haloes with columns {shapes}: must be 1-d, one entry per halo")
+        raise ValueError(
+            f"haloes with columns {shapes}: must be 1-d, one entry per halo, and at least one"
+        )
     low, high = redshift_range(tables)
     heaviest = 10 ** float(np.max(tables["log10_mass"]) + 0.025)
     ranges = {
@@ -166,7 +179,8 @@ def _in_unit(column, name: str, unit: str) -> NDArray[np.float64]:
     """A column as float64 in a unit."""
     from astropy import units
 
-    if np.ma.isMaskedArray(column) and np.any(np.ma.getmaskarray(column)):
+    mask = getattr(column, "mask", None)  # of a masked Column and of a masked Quantity alike
+    if isinstance(mask, np.ndarray) and mask.any():
         raise ValueError(f"haloes: column {name} has masked entries; drop those rows")
     stated = getattr(column, "unit", None)
     if unit and stated is None:
@@ -174,7 +188,10 @@ def _in_unit(column, name: str, unit: str) -> NDArray[np.float64]:
             f'haloes: column {name} states no unit; give it one, as table["{name}"].unit = "{unit}"'
         )
     try:
-        values = np.asarray(column, dtype=np.float64)
+        values = np.asarray(column)
+        if values.dtype.kind not in "iuf":
+            raise TypeError(f"they are {values.dtype}")
+        values = values.astype(np.float64)
         if stated is not None:
             return np.atleast_1d(units.Quantity(values, stated).to_value(unit))
     except (units.UnitsError, TypeError, ValueError) as error:

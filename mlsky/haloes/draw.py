@@ -24,7 +24,16 @@ from mlsky.theory.clustering import CAP_SIGMA
 from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
-__all__ = ["Haloes", "draw", "expansion", "radial_velocities", "redshift", "redshift_range"]
+__all__ = [
+    "Haloes",
+    "check_cosmology",
+    "draw",
+    "expansion",
+    "place_of",
+    "radial_velocities",
+    "redshift",
+    "redshift_range",
+]
 
 #: Halvings of a cell in which a halo's place is drawn: to 1e-3 arcsec.
 DEPTH = 18
@@ -32,6 +41,9 @@ DEPTH = 18
 NODE, MASS, PLACE, DISTANCE, VELOCITY = range(5)
 #: Haloes that a shell needs on the whole sky to be drawn at all.
 LEAST = 1e-3
+#: Difference in the power of kappa above which tables are of another cosmology: those of the
+#: same one agree with CAMB to 0.2 %, 1 % in sigma8 makes 2 %.
+SAME_POWER = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +102,41 @@ def expansion(tables: dict, z: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (hubble * CubicSpline(nodes, values)(z, 1))
 
 
+def place_of(tables: dict, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Comoving distances (Mpc) of redshifts and the numbers of the shells that hold them."""
+    from scipy.interpolate import CubicSpline
+
+    edges = np.asarray(tables["edges"], np.float64)
+    far = np.linspace(0, edges[-1], 2000)
+    chi = CubicSpline(redshift(tables, far), far)(z)
+    return chi, np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
+
+
 def redshift_range(tables: dict) -> tuple[float, float]:
     """Redshifts of the nearest and of the farthest place of the tables."""
     low, high = redshift(tables, np.asarray(tables["edges"], np.float64)[[0, -1]])
     return float(low), float(high)
+
+
+def check_cosmology(tables: dict, kappa_cl: NDArray[np.float64] | None) -> None:
+    """Whether tables are of the cosmology of a convergence, by its power.
+
+    Raises
+    ------
+    ValueError
+        If the two differ in power by more than `SAME_POWER` between l = 200 and 1000; shorter
+        spectra are not compared.
+    """
+    ell = np.geomspace(200, 1000, 9).astype(int)
+    if kappa_cl is None or len(kappa_cl) <= ell[-1]:
+        return
+    own = np.interp(np.log(ell), np.log(tables["ell"]), np.log(tables["analytic_kk"]))
+    ratio = float(np.exp(np.mean(np.log(np.asarray(kappa_cl)[ell]) - own)))
+    if not abs(ratio - 1) < SAME_POWER:
+        raise ValueError(
+            f"halo tables of another cosmology than the sky's, which has {ratio:.3f} times their "
+            "power of kappa: take those of mlsky.datasets.tables.of(cosmology)"
+        )
 
 
 def draw(
@@ -130,9 +173,11 @@ def draw(
     Raises
     ------
     ValueError
-        If `mass_cut` is beyond the tables or the convergence does not reach far enough.
+        If `mass_cut` is beyond the tables, the convergence does not reach far enough, or the
+        tables are of another cosmology than the convergence.
     """
     mass_cut = check_mass_cut(mass_cut, tables["log10_mass"])
+    check_cosmology(tables, kappa_cl)
     chosen = is_object(tables["z"], tables["log10_mass"], mass_cut)
     expected = 4 * np.pi * np.where(chosen, tables["number"], 0).sum(1)
     used = np.flatnonzero(expected > LEAST)
@@ -228,12 +273,10 @@ def radial_velocities(
     kappa_cl: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Velocities of haloes whose places are given, as `draw` makes them, (n,), units of c."""
-    from scipy.interpolate import CubicSpline
-
-    edges = np.asarray(tables["edges"], np.float64)
-    far = np.linspace(0, edges[-1], 2000)
-    chi = CubicSpline(redshift(tables, far), far)(haloes.z)
-    shell = np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
+    if not len(haloes):
+        return np.zeros(0)
+    check_cosmology(tables, kappa_cl)
+    chi, shell = place_of(tables, haloes.z)
     spectra = modes.spectra(tables)
     slices = np.unique(_slice(tables, chi))
     drawn = modes.draw(

@@ -47,6 +47,8 @@ SAMPLING = 0.8
 #: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
 #: cores narrower than a pixel do not ring.
 FADE = (0.57, 0.8)
+#: Wave numbers between which the filters of a map are interpolated.
+NODES = 4096
 #: Pixels of the grid on which the wide part is evaluated, at most.
 COARSE_ARCMIN = 4.0
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
@@ -313,7 +315,8 @@ class Objects:
                 modes = ducc0.fft.r2c(
                     plane.astype(np.float32).reshape(grid), axes=(0, 1), forward=True, nthreads=1
                 )
-                _add_modes(total, modes, _filter(width / chart.pixel_arcmin, side, level, shape))
+                _add_modes(total, modes, _gaussian(width / chart.pixel_arcmin, level, shape))
+            total *= _band(side, shape)
             if name == "kappa" and self.kappa_gain is not None:
                 ky, kx = np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1])
                 total /= self.kappa_gain(2 * np.pi * np.hypot(ky, kx) / chart.pixel_rad)
@@ -350,37 +353,43 @@ def _spline(y, x, shape: tuple[int, int]):
     return place.ravel(), weight.reshape(16, -1)
 
 
-@functools.lru_cache(maxsize=256)
-def _filter(width: float, side: float, level: int, shape: tuple[int, int]) -> NDArray[np.complex64]:
-    """Half plane of a coarse grid that makes Gaussians on the fine one of sums of splines.
+def _gaussian(width: float, level: int, shape: tuple[int, int]) -> list[NDArray[np.complex64]]:
+    """Factors by row and by column of a coarse grid that make Gaussians of sums of splines.
 
-    `width` is the sigma of the Gaussian and `side` that of the square over which it is averaged,
-    in fine pixels.
+    `width` is the sigma of the Gaussian in pixels of the fine grid, whose shape it is.
     """
     step = 1 << level
-    grid = (shape[0] // step, shape[1] // step)
-    ky = np.fft.fftfreq(grid[0])[:, np.newaxis]
-    kx = np.fft.rfftfreq(grid[1])[np.newaxis]
-    fine = np.hypot(ky, kx) / step  # waves per fine pixel
-    out = np.exp(-0.5 * (2 * np.pi * fine * width) ** 2)
+    ky, kx = np.fft.fftfreq(shape[0] // step), np.fft.rfftfreq(shape[1] // step)
+    out = []
+    for k in (ky, kx):
+        factor = np.exp(-0.5 * (2 * np.pi * k / step * width) ** 2) / np.sinc(k) ** 4
+        # from the centres of the coarse pixels to those of the fine ones
+        factor = factor * np.exp(-1j * np.pi * (step - 1) * k / step)
+        factor[len(k) // 2 if k is ky else -1] = 0
+        out.append(factor.astype(np.complex64))
+    return out
+
+
+@functools.lru_cache(maxsize=8)
+def _band(side: float, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Half plane that ends the band alike in every direction, times the window of a square.
+
+    `side` is that of the square over which a map is averaged, in pixels; 0 for none.
+    """
+    fine = np.hypot(np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1]))
+    k = np.linspace(0, np.sqrt(0.5), NODES)  # waves per pixel
+    fade = np.clip((FADE[1] - 2 * k) / (FADE[1] - FADE[0]), 0, 1)
+    band = 0.5 - 0.5 * np.cos(np.pi * fade)
     if side:
         # a pixel of unit multipoles is a radian wide
-        out *= square(2 * np.pi * fine, np.degrees(side) * 60)
-    if level == 0:
-        # the same band in every direction
-        fade = np.clip((FADE[1] - 2 * fine) / (FADE[1] - FADE[0]), 0, 1)
-        out *= 0.5 - 0.5 * np.cos(np.pi * fade)
-    out /= (np.sinc(ky) * np.sinc(kx)) ** 4
-    # from the centres of the coarse pixels to those of the fine ones
-    shift = np.exp(-1j * np.pi * (step - 1) * (ky + kx) / step)
-    out = out * shift
-    out[grid[0] // 2], out[:, -1] = 0, 0
-    return out.astype(np.complex64)
+        band *= square(2 * np.pi * k, np.degrees(side) * 60)
+    return np.interp(fine, k, band).astype(np.float32)
 
 
-def _add_modes(total: NDArray, modes: NDArray, factor: NDArray) -> None:
-    """Add the modes of a coarse grid to those of a fine one of the same period."""
-    modes *= factor
+def _add_modes(total: NDArray, modes: NDArray, factors: list[NDArray]) -> None:
+    """Add the modes of a coarse grid, times factors, to those of a fine one of the same period."""
+    modes *= factors[0][:, np.newaxis]
+    modes *= factors[1]
     half, width = modes.shape[0] // 2, modes.shape[1]
     total[:half, :width] += modes[:half]
     total[-half:, :width] += modes[half:]

@@ -34,6 +34,7 @@ from mlsky.statistics.truth_sums import (
     rounded,
     rounds,
 )
+from mlsky.statistics.truth_templates import Templates
 from mlsky.theory.objects import is_object
 from mlsky.training.data import fields_of
 
@@ -81,7 +82,8 @@ def check(
         ``counts`` of pixels and ``sources`` of the catalogue per square degree beside published
         ones; ``histograms`` of the pixels; ``apart``: `mlsky.statistics.truth_split.figures` and
         the ``number`` of objects per square degree, if the set has them apart (everything else is
-        of both together). Figures that cannot be had are None.
+        of both together); ``templates``: `mlsky.statistics.truth_templates.Templates.figures`, if
+        the set has the frequencies. Figures that cannot be had are None.
 
     Raises
     ------
@@ -103,12 +105,16 @@ def check(
         pixel_arcmin, (total, n) = float(attributes["pixel_arcmin"]), data[0].shape[:2]
         used = total if regions is None else min(regions, total)
         area = used * (n * pixel_arcmin / 60) ** 2
-        objects = () if mass_cut is None else FIELDS
-        sums = Sums(n, pixel_arcmin, (*names, *(f"objects_{name}" for name in objects)))
+        objects = [] if mass_cut is None else [f"objects_{name}" for name in FIELDS]
+        templates = Templates.of(freqs, t["header"]["preset"])
+        made = [] if templates is None else templates.names
+        sums = Sums(n, pixel_arcmin, (*names, *objects, *made))
         for i in _bar(used, progress, f"checking {os.path.basename(path)}"):
-            maps = [_whole(file, name, i) for name in names]
-            maps += [file[f"objects_{name}"][i].astype(np.float64) for name in objects]
-            sums.add(np.stack(maps))
+            maps = {name: _whole(file, name, i) for name in names}
+            maps |= {name: file[name][i].astype(np.float64) for name in objects}
+            if templates is not None:
+                maps |= zip(made, templates.make(maps, i, sums.pixel**2), strict=True)
+            sums.add(np.stack(list(maps.values())))
         sources = _catalogue(file, used)
         listed = None if mass_cut is None else int(file["objects_end"][used - 1])
     model = observed.Model(t)
@@ -128,6 +134,7 @@ def check(
         "spectra": spectra,
         "frequencies": frequencies,
         "apart": apart,
+        "templates": None if templates is None else templates.figures(sums),
         "d3000": _d3000(sums, model, spectra, frequencies),
         "tsz_shape": _tsz_shape(sums, model, spectra),
         "kappa_camb": _kappa_camb(sums, model, spectra),

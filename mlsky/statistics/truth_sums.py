@@ -62,7 +62,8 @@ class Sums:
         Pixels along a side, and their size.
     names
         Of the maps of a region: `FIELDS`, then CIB and radio at each further frequency, then
-        `FIELDS` of its objects, as ``objects_kappa``, if they are apart.
+        `FIELDS` of its objects, as ``objects_kappa``, if they are apart, and the CIB made from
+        templates, as ``made_93``, if it can be.
     """
 
     def __init__(self, n: int, pixel_arcmin: float, names: Sequence[str] = FIELDS) -> None:
@@ -91,6 +92,10 @@ class Sums:
         self.pairs = [(a, b) for a, b, _ in SPECTRA.values()]
         self.pairs += [("kappa", "ksz"), *itertools.combinations_with_replacement(cibs, 2)]
         self.pairs += [(m, m) for m in radios]
+        made = [m for m in self.names if m.startswith("made_")]
+        if made:
+            self.pairs += itertools.combinations_with_replacement(made, 2)
+            self.pairs += itertools.product(("kappa", "tsz"), (*made, *cibs))
         self.apart = [m for m in FIELDS if f"objects_{m}" in self.names]
         if self.apart:
             for one, other in itertools.product(("objects", "rest"), repeat=2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.statistics import observed, truth
+from mlsky.statistics import observed, truth, truth_templates
 
 __all__ = ["lines"]
 
@@ -42,6 +42,9 @@ def lines(figures: dict) -> Iterator[str]:
             agora = "" if row["agora"] is None else f", Agora {row['agora']:g}"
             cell = _with_error(row["measured"], row["error"], 5)
             yield f"  {name}: {cell}, analytic {row['analytic']:.5f}{agora}"
+    if figures["templates"] is not None:
+        yield ""
+        yield from _templates(figures["templates"])
     yield ""
     yield from _d3000(figures["d3000"])
     yield ""
@@ -68,6 +71,23 @@ def _apart(table: dict, names: list[str]) -> Iterator[str]:
         rows = table["cross"].values()
         cells = [_with_error(row["difference"][i], row["error"][i]) for row in rows]
         yield f"{band:<12}" + "".join(f"{cell:>16}" for cell in cells)
+
+
+def _templates(table: dict) -> Iterator[str]:
+    made_of = ", ".join(f"{nu:g}" for nu in table["templates_ghz"])
+    yield f"CIB made of its templates at {made_of} GHz and a white remainder, over the painted one"
+    yield f"{'l':<12}" + "".join(f"{nu + ' GHz':>12}" for nu in table["power"])
+    for i, (low, high) in enumerate(table["ell"]):
+        cells = "".join(f"{row[i]:>12.4f}" for row in table["power"].values())
+        yield f"{f'{low}-{high}':<12}" + cells
+    for title, rows in (("two bands", table["r"]), ("a band with", table["cross"])):
+        cells = ", ".join(f"{name}: {value:g}" for name, value in rows.items())
+        yield f"largest difference of the correlation of {title}, {cells}"
+    yield (
+        f"within what decision 0007 asks (correlations {truth_templates.R_NEAR:g}, power "
+        f"{truth_templates.POWER_NEAR:.0%}; beyond 353 GHz {truth_templates.R_FAR:g} and "
+        f"{truth_templates.POWER_FAR:.0%}): {WORDS[table['reached']]}"
+    )
 
 
 def _ratios(names: list[str], rows: dict) -> Iterator[str]:

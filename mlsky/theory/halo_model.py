@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlsky.theory.quadrature import cusp_nodes, nfw_mass, spherical_transform
+
 if TYPE_CHECKING:
     from mlsky.theory.cosmology import Cosmology
 
@@ -118,26 +120,6 @@ def for_cosmology(
     finally:
         if accuracy is not None:
             camb.config.AccuracyTarget = accuracy
-
-
-def _spherical_transform(q, x, weight, profile):
-    """int 4 pi x^2 f(x) sinc(q x) dx; beyond q = 50 the cusp's asymptote, not quadrature noise."""
-    q_max = 50.0
-    q_cut = np.minimum(q, q_max)
-    kernel = np.sinc(q_cut[..., None] * x / np.pi)
-    transform = np.einsum("...x,...lx->...l", 4 * np.pi * x**2 * weight * profile, kernel)
-    return transform * (q / q_cut) ** -2.75  # cusp x^-0.25 of the inner profile
-
-
-def _cusp_nodes(n: int, x_max: float):
-    """Gauss-Legendre nodes and weights on (0, x_max), dense at the centre (x = x_max t^2)."""
-    t, w = np.polynomial.legendre.leggauss(n)
-    t, w = (t + 1) / 2, w / 2
-    return x_max * t**2, w * 2 * x_max * t
-
-
-def _nfw_mass(c):
-    return np.log1p(c) - c / (1 + c)
 
 
 def infrared_sed(nu_ghz: float, z: np.ndarray, parameters: Parameters) -> np.ndarray:
@@ -321,13 +303,13 @@ class HaloModel:
         """
         c_m = self.concentration
         density = overdensity * self.rho_critical / (200 * self.rho_mean / self.a**3)
-        target = _nfw_mass(c_m) / c_m**3 * density[:, None]
+        target = nfw_mass(c_m) / c_m**3 * density[:, None]
         lo, hi = np.full_like(c_m, 1e-3), c_m * 1.001
         for _ in range(60):
             mid = np.sqrt(lo * hi)
-            above = _nfw_mass(mid) / mid**3 > target
+            above = nfw_mass(mid) / mid**3 > target
             lo, hi = np.where(above, mid, lo), np.where(above, hi, mid)
-        return self.mass * _nfw_mass(mid) / _nfw_mass(c_m), self.r200m * mid / c_m
+        return self.mass * nfw_mass(mid) / nfw_mass(c_m), self.r200m * mid / c_m
 
     def _nfw_profiles(self) -> None:
         from scipy.special import sici
@@ -340,7 +322,7 @@ class HaloModel:
             np.sin(q) * (si_out - si_in)
             - np.sin(c * q) / ((1 + c) * q)
             + np.cos(q) * (ci_out - ci_in)
-        ) / _nfw_mass(c)
+        ) / nfw_mass(c)
         per_mass = self.lensing_kernel / self.rho_mean / self.chi**2
         self.kappa_mass = per_mass[:, None] * self.mass[None]
         self.u_kappa = self.kappa_mass[:, :, None] * self.u_nfw
@@ -348,8 +330,8 @@ class HaloModel:
     def _gas_profiles(self) -> None:
         par, fb = self.parameters, self.baryon_fraction
         mu_e = 2 / (1 + HYDROGEN_FRACTION)
-        x_p, w_p = _cusp_nodes(160, par.pressure_radius)
-        x_g, w_g = _cusp_nodes(160, par.gas_radius)
+        x_p, w_p = cusp_nodes(160, par.pressure_radius)
+        x_g, w_g = cusp_nodes(160, par.gas_radius)
         self.u_y = np.empty((len(self.z), len(self.mass), len(self.ell)))
         self.u_tau = np.empty_like(self.u_y)
         for i, (a, chi, z1) in enumerate(zip(self.a, self.chi, 1 + self.z, strict=True)):
@@ -358,7 +340,7 @@ class HaloModel:
             q = self.k[i][None] * self.r200c[i][:, None]
             angular_area = (chi * a) ** 2
             norm, shape = self._pressure(i, x_p)
-            self.u_y[i] = norm[:, None] * _spherical_transform(q, x_p, w_p, shape)
+            self.u_y[i] = norm[:, None] * spherical_transform(q, x_p, w_p, shape)
             # Battaglia 2016: rho_gas = f_b rho_c rho0 y^-0.2 (1 + y^alpha)^-((beta-0.2)/alpha)
             rho0 = 4e3 * m14**0.29 * z1**-0.66
             alpha = 0.88 * m14**-0.03 * z1**0.19
@@ -371,7 +353,7 @@ class HaloModel:
             cap = np.minimum(1, 0.95 * fb * self.mass / gas)
             norm = SIGMA_T_MPC2 / (mu_e * M_PROTON) * fb * self.rho_critical[i]
             norm = norm * radius**3 / angular_area * cap * par.ksz_amplitude
-            self.u_tau[i] = norm[:, None] * _spherical_transform(q, x_g, w_g, shape)
+            self.u_tau[i] = norm[:, None] * spherical_transform(q, x_g, w_g, shape)
         #: Thomson depth per comoving Mpc at a = 1 if every baryon were ionised
         self.tau_per_mpc = par.ksz_amplitude * SIGMA_T_MPC2 / (mu_e * M_PROTON) * fb * self.rho_mean
 
@@ -410,7 +392,7 @@ class HaloModel:
         radius : (n_shell, n_mass)
             Of the circles, comoving Mpc.
         """
-        x, weight = _cusp_nodes(400, self.parameters.pressure_radius)
+        x, weight = cusp_nodes(400, self.parameters.pressure_radius)
         out = np.empty(radius.shape)
         for i, edge in enumerate(radius / self.r200c):
             norm, shape = self._pressure(i, x)
