@@ -1,6 +1,7 @@
 """Clusters on the sphere against the halo model, the painted truth and the clock.
 
-python benchmarks/clusters.py counts|clustering|power|flux|minima|time [--seeds 20] [--nside 1024]
+python benchmarks/clusters.py counts|clustering|power|flux|minima|time|picture
+                              [--seeds 20] [--nside 1024] [--out clusters.jpg]
 
 counts      haloes by mass and redshift over the mass function, with Poisson errors
 clustering  C_l of haloes over bias^2 P, between shells and with kappa; velocities
@@ -8,6 +9,7 @@ power       spectra of the objects alone at nside 512 over the analytic ones, me
 flux        Compton y summed over pixels within R500c over that of the table, on several pixels
 minima      deepest minima of tSZ at 8 arcmin and kappa there, beside those of painted regions
 time        seconds and peak memory of the objects of a sky at --nside
+picture     brightest clusters of a sky in every field
 """
 
 from __future__ import annotations
@@ -308,6 +310,46 @@ def _painted_minima(t: dict, skies: int, n: int = 512, pixel: float = 2.0):
     return out
 
 
+def picture(t: dict, out: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    h = haloes(t, 1)
+    objects = paint.Objects(h, t, 1, pixel_arcmin=1.0)
+    table = catalogue.table(h, t)
+    order = np.argsort(-np.asarray(table["y500"]))
+    ranks = (0, 1, 4, 19, 99, 399)
+    fields = {"tsz": (-60, 0), "kappa": (0, 0.15), "ksz": (-8, 8), "cib": (0, 2)}
+    figure, axes = plt.subplots(4, len(ranks), figsize=(2.2 * len(ranks), 8.8))
+    for column, rank in enumerate(ranks):
+        row = table[order[rank]]
+        v = healpy.ang2vec(row["ra"], row["dec"], lonlat=True)
+        index = int(healpy.vec2pix(charts.NSIDE, *v, nest=True))
+        chart = charts.charts(1.0, 100)[index]
+        made, _ = objects.on(chart)
+        y, x = (int(np.rint(c)) for c in chart.project_vectors(v))
+        for line, (name, (low, high)) in enumerate(fields.items()):
+            axis = axes[line, column]
+            part = made[name][max(y - 60, 0) : y + 61, max(x - 60, 0) : x + 61]
+            colour = "RdBu_r" if name == "ksz" else "viridis_r" if name == "tsz" else "viridis"
+            image = axis.imshow(part, vmin=low, vmax=high, origin="lower", cmap=colour)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if column == 0:
+                axis.set_ylabel(name if name == "kappa" else f"{name}, uK")
+            if column == len(ranks) - 1:
+                figure.colorbar(image, ax=axis, fraction=0.046)
+        axes[0, column].set_title(
+            f"{rank + 1}: z = {row['z']:.3f}\n{row['m200m'] / 1e14:.1f}e14 Msun\n"
+            f"{row['velocity']:.0f} km/s",
+            fontsize=8,
+        )
+    figure.tight_layout()
+    figure.savefig(out, dpi=70)
+
+
 def clock(t: dict, nside: int) -> None:
     geometry = Healpix(nside)
     pixel = 2.0 if nside <= 1024 else 0.5
@@ -328,13 +370,17 @@ def clock(t: dict, nside: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["counts", "clustering", "power", "flux", "minima", "time"])
+    kinds = ["counts", "clustering", "power", "flux", "minima", "time", "picture"]
+    parser.add_argument("what", choices=kinds)
+    parser.add_argument("--out", default="clusters.jpg")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--nside", type=int, default=1024)
     arguments = parser.parse_args()
     t = halo_tables.load()
     if arguments.what == "flux":
         flux(t)
+    elif arguments.what == "picture":
+        picture(t, arguments.out)
     elif arguments.what == "time":
         clock(t, arguments.nside)
     else:

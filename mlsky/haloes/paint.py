@@ -52,7 +52,7 @@ NODES = 4096
 #: Pixels of the grid on which the wide part is evaluated, at most.
 COARSE_ARCMIN = 4.0
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
-LEAST_SHARE = 1e-5
+LEAST_SHARE = 1e-4
 #: The faint satellites take every second width alone.
 SATELLITE_STEP = 2
 #: A chart far from the poles.
@@ -208,7 +208,7 @@ class Objects:
                 loc=place[some],
                 lmax=lmax,
                 spin=0,
-                epsilon=1e-6,
+                epsilon=1e-5,
                 nthreads=1,
             )[0]
             ell = np.arange(lmax + 1)
