@@ -22,6 +22,11 @@ LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msu
 #: Haloes answer to densities up to this many standard deviations and no further: taken at its
 #: word, lognormal bias puts dozens of clusters where a nearby shell has a 5 sigma peak.
 CAP_SIGMA = 4.0
+#: Nor do they answer to linear densities beyond this. In the nearest, thin shells four standard
+#: deviations are more, and exp(b d) puts a tenth of all rich clusters into one place. With this value
+#: clusters above 3e14 Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12 and 25 Mpc of
+#: each other: our choice, for a correlation length of about 28 Mpc.
+DENSITY_MAX = 2.5
 
 
 class Clustering:
@@ -52,7 +57,7 @@ class Clustering:
         smooth = np.exp(-((model.k * SMOOTHING_MPC) ** 2))
         self.p_shell = model.p_linear * smooth / model.volume[:, None]
         self.powers, variance = correlation_powers(model.ell, self.p_shell)
-        self.cap = CAP_SIGMA * np.sqrt(variance)
+        self.cap = np.minimum(CAP_SIGMA * np.sqrt(variance), DENSITY_MAX)
         self.bias = capped_bias(model.bias, variance, self.cap, self.painted)
 
     def biased(self, profile: np.ndarray, order: int = 1, which=None) -> np.ndarray:
