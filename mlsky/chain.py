@@ -307,6 +307,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         progress=_span(progress, 0.15, 0.75),
         store=store,
     )
+    del objects  # a gigabyte that lensing can have
     shape = (1, *request.geometry.shape)  # each has T alone
     maps = {
         name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
