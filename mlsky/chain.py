@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -307,6 +307,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         progress=_span(progress, 0.15, 0.75),
         store=store,
     )
+    del objects  # a gigabyte that lensing can have
     shape = (1, *request.geometry.shape)  # each has T alone
     maps = {
         name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
@@ -400,7 +401,6 @@ def _objects(
     from mlsky.datasets import tables as halo_tables
     from mlsky.haloes import catalogue, draw, paint
     from mlsky.sphere import gaussian
-    from mlsky.sphere.rescale import Rescaling
     from mlsky.theory import spectra
 
     tables = halo_tables.of(request.cosmology)
@@ -423,9 +423,29 @@ def _objects(
         mass_cut=cut,
         pixel_arcmin=request.weights.pixel_arcmin,
         geometry=request.geometry,
-        kappa_gain=None if changed is None else Rescaling(changed).kappa_gain,
+        kappa_gain=_kappa_gain(request, changed),
     )
     return objects, catalogue.table(haloes, tables, cut)
+
+
+def _kappa_gain(
+    request: Request, changed: Response | None
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """By what the kappa of networks and haloes together will be multiplied, by multipole.
+
+    Calibration and another cosmology are of what networks paint; haloes are to stay as they are.
+    """
+    from mlsky import foregrounds
+    from mlsky.sphere.rescale import Rescaling
+
+    nonlinear = request.kappa is not None and request.kappa.kind == "nonlinear"
+    rescaling = None if changed is None else Rescaling(changed)
+
+    def gain(ell: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = np.ones(ell.shape) if nonlinear else foregrounds.kappa_gain(request.weights, ell)
+        return out if rescaling is None else out * rescaling.kappa_gain(ell)
+
+    return gain
 
 
 def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:

@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from mlsky.store import Array, Store
     from mlsky.theory.response import Response
 
-__all__ = ["Foregrounds", "generate", "kappa_grid", "kappa_lmax", "made_with", "select"]
+__all__ = [
+    "Foregrounds",
+    "generate",
+    "kappa_gain",
+    "kappa_grid",
+    "kappa_lmax",
+    "made_with",
+    "select",
+]
 
 _log = logging.getLogger("mlsky")
 
@@ -126,6 +134,12 @@ def kappa_lmax(weights: Weights) -> int:
     from mlsky.networks.inputs import kappa_lmax as of_pixel
 
     return of_pixel(weights.pixel_arcmin)
+
+
+def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
+    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`."""
+    table = weights.header.get("calibration", {}).get("kappa")
+    return np.interp(ell, table["ell"], table["gain"]) if table else np.ones(np.shape(ell))
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
@@ -515,10 +529,7 @@ def _join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
 
     lmax = _lmax(alm)
     ell = np.arange(lmax + 1)
-    gain = np.ones(lmax + 1)
-    table = weights.header.get("calibration", {}).get("kappa")
-    if table:
-        gain = np.interp(ell, table["ell"], table["gain"])
+    gain = kappa_gain(weights, ell)
     phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
     share = 0.5 - 0.5 * np.cos(np.pi * phase)
     low = np.zeros_like(alm)

@@ -30,6 +30,12 @@ PER_ALM, PER_FIELD = 8, 18
 #: of a map that is one piece.
 PIECES, PER_PIECE_PIXEL = 0.6 * GIB, 100
 
+#: Bytes per halo while the objects of a sky are drawn and listed, with the densities they are drawn
+#: from; while they are painted; in the list alone. Found for 1.8 million: 0.9, 0.8 and 0.14 GiB.
+PER_DRAWN, PER_OBJECT, PER_LISTED = 540, 480, 80
+#: Bytes of their maps per pixel of a chart.
+PER_OBJECT_PIXEL = 40
+
 
 def memory(
     geometry: Geometry,
@@ -38,6 +44,7 @@ def memory(
     stokes: str,
     on_disk: bool,
     cib_maps: int = 1,
+    haloes: int = 0,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
 
@@ -49,6 +56,8 @@ def memory(
         Whether maps go to a file as they are made.
     cib_maps
         Maps that the CIB is kept as: of its templates, and of their remainder.
+    haloes
+        Number of the objects of the sky, painted one by one.
     """
     from mlsky.networks.inputs import kappa_lmax
 
@@ -68,6 +77,8 @@ def memory(
     peaks = {
         "networks": PER_FIELD * start**2
         + max(PER_ALM * start**2, at_once * chart * PER_CHART_PIXEL)
+        + (at_once * chart * PER_OBJECT_PIXEL if haloes else 0.0)
+        + haloes * PER_OBJECT
         + painted
         + rings
         + sources,
@@ -86,7 +97,10 @@ def memory(
             + 2 * PER_ALM * lmax**2
             + pieces
         )
-    return {stage: BASE + peak for stage, peak in peaks.items()}
+    listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
+    if haloes:
+        listed["haloes"] = BASE + PER_ALM * start**2 + haloes * PER_DRAWN
+    return listed
 
 
 def disk(
@@ -142,6 +156,7 @@ def check(
     nfreq: int,
     out: Path | None,
     cib_maps: int = 1,
+    haloes: int = 0,
 ) -> None:
     """Refuse a sky for which there is not the memory or the disk.
 
@@ -151,13 +166,14 @@ def check(
         With the need in GiB, what is there, and what would do.
     """
     request = (geometry, pixel_arcmin, components, stokes)
-    need = max(memory(*request, on_disk=out is not None, cib_maps=cib_maps).values())
+    more = {"cib_maps": cib_maps, "haloes": haloes}
+    need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
     if free is not None and need > free:
         remedy = "ask for fewer pixels"
         if out is None:
-            less = max(memory(*request, on_disk=True, cib_maps=cib_maps).values())
+            less = max(memory(*request, on_disk=True, **more).values())
             remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
         raise ValueError(
             f"{what}: {need / GIB:.1f} GiB of memory needed and {free / GIB:.1f} GiB free; {remedy}"

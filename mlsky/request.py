@@ -119,7 +119,8 @@ def check(
     response.check(cosmos, chosen.header, response.fields_of(names))
     clusters = _check_haloes(haloes, chosen.mass_cut, given)
     cib_maps = cib_templates.map_count(chosen.header)
-    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps)
+    number = _count_haloes(clusters, chosen.mass_cut)
+    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number)
 
     shown = {
         "freqs": freqs_ghz.tolist(),
@@ -186,6 +187,20 @@ def _check_haloes(haloes, mass_cut: float | None, kappa: Given | None):
     from mlsky.haloes import catalogue
 
     return catalogue.check(haloes, tables.load())
+
+
+def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
+    """How many objects the sky will have, about."""
+    if mass_cut is None:
+        return 0
+    if given is not None:
+        return len(given["z"])
+    from mlsky.datasets import tables
+    from mlsky.theory.objects import is_object
+
+    t = tables.load()
+    objects = is_object(t["z"], t["log10_mass"], mass_cut)
+    return round(4 * np.pi * float(t["number"][objects].sum(dtype=np.float64)))
 
 
 def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:

@@ -155,6 +155,26 @@ def test_a_sky_on_disk_needs_less_memory():
     assert needs.memory_free() is None or needs.memory_free() > 0
 
 
+def test_the_objects_of_a_sky_are_counted(monkeypatch):
+    """About a gigabyte for those of the default cut, while they are drawn and painted."""
+    from mlsky import request
+
+    drawn = request._count_haloes(None, 1e14)
+    assert 1.6e6 < drawn < 2.0e6
+    assert request._count_haloes(None, None) == 0
+    assert request._count_haloes({"z": np.ones(7)}, 1e14) == 7
+    arguments = (Healpix(1024), 2.0, ("cmb", "tsz", "ksz", "cib", "radio"), "T", False)
+    none, some = needs.memory(*arguments), needs.memory(*arguments, haloes=drawn)
+    assert 0.8 * needs.GIB < some["networks"] - none["networks"] < 1.2 * needs.GIB
+    assert 0.1 * needs.GIB < some["lensing"] - none["lensing"] < 0.2 * needs.GIB
+    assert some["haloes"] > needs.BASE + 0.8 * needs.GIB
+    monkeypatch.setattr(needs, "memory_free", lambda: max(none.values()) + 1e6)
+    names = arguments[:4]
+    needs.check(*names, 1, None)
+    with pytest.raises(ValueError, match="GiB of memory needed"):
+        needs.check(*names, 1, None, haloes=drawn)
+
+
 def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     """Real networks, stopped half way: the same bits as in memory, on other threads too."""
     from test_foregrounds import write_default

@@ -8,8 +8,8 @@ import click
 
 __all__ = ["clusters"]
 
-#: Formats of the list, and what astropy calls them.
-FORMATS = {"csv": "ascii.ecsv", "fits": "fits"}
+#: Formats of the list, and how astropy writes them.
+FORMATS = {"csv": {"format": "ascii.ecsv", "delimiter": ","}, "fits": {"format": "fits"}}
 
 
 @click.command()
@@ -49,5 +49,5 @@ def clusters(
     if min_mass is not None:
         table = table[table["m200m"] >= min_mass]
     with outputs.beside(out) as temporary:
-        table.write(temporary, format=FORMATS[format_], overwrite=True)
+        table.write(temporary, **FORMATS[format_], overwrite=True)
     click.echo(f"{out}: {len(table)} clusters")

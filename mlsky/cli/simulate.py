@@ -51,7 +51,8 @@ __all__ = ["plot", "simulate"]
 @click.option(
     "--haloes",
     type=click.Path(path_type=Path),
-    help="Clusters in place of drawn ones: a table (FITS, ECSV, HDF5) with units.",
+    help="Clusters in place of drawn ones: a table (FITS, ECSV, HDF5) with units, or a list that "
+    "mlsky clusters wrote.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
@@ -149,7 +150,10 @@ def _read_haloes(path: Path):
     if not path.is_file():
         raise ValueError(f"--haloes {path}: no such file")
     try:
-        return Table.read(path)
+        with path.open("rb") as file:
+            # mlsky clusters writes them as .csv, which says more of their format
+            ecsv = file.readline().startswith(b"# %ECSV")
+        return Table.read(path, format="ascii.ecsv" if ecsv else None)
     except (IORegistryError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

@@ -121,6 +121,8 @@ class Objects:
         self.averaged = averaged if geometry is not None else ()
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
+        self._radius = self._at.positive(tables["theta_200m"])
+        self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > EXTENT * WIDE_ARCMIN)
         self.galaxies = members.Members(tables, seed, cib_ghz)
         self.terms = self._terms()
         self.wide = {name: Field(alm) for name, alm in self.wide_alm().items()}
@@ -261,21 +263,30 @@ class Objects:
         reach = EXTENT * WIDE_ARCMIN
         pad = int(np.ceil(reach / chart.pixel_arcmin))
         rows = self.near(chart, reach)
-        y, x = chart.project_vectors(self.haloes[rows].vectors)
-        inside = (np.abs(y - (chart.shape[0] - 1) / 2) < chart.shape[0] / 2 + pad) & (
-            np.abs(x - (chart.shape[1] - 1) / 2) < chart.shape[1] / 2 + pad
-        )
-        rows, y, x = rows[inside], y[inside], x[inside]
+        rows, y, x = self._beside(chart, rows, np.full(len(rows), pad))
         made = self._narrow(chart, rows, y, x, pad)
         for name, field in self.wide.items():
             made[name] += refine.on_chart(field, chart, COARSE_ARCMIN)
         sources = {}
         if "cib" in self.fields or "radio" in self.fields:
+            # members of the nearest haloes are farther from them than a narrow Gaussian reaches
+            rows = np.union1d(rows, self._broad)
+            beyond = np.maximum(reach, np.degrees(self._radius[rows]) * 60) / chart.pixel_arcmin
+            rows, y, x = self._beside(chart, rows, beyond + 1)
             points, sources = self.galaxies.on(chart, self.haloes[rows], self._at[rows], y, x)
             if "cib" in self.fields:
                 for name, values in zip(map_names(self.cib_ghz), points, strict=True):
                     made[name] += values
         return made, sources
+
+    def _beside(self, chart: Chart, rows, beyond):
+        """Those of some haloes on a chart or `beyond` pixels from it, and their places."""
+        y, x = chart.project_vectors(self.haloes[rows].vectors)
+        ny, nx = chart.shape
+        inside = self.haloes[rows].vectors.T @ chart.rotation[2] > 0
+        inside &= np.abs(y - (ny - 1) / 2) < ny / 2 + beyond
+        inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + beyond
+        return rows[inside], y[inside], x[inside]
 
     def _narrow(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
         """The narrow Gaussians of some haloes on the pixels of a chart."""
