@@ -16,8 +16,9 @@ from mlsky.sphere import charts, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory.halo_model import T_CMB_UK
 
-#: The sum over a map is the flux of the table to this: interpolation between chart pixels.
-FLUX = 2e-3
+#: The sum over a map is the flux of the table to this: samples of charts, worst at the poles and
+#: for kappa, whose cusp is narrower than a pixel.
+FLUX = 1e-2
 #: Within R500c the blurring by pixels is corrected by that of a fine map of the same profile.
 Y500 = 1e-2
 #: Transforms of profiles against those of the tables, as a share of their value at zero.
@@ -40,36 +41,59 @@ def haloes(ra, dec, z, log10_mass, velocity=1e-3) -> draw.Haloes:
 PLACES = ((0, 90), (180, 0), (180, -41.8), (45, 0), (22.5, 41.8), (300, -89))
 
 
+def summed(h, geometry, pixel_arcmin, reach_deg=4.0) -> dict[str, float]:
+    """Flux of a halo on the output pixels near it, by field: charts far away hold nothing."""
+    fields = ("kappa", "tsz", "ksz")
+    objects = paint.Objects(
+        h,
+        shipped(),
+        1,
+        fields=fields,
+        pixel_arcmin=pixel_arcmin,
+        geometry=geometry,
+        averaged=fields,
+    )
+    centre, total = h.vectors[:, 0], dict.fromkeys(fields, 0.0)
+    for chart in charts.charts(pixel_arcmin, 32):
+        half = np.hypot(*chart.shape) / 2 * chart.pixel_rad + np.radians(reach_deg)
+        if chart.rotation[2] @ centre < np.cos(half):
+            continue
+        owned = charts.owned(chart, geometry)
+        theta, phi = geometry.angles(owned)
+        v = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
+        near = owned[centre @ v > np.cos(np.radians(reach_deg))]
+        if near.size:
+            made = objects.on(chart)[0]
+            area = np.broadcast_to(geometry.area(near), near.shape)
+            for name in fields:
+                total[name] += (charts.average(chart, made[name], geometry, near) * area).sum()
+    return total
+
+
+def fluxes(h) -> dict[str, float]:
+    """What `summed` should be."""
+    at = profiles.Interpolation.of(shipped(), h.z, h.log10_mass)
+    flux = {k: at.positive(v)[0] for k, v in profiles.Gaussians.of(shipped(), 2.0).flux.items()}
+    moving = -T_CMB_UK * float(h.velocity[0])
+    return {"kappa": flux["nfw"], "tsz": TSZ_148 * flux["y"], "ksz": moving * flux["tau"]}
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("nside", [64, 256])
 def test_flux_is_conserved_anywhere(place, nside):
-    t = shipped()
     h = haloes(*place, 0.15, 14.8)
-    made = paint.maps(h, t, 1, Healpix(nside), 4.0, fields=("kappa", "tsz", "ksz"))
-    area = 4 * np.pi / (12 * nside**2)
-    at = profiles.Interpolation.of(t, h.z, h.log10_mass)
-    gaussians = profiles.Gaussians.of(t, 4.0)
-    flux = {k: at.positive(gaussians.flux[k])[0] for k in profiles.KINDS}
-    want = {
-        "kappa": flux["nfw"],
-        "tsz": TSZ_148 * flux["y"],
-        "ksz": -T_CMB_UK * 1e-3 * flux["tau"],
-    }
+    want, got = fluxes(h), summed(h, Healpix(nside), 2.0)
     for name, value in want.items():
-        assert made[name].sum(dtype=float) * area == pytest.approx(value, rel=FLUX), name
+        assert got[name] == pytest.approx(value, rel=FLUX), name
 
 
-def test_flux_is_conserved_on_car_across_ra_180():
-    shape, wcs = enmap.fullsky_geometry(res=np.radians(0.5), variant="fejer1")
-    geometry = Car(shape, wcs)
-    h = haloes([180.0, 10.0], [3.0, 89.9], [0.1, 0.5], [14.7, 14.5])
-    made = paint.maps(h, shipped(), 1, geometry, 4.0, fields=("tsz",))["tsz"]
-    at = profiles.Interpolation.of(shipped(), h.z, h.log10_mass)
-    gaussians = profiles.Gaussians.of(shipped(), 4.0)
-    want = TSZ_148 * at.positive(gaussians.flux["y"]).sum()
-    total = (made.ravel() * geometry.area()).sum(dtype=float)
-    # the rows next to the pole are far from square
-    assert total == pytest.approx(want, rel=5e-3)
+@pytest.mark.parametrize("place", [(180.0, 3.0), (10.0, 88.0)])
+def test_flux_is_conserved_on_car(place):
+    shape, wcs = enmap.fullsky_geometry(res=np.radians(0.25), variant="fejer1")
+    h = haloes(*place, 0.1, 14.7)
+    got = summed(h, Car(shape, wcs), 2.0)
+    for name, value in fluxes(h).items():
+        assert got[name] == pytest.approx(value, rel=FLUX), name
 
 
 @pytest.mark.parametrize(("z", "log10_mass"), [(0.03, 13.2), (0.1, 15.0), (0.3, 14.5), (1.2, 14.1)])
@@ -115,38 +139,26 @@ def test_compton_y_within_r500_is_that_of_the_table():
 
 @functools.cache
 def pair():
-    h = haloes([33.75, 33.75], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
+    h = haloes([45.0, 45.0], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
     return h, paint.Objects(h, shipped(), 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
 
 
 def test_charts_agree_where_they_meet():
     """The profile of a cluster of degrees, on the border of two charts, seen from both."""
     import healpy
+    from scipy.ndimage import map_coordinates
 
-    h, objects = pair()
-    both = charts.charts(4.0, 32)
-    v = h.vectors[:, 0]
-    owners = {
-        int(healpy.vec2pix(charts.NSIDE, *healpy.rotator.Rotator(rot=(d, 0, 0))(v), nest=True))
-        for d in (-3, 0, 3)
-    }
+    _, objects = pair()
+    side = np.linspace(-1, 1, 21)
+    theta, phi = np.meshgrid(np.radians(90 - side), np.radians(45 + side))
+    points = healpy.ang2vec(theta.ravel(), phi.ravel()).T
+    owners = np.unique(healpy.vec2pix(charts.NSIDE, *points, nest=True))
     assert len(owners) > 1
     values = []
-    points = (
-        healpy.ang2vec(
-            np.radians(90 - np.linspace(-1, 1, 21))[:, None],
-            np.radians(33.75 + np.linspace(-1, 1, 21))[None],
-        )
-        .reshape(-1, 3)
-        .T
-    )
     for index in owners:
-        chart = both[index]
-        y, x = chart.project_vectors(points)
+        chart = charts.charts(4.0, 32)[index]
         made = objects.on(chart)[0]["tsz"]
-        from scipy.ndimage import map_coordinates
-
-        values.append(map_coordinates(made, [y, x], order=3, mode="nearest"))
+        values.append(map_coordinates(made, chart.project_vectors(points), order=3))
     for other in values[1:]:
         # peak -200 uK; charts sample it at other places
         assert np.abs(values[0] - other).max() < 0.01 * np.abs(values[0]).max()
@@ -189,21 +201,21 @@ def test_power_is_that_of_the_list():
 
     t = shipped()
     rng = np.random.default_rng(4)
-    n = 20000
+    n = 5000
     dec = np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     h = haloes(rng.uniform(0, 360, n), dec, rng.uniform(0.25, 1, n), rng.uniform(14.05, 14.6, n))
-    made = paint.maps(h, t, 1, Healpix(512), 4.0, fields=("kappa", "tsz"))
-    objects = paint.Objects(h, t, 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
-    ell = np.arange(1025)
-    window = windows.square(ell, Healpix(512).pixel_arcmin)
+    made = paint.maps(h, t, 1, Healpix(256), 8.0, fields=("kappa", "tsz"))
+    objects = paint.Objects(h, t, 1, fields=("kappa", "tsz"), pixel_arcmin=8.0)
+    ell = np.arange(513)
+    window = windows.square(ell, Healpix(256).pixel_arcmin)
     for name, kind in (("kappa", "nfw"), ("tsz", "y")):
         rows = np.arange(n)
         share = objects._at.linear(objects.gaussians.share[kind])
         u = share @ profiles.transform(objects.gaussians.sigma_arcmin[:, None], ell)
         u *= objects._flux(name, rows)[:, None]
         want = (u.astype(float) ** 2).sum(0) / (4 * np.pi) * window**2
-        got = healpy.anafast(made[name], lmax=1024, iter=1)
-        for low, high in ((50, 200), (200, 400), (400, 700)):
+        got = healpy.anafast(made[name], lmax=512, iter=1)
+        for low, high in ((50, 200), (200, 350)):
             band = slice(low, high)
             modes = 2 * ell[band] + 1
             ratio = (modes * got[band]).sum() / (modes * want[band]).sum()
@@ -222,7 +234,8 @@ def test_member_galaxies_are_the_same_on_two_charts_and_keep_their_mean():
     first = objects.on(charts.charts(4.0, 32)[index])
     second = objects.on(charts.charts(4.0, 32)[index])
     assert np.array_equal(first[0]["cib"], second[0]["cib"])
-    sources = [objects.on(c)[1]["number"] for c in charts.charts(4.0, 32)]
+    near = [c for c in charts.charts(4.0, 32) if c.rotation[2] @ h.vectors[:, 0] > 0.8]
+    sources = [objects.on(c)[1]["number"] for c in near]
     numbers = np.concatenate(sources)
     assert len(np.unique(numbers)) == len(numbers)  # every source is owned once
 
