@@ -115,7 +115,7 @@ def test_compton_y_within_r500_is_that_of_the_table():
 
 @functools.cache
 def pair():
-    h = haloes([33.75, 33.75], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
+    h = haloes([45.0, 45.0], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
     return h, paint.Objects(h, shipped(), 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
 
 
@@ -132,14 +132,8 @@ def test_charts_agree_where_they_meet():
     }
     assert len(owners) > 1
     values = []
-    points = (
-        healpy.ang2vec(
-            np.radians(90 - np.linspace(-1, 1, 21))[:, None],
-            np.radians(33.75 + np.linspace(-1, 1, 21))[None],
-        )
-        .reshape(-1, 3)
-        .T
-    )
+    dec, ra = np.meshgrid(np.linspace(-1, 1, 21), 45.0 + np.linspace(-1, 1, 21))
+    points = healpy.ang2vec(ra.ravel(), dec.ravel(), lonlat=True).T
     for index in owners:
         chart = both[index]
         y, x = chart.project_vectors(points)
