@@ -23,9 +23,9 @@ LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msu
 #: word, lognormal bias puts dozens of clusters where a nearby shell has a 5 sigma peak.
 CAP_SIGMA = 4.0
 #: Nor do they answer to linear densities beyond this. In the nearest, thin shells four standard
-#: deviations are more, and exp(b d) puts a tenth of all rich clusters into one place. With this value
-#: clusters above 3e14 Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12 and 25 Mpc of
-#: each other: our choice, for a correlation length of about 28 Mpc.
+#: deviations are more, and exp(b d) puts a tenth of all rich clusters into one place. With this
+#: value clusters above 3e14 Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12
+#: and 25 Mpc of each other: our choice, for a correlation length of about 28 Mpc.
 DENSITY_MAX = 2.5
 
 
