@@ -193,12 +193,13 @@ def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
     """How many objects the sky will have, about."""
     if mass_cut is None:
         return 0
-    if given is not None:
-        return len(given["z"])
     from mlsky.datasets import tables
-    from mlsky.theory.objects import is_object
+    from mlsky.theory.objects import check_mass_cut, is_object
 
     t = tables.load()
+    check_mass_cut(mass_cut, t["log10_mass"], "mass_cut of the weights")
+    if given is not None:
+        return len(given["z"])
     objects = is_object(t["z"], t["log10_mass"], mass_cut)
     return round(4 * np.pi * float(t["number"][objects].sum(dtype=np.float64)))
 

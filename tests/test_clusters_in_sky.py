@@ -322,6 +322,15 @@ def test_haloes_with_weights_that_paint_them_are_refused(files):
         simulate(148, NSIDE, weights=files["rest"], haloes=none() | {"z": [np.nan]})
 
 
+@pytest.mark.parametrize("cut", [1e9, 5e16])
+def test_weights_with_a_mass_cut_beyond_the_tables_are_refused(tmp_path, cut):
+    path = str(write_default(tmp_path / "w.safetensors", part="rest", mass_cut=cut))
+    for given in (None, clusters()):
+        with pytest.raises(ValueError, match=r"mass_cut of the weights=.*halo tables") as caught:
+            simulate(148, NSIDE, weights=path, haloes=given)
+        assert "\n" not in str(caught.value)
+
+
 @functools.cache
 def nonlinear() -> np.ndarray:
     """A kappa that reaches every multipole wanted, alm."""
