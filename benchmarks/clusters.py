@@ -80,7 +80,7 @@ def clustering(t: dict, seeds: int) -> None:
     for seed in range(1, seeds + 1):
         kappa = gaussian.draw_alm(cl, seed)
         h = draw.draw(t, seed, kappa, cl)
-        alms = {"kappa": kappa}
+        alms = {"kappa": healpy.resize_alm(kappa, shells.LMAX, shells.LMAX, 400, 400)}
         for i in chosen:
             inside = (h.z >= edges[i]) & (h.z < edges[i + 1])
             pixel = healpy.vec2pix(512, *h.vectors[:, inside])

@@ -10,6 +10,7 @@ grows steeply, so the fit gives up what cannot be met rather than spreading the 
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -106,7 +107,7 @@ def prepare(parameters: Parameters) -> SimpleNamespace:
     m.clustering = c = Clustering(m)
     #: sums over haloes, by order of the bias, and what they are multiplied by
     m.weights = [m.number * bias * (c.painted | (i == 0)) for i, bias in enumerate(c.bias)]
-    m.spectra = [c.p_shell, c.powers[0] / 2, c.powers[1] / 6]
+    m.spectra = [c.p_shell, *(p / math.factorial(k) for k, p in enumerate(c.powers, start=2))]
     m.kappa_terms = c.kappa()
     return m
 

@@ -245,5 +245,5 @@ def test_shell_edges_cover_the_line_of_sight():
 
 def test_parameters_are_written_as_plain_values():
     values = halo_model.Parameters().to_dict()
-    assert values["pressure"] == [0.961, 0.282, -0.835]
+    assert values["pressure"] == [0.926, 0.363, -0.708]
     assert all(isinstance(v, float | list) for v in values.values())

@@ -27,6 +27,9 @@ CAP_SIGMA = 4.0
 #: value clusters above 3e14 Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12
 #: and 25 Mpc of each other: our choice, for a correlation length of about 28 Mpc.
 DENSITY_MAX = 2.5
+#: Orders of bias that two-halo terms have: of clusters at z of 0.3, b xi^(1/2) of which is above 1,
+#: orders beyond the third are a tenth of the power.
+ORDERS = 8
 
 
 class Clustering:
@@ -44,11 +47,11 @@ class Clustering:
     p_shell : (n_shell, n_ell)
         Power of the smoothed density of each shell (per sr).
     powers : list of (n_shell, n_ell)
-        Spectra of the second and third power of its correlation function.
+        Spectra of the second and higher powers of its correlation function.
     cap : (n_shell,)
         Densities above which haloes are no more.
-    bias : (3, n_shell, n_mass)
-        Bias of first, second and third order.
+    bias : (ORDERS, n_shell, n_mass)
+        Bias of first order and higher.
     """
 
     def __init__(self, model: HaloModel) -> None:
@@ -70,13 +73,13 @@ class Clustering:
         """Two-halo power of painted haloes beyond linear bias, (n_ell,).
 
         Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1, less where it is
-        capped; this is what its second and third order (see `capped_bias`) add to b b' xi.
+        capped; this is what its higher orders (see `capped_bias`) add to b b' xi.
         """
         return self.of_orders(self.orders(u_a), self.orders(u_b))
 
     def orders(self, profile: np.ndarray) -> list[np.ndarray]:
-        """Sums of n b_k U over painted haloes, of second and third order."""
-        return [self.biased(profile, order, self.painted) for order in (2, 3)]
+        """Sums of n b_k U over painted haloes, of second order and higher."""
+        return [self.biased(profile, k, self.painted) for k in range(2, ORDERS + 1)]
 
     def of_orders(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
         """`beyond_linear` of two profiles from their `orders`."""
@@ -184,7 +187,7 @@ def shell_velocity_variance(m: HaloModel) -> np.ndarray:
 def capped_bias(
     bias: np.ndarray, variance: np.ndarray, cap: np.ndarray, painted: np.ndarray
 ) -> np.ndarray:
-    """Bias of first, second and third order as painted, (3, n_shell, n_mass).
+    """Bias of the first `ORDERS` orders as painted, (ORDERS, n_shell, n_mass).
 
     Haloes are painted in number ~ exp(b min(d, cap)) of a Gaussian density d. Two such
     abundances correlate as sum_k b_k b'_k xi^k / k!, with b_k the k-th Hermite coefficient
@@ -202,19 +205,20 @@ def capped_bias(
     """
     x = np.linspace(-9, 9, 3601)
     gauss = np.exp(-0.5 * x**2)
-    hermite = np.stack([x, x**2 - 1, x**3 - 3 * x])
-    orders = np.zeros((3, *bias.shape))
+    hermite = np.polynomial.hermite_e.hermevander(x, ORDERS).T[1:]
+    power = np.arange(1, ORDERS + 1)
+    orders = np.zeros((ORDERS, *bias.shape))
     orders[0] = bias
     for i, (sigma, top) in enumerate(zip(np.sqrt(variance), cap, strict=True)):
         exponent = bias[i, painted, None] * np.minimum(sigma * x, top)
         response = np.exp(exponent - exponent.max(1, keepdims=True)) * gauss
         response /= response.sum(1, keepdims=True)
-        orders[:, i, painted] = (hermite / sigma ** np.arange(1, 4)[:, None]) @ response.T
+        orders[:, i, painted] = (hermite / sigma ** power[:, None]) @ response.T
     return orders
 
 
 def correlation_powers(ell: np.ndarray, p_shell: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Spectra of xi^2 and xi^3 of each shell, (n_shell, n_ell), xi its density's correlation.
+    """Spectra of xi^2 to xi^ORDERS of each shell, (n_shell, n_ell), xi its density's correlation.
 
     Also the variance of the density, (n_shell,).
 
@@ -230,7 +234,7 @@ def correlation_powers(ell: np.ndarray, p_shell: np.ndarray) -> tuple[list[np.nd
     xi = p_fine @ forward.T  # (n_shell, n_theta)
     back = j0(ell[:, None] * theta) * _trapezoid_weights(np.log(theta)) * theta**2 * (2 * np.pi)
     variance = p_fine @ (_trapezoid_weights(np.log(fine)) * fine**2 / (2 * np.pi))
-    return [xi**2 @ back.T, xi**3 @ back.T], variance
+    return [xi**k @ back.T for k in range(2, ORDERS + 1)], variance
 
 
 def _trapezoid_weights(x: np.ndarray) -> np.ndarray:

@@ -50,8 +50,8 @@ class Parameters:
 
     concentration_boost: float = 1.3  # on Duffy08, brings kappa to halofit at ell > 3000
     #: P_e multiplies Battaglia 2012 by A min(M200c/3e14, 1)^a (1+z)^b: ACT DR6's best fit of tSZ
-    #: within 1.3 % for 1000 <= ell <= 8000
-    pressure: tuple[float, float, float] = (0.961, 0.282, -0.835)
+    #: within 1.6 % for 1000 <= ell <= 8000
+    pressure: tuple[float, float, float] = (0.926, 0.363, -0.708)
     pressure_radius: float = 4.0  # profile is cut at this many R200c
     gas_radius: float = 3.0
     ionised_fraction: float = 0.9  # of all baryons; the rest is in stars and neutral gas

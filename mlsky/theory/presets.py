@@ -21,7 +21,7 @@ _PRESETS = {
     "act-dr6": _ACT,
     #: tSZ and kSZ of SPT-3G D1 (arXiv:2601.20551): 4.12 and 1.75 uK^2 at l = 3000 and 150 GHz;
     #: the shape of tSZ and all else as ACT's.
-    "spt-3g-d1": replace(_ACT, pressure=(1.044, 0.282, -0.835), ksz_amplitude=0.986),
+    "spt-3g-d1": replace(_ACT, pressure=(1.006, 0.363, -0.708), ksz_amplitude=0.986),
     #: CIB of Planck 2014, A&A 571, A30 (arXiv:1309.0382), 217 to 857 GHz, and the monopole of
     #: Odegard et al. 2019; all else as ACT's. It is brighter than ACT finds at 150 and 220 GHz.
     "planck": replace(
@@ -40,7 +40,7 @@ _PRESETS = {
     #: The simulation Agora (Omori 2024) through the passbands of ACT DR6.
     "agora": replace(
         _ACT,
-        pressure=(1.078, 0.776, -0.548),
+        pressure=(1.028, 1.132, -0.365),
         ksz_amplitude=0.7528,
         cib_l0=10**-7.0792,
         radio_counts=1.019,
