@@ -97,3 +97,14 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(socket, "socket", LocalSocket)
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture(autouse=True)
+def camb_as_it_was():
+    """Undo what CCL writes into CAMB's global settings, where a test calls CCL itself."""
+    before = getattr(getattr(sys.modules.get("camb"), "config", None), "AccuracyTarget", None)
+    yield
+    if "camb" in sys.modules:
+        config = sys.modules["camb"].config
+        if before is not None and hasattr(config, "AccuracyTarget"):
+            config.AccuracyTarget = before

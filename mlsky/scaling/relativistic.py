@@ -186,12 +186,13 @@ def parse_temperature(value) -> float | None:
     if hasattr(value, "unit"):
         from astropy import units
 
-        try:
+        # not by what converts: other packages may have made a wavelength an energy for everybody
+        if value.unit.physical_type in ("energy", "temperature"):
             number = value.to_value(units.keV, equivalencies=units.temperature_energy())
-        except units.UnitConversionError:
+        else:
             raise ValueError(
                 f"tsz_temperature_kev={value}: must be an energy or a temperature, as 5 keV"
-            ) from None
+            )
     return _in_range(number)
 
 
