@@ -266,6 +266,7 @@ def test_flux_cuts():
         ({"preset": "s10"}, "preset='s10'"),
         ({"part": "clusters"}, "part='clusters': must be one of all, objects, rest, or a pair"),
         ({"part": ("all",)}, "part=.*or a pair of them"),
+        ({"part": None}, "part=None: must be one of all, objects, rest, or a pair"),
         ({"mass_cut": -1.0}, "mass_cut=-1.0: must be a mass M200m in Msun from 2e.12 to"),
         ({"mass_cut": 1e17}, "mass_cut=1e.17: must be a mass"),
         ({"cosmology": "milne"}, "cosmology='milne'"),

@@ -317,7 +317,7 @@ def _check_components(components: str | Iterable[str]) -> tuple[str, ...]:
 
 def _check_part(part: str | tuple[str, str]) -> tuple[str, str]:
     """Whose each side of a pair is."""
-    pair = (part, part) if isinstance(part, str) else tuple(part)
+    pair = tuple(part) if isinstance(part, (tuple, list)) else (part, part)
     if len(pair) != 2 or any(p not in HALOES for p in pair):
         raise ValueError(
             f"part={part!r}: must be one of {', '.join(HALOES)}, or a pair of them, as "
