@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import fakes
@@ -59,6 +61,15 @@ def test_the_public_call_is_the_promised_one():
     assert mlsky.simulate is chain.simulate
     checked = inspect.signature(request.check)
     assert checked.parameters == signature.parameters
+
+
+def test_signature_of_the_first_page():
+    """docs/first_sky says that the one it prints is complete."""
+    page = (Path(__file__).parents[1] / "docs" / "first_sky.rst").read_text()
+    printed = page[page.index("   simulate(freqs") :].split(" -> Sky")[0]
+    wanted = inspect.signature(mlsky.simulate).parameters
+    told = re.findall(r"(\w+)(?:=[^,()]+)?[,)]", printed.split("(", 1)[1])
+    assert told == list(wanted)
 
 
 def test_shapes(sky):
