@@ -160,7 +160,7 @@ def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
         "ra": (-360.0, 360.0, "degrees"),
         "dec": (-90.0, 90.0, "degrees"),
         "z": (low, high, "the redshifts of the halo tables"),
-        "m200m": (1e8, heaviest, "solar masses, within the halo tables"),
+        "m200m": (1e8, heaviest, "solar masses"),
         "velocity": (-VELOCITY_MAX, VELOCITY_MAX, "km/s"),
     }
     for name, column in values.items():
