@@ -15,9 +15,9 @@ __all__ = ["MASS_CUT", "NEAR_MASS_CUT", "NEAR_Z", "check_mass_cut", "is_object",
 #: Haloes above this mass (M200m, Msun) are objects at any redshift: they make 99 % of the tSZ
 #: power at l = 1000 and 96 % at l = 3000, and there are 1.4 million of them.
 MASS_CUT = 1e14
-#: In shells whose centres lie below this redshift lighter haloes are objects too. There a halo of 1e14 Msun is wider than
-#: 10 arcmin, so that a training patch of one or two degrees does not hold its surroundings, and
-#: the lensing kernel of the CMB is too small for kappa to show it.
+#: In shells whose centres lie below this redshift lighter haloes are objects too. There a halo of
+#: 1e14 Msun is wider than 10 arcmin, so that a training patch of one or two degrees does not hold
+#: its surroundings, and the lensing kernel of the CMB is too small for kappa to show it.
 NEAR_Z = 0.2
 NEAR_MASS_CUT = 1e13
 
