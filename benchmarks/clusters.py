@@ -35,7 +35,7 @@ BANDS = (50, 100, 200, 300, 500, 700, 1000)
 RANKS = (0, 20, 50, 100, 200, 400)
 
 
-def haloes(t: dict, seed: int) -> draw.Haloes:
+def haloes(t: dict, seed: int) -> draw.HaloList:
     cl = kappa_spectrum(shells.LMAX)
     return draw.draw(t, seed, gaussian.draw_alm(cl, seed), cl)
 
@@ -189,7 +189,7 @@ def flux(t: dict) -> None:
         row = f"{label:10s} "
         for place in places.values():
             for z, mass in sizes:
-                h = draw.Haloes(
+                h = draw.HaloList(
                     np.radians([90.0 - place[1]]),
                     np.radians([float(place[0])]),
                     np.array([z]),
@@ -204,8 +204,8 @@ def flux(t: dict) -> None:
     print("columns:", ", ".join(places), "; each for z, log10 M200m =", sizes)
 
 
-def _summed(h: draw.Haloes, t: dict, geometry, pixel: float) -> tuple[float, float | None]:
-    objects = paint.Objects(h, t, 1, fields=("tsz",), pixel_arcmin=pixel, geometry=geometry)
+def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, float | None]:
+    objects = paint.HaloPainter(h, t, 1, fields=("tsz",), pixel_arcmin=pixel, geometry=geometry)
     table = catalogue.table(h, t)
     radius = float(table["theta500"][0])
     sterad = (180 * 60 / np.pi) ** 2
@@ -317,7 +317,7 @@ def picture(t: dict, out: str) -> None:
     import matplotlib.pyplot as plt
 
     h = haloes(t, 1)
-    objects = paint.Objects(h, t, 1, pixel_arcmin=1.0)
+    objects = paint.HaloPainter(h, t, 1, pixel_arcmin=1.0)
     table = catalogue.table(h, t)
     order = np.argsort(-np.asarray(table["y500"]))
     ranks = (0, 1, 4, 19, 99, 399)

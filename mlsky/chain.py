@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from mlsky.frequency.cib_templates import CibTemplates
-    from mlsky.haloes.paint import Objects
+    from mlsky.haloes.paint import HaloPainter
     from mlsky.theory.response import Response
 
 __all__ = ["Realisation", "observe", "realise", "run", "simulate"]
@@ -393,7 +393,7 @@ def observe(
 
 def _objects(
     request: Request, kappa_alm: NDArray[np.complex128], changed: Response | None
-) -> tuple[Objects | None, Table | None]:
+) -> tuple[HaloPainter | None, Table | None]:
     """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
     if not request.weights.mass_cut:
         return None, None
@@ -413,7 +413,7 @@ def _objects(
         haloes = catalogue.parse(request.haloes, tables, cut, *given)
     names = ("kappa", *(n for n in request.components if n != "cmb"))
     law = cib_templates.of_header(request.weights.header)
-    objects = paint.Objects(
+    objects = paint.HaloPainter(
         haloes,
         tables,
         request.seed,

@@ -27,7 +27,7 @@ from mlsky.store import Memory
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from mlsky.haloes.paint import Objects
+    from mlsky.haloes.paint import HaloPainter
     from mlsky.networks.areas import Area
     from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
@@ -174,7 +174,7 @@ def generate(
     seed: int,
     nonlinear: bool = False,
     response: Response | None = None,
-    objects: Objects | None = None,
+    objects: HaloPainter | None = None,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
@@ -372,7 +372,7 @@ def _paint_sky(
 class _Whole:
     """The objects of a sky beside what its networks paint; none of them if there are none."""
 
-    objects: Objects | None
+    objects: HaloPainter | None
     nonlinear: bool
 
     def tsz_names(self) -> tuple[str, ...]:

@@ -372,7 +372,9 @@ def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alo
     for sky in skies.values():
         np.testing.assert_allclose(sky.kappa, expected, atol=1e-6)
     haloes = catalogue.parse(catalogue.check(clusters(), shipped()), shipped())
-    objects = paint.Objects(haloes, shipped(), SEED, fields=("kappa",), pixel_arcmin=PIXEL_ARCMIN)
+    objects = paint.HaloPainter(
+        haloes, shipped(), SEED, fields=("kappa",), pixel_arcmin=PIXEL_ARCMIN
+    )
     margin = foregrounds.MARGIN + sum(evaluate.SPREAD)
     multiple = evaluate.multiple(foregrounds.select(files["rest"], Healpix(NSIDE)))
     removed = 0.0

@@ -11,7 +11,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from halo_cases import shipped
 
 from mlsky.haloes import catalogue, draw, members, profiles, shells
-from mlsky.haloes.draw import Haloes
+from mlsky.haloes.draw import HaloList
 from mlsky.sphere import gaussian
 from mlsky.theory.halo_model import C_KM_S
 
@@ -21,11 +21,11 @@ ROUNDING = 1e-4
 LMAX = 32
 
 
-def haloes(**columns) -> Haloes:
+def haloes(**columns) -> HaloList:
     n = len(columns["z"])
     values = {"theta": np.full(n, 1.0), "phi": np.zeros(n), "velocity": np.zeros(n)}
     values |= {"key": np.arange(n, dtype=np.uint64), **columns}
-    return Haloes(**{name: np.asarray(v) for name, v in values.items()})
+    return HaloList(**{name: np.asarray(v) for name, v in values.items()})
 
 
 def given(n: int = 5, seed: int = 0, **columns) -> dict[str, units.Quantity]:
@@ -41,7 +41,7 @@ def given(n: int = 5, seed: int = 0, **columns) -> dict[str, units.Quantity]:
     return {name: v for name, v in (values | columns).items() if v is not None}
 
 
-def parsed(columns, **options) -> Haloes:
+def parsed(columns, **options) -> HaloList:
     return catalogue.parse(catalogue.check(columns, shipped()), shipped(), **options)
 
 
@@ -91,7 +91,7 @@ def test_an_empty_list_has_its_columns():
     assert table.colnames == list(catalogue.COLUMNS)
 
 
-def same(one: Haloes, two: Haloes) -> None:
+def same(one: HaloList, two: HaloList) -> None:
     for name in ("theta", "phi", "z", "log10_mass", "velocity"):
         np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-12)
     np.testing.assert_array_equal(one.key, two.key)
@@ -207,7 +207,7 @@ def few() -> dict:
 
 
 @functools.cache
-def sky() -> tuple[Haloes, np.ndarray, np.ndarray]:
+def sky() -> tuple[HaloList, np.ndarray, np.ndarray]:
     """Haloes of a sky with its convergence and the power of that."""
     spectra = shells.spectra(few(), LMAX)
     cl = [spectra.kappa(e, spectra.covariance(e))[1] if e else 0.0 for e in range(LMAX + 1)]
@@ -215,7 +215,7 @@ def sky() -> tuple[Haloes, np.ndarray, np.ndarray]:
     return draw.draw(few(), 3, kappa, np.array(cl), lmax=LMAX), kappa, np.array(cl)
 
 
-def as_given(h: Haloes, velocity: bool = False) -> dict[str, units.Quantity]:
+def as_given(h: HaloList, velocity: bool = False) -> dict[str, units.Quantity]:
     table = QTable(catalogue.table(h, few()))
     names = ["ra", "dec", "z", "m200m", *(["velocity"] if velocity else [])]
     return {name: table[name] for name in names}
@@ -252,7 +252,7 @@ def test_velocities_that_are_not_given_are_drawn_with_the_sky(monkeypatch):
     assert not np.array_equal(made, drawn(3, -kappa))  # they follow the convergence
 
 
-def galaxies(h: Haloes) -> dict[float, np.ndarray]:
+def galaxies(h: HaloList) -> dict[float, np.ndarray]:
     """Fluxes of the infrared galaxies of each halo, by its mass."""
     at = profiles.Interpolation.of(shipped(), h.z, h.log10_mass)
     host, _, flux, *_ = members.Members(shipped(), 1, (148.0,)).infrared(h, at)

@@ -18,7 +18,7 @@ def test_satellites_far_from_their_host_are_on_the_charts_beside_it():
     """A cluster of degrees next to a border: all its galaxies' flux is on the sky."""
     t = shipped()
     n = 40
-    h = draw.Haloes(
+    h = draw.HaloList(
         np.full(n, np.pi / 2),
         np.full(n, np.radians(42.0)),
         np.full(n, 0.016),
@@ -26,7 +26,7 @@ def test_satellites_far_from_their_host_are_on_the_charts_beside_it():
         np.zeros(n),
         np.arange(n, dtype=np.uint64),
     )
-    objects = paint.Objects(h, t, 1, fields=("cib",), pixel_arcmin=PIXEL_ARCMIN)
+    objects = paint.HaloPainter(h, t, 1, fields=("cib",), pixel_arcmin=PIXEL_ARCMIN)
     _, _, flux, _, dy, dx = objects.galaxies.infrared(objects.haloes, objects._at)
     assert np.degrees(np.hypot(dy, dx)).max() > 2
     want = flux[flux < t["flux_cut_uk_sr"]].sum()

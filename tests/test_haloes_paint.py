@@ -25,9 +25,9 @@ Y500 = 1e-2
 PROFILE = 0.012
 
 
-def haloes(ra, dec, z, log10_mass, velocity=1e-3) -> draw.Haloes:
+def haloes(ra, dec, z, log10_mass, velocity=1e-3) -> draw.HaloList:
     ra, dec, z, log10_mass = (np.atleast_1d(np.asarray(v, float)) for v in (ra, dec, z, log10_mass))
-    return draw.Haloes(
+    return draw.HaloList(
         np.radians(90 - dec),
         np.radians(ra),
         z,
@@ -44,7 +44,7 @@ PLACES = ((0, 90), (180, 0), (180, -41.8), (45, 0), (22.5, 41.8), (300, -89))
 def summed(h, geometry, pixel_arcmin, reach_deg=4.0) -> dict[str, float]:
     """Flux of a halo on the output pixels near it, by field: charts far away hold nothing."""
     fields = ("kappa", "tsz", "ksz")
-    objects = paint.Objects(
+    objects = paint.HaloPainter(
         h,
         shipped(),
         1,
@@ -103,7 +103,7 @@ def test_profiles_are_those_of_the_tables(z, log10_mass):
     i, m = np.abs(t["z"] - z).argmin(), np.abs(t["log10_mass"] - log10_mass).argmin()
     h = haloes(50.0, 20.0, t["z"][i], t["log10_mass"][m])
     for kind, name in (("y", "tsz"), ("tau", "ksz"), ("nfw", "kappa")):
-        objects = paint.Objects(h, t, 1, fields=(name,), pixel_arcmin=1.0)
+        objects = paint.HaloPainter(h, t, 1, fields=(name,), pixel_arcmin=1.0)
         at = objects._at
         sigma = objects.gaussians.sigma_arcmin
         share = at.linear(objects.gaussians.share[kind])[0]
@@ -123,7 +123,7 @@ def test_compton_y_within_r500_is_that_of_the_table():
 
     t = shipped()
     h = haloes([10.0, 100.0, 181.0], [0.0, 60.0, -30.0], [0.05, 0.12, 0.3], [14.6, 14.9, 15.1])
-    objects = paint.Objects(h, t, 1, fields=("tsz",), pixel_arcmin=1.0)
+    objects = paint.HaloPainter(h, t, 1, fields=("tsz",), pixel_arcmin=1.0)
     table = catalogue.table(h, t)
     for row in table:
         theta, phi = np.radians(90 - row["dec"]), np.radians(row["ra"])
@@ -140,7 +140,7 @@ def test_compton_y_within_r500_is_that_of_the_table():
 @functools.cache
 def pair():
     h = haloes([45.0, 45.0], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
-    return h, paint.Objects(h, shipped(), 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
+    return h, paint.HaloPainter(h, shipped(), 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
 
 
 def test_charts_agree_where_they_meet():
@@ -184,7 +184,7 @@ def test_positions_are_exact():
     import healpy
 
     h = haloes(12.3456, 7.891, 0.3, 14.6)
-    objects = paint.Objects(h, shipped(), 1, fields=("tsz",), pixel_arcmin=2.0)
+    objects = paint.HaloPainter(h, shipped(), 1, fields=("tsz",), pixel_arcmin=2.0)
     chart = charts.charts(2.0, 32)[int(healpy.vec2pix(charts.NSIDE, *h.vectors[:, 0], nest=True))]
     made = objects.on(chart)[0]["tsz"]
     y, x = chart.project_vectors(h.vectors)
@@ -205,7 +205,7 @@ def test_power_is_that_of_the_list():
     dec = np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     h = haloes(rng.uniform(0, 360, n), dec, rng.uniform(0.25, 1, n), rng.uniform(14.05, 14.6, n))
     made = paint.maps(h, t, 1, Healpix(256), 8.0, fields=("kappa", "tsz"))
-    objects = paint.Objects(h, t, 1, fields=("kappa", "tsz"), pixel_arcmin=8.0)
+    objects = paint.HaloPainter(h, t, 1, fields=("kappa", "tsz"), pixel_arcmin=8.0)
     ell = np.arange(513)
     window = windows.square(ell, Healpix(256).pixel_arcmin)
     for name, kind in (("kappa", "nfw"), ("tsz", "y")):
@@ -226,7 +226,7 @@ def test_power_is_that_of_the_list():
 def test_member_galaxies_are_the_same_on_two_charts_and_keep_their_mean():
     t = shipped()
     h = haloes([33.7, 60.0], [0.1, 30.0], [0.3, 0.3], [14.9, 14.9])
-    objects = paint.Objects(h, t, 1, fields=("cib", "radio"), pixel_arcmin=4.0)
+    objects = paint.HaloPainter(h, t, 1, fields=("cib", "radio"), pixel_arcmin=4.0)
     assert objects.cib_ghz == (REFERENCE_GHZ,)
     import healpy
 
@@ -246,7 +246,7 @@ def test_member_fluxes_have_the_mean_of_the_halo_model():
     n = 4000
     i, m = 18, np.abs(t["log10_mass"] - 14.2).argmin()
     h = haloes(np.zeros(n), np.zeros(n), np.full(n, t["z"][i]), np.full(n, t["log10_mass"][m]))
-    objects = paint.Objects(h, t, 1, fields=("cib", "radio"), pixel_arcmin=4.0)
+    objects = paint.HaloPainter(h, t, 1, fields=("cib", "radio"), pixel_arcmin=4.0)
     host, number, flux, beta, dy, dx = objects.galaxies.infrared(objects.haloes, objects._at)
     central = flux[number == 0].mean()
     # lognormal with a scatter of 1: an error of two per cent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.haloes.draw import Haloes, place_of, radial_velocities, redshift_range
+from mlsky.haloes.draw import HaloList, place_of, radial_velocities, redshift_range
 from mlsky.haloes.profiles import Interpolation
 from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import MASS_CUT, is_object
@@ -40,7 +40,7 @@ VELOCITY_MAX = 5000.0
 ON_BORDER = 1e-3
 
 
-def table(haloes: Haloes, tables: dict, mass_cut: float = MASS_CUT) -> Table:
+def table(haloes: HaloList, tables: dict, mass_cut: float = MASS_CUT) -> Table:
     """Catalogue of haloes, the most massive first.
 
     Parameters
@@ -84,7 +84,7 @@ def parse(
     seed: int = 0,
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
-) -> Haloes:
+) -> HaloList:
     """Haloes of a user's catalogue.
 
     Parameters
@@ -112,12 +112,12 @@ def parse(
     column = np.rint(values["ra"] * 3600).astype(np.int64) % (360 * 3600)
     key = row * np.uint64(360 * 3600) + column.astype(np.uint64)
     key |= shell.astype(np.uint64) << np.uint64(40)
-    haloes = Haloes(theta, phi, z, log10_mass, np.zeros(len(z)), key)[kept]
+    haloes = HaloList(theta, phi, z, log10_mass, np.zeros(len(z)), key)[kept]
     if "velocity" in values:
         velocity = values["velocity"][kept] / C_KM_S
     else:
         velocity = radial_velocities(tables, seed, haloes, kappa_alm, kappa_cl)
-    return Haloes(haloes.theta, haloes.phi, haloes.z, haloes.log10_mass, velocity, haloes.key)
+    return HaloList(haloes.theta, haloes.phi, haloes.z, haloes.log10_mass, velocity, haloes.key)
 
 
 def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:

@@ -25,7 +25,7 @@ from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
 
 __all__ = [
-    "Haloes",
+    "HaloList",
     "check_cosmology",
     "draw",
     "expansion",
@@ -39,7 +39,7 @@ __all__ = [
 DEPTH = 18
 #: Uses of the numbers that belong to a halo.
 NODE, MASS, PLACE, DISTANCE, VELOCITY = range(5)
-#: Haloes that a shell needs on the whole sky to be drawn at all.
+#: HaloList that a shell needs on the whole sky to be drawn at all.
 LEAST = 1e-3
 #: Difference in the power of kappa above which tables are of another cosmology: those of the
 #: same one agree with CAMB to 0.2 %, 1 % in sigma8 makes 2 %.
@@ -47,7 +47,7 @@ SAME_POWER = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Haloes:
+class HaloList:
     """Haloes on the sphere.
 
     Attributes
@@ -74,8 +74,8 @@ class Haloes:
     def __len__(self) -> int:
         return len(self.z)
 
-    def __getitem__(self, rows) -> Haloes:
-        return Haloes(*(getattr(self, f.name)[rows] for f in fields(self)))
+    def __getitem__(self, rows) -> HaloList:
+        return HaloList(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @property
     def vectors(self) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ def draw(
     kappa_cl: NDArray[np.float64] | None = None,
     mass_cut: float = MASS_CUT,
     lmax: int = modes.LMAX,
-) -> Haloes:
+) -> HaloList:
     """Draw every object of a sky.
 
     Parameters
@@ -195,7 +195,7 @@ def draw(
         parts = list(pool.map(one, used))
     theta, phi, chi, log10_mass, key, shell = (np.concatenate(p) for p in zip(*parts, strict=True))
     velocity = _velocities(tables, spectra, shells.velocity, seed, theta, phi, chi, key, shell)
-    return Haloes(theta, phi, redshift(tables, chi), log10_mass, velocity, key)
+    return HaloList(theta, phi, redshift(tables, chi), log10_mass, velocity, key)
 
 
 def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, nside: int):
@@ -268,7 +268,7 @@ def _masses(log10_mass, number, rate, node, u) -> NDArray[np.float64]:
 def radial_velocities(
     tables: dict,
     seed: int,
-    haloes: Haloes,
+    haloes: HaloList,
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:

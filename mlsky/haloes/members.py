@@ -16,7 +16,7 @@ from mlsky import seeds
 from mlsky.bands import jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.galaxies import Colours, nfw_radii
-from mlsky.haloes.draw import Haloes
+from mlsky.haloes.draw import HaloList
 from mlsky.haloes.profiles import Interpolation
 from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.radio_sources import host_rate
@@ -72,7 +72,7 @@ class Members:
         normal = seeds.normal(self.seed, "clusters", np.uint64(use), key, number)
         return np.exp(scatter * normal - 0.5 * scatter**2)
 
-    def infrared(self, haloes: Haloes, at: Interpolation):
+    def infrared(self, haloes: HaloList, at: Interpolation):
         """Infrared galaxies, the centrals (one per halo) first, then the satellites.
 
         Returns
@@ -126,7 +126,7 @@ class Members:
         dx = np.concatenate([zero, radius * np.sin(angle)])
         return host, number, flux, beta, dy, dx
 
-    def radio(self, haloes: Haloes, at: Interpolation):
+    def radio(self, haloes: HaloList, at: Interpolation):
         """Radio sources, which lie at the centres of their hosts.
 
         Returns
@@ -152,7 +152,7 @@ class Members:
         lever = np.log(nu_ghz / REFERENCE_GHZ)
         return np.exp(beta * lever - 0.5 * (self.colour.scatter * lever) ** 2)
 
-    def on(self, chart: Chart, haloes: Haloes, at: Interpolation, y, x):
+    def on(self, chart: Chart, haloes: HaloList, at: Interpolation, y, x):
         """Maps of the infrared galaxies on a chart, and the sources that it owns.
 
         Parameters
@@ -195,7 +195,7 @@ class Members:
         return maps, {k: np.concatenate([radio[k], dusty[k]], -1) for k in radio}
 
     @staticmethod
-    def _sources(chart: Chart, haloes: Haloes, host, number, mjy, y, x) -> dict:
+    def _sources(chart: Chart, haloes: HaloList, host, number, mjy, y, x) -> dict:
         """Those that a chart owns."""
         import healpy
 

@@ -20,7 +20,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.halos import TSZ_148
 from mlsky.frequency.cib_templates import map_names
 from mlsky.haloes import members
-from mlsky.haloes.draw import Haloes, expansion
+from mlsky.haloes.draw import HaloList, expansion
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
 from mlsky.scaling import relativistic
 from mlsky.sphere import charts, gaussian, refine
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["Objects", "maps", "tsz_names"]
+__all__ = ["HaloPainter", "maps", "tsz_names"]
 
 #: Gaussians of this standard deviation and wider are summed as harmonics.
 WIDE_ARCMIN = 8.0
@@ -63,7 +63,7 @@ MARGIN = 32
 FIND_NSIDE = 32
 
 
-class Objects:
+class HaloPainter:
     """The objects of a sky, ready to be painted.
 
     Parameters
@@ -97,7 +97,7 @@ class Objects:
 
     def __init__(
         self,
-        haloes: Haloes,
+        haloes: HaloList,
         tables: dict,
         seed: int,
         fields: tuple[str, ...] = ("kappa", "tsz", "ksz", "cib"),
@@ -339,7 +339,7 @@ class Objects:
 
 
 def tsz_names(order: int | None) -> tuple[str, ...]:
-    """Names of the maps of tSZ, see `Objects`."""
+    """Names of the maps of tSZ, see `HaloPainter`."""
     return ("tsz",) if order is None else tuple(f"tsz_{n}" for n in range(order + 1))
 
 
@@ -415,14 +415,14 @@ def _add_alm(total: NDArray, alm: NDArray) -> None:
 
 
 def maps(
-    haloes: Haloes, tables: dict, seed: int, geometry: Geometry, pixel_arcmin: float, **options
+    haloes: HaloList, tables: dict, seed: int, geometry: Geometry, pixel_arcmin: float, **options
 ) -> dict[str, NDArray[np.float32]]:
     """Maps of haloes alone, averages over the output pixels as in a sky.
 
     Parameters
     ----------
     haloes, tables, seed, options
-        As for `Objects`.
+        As for `HaloPainter`.
     geometry
         Output pixels.
     pixel_arcmin
@@ -434,7 +434,7 @@ def maps(
         "kappa", "tsz", "ksz" and those of the CIB, (*shape,) float32.
     """
     fields = ("kappa", "tsz", "ksz")
-    objects = Objects(
+    objects = HaloPainter(
         haloes,
         tables,
         seed,
