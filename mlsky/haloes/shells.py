@@ -28,8 +28,8 @@ from mlsky.sphere.threads import threads
 
 __all__ = ["LMAX", "Shells", "draw", "spectra"]
 
-#: Band limit of the densities. Beyond it the power of clusters is that of single haloes: two
-#: haloes add 2 % to the tSZ of clusters at l = 1000.
+#: Band limit of the densities. Beyond it haloes are not clustered; pairs of them are 6 % of the tSZ
+#: power of clusters at l = 1000 and 1.6 % at 2000 (analytic model).
 LMAX = 1024
 #: Densities are smoothed by a Gaussian of 0.7 Mpc: beyond this wave number (1/Mpc) they have less
 #: than a hundredth of their power, so the band limit of the nearest shells is lower.
