@@ -168,7 +168,8 @@ class Sky:
         held = isinstance(stokes, str) and 0 < len(stokes) == len(set(stokes))
         if not held or not set(stokes) <= set(self.stokes):
             raise ValueError(
-                f"stokes={stokes!r}: {self._source} holds {self.stokes}; name some of them, each once"
+                f"stokes={stokes!r}: {self._source} holds {self.stokes}; name some of them, "
+                "each once"
             )
         return stokes
 
