@@ -143,6 +143,9 @@ def sheared():
 ODD = {
     "over 180": over_180,
     "far turn": far_turn,
+    "no divisor": lambda: patch(0.503, np.radians([[-5, 185], [5, 175]])),
+    "no divisor, across 0": lambda: patch(7 / 60, np.radians([[-2, 3], [2, -3]])),
+    "no divisor, wide": lambda: patch(0.77, np.radians([[-4, 170], [4, -180]])),
     "falling from 360": falling_from_360,
     "south up": south_up,
     "rotated": rotated,

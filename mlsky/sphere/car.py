@@ -209,11 +209,17 @@ class Car:
         y, x = self.places(np.asarray(theta, float), np.asarray(phi, float))
         # The poles lie on the outer edges of a full-sky grid; rounding must not lose them.
         y = np.where(np.abs(y + 0.5) < EDGE, 0, np.where(np.abs(y + 0.5 - ny) < EDGE, ny - 1, y))
-        x, y = np.floor(x + 0.5), np.floor(y + 0.5)
+        periodic = False
         if _projection(self.wcs) in CYLINDRICAL and _is_straight(self.wcs):
+            turn = abs(360.0 / self.wcs.wcs.cdelt[0])
+            periodic = abs(turn - round(turn)) < EDGE
+            if not periodic:
+                x = (x + 0.5) % turn - 0.5
+        x, y = np.floor(x + 0.5), np.floor(y + 0.5)
+        if periodic:
             # After rounding, so that a direction half a pixel off the seam cannot fall
             # between the last column and the first.
-            x = x % abs(360.0 / self.wcs.wcs.cdelt[0])
+            x = x % round(turn)
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
         flat = np.where(inside, y, -1) * nx + np.where(inside, x, nx - 1)
         return flat.astype(np.int64)
