@@ -336,6 +336,7 @@ def _paint_sky(
             _noise(all_charts, chart.index, weights, seed, area),  # not kept here
             area,
             precision,
+            haloes if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)

@@ -291,14 +291,6 @@ class Convergence(_Generator):
             self.object_gain = nn.Parameter(torch.zeros(len(self.OBJECT_BLURS)))
 
     @property
-    def blur_radius(self) -> int:
-        """Pixels that the linear part sees round each."""
-        if not self.objects:
-            return int(3 * self.BLURS[-1] + 0.5)
-        factor = _pooling(self.OBJECT_BLURS[-1])
-        return factor * (int(3 * self.OBJECT_BLURS[-1] / factor + 0.5) + 2)
-
-    @property
     def stride(self) -> int:
         return max(super().stride, _pooling(self.OBJECT_BLURS[-1]) if self.objects else 1)
 
@@ -306,17 +298,22 @@ class Convergence(_Generator):
         """(B, 1 + objects, H, W) normalised inputs to (B, 1, H, W) normalised kappa."""
         out = self.trunk(squash(kappa), noise).float()
         with torch.autocast(kappa.device.type, enabled=False):
-            return self.joined(kappa.float(), out)
+            kappa = kappa.float()
+            return self.joined(kappa[:, :1], out + self.around_objects(kappa))
 
-    def joined(self, inputs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Nonlinear kappa from the inputs and the trunk's output."""
-        kappa = inputs[:, :1]
+    def around_objects(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The part of L that is of the objects: (B, 1, H, W)."""
+        part = torch.zeros_like(inputs[:, :1])
+        if self.objects:
+            for g, sigma in zip(self.object_gain, self.OBJECT_BLURS, strict=True):
+                part = part + g * _wide_blur(inputs[:, 1:2], sigma)
+        return part
+
+    def joined(self, kappa: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Nonlinear kappa from the Gaussian one and all that is added to its own blurs."""
         linear = self.gain[0] * kappa
         for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
             linear = linear + g * blur(kappa, sigma)
-        if self.objects:
-            for g, sigma in zip(self.object_gain, self.OBJECT_BLURS, strict=True):
-                linear = linear + g * _wide_blur(inputs[:, 1:2], sigma)
         return 3 * torch.sinh((linear + out).clamp(-9, 12) / 3)
 
 
@@ -423,8 +420,7 @@ class Paint(_Generator):
     def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
         """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
         return [
-            _wide_blur(amplitude[:, i : i + 1], sigma)
-            for i, sigma in enumerate(self.stamp_widths)
+            _wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.stamp_widths)
         ]
 
     def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -51,9 +51,7 @@ def fit_normaliser(crops: Crops | Painted) -> Normaliser:
 
 
 def _skewed(name: str) -> bool:
-    """Whether a field takes the logarithm: of tSZ, CIB and radio at any frequency, of objects too.
-
-    """
+    """Whether a field takes the logarithm: those of `LOG_CHANNELS`, those of objects too."""
     return name.removeprefix(OBJECTS).split("_")[0] in LOG_CHANNELS
 
 
