@@ -12,7 +12,9 @@ import os
 import secrets
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,10 +130,12 @@ class Disk:
         self._marking = threading.Lock()
         self._unmarked: list[tuple[int, dict[str, NDArray]]] = []
         self._claim(out, request)
-        if not (self.folder / REQUEST).exists():
+        if not self._has_maps():
+            self._empty()
             self._create(kept)
             # Written last: without it the folder is begun again.
-            _write_whole(self.folder / REQUEST, json.dumps(request).encode())
+            written = json.dumps(request).encode()
+            _write_whole(self.folder / REQUEST, lambda file: file.write(written))
         self._kept = kept
 
     @property
@@ -184,11 +188,7 @@ class Disk:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         for chart, found in done:
-            path = self._mark(chart)
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            with temporary.open("wb") as file:
-                np.savez(file, **found)
-            os.replace(temporary, path)
+            _write_whole(self._mark(chart), lambda file, found=found: np.savez(file, **found))
 
     def drop(self, name: str) -> None:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
@@ -202,6 +202,24 @@ class Disk:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def move(self, target: Path) -> None:
+        """Give the file with the maps its final name; what is left in the folder is of no use."""
+        os.replace(self.file, target)
+        _sync_folder(target.parent)
+
+    def _has_maps(self) -> bool:
+        """Whether the folder has what its marks stand for.
+
+        A run that was killed after `move` leaves request and marks without the maps.
+        """
+        return (self.folder / REQUEST).exists() and self.file.exists()
+
+    def _empty(self) -> None:
+        """Remove what another run left in the folder, the request first."""
+        (self.folder / REQUEST).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink()
 
     def _mark(self, chart: int) -> Path:
         return self.folder / f"chart-{chart:03d}.npz"
@@ -224,7 +242,7 @@ class Disk:
                     "another name"
                 ) from None
         kept = self.folder / REQUEST
-        if kept.exists() and json.loads(kept.read_text()) != json.loads(json.dumps(request)):
+        if self._has_maps() and json.loads(kept.read_text()) != json.loads(json.dumps(request)):
             before = json.loads(kept.read_text())
             differ = [k for k in request if before.get(k) != json.loads(json.dumps(request[k]))]
             self.close(remove=False)
@@ -237,7 +255,6 @@ class Disk:
         """The HDF5 file with room for every array, so that it is whole from the start."""
         import h5py
 
-        self.file.unlink(missing_ok=True)
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
         # A place in the file is needed at once; the file system gives zeros without writing them.
@@ -258,7 +275,22 @@ class Disk:
 Store = Memory | Disk
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file under another name, wait for the disk, and give it its name."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as file:
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; POSIX alone can be asked to."""
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -21,7 +21,15 @@ import torch
 
 from mlsky import seeds
 
-__all__ = ["Crops", "Painted", "fields_of", "file_hash", "painted", "painted_seed"]
+__all__ = [
+    "Crops",
+    "Painted",
+    "fields_of",
+    "file_hash",
+    "painted",
+    "painted_seed",
+    "refuse_validation_truth",
+]
 
 #: What the painter gives for training on the fly: its fields and the Gaussian start made from
 #: kappa_g. Sets may hold more: the CIB at other frequencies, and maps of objects.
@@ -92,6 +100,21 @@ def painted_seed(attrs: Mapping) -> int | None:
     return int(attrs["seed"]) if painted and "seed" in attrs else None
 
 
+def refuse_validation_truth(path, attrs: Mapping) -> None:
+    """Refuse a set, with these attributes, of the regions that networks are scored on.
+
+    Raises
+    ------
+    ValueError
+        If it was painted with `mlsky.seeds.VALIDATION`.
+    """
+    if painted_seed(attrs) == seeds.VALIDATION:
+        raise ValueError(
+            f"{path}: painted with seed {seeds.VALIDATION}, on whose regions mlsky validate scores "
+            "networks; take a set of another seed"
+        )
+
+
 class Crops:
     """Random crops of a set, with the symmetries of the sky.
 
@@ -114,13 +137,14 @@ class Crops:
     Raises
     ------
     ValueError
-        If the file is no training set, its regions are smaller than a crop, or it holds values
-        that are not finite in half precision.
+        If the file is no training set or of the regions that networks are scored on, its regions
+        are smaller than a crop, or it holds values that are not finite in half precision.
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
         apart = any(name.startswith(OBJECTS) for name in names)
         data, self.attrs = fields_of(path, names, apart)
+        refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
         n = min(data[0].shape[-2:])
         if n < size:
@@ -215,7 +239,7 @@ class Painted:
         if regions < 1:
             raise ValueError(f"regions={regions}: must be at least 1")
         self.painter, self.names, self.size = painter, tuple(names), size
-        self.seed, self.regions = seeds.check(seed), regions
+        self.seed, self.regions = seeds.check_set(seed), regions
         self.attrs = {"pixel_arcmin": painter.pixel_arcmin, "seed": self.seed}
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
         self.side = painter.n // size
