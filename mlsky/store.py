@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlsky.io.files import whole, write_whole
 
 __all__ = ["Array", "Disk", "DiskArray", "Memory", "Store"]
 
@@ -131,7 +132,7 @@ class Disk:
         if not (self.folder / REQUEST).exists():
             self._create(kept)
             # Written last: without it the folder is begun again.
-            _write_whole(self.folder / REQUEST, json.dumps(request).encode())
+            write_whole(self.folder / REQUEST, json.dumps(request).encode())
         self._kept = kept
 
     @property
@@ -184,11 +185,8 @@ class Disk:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         for chart, found in done:
-            path = self._mark(chart)
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            with temporary.open("wb") as file:
+            with whole(self._mark(chart)) as temporary, temporary.open("wb") as file:
                 np.savez(file, **found)
-            os.replace(temporary, path)
 
     def drop(self, name: str) -> None:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
@@ -256,9 +254,3 @@ class Disk:
 
 #: Either kind.
 Store = Memory | Disk
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: From the ground up. A module imports from rows below its own, or from its own unit.
 LAYERS = (
     ("_version", "errors", "data"),
+    ("io",),
     ("seeds", "components", "layers", "store"),
     ("bands", "registry"),
     ("frequency",),
@@ -33,6 +34,7 @@ LAYERS = (
     ("datasets",),
     ("haloes",),
     ("training",),
+    ("painting",),
     ("foregrounds",),
     ("calibration",),
     ("outputs", "needs"),

@@ -153,8 +153,9 @@ def train(
 
 def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Painted:
     """Patches of a recipe, painted as they are needed."""
+    from mlsky.networks.device import pick_device
     from mlsky.statistics import scores
-    from mlsky.training import data, loop
+    from mlsky.training import data
 
     if target is not None:
         raise ValueError(f"--target {target}: painted patches hold the truth; leave it out")
@@ -163,7 +164,7 @@ def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Pai
             f"--painted {seed}: mlsky validate paints its regions with this seed; take another"
         )
     names = (*recipe.inputs, *recipe.outputs)
-    on = str(loop.pick_device(device))
+    on = str(pick_device(device))
     return data.painted(seed, names, recipe.pixel_arcmin, recipe.size, device=on)
 
 
