@@ -250,7 +250,7 @@ def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     outputs.write_hdf5(sky, made, store.paths)
     store.settle()
     if out.suffix.lower() in outputs.HDF5:
-        os.replace(made, out)
+        store.move(out)
     else:
         Sky.read(made, lazy=True).write(out, overwrite=True)
     return Sky.read(out, lazy=True)

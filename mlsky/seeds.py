@@ -27,7 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "FIELDS",
     "GAMMA",
+    "VALIDATION",
     "check",
+    "check_set",
     "generator",
     "integer",
     "mixed",
@@ -55,6 +57,10 @@ FIELDS = {
     "cib_remainder": 13,
 }
 
+#: Seed of the painted regions on which `mlsky validate` scores networks. No set that networks are
+#: trained, chosen or calibrated on is painted with it.
+VALIDATION = 4
+
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -71,6 +77,19 @@ def check(seed: int, name: str = "seed") -> int:
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"{name}={seed!r}: must be an integer >= 0, for example {name}=1")
+    return int(seed)
+
+
+def check_set(seed: int, name: str = "seed") -> int:
+    """Return the seed of a painted set as a plain int, or raise.
+
+    Raises
+    ------
+    ValueError
+        If `seed` is not an integer >= 0, or is that of the regions networks are scored on.
+    """
+    if check(seed, name) == VALIDATION:
+        raise ValueError(f"{name}={seed}: mlsky validate paints its regions with it; take another")
     return int(seed)
 
 

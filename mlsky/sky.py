@@ -132,23 +132,46 @@ class Sky:
         component
             A name; None for the total.
         rows
-            Part of the first axis of the maps, for skies larger than memory: pixels of HEALPix,
-            rows of CAR maps.
+            Part of the first axis of the maps, without steps, for skies larger than memory: pixels
+            of HEALPix, rows of CAR maps.
         stokes
-            Some of the sky's own; all by default.
+            Some of the sky's own, in any order; all by default.
+
+        Raises
+        ------
+        ValueError
+            For another number of weights, rows with a step, or a Stokes parameter that the sky
+            does not hold.
+        KeyError
+            For a component that the sky does not hold.
         """
         share = np.asarray(weights, dtype=np.float64)
         if share.shape != self.freqs_ghz.shape:
             raise ValueError(
                 f"weights of shape {share.shape}: must be one per band, {self.freqs_ghz.shape}"
             )
-        stokes = self.stokes if stokes is None else stokes
+        if not isinstance(rows, slice) or rows.step not in (None, 1):
+            raise ValueError(f"rows={rows!r}: must be a slice without steps, as slice(0, 1024)")
+        stokes = self._parse_stokes(stokes)
         first, *rest = self.geometry.shape
         start, stop, _ = rows.indices(first)
+        stop = max(start, stop)
         out = np.zeros((len(stokes), stop - start, *rest), dtype=np.float32)
         for layer in self._select(TOTAL if component is None else component):
             layer.add_to(out, stokes, share, slice(start, stop))
         return out
+
+    def _parse_stokes(self, stokes: str | None) -> str:
+        """Stokes parameters asked for, all by default; what the sky does not hold is refused."""
+        if stokes is None:
+            return self.stokes
+        held = isinstance(stokes, str) and 0 < len(stokes) == len(set(stokes))
+        if not held or not set(stokes) <= set(self.stokes):
+            raise ValueError(
+                f"stokes={stokes!r}: {self._source} holds {self.stokes}; name some of them, "
+                "each once"
+            )
+        return stokes
 
     def _select(self, name: str) -> tuple[Layer, ...]:
         if name in self.layers:

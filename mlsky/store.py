@@ -129,7 +129,8 @@ class Disk:
         self._marking = threading.Lock()
         self._unmarked: list[tuple[int, dict[str, NDArray]]] = []
         self._claim(out, request)
-        if not (self.folder / REQUEST).exists():
+        if not self._has_maps():
+            self._empty()
             self._create(kept)
             # Written last: without it the folder is begun again.
             write_whole(self.folder / REQUEST, json.dumps(request).encode())
@@ -201,6 +202,24 @@ class Disk:
             os.close(self._lock)
             self._lock = None
 
+    def move(self, target: Path) -> None:
+        """Give the file with the maps its final name; what is left in the folder is of no use."""
+        os.replace(self.file, target)
+        _sync_folder(target.parent)
+
+    def _has_maps(self) -> bool:
+        """Whether the folder has what its marks stand for.
+
+        A run that was killed after `move` leaves request and marks without the maps.
+        """
+        return (self.folder / REQUEST).exists() and self.file.exists()
+
+    def _empty(self) -> None:
+        """Remove what another run left in the folder, the request first."""
+        (self.folder / REQUEST).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink()
+
     def _mark(self, chart: int) -> Path:
         return self.folder / f"chart-{chart:03d}.npz"
 
@@ -222,7 +241,7 @@ class Disk:
                     "another name"
                 ) from None
         kept = self.folder / REQUEST
-        if kept.exists() and json.loads(kept.read_text()) != json.loads(json.dumps(request)):
+        if self._has_maps() and json.loads(kept.read_text()) != json.loads(json.dumps(request)):
             before = json.loads(kept.read_text())
             differ = [k for k in request if before.get(k) != json.loads(json.dumps(request[k]))]
             self.close(remove=False)
@@ -235,7 +254,6 @@ class Disk:
         """The HDF5 file with room for every array, so that it is whole from the start."""
         import h5py
 
-        self.file.unlink(missing_ok=True)
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
         # A place in the file is needed at once; the file system gives zeros without writing them.
@@ -254,3 +272,14 @@ class Disk:
 
 #: Either kind.
 Store = Memory | Disk
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; POSIX alone can be asked to."""
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -23,8 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 #: From the ground up. A module imports from rows below its own, or from its own unit.
 LAYERS = (
     ("_version", "errors", "data"),
+    ("seeds",),
     ("io",),
-    ("seeds", "components", "layers", "store"),
+    ("components", "layers", "store"),
     ("bands", "registry"),
     ("frequency",),
     ("scaling",),

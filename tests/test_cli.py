@@ -469,7 +469,7 @@ def test_train_on_what_is_painted_as_it_goes(tiny_recipe, monkeypatch, capsys):
     [
         (["--data", "set.h5"], "--data, --painted: give one of them"),
         (["--target", "set.h5"], "--target set.h5: painted patches hold the truth"),
-        (["--painted", "4"], "--painted 4: mlsky validate paints its regions with this seed"),
+        (["--painted", "4"], "--painted=4: mlsky validate paints its regions with it"),
         (["--recipe", "han2021-w16"], "--painted 11: the paper's chain starts anew, on a set"),
         (["--device", "tpu9"], "device='tpu9'"),
     ],

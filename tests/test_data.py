@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 import torch
 from stub_painter import CountingPainter, StubPainter
 
+from mlsky import seeds
 from mlsky.io.sets import fields_of
 from mlsky.training.data import Crops, Painted, painted
 
@@ -65,6 +68,26 @@ def test_patches_of_the_size_of_a_crop_are_not_rolled(tmp_path):
     batch = crops.batch(0, 100).numpy()[:, 0]
     assert all(_is_one_of(crop, allowed) for crop in batch)
     assert len({crop.tobytes() for crop in batch}) == 24  # three patches, eight ways
+
+
+def test_the_regions_of_validation_are_not_trained_on(tmp_path):
+    """Neither as a set of an earlier version nor painted as training goes."""
+    path = _write(tmp_path / "a.h5", kappa=_ramp(24))
+    for seed, source, kept in (
+        (seeds.VALIDATION, "painted", False),
+        (seeds.VALIDATION + 1, "painted", True),
+        (seeds.VALIDATION, "cut", True),  # the seed of its places: another sky
+    ):
+        with h5py.File(path, "a") as file:
+            header = {"cosmology": "planck2018"} if source == "painted" else {"maps": "agora"}
+            file.attrs.update(seed=seed, source=json.dumps(header))
+        if kept:
+            assert Crops(path, ("kappa",), N).patches == 1
+        else:
+            with pytest.raises(ValueError, match=r"a\.h5: painted with seed 4, on whose regions"):
+                Crops(path, ("kappa",), N)
+    with pytest.raises(ValueError, match="seed=4: mlsky validate paints its regions with it"):
+        Painted(StubPainter(N), ("kappa",), N, seed=seeds.VALIDATION)
 
 
 def test_a_batch_is_always_the_same(tmp_path):
@@ -170,10 +193,10 @@ def test_what_a_painter_thread_raises_is_raised():
 
 
 def test_the_painter_itself():
-    source = painted(4, ("kappa", "kappa_in", "tsz"), n=128, size=64, regions=1)
+    source = painted(5, ("kappa", "kappa_in", "tsz"), n=128, size=64, regions=1)
     batch = source.batch(0, 4)
     source.close()
-    assert source.attrs == {"pixel_arcmin": 0.5, "seed": 4}
+    assert source.attrs == {"pixel_arcmin": 0.5, "seed": 5}
     assert batch.shape == (4, 3, 64, 64)
     assert torch.isfinite(batch).all()
     kappa, start, tsz = batch.unbind(1)

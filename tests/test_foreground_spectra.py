@@ -14,7 +14,15 @@ from halo_cases import model, shipped
 
 from mlsky import bands
 from mlsky.scaling import tsz
-from mlsky.theory import foreground_spectra, foregrounds, kappa_spectrum, radio_sources
+from mlsky.theory import (
+    clustering,
+    cosmology,
+    foreground_spectra,
+    foregrounds,
+    kappa_spectrum,
+    presets,
+    radio_sources,
+)
 
 #: Spectra of the tables are float32, and splined here.
 TABLES = 1e-3
@@ -224,6 +232,25 @@ def test_objects_from_their_definition():
     every = foreground_spectra([m.ell[i]], 150, components="radio", parts=True)
     share = made["radio x radio"]["shot"] / every["radio x radio"]["shot"]
     assert share == pytest.approx(hosted / hosts, rel=1e-6)
+
+
+def test_pairs_of_moving_haloes_are_pairs_that_share_the_flow_of_their_shell():
+    """Of haloes in one shell, kSZ of pairs is their power at rest times the shell's variance."""
+    twin = foregrounds._twin(cosmology.parse("planck2018"), presets.parameters(presets.DEFAULT))
+    side = foregrounds._Side("ksz", 148.0, "objects", 1e14)
+    every = twin._field(side, None)
+    variance = clustering.shell_velocity_variance(model())
+    for shell in (18, 24):
+        taken = every.profile * (np.arange(len(variance)) == shell)[:, None, None]
+        orders = twin.clustering.orders(taken)
+        field = foregrounds._Field(every.of, taken, twin.clustering.biased(taken), orders)
+        moving, still = twin._moving(field, field), twin._pairs(field, field)
+        assert moving[1] == pytest.approx(variance[shell] * still[1], rel=1e-9)
+        sigma_v = float(model().sigma_v[shell])
+        assert moving[0] == pytest.approx(sigma_v**2 * still[0], rel=1e-9)
+        # orders of bias beyond the first are most of it, and are not to be left out
+        linear = (field.linear**2 * twin.clustering.p_shell).sum(0)
+        assert np.all(still[1][:20] > 1.2 * linear[:20])
 
 
 def test_clusters_are_the_sky_of_tsz():

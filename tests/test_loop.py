@@ -749,6 +749,10 @@ def test_bad_validation_sets(data, validation, tmp_path):
     (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes())
     with pytest.raises(ValueError, match="the same sky is trained on"):
         _train(_tiny(), tmp_path / "a.h5", out, validation=tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        file.attrs["seed"] = 4
+    with pytest.raises(ValueError, match=r"b\.h5: painted with seed 4, on whose regions"):
+        _train(_tiny(), tmp_path / "a.h5", out, validation=tmp_path / "b.h5")
     with pytest.raises(ValueError, match="which='first': must be best or last"):
         load_generator(out, "first")
     assert not out.exists()

@@ -177,7 +177,7 @@ def test_what_needs_whole_maps_refuses_sets_without_objects(painter, tmp_path):
     "change",
     [
         {"objects": 1e14},
-        {"seed": 4},
+        {"seed": 5},
         {"regions": 5},
         {"pixel_arcmin": 2.0},
         {"n": 32},
@@ -215,6 +215,7 @@ def test_bad_arguments(painter, tmp_path):
         ("regions=0", {"regions": 0}),
         ("regions=2.5", {"regions": 2.5}),
         ("seed=-1", {"seed": -1}),
+        ("seed=4: mlsky validate paints its regions with it", {"seed": seeds.VALIDATION}),
         (r"freqs=\[93.0, 93.0\]: one is there twice", {"freqs": (93, 93)}),
         ("freqs holds 950 GHz: outside", {"freqs": (950,)}),
         ("freqs holds 10 GHz: outside", {"freqs": (93, 10)}),

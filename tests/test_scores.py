@@ -161,8 +161,8 @@ def test_painted_regions(monkeypatch):
 
     monkeypatch.setattr(scores, "generate", generate)
     found = scores.score(_weights(), regions=2)
-    assert asked == [(0.5, N, "cpu"), (scores.SEED, 0), (scores.SEED, 1)]
-    assert scores.SEED not in (1, 2, 3)  # of the sets in docs/training.rst
+    assert asked == [(0.5, N, "cpu"), (seeds.VALIDATION, 0), (seeds.VALIDATION, 1)]
+    assert seeds.VALIDATION not in (1, 2, 3)  # of the sets in docs/training.rst
     assert found["totals"]["chain"]["failed"] == 0
 
 

@@ -126,6 +126,20 @@ def test_one_band_and_sums_over_bands(sky):
         sky.integrate([1, 2])
 
 
+def test_stokes_and_rows_of_a_part(sky):
+    """What the sky does not hold is no zero, and no step of a slice is lost."""
+    total = sky.band(1)
+    np.testing.assert_array_equal(sky.integrate([0, 1, 0], stokes="UT"), total[[2, 0]])
+    assert sky.integrate([0, 1, 0], rows=slice(9, 5)).shape == (3, 0)
+    only_t = mlsky.simulate(FREQS, NSIDE, 1, stokes="T")
+    for stokes in ("Q", "TQU", "t", "", "TT", 0):
+        with pytest.raises(ValueError, match=r"stokes=.*: this sky holds T; name some of them"):
+            only_t.integrate([0, 1, 0], stokes=stokes)
+    for rows in (slice(0, 10, 2), slice(None, None, -1), 3):
+        with pytest.raises(ValueError, match=r"rows=.*: must be a slice without steps"):
+            sky.integrate([0, 1, 0], rows=rows)
+
+
 def test_every_component_follows_its_law(sky):
     reference = {name: mlsky.simulate(148, NSIDE, 1)[name][0, 0] for name in sky}
     for band, nu in enumerate(FREQS):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import fakes
 import numpy as np
@@ -75,19 +77,22 @@ def test_what_is_done_is_not_done_again(record, tmp_path):
 
 
 def test_marks_follow_what_they_stand_for(tmp_path, monkeypatch):
-    """A chart is marked after its pixels are on the disk, a few charts at a time."""
+    """A chart is marked after its pixels are on the disk, a few charts at a time.
+
+    A mark has its content on the disk before it has its name.
+    """
     disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, {"tsz": ("tsz", (48,))})
     told = []
-    monkeypatch.setattr(store.os, "fsync", lambda number: told.append("pixels"))
+    monkeypatch.setattr(store.os, "fsync", lambda number: told.append("sync"))
     replace = os.replace
     monkeypatch.setattr(store.os, "replace", lambda *a: (told.append("mark"), replace(*a)))
     for chart in range(store.TOGETHER + 1):
         disk.mark(chart, {})
-    assert told == ["pixels"] + ["mark"] * store.TOGETHER
+    assert told == ["sync"] + ["sync", "mark"] * store.TOGETHER
     assert disk.done(0) == {}
     assert disk.done(store.TOGETHER) is None
     disk.close(remove=False)
-    assert told[-2:] == ["pixels", "mark"]
+    assert told[-3:] == ["sync", "sync", "mark"]
 
 
 def test_another_sky_is_refused(tmp_path):
@@ -128,15 +133,47 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
         mlsky.simulate(FREQS, 16, 1, out="sky.h5")
 
 
+class Killed(BaseException):
+    """Stands for a signal that ends the process: nothing runs after it."""
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_killed_after_the_file_has_its_name(record, monkeypatch, suffix):
+    """The folder is left with its request, and for HDF5 without the maps its marks stand for."""
+    file = f"sky.{suffix}"
+
+    def let_go(disk, remove):
+        os.close(disk._lock)  # as the system does
+        disk._lock = None
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Disk, "close", let_go)
+        with pytest.raises(Killed):
+            mlsky.simulate(FREQS, 16, 1, out=file)
+    assert (os.path.exists(file), os.path.exists(f"{file}.partial/request.json")) == (True, True)
+    os.mkdir("kept")
+    shutil.copytree(f"{file}.partial", f"kept/{file}.partial")
+    np.savez(f"kept/{file}.partial/chart-000.npz")
+    sky = mlsky.simulate(FREQS, 16, 1, out=file, overwrite=True)
+    expected = mlsky.simulate(FREQS, 16, 1)
+    np.testing.assert_array_equal(sky.total, expected.total)
+    assert sorted(os.listdir()) == ["kept", file]
+    if suffix == "h5":  # what belongs to no maps is in nobody's way, nor is it believed
+        other = store.Disk(Path("kept", file), {"seed": 2}, {"kappa": ("kappa", (48,))})
+        assert other.done(0) is None
+        other.close(remove=True)
+
+
 def test_too_little_memory_or_disk_is_said_before_any_work(record, monkeypatch):
     monkeypatch.setattr(needs, "memory_free", lambda: 2.0 * 2**30)
     with pytest.raises(ValueError, match=r"nside=2048: \d+\.\d GiB of memory needed and 2\.0 GiB"):
         mlsky.simulate(FREQS, 2048)
     monkeypatch.setattr(needs, "memory_free", lambda: None)
-    from mlsky.datasets import mixing
+    from mlsky.io import files
 
     usage = type("Usage", (), {"free": 2**20})
-    monkeypatch.setattr(mixing.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free"):
         mlsky.simulate(FREQS, 2048, out="sky.h5")
     assert os.listdir() == []

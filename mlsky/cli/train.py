@@ -153,16 +153,13 @@ def train(
 
 def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Painted:
     """Patches of a recipe, painted as they are needed."""
+    from mlsky import seeds
     from mlsky.networks.device import pick_device
-    from mlsky.statistics import scores
     from mlsky.training import data
 
     if target is not None:
         raise ValueError(f"--target {target}: painted patches hold the truth; leave it out")
-    if seed == scores.SEED:
-        raise ValueError(
-            f"--painted {seed}: mlsky validate paints its regions with this seed; take another"
-        )
+    seeds.check_set(seed, "--painted")
     names = (*recipe.inputs, *recipe.outputs)
     on = str(pick_device(device))
     return data.painted(seed, names, recipe.pixel_arcmin, recipe.size, device=on)

@@ -70,7 +70,8 @@ def paint(
     regions
         How many.
     seed
-        Of the set; region i depends on (seed, i) alone, whatever else is painted.
+        Of the set; region i depends on (seed, i) alone, whatever else is painted. Not
+        `mlsky.seeds.VALIDATION`.
     pixel_arcmin, n, catalogue_mjy, objects, device
         Of `mlsky.datasets.halos.Painter`.
     tables
@@ -94,7 +95,7 @@ def paint(
         raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
     if isinstance(regions, bool) or not isinstance(regions, (int, np.integer)) or regions < 1:
         raise ValueError(f"regions={regions!r}: must be a whole number, at least 1")
-    seeds.check(seed)
+    seeds.check_set(seed)
     freqs = tuple(float(nu) for nu in parse_freqs(freqs)) if len(freqs) else ()
     if len({f"{nu:g}" for nu in freqs}) < len(freqs):
         raise ValueError(f"freqs={list(freqs)}: one is there twice; name each once")

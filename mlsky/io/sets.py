@@ -14,7 +14,9 @@ from pathlib import Path
 
 import h5py
 
-__all__ = ["FIELDS", "fields_of", "file_hash", "painted_seed"]
+from mlsky import seeds
+
+__all__ = ["FIELDS", "fields_of", "file_hash", "painted_seed", "refuse_validation_truth"]
 
 #: What training reads: the painter's fields and the Gaussian start made from kappa_g.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
@@ -78,3 +80,18 @@ def painted_seed(attrs: Mapping) -> int | None:
     except (KeyError, TypeError, ValueError):
         return None
     return int(attrs["seed"]) if painted and "seed" in attrs else None
+
+
+def refuse_validation_truth(path, attrs: Mapping) -> None:
+    """Refuse a set, with these attributes, of the regions that networks are scored on.
+
+    Raises
+    ------
+    ValueError
+        If it was painted with `mlsky.seeds.VALIDATION`.
+    """
+    if painted_seed(attrs) == seeds.VALIDATION:
+        raise ValueError(
+            f"{path}: painted with seed {seeds.VALIDATION}, on whose regions mlsky validate scores "
+            "networks; take a set of another seed"
+        )

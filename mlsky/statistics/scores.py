@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from torch import nn
 
+from mlsky import seeds
 from mlsky.io import sets
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
@@ -26,7 +27,6 @@ __all__ = [
     "JOBS",
     "QUICK",
     "REGIONS",
-    "SEED",
     "TSZ_CLIP",
     "checkpoint",
     "compare",
@@ -38,8 +38,6 @@ __all__ = [
     "total",
 ]
 
-#: Seed of the regions painted for validation, when no set is given; sets are painted with others.
-SEED = 4
 #: Regions so painted: 608 patches of 128 pixels; and 2000 square degrees of 0.5' pixels, which
 #: unclipped tSZ needs.
 QUICK, REGIONS = 38, 110
@@ -69,7 +67,7 @@ def score(
     weights
         Opened weight file.
     data
-        Held-out set; None paints regions of seed `SEED`.
+        Held-out set; None paints regions of seed `mlsky.seeds.VALIDATION`.
     regions
         How many; all of a set or `REGIONS` by default.
     seed
@@ -275,7 +273,7 @@ class _Painted:
         return REGIONS if regions is None else regions
 
     def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        maps = self._painter.region(SEED, index).maps
+        maps = self._painter.region(seeds.VALIDATION, index).maps
         maps = dict(zip(sets.FIELDS, maps, strict=False))
         start = self._painter.gaussian_start(maps["kappa_g"])
         return _truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)])

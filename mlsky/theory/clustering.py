@@ -81,10 +81,13 @@ class Clustering:
         """Sums of n b_k U over painted haloes, of second order and higher."""
         return [self.biased(profile, k, self.painted) for k in range(2, ORDERS + 1)]
 
-    def of_orders(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
-        """`beyond_linear` of two profiles from their `orders`."""
+    def of_orders(
+        self, a: list[np.ndarray], b: list[np.ndarray], weight: np.ndarray | float = 1.0
+    ) -> np.ndarray:
+        """`beyond_linear` of two profiles from their `orders`, times a weight of each shell."""
         terms = enumerate(zip(a, b, self.powers, strict=True), start=2)
-        return sum((x * y * p).sum(0) / math.factorial(k) for k, (x, y, p) in terms)
+        by_shell = sum(x * y * p / math.factorial(k) for k, (x, y, p) in terms)
+        return (np.broadcast_to(weight, len(by_shell))[:, None] * by_shell).sum(0)
 
     def kappa(self) -> dict[str, np.ndarray]:
         """The smooth convergence that makes the total power the nonlinear one.
@@ -132,15 +135,19 @@ class Clustering:
         -------
         terms
             ``low`` (n_shell,), depth outside the painted haloes; ``linear`` and ``painted_bias``
-            (n_shell, n_ell), bias of the whole depth and of what is painted; ``moving`` (n_shell,
-            n_ell), power of two painted haloes for a bias of one; ``two_halo`` (n_shell, n_ell),
+            (n_shell, n_ell), bias of the whole depth and of what is painted; ``shell_velocity``
+            (n_shell,), `shell_velocity_variance`; ``two_halo`` (n_shell, n_ell), of linear bias,
             in units of T_CMB^2; ``one`` and ``two`` (n_ell,), uK^2.
 
         Notes
         -----
-        Haloes are painted on the density of their shell, anywhere along its depth, so what two of
-        them have in common is the mean velocity of the shell. The rest of the momentum of two
-        haloes is painted as a Gaussian field.
+        Haloes are painted on the density of their shell, anywhere along its depth, in regions as
+        on the sphere. Each moves with its slice of 55 Mpc, but the slices of two haloes are
+        independent of one another, so what two velocities have in common on average is the mean
+        velocity of the shell, and pairs have the power of pairs at rest, of all orders of bias,
+        times its variance. Pairs that do not cluster, the Doppler term of linear theory, are left
+        out: of clusters they are 0.1 % at l = 50 and 4 % at 20. The rest of the momentum of two
+        haloes, of flows within a shell, is painted as a Gaussian field for linear bias.
         """
         m, painted = self.model, self.painted
         par = m.parameters
@@ -153,14 +160,17 @@ class Clustering:
         transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
         two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
         one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
+        shell_velocity = shell_velocity_variance(m)
+        orders = self.orders(m.u_tau)
+        beyond = self.of_orders(orders, orders, shell_velocity)
         return {
             "low": low,
             "linear": b_tau,
-            "moving": shell_velocity_variance(m)[:, None] * self.p_shell,
+            "shell_velocity": shell_velocity,
             "painted_bias": self.biased(m.u_tau, which=painted) + low[:, None],
             "two_halo": two,
             "one": one * T_CMB_UK**2,
-            "two": two.sum(0) * T_CMB_UK**2,
+            "two": (two.sum(0) + beyond) * T_CMB_UK**2,
         }
 
 

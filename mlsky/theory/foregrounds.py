@@ -241,9 +241,11 @@ class _Twin:
         return self.model.one_halo(first.profile, second.profile).sum(0), two
 
     def _moving(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
-        """The same of moving gas."""
+        """The same of moving gas, see `Clustering.ksz`."""
         one = self.model.one_halo(first.profile, second.profile)
-        two = (first.linear * second.linear * self.ksz["moving"]).sum(0)
+        shell = self.ksz["shell_velocity"]
+        two = (first.linear * second.linear * shell[:, None] * self.clustering.p_shell).sum(0)
+        two = two + self.clustering.of_orders(first.orders, second.orders, shell)
         return np.einsum("i,il->l", self.model.sigma_v**2, one), two
 
     def _make_field(self, side: _Side, cut: Cut) -> _Field:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mlsky import seeds
-from mlsky.io.sets import FIELDS, fields_of
+from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
 __all__ = ["Crops", "Painted", "painted"]
 
@@ -42,12 +42,13 @@ class Crops:
     Raises
     ------
     ValueError
-        If the file is no training set, its regions are smaller than a crop, or it holds values
-        that are not finite in half precision.
+        If the file is no training set or of the regions that networks are scored on, its regions
+        are smaller than a crop, or it holds values that are not finite in half precision.
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
         data, self.attrs = fields_of(path, names)
+        refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
         n = min(data[0].shape[-2:])
         if n < size:
@@ -132,7 +133,7 @@ class Painted:
         if regions < 1:
             raise ValueError(f"regions={regions}: must be at least 1")
         self.painter, self.names, self.size = painter, tuple(names), size
-        self.seed, self.regions = seeds.check(seed), regions
+        self.seed, self.regions = seeds.check_set(seed), regions
         self.attrs = {"pixel_arcmin": painter.pixel_arcmin, "seed": self.seed}
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
         self.side = painter.n // size

@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 
 from mlsky.errors import MlskyError
-from mlsky.io.sets import fields_of, file_hash, painted_seed
+from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
 from mlsky.statistics import scores
 from mlsky.training.data import Painted
 from mlsky.training.recipes import Recipe
@@ -161,13 +161,15 @@ def select_by(
 
 
 def check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> None:
-    """Refuse a validation set, with these attributes, of the sky that is trained on.
+    """Refuse a validation set, with these attributes, of the sky that is trained on or scored on.
 
     Raises
     ------
     ValueError
-        If the files are the same, or painted with the same seed.
+        If the files are the same or painted with the same seed, or the set holds the regions of
+        ``mlsky validate``.
     """
+    refuse_validation_truth(validation, attrs)
     seed = painted_seed(attrs)
     if isinstance(data, Painted):
         same = seed == data.seed
