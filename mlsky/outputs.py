@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MlskyError
+from mlsky.io.files import temporary_name, whole
 from mlsky.layers import TOTAL, Layer, Stored, StoredFits
 from mlsky.sphere import geometry as pixels
 
@@ -81,7 +81,7 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
         )
     if not path.parent.is_dir():
         raise ValueError(f"{path}: folder {path.parent} does not exist, make it first")
-    trial = _temporary(path)
+    trial = temporary_name(path)
     try:
         # The only sure test: permissions, read-only and full file systems differ.
         trial.touch(exist_ok=False)
@@ -96,15 +96,12 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, moved to `path` at the end and removed on failure."""
-    temporary = _temporary(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise MlskyError(f"{path}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write(
@@ -177,41 +174,14 @@ def describe_geometry(geometry: pixels.Geometry) -> dict:
     """A geometry in plain JSON types; `build_geometry` gives it back."""
     if geometry.kind == "healpix":
         return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
-    wcs = geometry.wcs.wcs
-    # Numbers, not header cards: cards are rounded to about 12 digits.
-    return {
-        "kind": "car",
-        "shape": list(geometry.shape),
-        "frame": "equatorial",
-        "wcs": {
-            "ctype": list(wcs.ctype),
-            "cunit": [str(unit) for unit in wcs.cunit],
-            "crval": wcs.crval.tolist(),
-            "crpix": wcs.crpix.tolist(),
-            "cdelt": wcs.cdelt.tolist(),
-            "pc": wcs.get_pc().tolist(),
-            "pv": [list(entry) for entry in wcs.get_pv()],
-        },
-    }
+    return geometry.describe()
 
 
 def build_geometry(description: dict) -> pixels.Geometry:
     """The geometry that `describe_geometry` described."""
     if description["kind"] == "healpix":
         return pixels.Healpix(description["nside"])
-    from astropy.wcs import WCS
-
-    wcs = WCS(naxis=2)
-    values = dict(description["wcs"])
-    wcs.wcs.set_pv([(int(i), int(m), value) for i, m, value in values.pop("pv")])
-    for name, value in values.items():
-        setattr(wcs.wcs, name, value)
-    wcs.wcs.set()
-    return pixels.Car(tuple(description["shape"]), wcs)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return pixels.Car.build(description)
 
 
 def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:

@@ -170,10 +170,10 @@ def test_too_little_memory_or_disk_is_said_before_any_work(record, monkeypatch):
     with pytest.raises(ValueError, match=r"nside=2048: \d+\.\d GiB of memory needed and 2\.0 GiB"):
         mlsky.simulate(FREQS, 2048)
     monkeypatch.setattr(needs, "memory_free", lambda: None)
-    from mlsky.datasets import mixing
+    from mlsky.io import files
 
     usage = type("Usage", (), {"free": 2**20})
-    monkeypatch.setattr(mixing.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free"):
         mlsky.simulate(FREQS, 2048, out="sky.h5")
     assert os.listdir() == []

@@ -7,107 +7,22 @@ Train, validation and test sets are painted from different seeds, so they never 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from mlsky import seeds
+from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
-__all__ = [
-    "Crops",
-    "Painted",
-    "fields_of",
-    "file_hash",
-    "painted",
-    "painted_seed",
-    "refuse_validation_truth",
-]
+__all__ = ["Crops", "Painted", "painted"]
 
-#: What training reads: the painter's fields and the Gaussian start made from kappa_g.
-FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
-
-
-def fields_of(
-    path: str | os.PathLike, names: Sequence[str], apart: bool = False
-) -> tuple[list[h5py.Dataset], dict]:
-    """Open the fields of a set.
-
-    Parameters
-    ----------
-    path
-        HDF5 set.
-    names
-        Of the fields.
-    apart
-        Whether its objects may have been taken apart, so that the fields are without them.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a training set, lacks a field, or is without objects that it should
-        have.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from None
-    missing = [n for n in names if n not in file]
-    if missing or "pixel_arcmin" not in file.attrs:
-        lacks = ", ".join(missing) or "the attribute pixel_arcmin"
-        raise ValueError(
-            f"{path}: lacks {lacks}; a training set has datasets {', '.join(FIELDS)} of shape "
-            "(regions, n, n), as `mlsky data paint` writes them"
-        )
-    if "mass_cut" in file.attrs and not apart:
-        raise ValueError(
-            f"{path}: its maps are without haloes above {file.attrs['mass_cut']:g} Msun, and this "
-            "needs whole ones; paint it without --objects"
-        )
-    return [file[n] for n in names], dict(file.attrs)
-
-
-def file_hash(path: str | os.PathLike) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def painted_seed(attrs: Mapping) -> int | None:
-    """Seed of a set painted by `mlsky.datasets.painted`, from its attributes; None of others.
-
-    Sets that are cut from one sky may share their seed, and are told apart by their part.
-    """
-    try:
-        painted = "cosmology" in json.loads(attrs["source"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return int(attrs["seed"]) if painted and "seed" in attrs else None
-
-
-def refuse_validation_truth(path, attrs: Mapping) -> None:
-    """Refuse a set, with these attributes, of the regions that networks are scored on.
-
-    Raises
-    ------
-    ValueError
-        If it was painted with `mlsky.seeds.VALIDATION`.
-    """
-    if painted_seed(attrs) == seeds.VALIDATION:
-        raise ValueError(
-            f"{path}: painted with seed {seeds.VALIDATION}, on whose regions mlsky validate scores "
-            "networks; take a set of another seed"
-        )
+#: What the names of maps of objects begin with.
+OBJECTS = "objects_"
+#: Largest number kept in half precision, well below the largest that there is (65504).
+LARGEST = 2.0**15
 
 
 class Crops:
@@ -137,18 +52,27 @@ class Crops:
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
-        data, self.attrs = fields_of(path, names)
+        apart = any(name.startswith(OBJECTS) for name in names)
+        data, self.attrs = fields_of(path, names, apart)
         refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
         n = min(data[0].shape[-2:])
         if n < size:
             raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
-        # half precision holds every field to 5e-4, and a whole set in memory
-        with np.errstate(over="ignore"):  # told of just below
-            self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
+        # half precision holds every field to 5e-4, and a whole set in memory; fields with larger
+        # numbers, as the CIB at 857 GHz, are kept divided by powers of two, which is exact
+        self.data = np.empty((len(data[0]), len(data), *data[0].shape[1:]), np.float16)
+        self.scale = np.ones(len(data), np.float32)
+        for i, d in enumerate(data):
+            values = d[:]
+            largest = float(np.abs(values).max())
+            if not math.isfinite(largest):
+                raise ValueError(f"{path}: {names[i]} holds NaN or infinity; mend it first")
+            if largest > LARGEST:
+                self.scale[i] = 2.0 ** math.ceil(math.log2(largest / LARGEST))
+                values /= self.scale[i]
+            self.data[:, i] = values
         data[0].file.close()
-        if not np.isfinite(self.data).all():
-            raise ValueError(f"{path}: holds NaN, infinity or values beyond 65504; mend it first")
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
 
     @property
@@ -158,7 +82,8 @@ class Crops:
 
     def sample(self) -> np.ndarray:
         """Some forty regions (regions, fields, n, n) float32 from the whole set."""
-        return self.data[:: max(1, len(self.data) // 40)].astype(np.float32)
+        some = self.data[:: max(1, len(self.data) // 40)].astype(np.float32)
+        return some * self.scale[:, None, None]
 
     def batch(self, step: int, batch_size: int) -> torch.Tensor:
         """Batch number `step`: (batch_size, fields, size, size) float32, physical units."""
@@ -178,6 +103,7 @@ class Crops:
             if turn & 4:
                 crop = crop.transpose(0, 2, 1)
             out[b] = crop
+            out[b] *= self.scale[:, None, None]
             if sign and self.signed is not None:
                 out[b, self.signed] *= -1
         return torch.from_numpy(out)
