@@ -22,7 +22,7 @@ import numpy as np
 import mlsky
 from mlsky import chain, foregrounds, needs
 from mlsky.sphere.geometry import Healpix
-from mlsky.sphere.threads import threads
+from mlsky.sphere.threads import chart_workers, threads
 
 GIB = 2**30
 SIDE = 512  # of the picture on which the networks' floor is measured, pixels
@@ -119,7 +119,7 @@ def networks_floor(weights) -> tuple[float, float, float]:
         ]
         for name, wanted in evaluate.noise_channels(weights).items()
     }
-    workers = min(foregrounds.AT_ONCE, threads())
+    workers = chart_workers()
     evaluate.evaluate(weights, kappa, noise)  # compiles and warms up
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 

@@ -15,9 +15,9 @@ from collections import Counter
 import numpy as np
 
 from mlsky import seeds
+from mlsky.io.sets import fields_of
 from mlsky.statistics import scores, table
 from mlsky.statistics.measure import Measure
-from mlsky.training.data import fields_of
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import torch
 from mlsky import seeds
 from mlsky.foregrounds import select
 from mlsky.networks import evaluate
+from mlsky.networks.device import pick_device
 from mlsky.sphere.geometry import Healpix
 from mlsky.training import loop
 from mlsky.training import run as runs
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--cores", type=int, default=2, help="pictures at a time")
     options = parser.parse_args()
-    device = loop.pick_device(options.device)
+    device = pick_device(options.device)
     if device.type == "cpu":
         loop._keep_memory()
     torch.set_num_threads(options.threads)

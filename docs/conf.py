@@ -52,6 +52,7 @@ GROUPS = {
             "chain",
             "sky",
             "request",
+            "painting",
             "foregrounds",
             "layers",
             "store",
@@ -71,7 +72,7 @@ GROUPS = {
     "statistics": ("Statistics", ("statistics",)),
     "registry": ("Weights registry", ("registry",)),
     "plugins": ("Plugins", ("plugins",)),
-    "errors": ("Errors and the command line", ("errors", "cli")),
+    "errors": ("Errors, files and the command line", ("errors", "io", "cli")),
 }
 
 

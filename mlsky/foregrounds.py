@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mlsky import registry, seeds
 from mlsky.frequency import cib_templates
+from mlsky.sphere import resolution
 from mlsky.sphere.geometry import Geometry, Legendre
 from mlsky.store import Memory
 
@@ -40,7 +41,6 @@ __all__ = [
     "Foregrounds",
     "generate",
     "kappa_gain",
-    "kappa_grid",
     "kappa_lmax",
     "made_with",
     "select",
@@ -57,14 +57,6 @@ MARGIN = 8
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
-#: Charts under way at a time on a CPU; each holds a few copies of its maps in memory.
-AT_ONCE = 4
-#: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB; its last one,
-#: as a share of the charts' band limit, to which interpolation is good, and in any case.
-LENSING_LMAX, KAPPA_BAND, KAPPA_LMAX = 500, 0.76, 8192
-#: Most rings on which the network's kappa is analysed: with charts of 0.5' power above 13400 is
-#: then taken for lower one, with coarser ones none is.
-MOST_RINGS = 10800
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Streams of the networks' noise.
@@ -131,9 +123,7 @@ def select(name: str, geometry: Geometry) -> Weights:
 
 def kappa_lmax(weights: Weights) -> int:
     """Band limit of the Gaussian kappa that these weights start from."""
-    from mlsky.networks.inputs import kappa_lmax as of_pixel
-
-    return of_pixel(weights.pixel_arcmin)
+    return resolution.kappa_lmax(weights.pixel_arcmin)
 
 
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
@@ -154,7 +144,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
     import torch
 
     from mlsky.networks import evaluate
-    from mlsky.training.loop import pick_device
+    from mlsky.networks.device import pick_device
 
     target = pick_device(device)
     name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
@@ -221,11 +211,11 @@ def generate(
     import torch
 
     from mlsky.networks import evaluate
+    from mlsky.networks.device import pick_device
     from mlsky.sphere import charts, completion, gaussian
     from mlsky.sphere.field import Field
     from mlsky.sphere.rescale import Rescaling
     from mlsky.statistics.generation import painting
-    from mlsky.training.loop import pick_device
 
     rescaling = None
     if response is not None:
@@ -243,7 +233,7 @@ def generate(
     margin = MARGIN + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
-    lmax, grid = kappa_grid(geometry, pixel)
+    lmax, grid = resolution.kappa_grid(geometry, pixel)
     large = completion.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
     start = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
@@ -272,7 +262,7 @@ def generate(
     store.drop("kappa_grid")
     law = cib_templates.of_header(weights.header)
     if law is not None and "cib" in maps:
-        from mlsky.sphere.white import add_remainder
+        from mlsky.painting.remainder import add_remainder
 
         report("CIB remainder", 0.95)
         add_remainder(maps["cib"], law, geometry, seed)
@@ -413,16 +403,16 @@ class _Whole:
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
-    """Results of `paint` in the order of the charts, `AT_ONCE` charts at a time on a CPU.
+    """Results of `paint` in the order of the charts, a few charts at a time on a CPU.
 
     Each chart's networks have one core: the last bits of a convolution depend on the number
     of its threads, and much of a chart's other work does not use more than one.
     """
     import torch
 
-    from mlsky.sphere.threads import threads, trim_memory
+    from mlsky.sphere.threads import chart_workers, trim_memory
 
-    workers = min(AT_ONCE, threads()) if on_cpu else 1
+    workers = chart_workers() if on_cpu else 1
     before = torch.get_num_threads()
     each = (1,) if on_cpu else (before,)
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=each)
@@ -432,13 +422,6 @@ def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterato
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
         trim_memory()
-
-
-def kappa_grid(geometry: Geometry, pixel_arcmin: float) -> tuple[int, Legendre]:
-    """Band limit of the network's kappa, and the rings on which it is analysed."""
-    band = 10800 / pixel_arcmin  # Nyquist of the charts
-    lmax = min(geometry.lmax + LENSING_LMAX, round(KAPPA_BAND * band), KAPPA_LMAX)
-    return lmax, Legendre(min(int(band + lmax) // 2 + 1, max(MOST_RINGS, lmax + 1)))
 
 
 def _reach(geometry: Geometry, pixel_arcmin: float) -> int:

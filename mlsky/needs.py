@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlsky.datasets.mixing import check_disk
-from mlsky.foregrounds import AT_ONCE, kappa_grid
+from mlsky.io.files import check_disk
 from mlsky.sphere import charts
 from mlsky.sphere.gaussian import rings
 from mlsky.sphere.geometry import Geometry
-from mlsky.sphere.threads import threads
+from mlsky.sphere.resolution import kappa_grid, kappa_lmax
+from mlsky.sphere.threads import chart_workers
 from mlsky.store import SUFFIX
 
 __all__ = ["check", "disk", "memory", "memory_free"]
@@ -73,8 +73,6 @@ def memory(
     haloes
         Number of the objects of the sky, painted one by one.
     """
-    from mlsky.networks.inputs import kappa_lmax
-
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
     cmb = "cmb" in components
@@ -84,7 +82,7 @@ def memory(
     lmax, grid = kappa_grid(geometry, pixel_arcmin)
     kept = 0.0 if on_disk else 4.0 * grid.npix
     chart = max(c.npix for c in charts.charts(pixel_arcmin))
-    at_once = min(AT_ONCE, threads())
+    at_once = chart_workers()
     sources = 192 * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
     top = min(geometry.lmax, 10000)
     fields = 1 if stokes == "T" else 3

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MlskyError
+from mlsky.io.files import temporary_name, whole
 from mlsky.layers import TOTAL, Layer, Stored, StoredFits
 from mlsky.sphere import geometry as pixels
 
@@ -81,7 +81,7 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
         )
     if not path.parent.is_dir():
         raise ValueError(f"{path}: folder {path.parent} does not exist, make it first")
-    trial = _temporary(path)
+    trial = temporary_name(path)
     try:
         # The only sure test: permissions, read-only and full file systems differ.
         trial.touch(exist_ok=False)
@@ -96,15 +96,12 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, moved to `path` at the end and removed on failure."""
-    temporary = _temporary(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise MlskyError(f"{path}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write(
@@ -208,10 +205,6 @@ def build_geometry(description: dict) -> pixels.Geometry:
         setattr(wcs.wcs, name, value)
     wcs.wcs.set()
     return pixels.Car(tuple(description["shape"]), wcs)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:

@@ -18,7 +18,6 @@ import importlib.util
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any
 import yaml
 
 from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.io.files import whole, write_whole
 
 __all__ = ["Check", "add", "cache_dir", "cite", "describe", "fetch", "names", "verify", "versions"]
 
@@ -284,8 +284,9 @@ def add(
     path.parent.joinpath("weights").mkdir(parents=True, exist_ok=True)
     for source, target in copies:
         if not target.exists():
-            _write(target, lambda beside, source=source: shutil.copyfile(source, beside))
-    _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+            with whole(target) as temporary:
+                shutil.copyfile(source, temporary)
+    write_whole(path, text.encode())
     return version
 
 
@@ -474,13 +475,3 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RegistryError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _write(path: Path, fill) -> None:
-    """Beside, then moved: a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        fill(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

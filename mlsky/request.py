@@ -224,7 +224,7 @@ def _check_device(device) -> None:
     if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdigit())):
         raise ValueError(f"device={device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if name == "cuda":
-        from mlsky.training.loop import pick_device
+        from mlsky.networks.device import pick_device
 
         pick_device(device)
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlsky.io.files import whole, write_whole
 
 __all__ = ["Array", "Disk", "DiskArray", "Memory", "Store"]
 
@@ -134,8 +133,7 @@ class Disk:
             self._empty()
             self._create(kept)
             # Written last: without it the folder is begun again.
-            written = json.dumps(request).encode()
-            _write_whole(self.folder / REQUEST, lambda file: file.write(written))
+            write_whole(self.folder / REQUEST, json.dumps(request).encode())
         self._kept = kept
 
     @property
@@ -188,7 +186,8 @@ class Disk:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         for chart, found in done:
-            _write_whole(self._mark(chart), lambda file, found=found: np.savez(file, **found))
+            with whole(self._mark(chart)) as temporary, temporary.open("wb") as file:
+                np.savez(file, **found)
 
     def drop(self, name: str) -> None:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
@@ -273,16 +272,6 @@ class Disk:
 
 #: Either kind.
 Store = Memory | Disk
-
-
-def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name, wait for the disk, and give it its name."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("wb") as file:
-        fill(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 #: From the ground up. A module imports from rows below its own, or from its own unit.
 LAYERS = (
     ("_version", "errors", "data"),
-    ("seeds", "components", "layers", "store"),
+    ("seeds",),
+    ("io",),
+    ("components", "layers", "store"),
     ("bands", "registry"),
     ("frequency",),
     ("scaling",),
@@ -33,6 +35,7 @@ LAYERS = (
     ("datasets",),
     ("haloes",),
     ("training",),
+    ("painting",),
     ("foregrounds",),
     ("calibration",),
     ("outputs", "needs"),

@@ -11,7 +11,8 @@ import torch
 from stub_painter import CountingPainter, StubPainter
 
 from mlsky import seeds
-from mlsky.training.data import Crops, Painted, fields_of, painted
+from mlsky.io.sets import fields_of
+from mlsky.training.data import Crops, Painted, painted
 
 N = 16
 

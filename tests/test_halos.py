@@ -23,9 +23,9 @@ from scipy import stats
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
 from mlsky.datasets.halos import TSZ_148, Painter
 from mlsky.datasets.region import FIELDS, OBJECT_COLUMNS, OBJECT_FIELDS
-from mlsky.networks.inputs import kappa_lmax
 from mlsky.scaling.radio import flux as radio_flux
 from mlsky.sources.catalogue import KINDS
+from mlsky.sphere.resolution import kappa_lmax
 from mlsky.theory.objects import NEAR_Z, is_object, mass_cut_at
 
 #: Bands of multipoles on 2' pixels, whose Nyquist multipole is 5400.

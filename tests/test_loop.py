@@ -14,6 +14,7 @@ from stub_painter import StubPainter
 
 from mlsky import seeds
 from mlsky.errors import MlskyError, RegistryError
+from mlsky.networks import device
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import chain, loop, selection, steps
 from mlsky.training import run as runs
@@ -293,7 +294,7 @@ def test_bad_options(data, tmp_path, options, message):
 def test_no_gpu(data, tmp_path):
     with pytest.raises(ValueError, match="no CUDA device is here; use device='cpu'"):
         _train(_tiny(), data, tmp_path / "run", device="cuda")
-    assert loop.pick_device("auto").type == "cpu"
+    assert device.pick_device("auto").type == "cpu"
 
 
 def test_bad_data(data, tmp_path):

@@ -109,19 +109,6 @@ def test_other_tables_of_the_same_cosmology_share_the_matrix(tmp_path, monkeypat
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "folder" / "file"
-    mixing.write_whole(path, b"old")
-
-    def fail(*args):
-        raise OSError("no")
-
-    monkeypatch.setattr(mixing.os, "replace", fail)
-    with pytest.raises(OSError, match="no"):
-        mixing.write_whole(path, b"new")
-    assert [(p.name, p.read_bytes()) for p in path.parent.iterdir()] == [("file", b"old")]
-
-
 def test_covariance_is_what_the_matrix_mixes_to():
     ell, matrix = mixing.mixing(shipped())
     number = 20

@@ -163,7 +163,7 @@ def test_objects_have_maps_and_a_list_of_their_own(painter, tmp_path):
 
 
 def test_what_needs_whole_maps_refuses_sets_without_objects(painter, tmp_path):
-    from mlsky.training.data import fields_of
+    from mlsky.io.sets import fields_of
 
     _paint(tmp_path / "a.h5", objects=1e14)
     with pytest.raises(ValueError, match=r"a.h5: its maps are without haloes above 1e\+14 Msun"):

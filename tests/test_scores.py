@@ -15,9 +15,9 @@ import torch
 from mlsky import seeds
 from mlsky.datasets import halos
 from mlsky.networks.default import Convergence, Paint, Points
-from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.sphere.resolution import kappa_lmax
 from mlsky.statistics import scores
 from mlsky.training import calibrate
 

@@ -177,10 +177,10 @@ def test_too_little_memory_or_disk_is_said_before_any_work(record, monkeypatch):
     with pytest.raises(ValueError, match="check_resources='no': must be True or False"):
         mlsky.simulate(FREQS, 16, check_resources="no")
     monkeypatch.setattr(needs, "memory_free", lambda: 2.0**40)
-    from mlsky.datasets import mixing
+    from mlsky.io import files
 
     usage = type("Usage", (), {"free": 2**20})
-    monkeypatch.setattr(mixing.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free.*check_resources=False"):
         mlsky.simulate(FREQS, 2048, out="sky.h5")
     assert os.listdir() == []

@@ -9,8 +9,9 @@ from pixell import enmap
 
 from mlsky import seeds
 from mlsky.frequency import cib_templates
+from mlsky.painting.remainder import add_remainder
 from mlsky.sphere.geometry import Healpix, geometry
-from mlsky.sphere.white import add_remainder, white_map, white_pieces
+from mlsky.sphere.white import white_map, white_pieces
 
 KEY = 123
 NSIDE = 64

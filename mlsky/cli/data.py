@@ -54,10 +54,10 @@ def data() -> None:
 def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:
     """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
     from mlsky.datasets import painted
-    from mlsky.training import loop
+    from mlsky.networks.device import pick_device
 
     with to_be_gone_on_with():
-        painted.paint(out, regions, n=pixels, device=str(loop.pick_device(device)), **options)
+        painted.paint(out, regions, n=pixels, device=str(pick_device(device)), **options)
     click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
 
 

@@ -154,13 +154,14 @@ def train(
 def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Painted:
     """Patches of a recipe, painted as they are needed."""
     from mlsky import seeds
-    from mlsky.training import data, loop
+    from mlsky.networks.device import pick_device
+    from mlsky.training import data
 
     if target is not None:
         raise ValueError(f"--target {target}: painted patches hold the truth; leave it out")
     seeds.check_set(seed, "--painted")
     names = (*recipe.inputs, *recipe.outputs)
-    on = str(loop.pick_device(device))
+    on = str(pick_device(device))
     return data.painted(seed, names, recipe.pixel_arcmin, recipe.size, device=on)
 
 

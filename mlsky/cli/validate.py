@@ -87,9 +87,9 @@ def validate(
             if folder is not None:
                 pages.check_folder(folder, option, overwrite or option == "--card")
 
+    from mlsky.io.sets import fields_of
+    from mlsky.networks.device import pick_device
     from mlsky.statistics import scores
-    from mlsky.training.data import fields_of
-    from mlsky.training.loop import pick_device
 
     if data is not None:
         of_set = float(fields_of(data, scores.FIELDS)[1]["pixel_arcmin"])

@@ -29,8 +29,8 @@ from mlsky.datasets.abundance import Abundance, Haloes
 from mlsky.datasets.densities import Densities, Grid, add_filtered, pairs, uniform, white_noise
 from mlsky.datasets.galaxies import Galaxies, source_rows, uk_per_jy_sr
 from mlsky.datasets.region import FIELDS, Objects, Region
-from mlsky.networks.inputs import kappa_lmax
 from mlsky.scaling.radio import log_colour
+from mlsky.sphere.resolution import kappa_lmax
 from mlsky.theory.halo_model import C_KM_S, H_OVER_K_GHZ, T_CMB_UK
 from mlsky.theory.objects import check_mass_cut, is_object
 
@@ -216,7 +216,7 @@ class Painter:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
 
         This is what a simulation starts from: a Gaussian field with the full nonlinear
-        power below `mlsky.networks.inputs.kappa_lmax` and nothing above.
+        power below `mlsky.sphere.resolution.kappa_lmax` and nothing above.
 
         Parameters
         ----------

@@ -24,7 +24,7 @@ from mlsky import seeds
 from mlsky.datasets import areas, mapfiles, photometry, projection
 from mlsky.datasets.areas import Band, Split
 from mlsky.datasets.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
-from mlsky.datasets.mixing import check_disk
+from mlsky.io.files import check_disk
 from mlsky.sources.catalogue import parse_flux_cut
 from mlsky.sphere.geometry import Healpix
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
-import secrets
-import shutil
-from pathlib import Path
 
 import numpy as np
 
 from mlsky import registry
+from mlsky.io.files import write_whole
 from mlsky.theory.halo_model import SMOOTHING_MPC
 
-__all__ = ["check_disk", "covariance", "mixing", "write_whole"]
+__all__ = ["covariance", "mixing"]
 
 _log = logging.getLogger("mlsky")
 
@@ -68,6 +65,7 @@ def mixing(
     buffer = io.BytesIO()
     np.save(buffer, matrix)
     try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, buffer.getvalue())
     except OSError as error:
         _log.warning("mixing matrix not kept in %s: %s", cached.parent, error)
@@ -147,34 +145,3 @@ def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
         root /= np.sqrt((root**2).sum(1))[:, None]
         factor[:] = root * np.where(alive, rms, 0)[:, None]
     return matrix
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside, then rename, so that the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def check_disk(part: Path, need: float, remedy: str) -> None:
-    """Whether what is still to be written of `need` bytes fits beside what `part` holds.
-
-    Raises
-    ------
-    ValueError
-        If it does not.
-    """
-    have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    # 1 % and a MiB for the structure of the file
-    rest = need * 1.01 + 2**20 - have
-    if rest > free:
-        raise ValueError(
-            f"{part.parent}: {rest / 2**30:.2f} GiB needed and {free / 2**30:.2f} GiB free; "
-            f"make room, or {remedy}"
-        )

@@ -30,9 +30,9 @@ from mlsky.bands import parse_freqs
 from mlsky.datasets import tables as painter_tables
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
 from mlsky.datasets.halos import Painter, with_header
-from mlsky.datasets.mixing import check_disk
 from mlsky.datasets.region import FIELDS as PAINTED
 from mlsky.datasets.region import OBJECT_COLUMNS, OBJECT_FIELDS, Region
+from mlsky.io.files import check_disk
 from mlsky.theory.objects import check_mass_cut, is_object
 
 __all__ = ["FIELDS", "band_names", "load_tables", "map_names", "paint", "sources_of"]

@@ -22,7 +22,7 @@ import numpy as np
 
 from mlsky import registry
 from mlsky.components import REFERENCE_GHZ
-from mlsky.datasets.mixing import write_whole
+from mlsky.io.files import write_whole
 from mlsky.theory import presets
 from mlsky.theory.clustering import LOG10_MASS_MIN, Clustering
 from mlsky.theory.infrared import InfraredGalaxies
@@ -394,6 +394,7 @@ def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndar
 def save(path: str | os.PathLike, tables: dict[str, np.ndarray]) -> None:
     """Write tables as .npz, beside and then renamed."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tables)
     write_whole(path, buffer.getvalue())

@@ -22,7 +22,6 @@ import importlib
 import json
 import os
 import re
-import secrets
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ import numpy as np
 import torch
 
 from mlsky.errors import RegistryError
+from mlsky.io.files import write_whole
 from mlsky.networks.normaliser import Normaliser
 
 __all__ = [
@@ -156,7 +156,7 @@ def save(
             f"{path.name} would be {len(data)} bytes: at most {max_bytes} can be shipped; "
             "use a smaller width, or max_bytes=None for a file of your own"
         )
-    _write(path, data)
+    write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -437,13 +437,3 @@ def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
         total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         total.update(array.tobytes())
     return total.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Beside, then moved: a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

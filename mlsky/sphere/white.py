@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import seeds
-from mlsky.components import REFERENCE_GHZ
 from mlsky.sphere.noise import normal
 
 if TYPE_CHECKING:
-    from mlsky.frequency.cib_templates import CibTemplates
     from mlsky.sphere.geometry import Geometry
-    from mlsky.store import Array
 
-__all__ = ["add_remainder", "white_map", "white_pieces"]
+__all__ = ["white_map", "white_pieces"]
 
 #: Channels of one field of noise, and of one of its levels.
 PER_FIELD, PER_LEVEL = 256, 4
@@ -92,28 +88,6 @@ def white_map(key: int, number: int, geometry: Geometry, nthreads: int = 0) -> N
     total *= healpy.nside2pixarea(nside)
     np.divide(total, geometry.area(), out=out, casting="same_kind")
     return out.reshape(geometry.shape)
-
-
-def add_remainder(cib: Array, law: CibTemplates, geometry: Geometry, seed: int) -> None:
-    """Fill the rows after the CIB's templates with what the templates leave.
-
-    Each is unit white noise times the root of the CIB at 148 GHz over its mean: so the shot noise
-    is where the galaxies are. Its mean power is that of white noise.
-
-    Parameters
-    ----------
-    cib
-        (n_templates + n_noise, *shape): the template maps, uK_CMB, then rows to be filled,
-        sr^(-1/2).
-    seed
-        Of the sky.
-    """
-    key = seeds.integer(seed, "cib_remainder")
-    row = law.templates_ghz.tolist().index(REFERENCE_GHZ)
-    for number in range(law.n_noise):
-        amplitude = np.sqrt(np.maximum(cib[row], 0) * np.float32(1 / law.mean_uk))
-        amplitude *= white_map(key, number, geometry)
-        cib[law.n_templates + number] = amplitude
 
 
 def _pixel(geometry: Geometry, theta: NDArray, phi: NDArray) -> NDArray[np.int64]:

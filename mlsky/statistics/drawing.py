@@ -6,7 +6,6 @@ Matplotlib's object interface only: no pyplot, no global state, no display neede
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MissingDependencyError
+from mlsky.io.files import whole
 from mlsky.statistics import observed, truth
 
 if TYPE_CHECKING:
@@ -94,12 +94,8 @@ def draw(
         drawings.append(_apart(np.stack([region, *apart]), figures["pixel_arcmin"]))
         paths.append(folder / OBJECTS_PICTURE)
     for drawing, path in zip(drawings, paths, strict=True):
-        beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-        try:
-            drawing.savefig(beside, dpi=120)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with whole(path) as temporary:
+            drawing.savefig(temporary, dpi=120)
     return paths
 
 

@@ -24,10 +24,11 @@ from mlsky.networks.default import Points
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.sources import counts
-from mlsky.statistics.bandpower import multipoles
-from mlsky.statistics.measure import FIELDS
 
-__all__ = ["generate", "in_training", "painting", "run", "uncalibrated"]
+__all__ = ["FIELDS", "generate", "in_training", "painting", "run", "uncalibrated"]
+
+#: Fields of a region, in the order of its maps.
+FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 
 RADIO_MAX_MJY = 7.0  # brighter sources are left out of the training truth
 
@@ -192,7 +193,9 @@ def generate(
 def _gained(kappa: np.ndarray, pixel_arcmin: float, table: Mapping) -> np.ndarray:
     """Kappa with its modes multiplied by the calibrated gain, as on a full sky."""
     n = kappa.shape[-1]
-    gain = np.interp(multipoles(n, pixel_arcmin), table["ell"], table["gain"])
+    frequency = np.hypot(np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)[None])
+    ell = 2 * np.pi * frequency / math.radians(pixel_arcmin / 60)
+    gain = np.interp(ell, table["ell"], table["gain"])
     return np.fft.irfft2(np.fft.rfft2(kappa) * gain, s=(n, n))
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import html
 import io
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError, MlskyError
+from mlsky.io.files import write_whole
 from mlsky.scaling import factor
 from mlsky.statistics import page_drawing, published
 from mlsky.statistics.further import Further
@@ -133,9 +133,9 @@ def write(figures: Mapping, watcher: Watcher, folder: str | os.PathLike) -> Path
     try:
         folder.mkdir(exist_ok=True)
         for name, (_, drawing) in pictures.items():
-            _whole(folder / f"{name}.png", _png(drawing, DPI))
+            write_whole(folder / f"{name}.png", _png(drawing, DPI))
         text = "\n".join(_page(figures, {n: title for n, (title, _) in pictures.items()}))
-        _whole(folder / PAGE, text.encode())
+        write_whole(folder / PAGE, text.encode())
     except OSError as error:
         raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from error
     return folder / PAGE
@@ -158,7 +158,7 @@ def write_cards(
         paths = []
         for kind, drawing in drawings.items():
             paths.append(folder / f"{name}-{kind}.png")
-            _whole(paths[-1], _small(drawing))
+            write_whole(paths[-1], _small(drawing))
     except OSError as error:
         raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from error
     return paths
@@ -193,16 +193,6 @@ def _small(drawing: Figure) -> bytes:
         if out.tell() < CARD_BYTES:
             break
     return out.getvalue()
-
-
-def _whole(path: Path, data: bytes) -> None:
-    """Written beside, then renamed."""
-    beside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _page(figures: Mapping, pictures: Mapping[str, str]) -> Iterator[str]:

@@ -14,13 +14,13 @@ import numpy as np
 from torch import nn
 
 from mlsky import seeds
+from mlsky.io import sets
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.statistics import table
 from mlsky.statistics.generation import generate, in_training, painting, run, uncalibrated
 from mlsky.statistics.measure import FIELDS, TSZ_CLIP, Measure
 from mlsky.statistics.table import JOBS, lines, total
-from mlsky.training import data as sets
 
 __all__ = [
     "FIELDS",

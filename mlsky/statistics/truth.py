@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets import painted
 from mlsky.datasets.galaxies import SOURCE_COLUMNS
+from mlsky.io.sets import fields_of
 from mlsky.scaling import cib, tsz
 from mlsky.sources.catalogue import KINDS
 from mlsky.statistics import observed, truth_split
@@ -36,7 +37,6 @@ from mlsky.statistics.truth_sums import (
 )
 from mlsky.statistics.truth_templates import Templates
 from mlsky.theory.objects import is_object
-from mlsky.training.data import fields_of
 
 __all__ = ["ACCURACY", "ELL_ACCURATE", "FIELDS", "SPECTRA", "check", "region", "region_apart"]
 

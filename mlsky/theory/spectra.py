@@ -13,8 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mlsky import registry
+from mlsky.io.files import whole
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
 
 __all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum", "keep"]
@@ -198,14 +197,9 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:
 
 def keep(path: Path, table: dict[str, np.ndarray]) -> None:
     """Keep spectra in a file if the folder can be written; a cache must never stop a sky."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        with whole(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **table)
-        os.replace(temporary, path)
     except OSError as error:
         _log.warning("spectra not kept in %s: %s", path.parent, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import h5py
 
+from mlsky.io.sets import fields_of, file_hash, painted_seed
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.training import calibrate, isotropy
-from mlsky.training.data import fields_of, file_hash, painted_seed
 from mlsky.training.export import export
 from mlsky.training.points import dusty_tail, fit_points
 from mlsky.training.run import load_generator

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 
 from mlsky import seeds
+from mlsky.io.sets import fields_of
 from mlsky.networks import evaluate
 from mlsky.networks.default import Convergence, Paint
-from mlsky.networks.inputs import kappa_lmax
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.sphere.resolution import kappa_lmax
 from mlsky.statistics.generation import run
-from mlsky.training.data import fields_of
 from mlsky.training.matching import Spectra
 
 __all__ = ["balance_flow", "balance_stamps", "fit_calibration"]

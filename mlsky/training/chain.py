@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.io.files import whole
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training.data import Crops
 from mlsky.training.loop import train
@@ -34,15 +35,13 @@ CHUNK = 64  # patches made at a time
 
 def _write(path: Path, patches: int, size: int, pixel_arcmin: float, make: Callable) -> None:
     """A set of independent patches, made by ``make(first, count) -> (count, 5, size, size)``."""
-    part = path.with_name(path.name + ".part")
-    with h5py.File(part, "w") as file:
+    with whole(path) as part, h5py.File(part, "w") as file:
         file.attrs["pixel_arcmin"] = pixel_arcmin
         sets = [file.create_dataset(n, (patches, size, size), "f4") for n in FIELDS]
         for first in range(0, patches, CHUNK):
             fields = make(first, min(CHUNK, patches - first))
             for i, data in enumerate(sets):
                 data[first : first + len(fields)] = fields[:, i]
-    os.replace(part, path)
 
 
 def _draw(generator: nn.Module, normaliser: Normaliser, seed: int) -> Callable:

@@ -7,107 +7,17 @@ Train, validation and test sets are painted from different seeds, so they never 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from mlsky import seeds
+from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
-__all__ = [
-    "Crops",
-    "Painted",
-    "fields_of",
-    "file_hash",
-    "painted",
-    "painted_seed",
-    "refuse_validation_truth",
-]
-
-#: What training reads: the painter's fields and the Gaussian start made from kappa_g.
-FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
-
-
-def fields_of(
-    path: str | os.PathLike, names: Sequence[str], apart: bool = False
-) -> tuple[list[h5py.Dataset], dict]:
-    """Open the fields of a set.
-
-    Parameters
-    ----------
-    path
-        HDF5 set.
-    names
-        Of the fields.
-    apart
-        Whether its objects may have been taken apart, so that the fields are without them.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a training set, lacks a field, or is without objects that it should
-        have.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from None
-    missing = [n for n in names if n not in file]
-    if missing or "pixel_arcmin" not in file.attrs:
-        lacks = ", ".join(missing) or "the attribute pixel_arcmin"
-        raise ValueError(
-            f"{path}: lacks {lacks}; a training set has datasets {', '.join(FIELDS)} of shape "
-            "(regions, n, n), as `mlsky data paint` writes them"
-        )
-    if "mass_cut" in file.attrs and not apart:
-        raise ValueError(
-            f"{path}: its maps are without haloes above {file.attrs['mass_cut']:g} Msun, and this "
-            "needs whole ones; paint it without --objects"
-        )
-    return [file[n] for n in names], dict(file.attrs)
-
-
-def file_hash(path: str | os.PathLike) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def painted_seed(attrs: Mapping) -> int | None:
-    """Seed of a set painted by `mlsky.datasets.painted`, from its attributes; None of others.
-
-    Sets that are cut from one sky may share their seed, and are told apart by their part.
-    """
-    try:
-        painted = "cosmology" in json.loads(attrs["source"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return int(attrs["seed"]) if painted and "seed" in attrs else None
-
-
-def refuse_validation_truth(path, attrs: Mapping) -> None:
-    """Refuse a set, with these attributes, of the regions that networks are scored on.
-
-    Raises
-    ------
-    ValueError
-        If it was painted with `mlsky.seeds.VALIDATION`.
-    """
-    if painted_seed(attrs) == seeds.VALIDATION:
-        raise ValueError(
-            f"{path}: painted with seed {seeds.VALIDATION}, on whose regions mlsky validate scores "
-            "networks; take a set of another seed"
-        )
+__all__ = ["Crops", "Painted", "painted"]
 
 
 class Crops:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from mlsky.io.sets import file_hash
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
-from mlsky.training.data import file_hash
 from mlsky.training.run import load_generator
 
 __all__ = ["export", "file_hash"]

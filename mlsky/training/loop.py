@@ -28,6 +28,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.errors import MlskyError
+from mlsky.networks.device import pick_device
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import images, matching, stopping
 from mlsky.training.data import Crops, Painted
@@ -62,25 +63,6 @@ RIPE_REPORTS = 20
 # Factors by which the power of some field in some band is off. Runs that went well came
 # within 3 and stayed within 5 (4 recipes, 80 to 115 reports each).
 SETTLED, SPOILED, COLLAPSED = 3.0, 10.0, 30.0
-
-
-def pick_device(device: str) -> torch.device:
-    """The device asked for; "auto" takes CUDA where there is one.
-
-    Raises
-    ------
-    ValueError
-        If the device is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device={device!r}: must be auto, cpu or cuda") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: no CUDA device is here; use device='cpu'")
-    return found
 
 
 def _keep_memory() -> None:

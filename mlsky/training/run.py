@@ -19,6 +19,7 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.errors import MlskyError
+from mlsky.io.files import whole
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import matching
@@ -202,12 +203,10 @@ def _save(path: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    part = path.with_suffix(".part")
     try:
-        save_file(tensors, part, metadata={"state": json.dumps(state)})
-        os.replace(part, path)
+        with whole(path) as temporary:
+            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise MlskyError(
             f"{path.parent}: the {path.stem} of step {state['step']} cannot be written ({error}); "
             "the one before it is kept: make room and train on"

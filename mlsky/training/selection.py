@@ -16,8 +16,9 @@ from pathlib import Path
 import h5py
 
 from mlsky.errors import MlskyError
+from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
 from mlsky.statistics import scores
-from mlsky.training.data import Painted, fields_of, file_hash, painted_seed, refuse_validation_truth
+from mlsky.training.data import Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 

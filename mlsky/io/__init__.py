@@ -1,0 +1,1 @@
+"""Files: skies and sets on disk, and how they are written."""

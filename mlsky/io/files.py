@@ -1,0 +1,65 @@
+"""Writing a file whole or not at all, and whether a disk has room for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["check_disk", "temporary_name", "whole", "write_whole"]
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it at the end; removed if anything fails.
+
+    A reader never sees half a file, and a file that was there before stays until the new one is
+    on the disk: its bytes are flushed before the name changes.
+
+    Yields
+    ------
+    temporary
+        A name in the same folder that no file has, with the suffix of `path`.
+    """
+    path = Path(path)
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name in the folder of `path` that no file has, with its suffix."""
+    return path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Write bytes to a file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def check_disk(part: Path, need: float, remedy: str) -> None:
+    """Whether what is still to be written of `need` bytes fits beside what `part` holds.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    free = shutil.disk_usage(part.parent).free
+    # 1 % and a MiB for the structure of the file
+    rest = need * 1.01 + 2**20 - have
+    if rest > free:
+        raise ValueError(
+            f"{part.parent}: {rest / 2**30:.2f} GiB needed and {free / 2**30:.2f} GiB free; "
+            f"make room, or {remedy}"
+        )

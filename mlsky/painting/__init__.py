@@ -1,0 +1,1 @@
+"""Networks painted over the whole sky, and what is added to them there."""

@@ -1,0 +1,40 @@
+"""The CIB that its templates leave: white noise of the sky where the galaxies are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlsky import seeds
+from mlsky.components import REFERENCE_GHZ
+from mlsky.sphere.white import white_map
+
+if TYPE_CHECKING:
+    from mlsky.frequency.cib_templates import CibTemplates
+    from mlsky.sphere.geometry import Geometry
+    from mlsky.store import Array
+
+__all__ = ["add_remainder"]
+
+
+def add_remainder(cib: Array, law: CibTemplates, geometry: Geometry, seed: int) -> None:
+    """Fill the rows after the CIB's templates with what the templates leave.
+
+    Each is unit white noise times the root of the CIB at 148 GHz over its mean: so the shot noise
+    is where the galaxies are. Its mean power is that of white noise.
+
+    Parameters
+    ----------
+    cib
+        (n_templates + n_noise, *shape): the template maps, uK_CMB, then rows to be filled,
+        sr^(-1/2).
+    seed
+        Of the sky.
+    """
+    key = seeds.integer(seed, "cib_remainder")
+    row = law.templates_ghz.tolist().index(REFERENCE_GHZ)
+    for number in range(law.n_noise):
+        amplitude = np.sqrt(np.maximum(cib[row], 0) * np.float32(1 / law.mean_uk))
+        amplitude *= white_map(key, number, geometry)
+        cib[law.n_templates + number] = amplitude
