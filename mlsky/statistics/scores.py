@@ -211,7 +211,7 @@ def checkpoint(
     dict
         As `total`; its ``distance`` is the number to choose by.
     """
-    attributes = sets.fields_of(data, FIELDS)[1]
+    attributes = sets.attributes_of(data, FIELDS)
     weights = in_training(networks, normaliser, float(attributes["pixel_arcmin"]))
     makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
     fields = {"kappa"}.union(*(makes[name] for name in networks))
@@ -240,22 +240,23 @@ class _Set:
 
     def __init__(self, path, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
         names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
-        self._fields, attributes = sets.fields_of(path, names)
+        with sets.fields_of(path, names) as (fields, attributes):
+            self._number, self.n = len(fields[0]), fields[0].shape[-1]
         if attributes["pixel_arcmin"] != pixel_arcmin:
             raise ValueError(
                 f"{path}: pixels of {attributes['pixel_arcmin']}', the weights want {pixel_arcmin}'"
             )
-        self.n = self._fields[0].shape[-1]
+        self._path, self._names = path, names
         # regions of the size of a patch are pieces of a larger map, see docs/training.rst
         self.periodic = self.n > 128
 
     def count(self, regions: int | None) -> int:
-        have = len(self._fields[0])
-        return have if regions is None else min(regions, have)
+        return self._number if regions is None else min(regions, self._number)
 
     def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Maps of `FIELDS`, and what each job starts from."""
-        return _truth([field[index] for field in self._fields])
+        with sets.fields_of(self._path, self._names) as (fields, _):
+            return _truth([field[index] for field in fields])
 
 
 class _Painted:

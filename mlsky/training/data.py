@@ -47,16 +47,15 @@ class Crops:
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
-        data, self.attrs = fields_of(path, names)
-        refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
-        n = min(data[0].shape[-2:])
-        if n < size:
-            raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
-        # half precision holds every field to 5e-4, and a whole set in memory
-        with np.errstate(over="ignore"):  # told of just below
-            self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
-        data[0].file.close()
+        with fields_of(path, names) as (data, self.attrs):
+            refuse_validation_truth(path, self.attrs)
+            n = min(data[0].shape[-2:])
+            if n < size:
+                raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
+            # half precision holds every field to 5e-4, and a whole set in memory
+            with np.errstate(over="ignore"):  # told of just below
+                self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
         if not np.isfinite(self.data).all():
             raise ValueError(f"{path}: holds NaN, infinity or values beyond 65504; mend it first")
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
