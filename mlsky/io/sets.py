@@ -76,9 +76,9 @@ def fields_of(
         yield [file[n] for n in names], dict(file.attrs)
 
 
-def attributes_of(path: str | os.PathLike, names: Sequence[str]) -> dict:
+def attributes_of(path: str | os.PathLike, names: Sequence[str], apart: bool = False) -> dict:
     """Attributes of a set that has the fields `names`; as `fields_of`."""
-    with fields_of(path, names) as (_, attributes):
+    with fields_of(path, names, apart) as (_, attributes):
         return attributes
 
 

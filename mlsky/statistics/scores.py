@@ -6,6 +6,7 @@ whole chain, so that both sides share the sample variance of the large scales.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,9 @@ import numpy as np
 from torch import nn
 
 from mlsky import seeds
+from mlsky.datasets.region import OBJECT_FIELDS
 from mlsky.io import sets
+from mlsky.networks import evaluate
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.statistics import table
@@ -42,7 +45,7 @@ __all__ = [
 #: unclipped tSZ needs.
 QUICK, REGIONS = 38, 110
 #: Side of painted regions (pixels): 4.3 and 8.5 degrees.
-SIDES = {0.5: 512, 2.0: 256}
+SIDES = {0.5: 512, 1.0: 512, 2.0: 256}
 
 
 def score(
@@ -113,18 +116,19 @@ def score(
         for network in variant.networks.values():
             network.to(device)
     source = _Painted if data is None else _Set
-    truth = source(data, weights.pixel_arcmin, jobs, device)
+    mass_cut = weights.mass_cut if evaluate.takes_objects(weights) else None
+    truth = source(data, weights.pixel_arcmin, jobs, device, mass_cut)
     count = truth.count(regions)
     measure = Measure(truth.n, weights.pixel_arcmin, truth.periodic)
     true: list[dict] = []
     made: dict[tuple[str, str], list[dict]] = {variant: [] for variant in variants}
     for i in _bar(count, progress):
-        maps, starts = truth.region(i)
+        maps, starts, objects = truth.region(i)
         standard = measure.standard(maps)
         true.append(measure(maps, standard))
         shown: dict[str, np.ndarray] = {}
         for (job, when), variant in variants.items():
-            painted = generate(variant, starts[job], seed, i, truth.periodic)
+            painted = generate(variant, starts[job], seed, i, truth.periodic, objects)
             made[job, when].append(measure(painted, standard))
             if when == "after":
                 shown[job] = painted
@@ -211,8 +215,9 @@ def checkpoint(
     dict
         As `total`; its ``distance`` is the number to choose by.
     """
-    attributes = sets.attributes_of(data, FIELDS)
-    weights = in_training(networks, normaliser, float(attributes["pixel_arcmin"]))
+    attributes = sets.attributes_of(data, FIELDS, apart=True)
+    pixel, mass_cut = float(attributes["pixel_arcmin"]), attributes.get("mass_cut")
+    weights = in_training(networks, normaliser, pixel, mass_cut)
     makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
     fields = {"kappa"}.union(*(makes[name] for name in networks))
     device = str(next(next(iter(networks.values())).parameters()).device)
@@ -238,25 +243,47 @@ def _bar(count: int, progress: bool) -> Iterator[int]:
 class _Set:
     """Regions of a held-out set."""
 
-    def __init__(self, path, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        path,
+        pixel_arcmin: float,
+        jobs: Sequence[str],
+        device: str,
+        mass_cut: float | None,
+    ) -> None:
         names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
-        with sets.fields_of(path, names) as (fields, attributes):
+        self._objects = evaluate.OBJECTS if mass_cut else ()
+        self._open = functools.partial(
+            sets.fields_of, path, (*names, *self._objects), bool(mass_cut)
+        )
+        with self._open() as (fields, attributes):
             self._number, self.n = len(fields[0]), fields[0].shape[-1]
+        self._names = names
+        if mass_cut and attributes["mass_cut"] != mass_cut:
+            raise ValueError(
+                f"{path}: its objects are above {attributes['mass_cut']:g} Msun, those that the "
+                f"weights leave out above {mass_cut:g}; paint it with --objects {mass_cut:g}"
+            )
         if attributes["pixel_arcmin"] != pixel_arcmin:
             raise ValueError(
                 f"{path}: pixels of {attributes['pixel_arcmin']}', the weights want {pixel_arcmin}'"
             )
-        self._path, self._names = path, names
         # regions of the size of a patch are pieces of a larger map, see docs/training.rst
         self.periodic = self.n > 128
 
     def count(self, regions: int | None) -> int:
         return self._number if regions is None else min(regions, self._number)
 
-    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Maps of `FIELDS`, and what each job starts from."""
-        with sets.fields_of(self._path, self._names) as (fields, _):
-            return _truth([field[index] for field in fields])
+    def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
+        """Maps of `FIELDS`, what each job starts from, and maps of objects."""
+        with self._open() as (opened, _):
+            maps = [field[index] for field in opened]
+        fields, of_objects = maps[: len(self._names)], maps[len(self._names) :]
+        objects = {
+            name.removeprefix("objects_"): values
+            for name, values in zip(self._objects, of_objects, strict=True)
+        }
+        return *_truth(fields), objects or None
 
 
 class _Painted:
@@ -264,20 +291,34 @@ class _Painted:
 
     periodic = True
 
-    def __init__(self, path: None, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        path: None,
+        pixel_arcmin: float,
+        jobs: Sequence[str],
+        device: str,
+        mass_cut: float | None,
+    ) -> None:
         from mlsky.datasets.halos import Painter
 
         self.n = SIDES.get(pixel_arcmin, 256)
-        self._painter = Painter(pixel_arcmin, self.n, device=device)
+        self._painter = Painter(pixel_arcmin, self.n, device=device, objects=mass_cut)
 
     def count(self, regions: int | None) -> int:
         return REGIONS if regions is None else regions
 
-    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        maps = self._painter.region(seeds.VALIDATION, index).maps
-        maps = dict(zip(sets.FIELDS, maps, strict=False))
+    def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
+        painted = self._painter.region(seeds.VALIDATION, index)
+        maps = dict(zip(sets.FIELDS, painted.maps, strict=False))
         start = self._painter.gaussian_start(maps["kappa_g"])
-        return _truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)])
+        objects = None
+        if painted.objects is not None:
+            whole = dict(zip(OBJECT_FIELDS, painted.objects.maps, strict=True))
+            objects = {
+                name: whole[name].cpu().numpy()
+                for name in (n.removeprefix("objects_") for n in evaluate.OBJECTS)
+            }
+        return *_truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)]), objects
 
 
 def _truth(fields: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
