@@ -9,7 +9,7 @@ import healpy
 import numpy as np
 import pytest
 import torch
-from test_foregrounds import write_default
+from small_weights import write_default
 
 from mlsky import RegistryError, calibration, foregrounds
 from mlsky.networks.weights import load, open_weights

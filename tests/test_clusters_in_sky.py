@@ -10,7 +10,7 @@ import pytest
 from astropy import units
 from astropy.table import QTable
 from halo_cases import shipped
-from test_foregrounds import PIXEL_ARCMIN, write_default
+from small_weights import PIXEL_ARCMIN, write_default
 
 import mlsky
 from mlsky import chain, foregrounds, simulate

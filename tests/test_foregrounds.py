@@ -6,27 +6,20 @@ import os
 import platform
 import subprocess
 import sys
-from unittest import mock
 
 import healpy
 import numpy as np
 import pytest
 import torch
+from small_weights import PER_PIXEL, PIXEL_ARCMIN, normaliser, on_a_machine, write_default
 
 from mlsky import RegistryError, foregrounds, simulate
 from mlsky.frequency import cib_templates
 from mlsky.networks import default, han2021
-from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
 from mlsky.sources import counts
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Car, Healpix
-
-#: Coarse pixels, so that the whole sky is a second's work.
-PIXEL_ARCMIN = 20.0
-NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
-PER_PIXEL = 0.5  # radio sources per chart pixel
-DUSTY_PER_SR = 300.0
 
 #: Processors with older vector units, as far as torch is concerned: AVX2 has the same sums, mostly
 #: in the same order; without AVX multiplications and additions are rounded one by one.
@@ -44,44 +37,9 @@ SAME_PLACE_DEG = 1e-9
 CHILD = """
 import sys
 import numpy as np
-from test_foregrounds import on_a_machine
+from small_weights import on_a_machine
 np.savez(sys.argv[3], **on_a_machine(np.load(sys.argv[1]), sys.argv[2]))
 """
-
-
-def normaliser() -> Normaliser:
-    return Normaliser(
-        ("kappa", "ksz", "tsz", "cib", "radio"),
-        (None, None, 3.4, 16.4, 6.9),
-        (0.0, 0.0, -0.26, 0.75, 1.4),
-        (0.1, 2.5, 0.29, 0.32, 0.84),
-    )
-
-
-def write_default(path, constant_rate=True, **header):
-    """An untrained file of the default family with small networks."""
-    networks = {
-        "convergence": default.Convergence(**NARROW, seed=1),
-        "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
-        "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
-    }
-    if constant_rate:
-        torch.nn.init.zeros_(networks["points"].head.weight)
-    entries = {n: network_header(m) for n, m in networks.items()}
-    save(
-        path,
-        pack(networks),
-        {
-            "networks": entries,
-            "normaliser": normaliser().to_dict(),
-            "pixel_arcmin": PIXEL_ARCMIN,
-            "sources": {
-                "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
-            },
-            **header,
-        },
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -323,23 +281,6 @@ def test_two_resolutions_of_a_seed_are_one_sky(weight_file, start, made):
         a, b = (healpy.map2alm(m.astype(float), lmax=lmax) for m in (a, b))
         r = healpy.alm2cl(a, b) / np.sqrt(healpy.alm2cl(a) * healpy.alm2cl(b))
         assert r[2:].min() > 0.999, name
-
-
-def on_a_machine(start, weight_file, precision="fp32"):
-    """Maps and sources of every twelfth chart, as plain arrays."""
-    weights = foregrounds.select(str(weight_file), Healpix(64))
-    each = foregrounds._each
-
-    def some(paint, every, on_cpu):
-        return each(paint, every[::12], on_cpu)
-
-    with mock.patch.object(foregrounds, "_each", some):
-        made = foregrounds.generate(
-            start, Healpix(64), weights=weights, seed=3, device="cpu", precision=precision
-        )
-    sources = {name: np.asarray(made.catalogue[name]) for name in made.catalogue.colnames}
-    instructions = foregrounds.made_with(weights)["instructions"]
-    return {"kappa": made.kappa, **made.maps, **sources, "instructions": instructions}
 
 
 @pytest.fixture(scope="module")

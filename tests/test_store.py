@@ -214,7 +214,7 @@ def test_the_objects_of_a_sky_are_counted(monkeypatch):
 
 def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     """Real networks, stopped half way: the same bits as in memory, on other threads too."""
-    from test_foregrounds import write_default
+    from small_weights import write_default
 
     from mlsky import foregrounds
     from mlsky.networks import evaluate
