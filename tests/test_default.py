@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlsky.networks import weights
+from mlsky.networks import default, weights
 from mlsky.networks.default import Convergence, Critic, Paint, Points, blur
 from mlsky.networks.normaliser import Normaliser
 
 # float32 sums taken in another order (other batches take other kernels); outputs of order one.
 FLOAT32 = 2e-5
+# A layer with more channels sums in yet another order: 5e-5 measured in outputs up to 15.
+WIDER = 2e-4
 # Kernels and matrices are stored in half precision, 11 bits, and errors of a few layers add.
 HALF = 2e-2
 
@@ -181,3 +183,54 @@ def test_blur_keeps_a_constant_and_the_sum():
 def test_points_start_at_their_rate():
     rate = Points(-5.0)(0 * draw(32, channels=3))
     torch.testing.assert_close(rate, torch.full_like(rate, -5.0))
+
+
+MIX = ((1.0, 0.0, 0.0), (0.8, 0.6, 0.0), (0.6, 0.4, 0.7))
+
+
+@torch.no_grad()
+def test_several_templates_of_the_cib_are_mixed_of_fields_of_their_own():
+    """Lower triangular: the first template is a field of its own, the last has part of all."""
+    one, network = loud(paint()), loud(paint(cib_mix=MIX))
+    kappa, noise = draw(), noise_of(network)
+    out = network(kappa, noise)
+    assert one(kappa, noise).shape[1] == 3
+    assert out.shape[1] == 5
+    own = default.unmixed(out, network.cib_mix)
+    torch.testing.assert_close(own[:, :3], out[:, :3])
+    mixed = torch.einsum("ij,bjyx->biyx", torch.tensor(MIX), own[:, 2:])
+    torch.testing.assert_close(mixed, out[:, 2:], atol=FLOAT32, rtol=FLOAT32)
+    again = Paint(**network.kwargs)
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again(kappa, noise), out)
+
+
+@pytest.mark.parametrize("make", [paint, convergence])
+@torch.no_grad()
+def test_networks_see_the_objects(make):
+    network = loud(make(objects=2))
+    inputs, noise = draw(channels=3), noise_of(network)
+    out = network(inputs, noise)
+    for i in range(3):
+        other = inputs.clone()
+        other[:, i] *= -1
+        assert (network(other, noise) - out).abs().max() > 0.01
+    again = type(network)(**network.kwargs)
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again(inputs, noise), out)
+
+
+@torch.no_grad()
+def test_a_start_without_objects_begins_as_it_was():
+    """What a network learned stays, whatever the objects are, until they are learned too."""
+    inputs = draw(channels=3)
+    for old, new in (
+        (loud(convergence()), convergence(objects=2)),
+        (loud(paint()), paint(objects=2, cib_mix=MIX)),
+    ):
+        new.load_state_dict(default.widened(new, old.state_dict()))
+        noise = noise_of(new)
+        before, after = old(inputs[:, :1], noise), new(inputs, noise)
+        torch.testing.assert_close(after[:, : before.shape[1]], before, atol=WIDER, rtol=WIDER)
+        same = default.widened(old, old.state_dict())
+        assert all(torch.equal(same[k], v) for k, v in old.state_dict().items())

@@ -235,3 +235,67 @@ def test_kind(default, paper):
     half = _weights({"convergence": default["convergence"], "pixgan": paper["pixgan"]})
     with pytest.raises(ValueError, match=r"test.safetensors holds convergence, pixgan: a sky"):
         evaluate.kind(half)
+
+
+TEMPLATES = Normaliser(
+    ("kappa", "objects_kappa", "objects_tsz", "ksz", "tsz", "cib", "cib_353"),
+    (None, None, 3.5, None, 0.6, 9.0, 180.0),
+    (0, 0, -0.1, 0, -0.6, 1.2, 1.2),
+    (0.09, 0.03, 0.3, 1.7, 0.4, 0.3, 0.3),
+)
+
+
+@pytest.fixture(scope="module")
+def rest():
+    """Networks that are given clusters and leave them out."""
+    small = {"widths": (4, 4, 4, 4), "noise": (1, 1, 1, 1), "objects": 2}
+    networks = {
+        "convergence": Convergence(**small),
+        "paint": Paint(-0.6, 0.4, **small, cib_mix=((1.0, 0.0), (0.9, 0.3))),
+        "points": Points(),
+    }
+    with torch.no_grad():  # it starts at nothing
+        networks["convergence"].object_gain += 0.2
+    header = {"normaliser": TEMPLATES.to_dict(), "pixel_arcmin": 1.0}
+    networks = {k: m.eval().requires_grad_(False) for k, m in networks.items()}
+    return Weights(networks, header, Path("rest.safetensors"), "0" * 64)
+
+
+def test_clusters_go_into_both_networks(rest, monkeypatch):
+    """In blocks, as in one evaluation: pooled blurs of the objects do not depend on blocks."""
+    kappa, noise = _inputs(rest, 192, 224)
+    rng = torch.Generator().manual_seed(3)
+    objects = {
+        "kappa": 0.1 * torch.rand(192, 224, generator=rng) ** 4,
+        "tsz": -50 * torch.rand(192, 224, generator=rng) ** 8,
+    }
+    monkeypatch.setattr(staged, "BLOCK", SMALL_BLOCKS)
+    made = evaluate.evaluate(rest, kappa, dict(noise), precision="fp32", objects=objects)
+    assert set(made) == {"kappa", "ksz", "tsz", "cib", "cib_353", "log_rate"}
+    norm = TEMPLATES.select
+    given = norm(evaluate.OBJECTS).forward(torch.stack([objects["kappa"], objects["tsz"]])[None])
+    start = norm(["kappa"]).forward(torch.from_numpy(kappa)[None, None])
+    batched = {name: [z[None] for z in tensors] for name, tensors in noise.items()}
+    with torch.no_grad():
+        grown = rest["convergence"](torch.cat([start, given], 1), batched["convergence"])
+        painted = rest["paint"](torch.cat([grown, given], 1), batched["paint"])
+    names = ("kappa", "ksz", "tsz", "cib", "cib_353")
+    plain = norm(names).inverse(torch.cat([grown, painted], 1))[0]
+    for name, field in zip(names, plain, strict=True):
+        field = field.clamp(max=0) if name == "tsz" else field
+        field = field.clamp(min=0) if "cib" in name else field
+        assert (made[name] - field).abs().max() < FLOAT32 * field.std()
+    other = evaluate.evaluate(
+        rest, kappa, dict(noise), objects={**objects, "tsz": 0 * objects["tsz"]}, precision="fp32"
+    )
+    assert all((other[n] - made[n]).abs().max() > 0.01 * made[n].std() for n in names)
+
+
+def test_objects_where_they_belong(default, rest):
+    kappa, noise = _inputs(rest, 64, 64)
+    with pytest.raises(ValueError, match=r"rest.safetensors: its networks take maps of objects"):
+        evaluate.evaluate(rest, kappa, noise)
+    kappa, noise = _inputs(default, 64, 64)
+    maps = {"kappa": kappa, "tsz": kappa}
+    with pytest.raises(ValueError, match=r"test.safetensors: its networks do not take maps"):
+        evaluate.evaluate(default, kappa, noise, objects=maps)

@@ -11,7 +11,14 @@ import healpy
 import numpy as np
 import pytest
 import torch
-from small_weights import PER_PIXEL, PIXEL_ARCMIN, normaliser, on_a_machine, write_default
+from astropy.wcs import WCS
+from fakes import (
+    PER_PIXEL,
+    PIXEL_ARCMIN,
+    coarse_normaliser,
+    coarse_weights,
+)
+from few_charts import on_a_machine
 
 from mlsky import RegistryError, foregrounds, simulate
 from mlsky.frequency import cib_templates
@@ -37,14 +44,14 @@ SAME_PLACE_DEG = 1e-9
 CHILD = """
 import sys
 import numpy as np
-from small_weights import on_a_machine
+from few_charts import on_a_machine
 np.savez(sys.argv[3], **on_a_machine(np.load(sys.argv[1]), sys.argv[2]))
 """
 
 
 @pytest.fixture(scope="module")
 def weight_file(tmp_path_factory):
-    return write_default(tmp_path_factory.mktemp("weights") / "small.safetensors")
+    return coarse_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +166,7 @@ def test_car_is_the_same_sky(weight_file, start, made):
 
 def test_calibration_of_kappa_is_applied(tmp_path, start, made):
     table = {"ell": [0, 1000], "gain": [0.5, 0.5]}
-    path = write_default(tmp_path / "gain.safetensors", calibration={"kappa": table})
+    path = coarse_weights(tmp_path / "gain.safetensors", calibration={"kappa": table})
     weights = foregrounds.select(str(path), Healpix(64))
     halved = foregrounds.generate(
         start, Healpix(64), weights=weights, seed=3, components=[], device="cpu"
@@ -182,7 +189,7 @@ def test_chain_of_the_paper(tmp_path, start):
         pack(networks),
         {
             "networks": {n: network_header(m) for n, m in networks.items()},
-            "normaliser": normaliser().to_dict(),
+            "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": PIXEL_ARCMIN,
         },
     )
@@ -245,6 +252,19 @@ def test_kappa_of_the_user_from_end_to_end(weight_file):
     assert sky.meta["kappa"] == "given, nonlinear, up to l = 89"
 
 
+@pytest.mark.parametrize("side", [0.5, 2.0, 7.0])
+@pytest.mark.parametrize("digits", [6, 9, 12])
+def test_a_rounded_step_has_the_same_networks(side, digits):
+    """Cards of a few digits do not choose finer networks: another sky at eleven times the cost."""
+
+    def chosen(step):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---CAR", "DEC--CAR"], [-step, step]
+        return foregrounds.select("default", Car((40, 40), wcs)).sha256
+
+    assert chosen(float(f"{side / 60:.{digits}g}")) == chosen(side / 60)
+
+
 def test_unknown_weights():
     with pytest.raises(RegistryError, match=r"must be one of|unknown|no entry"):
         foregrounds.select("nothing", Healpix(64))
@@ -258,7 +278,7 @@ def test_file_without_a_sky(tmp_path):
         pack({"points": points}),
         {
             "networks": {"points": network_header(points)},
-            "normaliser": normaliser().to_dict(),
+            "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": 2.0,
         },
     )
@@ -286,7 +306,7 @@ def test_two_resolutions_of_a_seed_are_one_sky(weight_file, start, made):
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, start):
     """A weight file whose rates of sources vary, and a sky of it."""
-    path = write_default(tmp_path_factory.mktemp("rates") / "r.safetensors", constant_rate=False)
+    path = coarse_weights(tmp_path_factory.mktemp("rates") / "r.safetensors", constant_rate=False)
     return path, on_a_machine(start, path)
 
 
@@ -384,7 +404,7 @@ def test_networks_that_paint_several_templates_of_the_cib(tmp_path, start, made,
     from mlsky.networks import evaluate
 
     entry = {"ghz": [148, 353, 857], "preset": "act-dr6"}
-    path = write_default(tmp_path / "templates.safetensors", cib_templates=entry)
+    path = coarse_weights(tmp_path / "templates.safetensors", cib_templates=entry)
     of_networks = evaluate.evaluate
 
     def with_templates(*args, **kwargs):
@@ -409,6 +429,6 @@ def test_networks_that_paint_several_templates_of_the_cib(tmp_path, start, made,
 
 def test_templates_of_another_truth_are_refused(tmp_path):
     entry = {"ghz": [148, 545], "preset": "act-dr6"}
-    path = write_default(tmp_path / "wrong.safetensors", cib_templates=entry)
+    path = coarse_weights(tmp_path / "wrong.safetensors", cib_templates=entry)
     with pytest.raises(ValueError, match=r"CIB templates at \[148, 545\] GHz"):
         foregrounds.select(str(path), Healpix(64))

@@ -7,12 +7,14 @@ import math
 
 import numpy as np
 import pytest
+import skewed_regions
 from skewed_regions import PIXEL, REGIONS, N, maps
 
 from mlsky.statistics import further
 from mlsky.statistics.further import Further
 from mlsky.statistics.measure import FIELDS, Measure
 
+camb = skewed_regions.camb
 EXACT = 2e-3  # single precision, and five digits
 
 

@@ -795,3 +795,36 @@ def test_a_warm_start_at_other_pixels_asks_for_the_normaliser_of_the_truth(data,
     assert new.normaliser == runs.fit_normaliser(Crops(data, ("kappa", "ksz", "tsz", "cib"), 64))
     for a, b in zip(old.generator.parameters(), new.generator.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+RARE = 70000.0  # beyond half precision
+
+
+def test_what_clusters_leave_is_learned_given_them(data, tmp_path):
+    """A set with objects taken apart, large numbers too; a whole set is refused by its fields."""
+    rest = _set(tmp_path / "rest.h5", pixel_arcmin=1.0)
+    with h5py.File(rest, "a") as file:
+        file.attrs["mass_cut"] = 1e14
+        file["objects_kappa"] = np.abs(file["kappa"][:])
+        file["objects_tsz"] = 3 * file["tsz"][:]
+        file["cib_353"] = 20 * file["cib"][:]
+        file["cib_857"] = RARE / 10 * file["cib"][:]
+        largest = float(file["cib_857"][:].max())
+    names = ("cib_857", "objects_tsz")
+    crops = Crops(rest, names, 64)
+    assert largest > RARE
+    assert crops.sample()[:, 0].max() == pytest.approx(largest, rel=1e-3)
+    assert crops.batch(0, 8)[:, 0].max() == pytest.approx(largest, rel=1e-3)
+    for name in ("paint-1-objects", "convergence-1-objects"):
+        tiny = _tiny(name)
+        options = {**recipe(name).generator_options, **tiny.generator_options}
+        tiny = dataclasses.replace(tiny, generator_options=options)
+        run = _train(tiny, rest, tmp_path / name, steps=2)
+        assert run.step == 2
+        again, normaliser, _ = load_generator(tmp_path / name)
+        assert again.objects == 2
+        assert "objects_tsz" in normaliser.channels
+        with pytest.raises(ValueError, match=r"lacks objects_kappa, objects_tsz"):
+            _train(dataclasses.replace(tiny, pixel_arcmin=0.5), data, tmp_path / "bad")
+    with pytest.raises(ValueError, match=r"without haloes above 1e\+14 Msun"):
+        _train(_tiny(pixel_arcmin=1.0), rest, tmp_path / "bad")

@@ -8,19 +8,21 @@ import json
 import pytest
 import torch
 
+from mlsky.datasets.painted import map_names
 from mlsky.networks import weights
 from mlsky.training import data, images, losses, matching
 from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
-FIELDS = data.FIELDS
+#: Of a set painted on the fly, and of one with objects apart and templates of the CIB.
+FIELDS = {*data.FIELDS, *map_names((353.0, 857.0), 1e14)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_built(name):
     r = recipe(name)
     assert r.name == name
-    known = set(FIELDS) if r.images is None else {"blobs", "digits"}
+    known = FIELDS if r.images is None else {"blobs", "digits"}
     assert set(r.inputs) | set(r.outputs) <= known
     options = dict(r.generator_options)
     if r.generator == "default:Paint":
@@ -54,14 +56,18 @@ def test_the_matched_statistics_exist():
         if not r.match:
             continue
         spectra = matching.Spectra(32, r.pixel_arcmin, "cpu")
+        n = len(r.inputs) + len(r.outputs)
+        ones = [(1.0,) * n, (0.0,) * n, (1.0,) * n]
+        normaliser = matching.Normaliser((*r.inputs, *r.outputs), *ones)
+        mix = r.generator_options.get("cib_mix")
         if "paint" in r.name:
-            normaliser = matching.Normaliser(("tsz", "cib"), (1, 1), (0, 0), (1, 1))
-            made = matching.paint_statistics(spectra, normaliser)
+            mix = None if mix is None else torch.tensor(mix)
+            made = matching.paint_statistics(spectra, normaliser, mix)
         else:
             made = matching.convergence_statistics(spectra)
         rng = torch.Generator().manual_seed(0)
-        x = torch.randn(8, len(r.outputs), 32, 32, generator=rng)
-        assert set(made(x[:, :1], x)) == set(r.match)
+        x = torch.randn(8, n, 32, 32, generator=rng)
+        assert set(made(x[:, : len(r.inputs)], x[:, len(r.inputs) :])) == set(r.match)
 
 
 def test_the_papers_numbers():

@@ -65,10 +65,11 @@ def _truth(path, index):
 def _perfect(monkeypatch, data, change=lambda maps: maps):
     """Networks that give back the truth, or something changed of it."""
 
-    def generate(weights, kappa, seed, tile, periodic):
+    def generate(weights, kappa, seed, tile, periodic, objects):
         truth = _truth(data, tile)
         assert np.all(kappa == tile) or np.all(kappa == truth[0])
         assert periodic
+        assert objects is None
         return change(truth)
 
     monkeypatch.setattr(scores, "generate", generate)
@@ -155,7 +156,7 @@ def test_painted_regions(monkeypatch):
     monkeypatch.setattr(halos, "Painter", Painter)
     monkeypatch.setitem(scores.SIDES, 0.5, N)
 
-    def generate(weights, kappa, seed, tile, periodic):
+    def generate(weights, kappa, seed, tile, periodic, objects):
         np.testing.assert_allclose(kappa, random_regions.maps(tile)[0], rtol=1e-5)
         return random_regions.maps(tile)
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from mlsky.networks.inputs import squash
 
-__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur"]
+__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur", "unmixed", "widened"]
 
 WIDTHS = (16, 32, 64, 96)
 NOISE = (4, 4, 4, 8)
@@ -79,6 +79,15 @@ def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
 def _pooling(sigma: float) -> int:
     """How far a map may be pooled before a blur of `sigma` pixels: to sigma of 1.2 or more."""
     return 2 ** max(0, round(math.log2(sigma / 1.2)))
+
+
+def _wide_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """`blur` on a pooled map: the same picture at a fraction of the cost."""
+    factor = _pooling(sigma)
+    if factor == 1:
+        return blur(x, sigma)
+    x = blur(F.avg_pool2d(x, factor), sigma / factor)
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 SLOPE = 0.2
@@ -180,15 +189,23 @@ class Trunk(nn.Module):
         Channels by level; level l has pixels 2^l times as large.
     noise
         Noise channels by level.
+    inputs
+        Channels in.
     """
 
-    def __init__(self, outputs: int, widths: Sequence[int] = WIDTHS, noise: Sequence[int] = NOISE):
+    def __init__(
+        self,
+        outputs: int,
+        widths: Sequence[int] = WIDTHS,
+        noise: Sequence[int] = NOISE,
+        inputs: int = 1,
+    ):
         super().__init__()
         self.widths, self.noise = tuple(widths), tuple(noise)
         w, z, levels = self.widths, self.noise, len(widths)
         # encoder: conv, residual conv; decoder: the same after the skip
         self.enter = nn.ModuleList(
-            _conv((1 if i == 0 else w[i]) + z[i], w[i]) for i in range(levels)
+            _conv((inputs if i == 0 else w[i]) + z[i], w[i]) for i in range(levels)
         )
         self.enter_residual = nn.ModuleList(_conv(c, c) for c in w)
         self.down = nn.ModuleList(_conv(w[i], w[i + 1], 4, 2) for i in range(levels - 1))
@@ -243,28 +260,57 @@ class Convergence(_Generator):
 
     kappa = 3 sinh((L + N) / 3): L a learned linear blur pyramid of the input, N the trunk's
     residual, so that large scales pass through and cores can be sharp.
+
+    With ``objects`` further inputs, maps of the clusters that the kappa leaves out, L has the
+    first of them, their kappa, too: smoothed as widely as `OBJECT_BLURS`, for what is in clusters
+    is not elsewhere. Its gains begin at zero.
     """
 
     BLURS = (0.8, 1.6, 3.2)  # pixels
+    OBJECT_BLURS = (3.2, 6.4, 12.8)  # pixels
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, noise: Sequence[int] = NOISE, seed: int = 0):
+    def __init__(
+        self,
+        widths: Sequence[int] = WIDTHS,
+        noise: Sequence[int] = NOISE,
+        objects: int = 0,
+        seed: int = 0,
+    ):
         super().__init__()
         self.kwargs = {"widths": list(widths), "noise": list(noise)}
+        if objects:
+            self.kwargs["objects"] = objects
+        self.objects = objects
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Trunk(1, widths, noise)
+            self.trunk = Trunk(1, widths, noise, 1 + objects)
         _initialise(self, seed)
         rng = torch.Generator().manual_seed(seed + 1)
         nn.init.normal_(self.trunk.head.weight, 0, 0.03, generator=rng)
         self.gain = nn.Parameter(torch.tensor([0.3, 0.3, 0.2, 0.2]))
+        if objects:
+            self.object_gain = nn.Parameter(torch.zeros(len(self.OBJECT_BLURS)))
+
+    @property
+    def stride(self) -> int:
+        return max(super().stride, _pooling(self.OBJECT_BLURS[-1]) if self.objects else 1)
 
     def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, 1, H, W) normalised Gaussian kappa to (B, 1, H, W) normalised kappa."""
+        """(B, 1 + objects, H, W) normalised inputs to (B, 1, H, W) normalised kappa."""
         out = self.trunk(squash(kappa), noise).float()
         with torch.autocast(kappa.device.type, enabled=False):
-            return self.joined(kappa.float(), out)
+            kappa = kappa.float()
+            return self.joined(kappa[:, :1], out + self.around_objects(kappa))
+
+    def around_objects(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The part of L that is of the objects: (B, 1, H, W)."""
+        part = torch.zeros_like(inputs[:, :1])
+        if self.objects:
+            for g, sigma in zip(self.object_gain, self.OBJECT_BLURS, strict=True):
+                part = part + g * _wide_blur(inputs[:, 1:2], sigma)
+        return part
 
     def joined(self, kappa: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Nonlinear kappa from the Gaussian one and the trunk's output."""
+        """Nonlinear kappa from the Gaussian one and all that is added to its own blurs."""
         linear = self.gain[0] * kappa
         for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
             linear = linear + g * blur(kappa, sigma)
@@ -278,6 +324,25 @@ class Paint(_Generator):
     own, so it is exactly odd in that noise: its mean product with anything is zero by
     construction. tSZ is a sum of non-negative amplitude maps each convolved with an
     isotropic Gaussian: round, smooth and of one sign.
+
+    Parameters
+    ----------
+    tsz_mean, tsz_std
+        Of the normaliser.
+    widths, noise
+        Of the trunk.
+    velocities, velocity_levels
+        Linear fields of the kSZ head, and levels of its noise.
+    stamps
+        Widths (pixels) of the kernels of tSZ.
+    objects
+        Further inputs: maps of the clusters that the outputs leave out.
+    cib_mix : (n, n)
+        Lower triangular, for a CIB of n template maps: row i gives template i, in normalised
+        units, as a sum of independent fields of unit variance. Templates are alike to some per
+        cent, and what is between them is what has to be learned.
+    seed
+        Of the first weights.
     """
 
     OUTPUTS = ("ksz", "tsz", "cib")
@@ -291,10 +356,14 @@ class Paint(_Generator):
         velocities: int = 6,
         velocity_levels: int = 6,
         stamps: Sequence[float] = STAMPS,
+        objects: int = 0,
+        cib_mix: Sequence[Sequence[float]] = ((1.0,),),
         seed: int = 0,
     ):
         super().__init__()
         self.stamp_widths = tuple(stamps)
+        self.objects = objects
+        self.cib_templates = len(cib_mix)
         self.tsz_mean, self.tsz_std = float(tsz_mean), float(tsz_std)
         self.velocities, self.velocity_levels = velocities, velocity_levels
         self.kwargs = {
@@ -306,8 +375,14 @@ class Paint(_Generator):
             "velocity_levels": velocity_levels,
             "stamps": list(stamps),
         }
+        if objects:
+            self.kwargs["objects"] = objects
+        if self.cib_templates > 1:
+            self.kwargs["cib_mix"] = [list(row) for row in cib_mix]
+        self.register_buffer("cib_mix", torch.tensor(cib_mix), persistent=False)
+        outputs = velocities + len(self.stamp_widths) + self.cib_templates
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Trunk(velocities + len(self.stamp_widths) + 1, widths, noise)
+            self.trunk = Trunk(outputs, widths, noise, 1 + objects)
             self.flow = nn.ModuleList(
                 nn.Conv2d(VELOCITY_CHANNELS, velocities, 7, 1, 3, bias=False)
                 for _ in range(velocity_levels)
@@ -344,18 +419,9 @@ class Paint(_Generator):
 
     def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
         """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
-        parts = []
-        for i, sigma in enumerate(self.stamp_widths):
-            a = amplitude[:, i : i + 1]
-            factor = _pooling(sigma)
-            if factor == 1:
-                parts.append(blur(a, sigma))
-            else:  # wide stamps on pooled maps: the same picture at a fraction of the cost
-                a = blur(F.avg_pool2d(a, factor), sigma / factor)
-                parts.append(
-                    F.interpolate(a, scale_factor=factor, mode="bilinear", align_corners=False)
-                )
-        return parts
+        return [
+            _wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.stamp_widths)
+        ]
 
     def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """The parts that tSZ is the sum of, by width of stamp: (B, stamps, H, W), positive."""
@@ -371,7 +437,7 @@ class Paint(_Generator):
         noise: Sequence[torch.Tensor],
         velocity: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, 1, H, W) normalised kappa to (B, 3, H, W) normalised kSZ, tSZ, CIB.
+        """(B, 1 + objects, H, W) normalised inputs to (B, 2 + n, H, W) kSZ, tSZ, n maps of CIB.
 
         `velocity` is what `velocity` gave, if it was made beforehand for a larger area.
         """
@@ -383,20 +449,57 @@ class Paint(_Generator):
             velocity = self.velocity(noise[levels:])
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            speed, stamps, cib = out.split([n, len(self.stamp_widths), 1], 1)
+            speed, stamps, cib = out.split([n, len(self.stamp_widths), self.cib_templates], 1)
             bounded = self.bounded(speed, velocity, cib)
             return torch.cat([bounded[:, :1], self.tsz(stamps), bounded[:, 1:]], 1)
 
-    @staticmethod
-    def bounded(speed: torch.Tensor, velocity: torch.Tensor, cib: torch.Tensor) -> torch.Tensor:
+    def bounded(
+        self, speed: torch.Tensor, velocity: torch.Tensor, cib: torch.Tensor
+    ) -> torch.Tensor:
         """kSZ and CIB from their parts of the trunk's output."""
         ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
-        return SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
+        fields = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
+        if self.cib_templates == 1:
+            return fields
+        mixed = torch.einsum("ij,bjyx->biyx", self.cib_mix, fields[:, 1:])
+        return torch.cat([fields[:, :1], mixed], 1)
 
     def tsz(self, stamps: torch.Tensor) -> torch.Tensor:
         """tSZ from the logarithms of the stamps' amplitudes."""
         amplitude = torch.exp(stamps.clamp(-12, 5))
         return (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
+
+
+def unmixed(fields: torch.Tensor, mix: torch.Tensor | None) -> torch.Tensor:
+    """Outputs of `Paint` (B, 2 + n, H, W) with the CIB as the independent fields of its mix."""
+    if mix is None or len(mix) == 1:
+        return fields
+    cib = torch.einsum("ij,bjyx->biyx", torch.linalg.inv(mix), fields[:, 2:])
+    return torch.cat([fields[:, :2], cib], 1)
+
+
+def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """State of a network without objects, or with one template of the CIB, for one with more.
+
+    What the further inputs do begins at nothing; further outputs, and the gains of objects, begin
+    as they are in `module`. States of other shapes come back as they are.
+    """
+    out = dict(state)
+    mine = module.state_dict()
+    entered, head = "trunk.enter.0.weight", ("trunk.head.weight", "trunk.head.bias")
+    if "object_gain" in mine:
+        out.setdefault("object_gain", mine["object_gain"])
+    if entered in out:
+        old, new = out[entered], mine[entered]
+        further = new.shape[1] - old.shape[1]
+        if further > 0:  # fields come first, noise after them
+            nothing = old.new_zeros(len(old), further, *old.shape[2:])
+            out[entered] = torch.cat([old[:, :1], nothing, old[:, 1:]], 1)
+    for name in head:
+        if name in out and len(out[name]) < len(mine[name]):
+            own = mine[name][len(out[name]) :].to(out[name])
+            out[name] = torch.cat([out[name], own])
+    return out
 
 
 class Points(nn.Module):

@@ -6,7 +6,7 @@ one evaluation of the whole picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mlsky.networks.weights import Weights
 
 __all__ = [
     "APRON",
+    "OBJECTS",
     "PRECISIONS",
     "SETS",
     "SPREAD",
@@ -30,6 +31,7 @@ __all__ = [
     "multiple",
     "noise_beyond",
     "noise_channels",
+    "takes_objects",
 ]
 
 # Measured reach (tests/test_evaluate.py): Convergence 58 pixels, Paint 96; a multiple of the stride
@@ -42,6 +44,8 @@ ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
+#: Channels of the normaliser that maps of objects take, in the order of the networks' inputs.
+OBJECTS = ("objects_kappa", "objects_tsz")
 #: Number formats of convolutions, and the ones in which each set was trained.
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TRAINED = {"default": "bf16", "han2021": "fp32"}
@@ -108,7 +112,7 @@ def _run(
 
 def _grow(
     network: default.Convergence,
-    kappa: torch.Tensor,
+    inputs: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
     spread: int,
@@ -116,18 +120,23 @@ def _grow(
 ) -> torch.Tensor:
     """`Convergence` on an area, zero beyond it."""
     if not isinstance(getattr(network, "trunk", None), default.Trunk):
-        return _run(network, kappa, noise, precision)
+        return _run(network, inputs, noise, precision)[:, :1]
+    kappa = inputs[:, :1]
     grown = torch.zeros_like(kappa)
+    around = network.around_objects(inputs) if network.objects else None
     blur = 10  # reach of the widest, 3 x 3.2 pixels
 
     def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
         read, kept = staged.reads(block, blur, area.shape)
-        made = F.pad(made.float(), _padding(kept, read))
+        made = made.float()
+        if around is not None:
+            made = made + around[(..., *block)]
+        made = F.pad(made, _padding(kept, read))
         with torch.autocast(kappa.device.type, enabled=False):
             grown[(..., *block)] = network.joined(kappa[(..., *read)], made)[(..., *kept)]
 
     with _rounded(kappa, precision):
-        staged.trunk(network.trunk, kappa, noise, area, spread, finish)
+        staged.trunk(network.trunk, inputs, noise, area, spread, finish)
     return grown
 
 
@@ -139,55 +148,76 @@ def _padding(kept: tuple[slice, slice], read: tuple[slice, slice]) -> list[int]:
 
 def _paint(
     network: default.Paint,
-    kappa: torch.Tensor,
+    inputs: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
     spread: int,
     precision: str,
 ) -> torch.Tensor:
-    """`Paint` on an area: (1, 3, H, W), without meaning beyond it."""
+    """`Paint` on an area: (1, 2 + templates, H, W), without meaning beyond it."""
     if not isinstance(getattr(network, "trunk", None), default.Trunk):
-        return _run(network, kappa, noise, precision)
+        return _run(network, inputs, noise, precision)
     levels, n = len(network.trunk.widths), network.velocities
     flow = noise[levels:]
     ny, nx = area.shape
-    painted = kappa.new_zeros(1, len(network.OUTPUTS), ny, nx)
-    stamps = kappa.new_full((1, len(network.stamp_widths), ny, nx), -torch.inf)
+    painted = inputs.new_zeros(1, 2 + network.cib_templates, ny, nx)
+    stamps = inputs.new_full((1, len(network.stamp_widths), ny, nx), -torch.inf)
 
     def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
         v = staged.velocity_block(network, coarse, flow[0], block)
-        with torch.autocast(kappa.device.type, enabled=False):
-            bounded = network.bounded(made[:, :n], v, made[:, -1:])
-        stamps[(..., *block)] = made[:, n:-1]
-        painted[(0, slice(0, 3, 2), *block)] = bounded[0]
+        with torch.autocast(inputs.device.type, enabled=False):
+            bounded = network.bounded(made[:, :n], v, made[:, -network.cib_templates :])
+        stamps[(..., *block)] = made[:, n : -network.cib_templates]
+        painted[(0, 0, *block)] = bounded[0, 0]
+        painted[(0, slice(2, None), *block)] = bounded[0, 1:]
 
-    with _rounded(kappa, precision):
+    with _rounded(inputs, precision):
         coarse = staged.velocity(network, flow)
-        staged.trunk(network.trunk, kappa, noise[:levels], area, spread, finish)
+        staged.trunk(network.trunk, inputs, noise[:levels], area, spread, finish)
     painted[:, 1:2] = network.tsz(stamps)
     return painted
 
 
+def takes_objects(weights: Weights) -> bool:
+    """Whether the networks are given maps of clusters, which they leave out."""
+    return any(getattr(network, "objects", 0) for network in weights.networks.values())
+
+
+def _cib_names(weights: Weights) -> list[str]:
+    """Templates of the CIB that the networks paint: "cib", "cib_353"."""
+    return [name for name in weights.normaliser.channels if name.split("_")[0] == "cib"]
+
+
 def _default(
-    weights: Weights, kappa: torch.Tensor, noise: dict, area: Area, precision: str
+    weights: Weights,
+    kappa: torch.Tensor,
+    objects: torch.Tensor | None,
+    noise: dict,
+    area: Area,
+    precision: str,
 ) -> dict[str, torch.Tensor]:
     outer, middle, inner = SPREAD
     start = weights.normaliser.select(["kappa"]).forward(kappa)
+    given = [] if objects is None else [weights.normaliser.select(OBJECTS).forward(objects)]
+    start = torch.cat([start, *given], 1)
     seen = area.widened(inner + middle)
     # popped, for its memory is wanted by the next
     grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer, precision)
+    del start
     wide = area.widened(inner)
-    painted = _paint(weights["paint"], grown, noise["paint"], wide, middle, precision)
-    names = ("kappa", *default.Paint.OUTPUTS)
+    inputs = torch.cat([grown, *given], 1)
+    painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
+    del inputs, given
+    names = ("kappa", "ksz", "tsz", *_cib_names(weights))
     fields = torch.cat([grown, painted], 1)
     index = [names.index(n) for n in weights["points"].INPUTS]
 
-    def inputs(block: tuple[slice, slice]) -> torch.Tensor:
+    def seen_by_points(block: tuple[slice, slice]) -> torch.Tensor:
         return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
 
     with _rounded(kappa, precision):
-        rate = staged.points(weights["points"], inputs, area)
+        rate = staged.points(weights["points"], seen_by_points, area)
     physical = weights.normaliser.select(names)
     for y in range(0, fields.shape[-2], ROWS):  # in place, while they are in the cache
         fields[..., y : y + ROWS, :] = physical.inverse(fields[..., y : y + ROWS, :])
@@ -253,6 +283,7 @@ def evaluate(
     noise: dict[str, Sequence],
     area: Area | None = None,
     precision: str | None = None,
+    objects: Mapping[str, np.ndarray | torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
     """All fields of one picture from a Gaussian kappa.
 
@@ -271,19 +302,23 @@ def evaluate(
         a pixel inside the area has seen the `SPREAD` beyond it, and zeros beyond that.
     precision
         "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`.
+    objects
+        Maps of the clusters that the networks leave out, for networks that take them
+        (`takes_objects`): "kappa" (H, W) and "tsz" (H, W), uK_CMB at 148 GHz.
 
     Returns
     -------
     dict
         "kappa" (H, W) and "ksz", "tsz", "cib" in uK_CMB at 148 GHz, tSZ nowhere positive
-        and CIB nowhere negative, its values as calibrated; with "log_rate", ln of radio sources
+        and CIB nowhere negative, its values as calibrated; further templates of the CIB,
+        "cib_353" and so on, at their frequency; with "log_rate", ln of radio sources
         per pixel (default family), or "radio", a map (the paper's chain).
 
     Raises
     ------
     ValueError
-        If a side is not a multiple of the networks' stride, the file makes no sky, or the
-        precision is unknown.
+        If a side is not a multiple of the networks' stride, the file makes no sky, the
+        precision is unknown, or there are objects and the networks take none, or none and they do.
     """
     precision = TRAINED[kind(weights)] if precision is None else precision
     if precision not in PRECISIONS:
@@ -292,27 +327,35 @@ def evaluate(
     if any(side % stride for side in kappa.shape):
         shape = tuple(kappa.shape)
         raise ValueError(f"kappa of shape {shape}: sides must be multiples of {stride}")
+    if takes_objects(weights) != (objects is not None):
+        wanted = "take" if objects is None else "do not take"
+        raise ValueError(f"{weights.path.name}: its networks {wanted} maps of objects")
     device = next(weights[SETS[kind(weights)][0]].parameters()).device
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
+    if objects is not None:
+        maps = (objects[name.removeprefix("objects_")] for name in OBJECTS)
+        maps = [torch.as_tensor(m, dtype=torch.float32, device=device) for m in maps]
+        objects = torch.stack(maps)[None]
     if kind(weights) == "default":
         noise = {
             name: [torch.as_tensor(z, device=device)[None] for z in tensors]
             for name, tensors in noise.items()
         }
         area_or_all = area or Area.whole(*kappa.shape[-2:])
-        out = _default(weights, kappa, noise, area_or_all, precision)
+        out = _default(weights, kappa, objects, noise, area_or_all, precision)
     else:
         out = _han2021(weights, kappa, precision)
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
-    out["cib"] = out["cib"].clamp(min=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    table = weights.header.get("calibration", {}).get("cib")
-    if table:
+    for name in _cib_names(weights):
+        cib = out[name] = out[name].clamp(min=0)
+        table = weights.header.get("calibration", {}).get(name)
+        if not table:
+            continue
         if inside is not None:  # beyond the area the mean, lest its border be filtered in
-            cib = out["cib"]
-            out["cib"] = torch.where(inside, cib, cib[inside].mean())
-        out["cib"] = calibrated(out["cib"], weights.pixel_arcmin, table)
+            cib = torch.where(inside, cib, cib[inside].mean())
+        out[name] = calibrated(cib, weights.pixel_arcmin, table)
     if inside is not None:
         for name in out:
             out[name] = torch.where(inside, out[name], -torch.inf if name == "log_rate" else 0.0)

@@ -94,7 +94,7 @@ def trunk(
     network
         The trunk.
     x
-        (1, 1, H, W) what is squashed and entered.
+        (1, inputs, H, W) what is squashed and entered.
     noise
         (1, channels, H >> level, W >> level) by level.
     area

@@ -388,17 +388,16 @@ def chunks(sizes: np.ndarray, limit: int) -> Iterator[np.ndarray]:
 def _car_rings(geometry: Geometry) -> Rings | None:
     """Rings of a cylindrical grid whose columns divide the circle evenly."""
     ny, nx = geometry.shape
-    wcs = geometry.wcs
     if not geometry.cylindrical:
         return None
-    turn = abs(360 / wcs.wcs.cdelt[0])
+    turn = abs(2 * np.pi / geometry.steps[0])
     nphi = round(turn)
     # 1e-6 pixels over the whole circle, pixell's own tolerance for a known layout.
     if abs(turn - nphi) > 1e-6 or nx > nphi:
         return None
     row = np.arange(ny) * nx
     # Azimuth grows along a ring; RA usually falls with x, and then a ring is read backwards.
-    stride = 1 if wcs.wcs.cdelt[0] > 0 else -1
+    stride = 1 if geometry.steps[0] > 0 else -1
     start = row if stride == 1 else row + nx - 1
     theta, phi = geometry.angles(start)
     size = np.full(ny, nphi)

@@ -38,6 +38,7 @@ class _Unchanged(nn.Module):
 
     noise_levels: Sequence[tuple[int, int]] = ()
     stride = 1
+    objects = 0  # takes as many as it gets, and needs none
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,14 +51,17 @@ class _Unchanged(nn.Module):
 class _Nothing(_Unchanged):
     """Stands where `Paint` would, and paints zeros."""
 
-    OUTPUTS = ("ksz", "tsz", "cib")
     trunk = SimpleNamespace(widths=())
+
+    def __init__(self, cib_templates: int = 1) -> None:
+        super().__init__()
+        self.cib_templates = cib_templates
 
     def velocity(self, noise: Sequence[torch.Tensor]) -> None:
         return None
 
     def forward(self, x: torch.Tensor, noise: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        return x.new_zeros(len(x), len(self.OUTPUTS), *x.shape[2:])
+        return x.new_zeros(len(x), 2 + self.cib_templates, *x.shape[2:])
 
 
 def painting(weights: Weights) -> Weights:
@@ -99,7 +103,10 @@ def uncalibrated(weights: Weights) -> Weights:
 
 
 def in_training(
-    networks: Mapping[str, nn.Module], normaliser: Normaliser, pixel_arcmin: float
+    networks: Mapping[str, nn.Module],
+    normaliser: Normaliser,
+    pixel_arcmin: float,
+    mass_cut: float | None = None,
 ) -> Weights:
     """Networks of the default family under training as weights; those not given do nothing.
 
@@ -110,7 +117,7 @@ def in_training(
     normaliser
         Of their fields.
     """
-    stand_ins = {"convergence": _Unchanged(), "paint": _Nothing(), "points": Points()}
+    stand_ins = {"convergence": _Unchanged(), "points": Points()}
     known = dict(
         zip(
             normaliser.channels,
@@ -118,21 +125,31 @@ def in_training(
             strict=True,
         )
     )
-    channels = ("kappa", *_Nothing.OUTPUTS)
+    cib = [name for name in known if name.split("_")[0] == "cib"] or ["cib"]
+    stand_ins["paint"] = _Nothing(len(cib))
+    channels = ("kappa", "ksz", "tsz", *cib, *(n for n in evaluate.OBJECTS if n in known))
     rows = [known.get(name, (None, 0.0, 1.0)) for name in channels]
     whole = Normaliser(channels, *zip(*rows, strict=True))
+    part = {"part": "rest", "mass_cut": float(mass_cut)} if mass_cut else {}
     return Weights(
         {**stand_ins, **networks},
-        {"normaliser": whole.to_dict(), "pixel_arcmin": pixel_arcmin},
+        {"normaliser": whole.to_dict(), "pixel_arcmin": pixel_arcmin, **part},
         Path("in training"),
         "",
     )
 
 
 def run(
-    weights: Weights, kappa: np.ndarray, seed: int, tile: int, periodic: bool = False
+    weights: Weights,
+    kappa: np.ndarray,
+    seed: int,
+    tile: int,
+    periodic: bool = False,
+    objects: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, torch.Tensor]:
     """What the networks make of a kappa (n, n), with white noise of `seed` and `tile`.
+
+    `objects` are the maps of clusters that they leave out, if they take them.
 
     With `periodic`, opposite edges join: the networks see kappa and noise go on around them,
     as the maps of a sky do beyond a chart, and not the padding that they meet otherwise.
@@ -143,6 +160,8 @@ def run(
         step = max(evaluate.multiple(weights), 1)
         pad = -(-evaluate.APRON // step) * step
         kappa = _around(kappa, n, pad)
+        if objects is not None:
+            objects = {name: _around(field, n, pad) for name, field in objects.items()}
     noise = {}
     for i, (name, levels) in enumerate(evaluate.noise_channels(weights).items()):
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", tile, i))
@@ -150,7 +169,7 @@ def run(
             _around(torch.randn(c, n >> l, n >> l, generator=rng), n >> l, pad >> l)
             for l, c in levels
         ]
-    made = evaluate.evaluate(weights, kappa, noise)
+    made = evaluate.evaluate(weights, kappa, noise, objects=objects)
     return {name: m[..., pad : pad + n, pad : pad + n] for name, m in made.items()}
 
 
@@ -163,13 +182,18 @@ def _around(field, n: int, pad: int):
 
 
 def generate(
-    weights: Weights, kappa: np.ndarray, seed: int, tile: int, periodic: bool = False
+    weights: Weights,
+    kappa: np.ndarray,
+    seed: int,
+    tile: int,
+    periodic: bool = False,
+    objects: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """All of `FIELDS` (5, n, n) from a kappa (n, n), calibrated as the weights say.
 
     Radio sources above 7 mJy are left out, as in the training truth.
     """
-    made = {name: m.cpu() for name, m in run(weights, kappa, seed, tile, periodic).items()}
+    made = {name: m.cpu() for name, m in run(weights, kappa, seed, tile, periodic, objects).items()}
     calibration = weights.header.get("calibration", {})
     if "radio" not in made:
         rng = seeds.generator(seed, "points", tile)

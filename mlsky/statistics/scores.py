@@ -14,7 +14,9 @@ import numpy as np
 from torch import nn
 
 from mlsky import seeds
+from mlsky.datasets.region import OBJECT_FIELDS
 from mlsky.io import sets
+from mlsky.networks import evaluate
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.statistics import table
@@ -42,7 +44,7 @@ __all__ = [
 #: unclipped tSZ needs.
 QUICK, REGIONS = 38, 110
 #: Side of painted regions (pixels): 4.3 and 8.5 degrees.
-SIDES = {0.5: 512, 2.0: 256}
+SIDES = {0.5: 512, 1.0: 512, 2.0: 256}
 
 
 def score(
@@ -113,18 +115,19 @@ def score(
         for network in variant.networks.values():
             network.to(device)
     source = _Painted if data is None else _Set
-    truth = source(data, weights.pixel_arcmin, jobs, device)
+    mass_cut = weights.mass_cut if evaluate.takes_objects(weights) else None
+    truth = source(data, weights.pixel_arcmin, jobs, device, mass_cut)
     count = truth.count(regions)
     measure = Measure(truth.n, weights.pixel_arcmin, truth.periodic)
     true: list[dict] = []
     made: dict[tuple[str, str], list[dict]] = {variant: [] for variant in variants}
     for i in _bar(count, progress):
-        maps, starts = truth.region(i)
+        maps, starts, objects = truth.region(i)
         standard = measure.standard(maps)
         true.append(measure(maps, standard))
         shown: dict[str, np.ndarray] = {}
         for (job, when), variant in variants.items():
-            painted = generate(variant, starts[job], seed, i, truth.periodic)
+            painted = generate(variant, starts[job], seed, i, truth.periodic, objects)
             made[job, when].append(measure(painted, standard))
             if when == "after":
                 shown[job] = painted
@@ -211,8 +214,9 @@ def checkpoint(
     dict
         As `total`; its ``distance`` is the number to choose by.
     """
-    attributes = sets.fields_of(data, FIELDS)[1]
-    weights = in_training(networks, normaliser, float(attributes["pixel_arcmin"]))
+    attributes = sets.fields_of(data, FIELDS, apart=True)[1]
+    pixel, mass_cut = float(attributes["pixel_arcmin"]), attributes.get("mass_cut")
+    weights = in_training(networks, normaliser, pixel, mass_cut)
     makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
     fields = {"kappa"}.union(*(makes[name] for name in networks))
     device = str(next(next(iter(networks.values())).parameters()).device)
@@ -238,9 +242,23 @@ def _bar(count: int, progress: bool) -> Iterator[int]:
 class _Set:
     """Regions of a held-out set."""
 
-    def __init__(self, path, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        path,
+        pixel_arcmin: float,
+        jobs: Sequence[str],
+        device: str,
+        mass_cut: float | None,
+    ) -> None:
         names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
-        self._fields, attributes = sets.fields_of(path, names)
+        self._objects = evaluate.OBJECTS if mass_cut else ()
+        opened, attributes = sets.fields_of(path, (*names, *self._objects), bool(mass_cut))
+        self._fields, self._of_objects = opened[: len(names)], opened[len(names) :]
+        if mass_cut and attributes["mass_cut"] != mass_cut:
+            raise ValueError(
+                f"{path}: its objects are above {attributes['mass_cut']:g} Msun, those that the "
+                f"weights leave out above {mass_cut:g}; paint it with --objects {mass_cut:g}"
+            )
         if attributes["pixel_arcmin"] != pixel_arcmin:
             raise ValueError(
                 f"{path}: pixels of {attributes['pixel_arcmin']}', the weights want {pixel_arcmin}'"
@@ -253,9 +271,13 @@ class _Set:
         have = len(self._fields[0])
         return have if regions is None else min(regions, have)
 
-    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Maps of `FIELDS`, and what each job starts from."""
-        return _truth([field[index] for field in self._fields])
+    def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
+        """Maps of `FIELDS`, what each job starts from, and maps of objects."""
+        objects = {
+            name.removeprefix("objects_"): field[index]
+            for name, field in zip(self._objects, self._of_objects, strict=True)
+        }
+        return *_truth([field[index] for field in self._fields]), objects or None
 
 
 class _Painted:
@@ -263,20 +285,34 @@ class _Painted:
 
     periodic = True
 
-    def __init__(self, path: None, pixel_arcmin: float, jobs: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        path: None,
+        pixel_arcmin: float,
+        jobs: Sequence[str],
+        device: str,
+        mass_cut: float | None,
+    ) -> None:
         from mlsky.datasets.halos import Painter
 
         self.n = SIDES.get(pixel_arcmin, 256)
-        self._painter = Painter(pixel_arcmin, self.n, device=device)
+        self._painter = Painter(pixel_arcmin, self.n, device=device, objects=mass_cut)
 
     def count(self, regions: int | None) -> int:
         return REGIONS if regions is None else regions
 
-    def region(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        maps = self._painter.region(seeds.VALIDATION, index).maps
-        maps = dict(zip(sets.FIELDS, maps, strict=False))
+    def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
+        painted = self._painter.region(seeds.VALIDATION, index)
+        maps = dict(zip(sets.FIELDS, painted.maps, strict=False))
         start = self._painter.gaussian_start(maps["kappa_g"])
-        return _truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)])
+        objects = None
+        if painted.objects is not None:
+            whole = dict(zip(OBJECT_FIELDS, painted.objects.maps, strict=True))
+            objects = {
+                name: whole[name].cpu().numpy()
+                for name in (n.removeprefix("objects_") for n in evaluate.OBJECTS)
+            }
+        return *_truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)]), objects
 
 
 def _truth(fields: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

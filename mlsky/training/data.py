@@ -19,6 +19,11 @@ from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
 __all__ = ["Crops", "Painted", "painted"]
 
+#: What the names of maps of objects begin with.
+OBJECTS = "objects_"
+#: Largest number kept in half precision, well below the largest that there is (65504).
+LARGEST = 2.0**15
+
 
 class Crops:
     """Random crops of a set, with the symmetries of the sky.
@@ -47,18 +52,27 @@ class Crops:
     """
 
     def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
-        data, self.attrs = fields_of(path, names)
+        apart = any(name.startswith(OBJECTS) for name in names)
+        data, self.attrs = fields_of(path, names, apart)
         refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
         n = min(data[0].shape[-2:])
         if n < size:
             raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
-        # half precision holds every field to 5e-4, and a whole set in memory
-        with np.errstate(over="ignore"):  # told of just below
-            self.data = np.stack([d[:].astype(np.float16) for d in data], 1)
+        # half precision holds every field to 5e-4, and a whole set in memory; fields with larger
+        # numbers, as the CIB at 857 GHz, are kept divided by powers of two, which is exact
+        self.data = np.empty((len(data[0]), len(data), *data[0].shape[1:]), np.float16)
+        self.scale = np.ones(len(data), np.float32)
+        for i, d in enumerate(data):
+            values = d[:]
+            largest = float(np.abs(values).max())
+            if not math.isfinite(largest):
+                raise ValueError(f"{path}: {names[i]} holds NaN or infinity; mend it first")
+            if largest > LARGEST:
+                self.scale[i] = 2.0 ** math.ceil(math.log2(largest / LARGEST))
+                values /= self.scale[i]
+            self.data[:, i] = values
         data[0].file.close()
-        if not np.isfinite(self.data).all():
-            raise ValueError(f"{path}: holds NaN, infinity or values beyond 65504; mend it first")
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
 
     @property
@@ -68,7 +82,8 @@ class Crops:
 
     def sample(self) -> np.ndarray:
         """Some forty regions (regions, fields, n, n) float32 from the whole set."""
-        return self.data[:: max(1, len(self.data) // 40)].astype(np.float32)
+        some = self.data[:: max(1, len(self.data) // 40)].astype(np.float32)
+        return some * self.scale[:, None, None]
 
     def batch(self, step: int, batch_size: int) -> torch.Tensor:
         """Batch number `step`: (batch_size, fields, size, size) float32, physical units."""
@@ -88,6 +103,7 @@ class Crops:
             if turn & 4:
                 crop = crop.transpose(0, 2, 1)
             out[b] = crop
+            out[b] *= self.scale[:, None, None]
             if sign and self.signed is not None:
                 out[b, self.signed] *= -1
         return torch.from_numpy(out)

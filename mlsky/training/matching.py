@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mlsky.networks.default import blur
+from mlsky.networks.default import blur, unmixed
 from mlsky.networks.inputs import squash
 from mlsky.networks.normaliser import Normaliser
 
@@ -237,60 +237,99 @@ def tail_means(
     return torch.stack([flat[:, a:b].mean(1) for a, b in pairwise(edges)], 1)
 
 
-def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
-    """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB."""
-    std = dict(zip(normaliser.channels, normaliser.std, strict=True))
-    mean = dict(zip(normaliser.channels, normaliser.mean, strict=True))
+def _raw(x: torch.Tensor, name: str, normaliser: Normaliser) -> torch.Tensor:
+    """A field in units of its channel's scale, its brightest pixels held."""
+    of = normaliser.select([name])
+    v = x * of.std[0] + of.mean[0]
+    return torch.sign(v) * torch.expm1(v.abs().clamp(max=4.9))
 
-    def raw(x, name):  # in units of the channel's scale, its brightest pixels held
-        v = x * std[name] + mean[name]
-        return torch.sign(v) * torch.expm1(v.abs().clamp(max=4.9))
 
-    def statistics(kappa: torch.Tensor, x: torch.Tensor) -> dict:
+def paint_statistics(
+    spectra: Spectra, normaliser: Normaliser, mix: torch.Tensor | None = None
+) -> Callable:
+    """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB.
+
+    Conditions are kappa, and the kappa and tSZ of objects if there are some. Of several
+    templates of the CIB the independent fields count, and of raw ones the differences: their
+    correlations alone, all near one, would tell little.
+
+    Parameters
+    ----------
+    spectra
+        Of the patches.
+    normaliser
+        Of the fields.
+    mix : (n, n)
+        Of the templates of the CIB, as `mlsky.networks.default.Paint` has it.
+    """
+    cibs = [name for name in normaliser.channels if name.split("_")[0] == "cib"]
+
+    def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
+        kappa, objects = condition[:, :1], condition[:, 1:]
+        x_own = unmixed(x, mix)
         ksz2 = (x[:, :1] ** 2 - 1).clamp(max=100.0)
-        tsz, cib = raw(x[:, 1:2], "tsz"), raw(x[:, 2:3], "cib")
-        modes = spectra.modes(torch.cat([kappa, x, ksz2, tsz, cib], 1))
-        normal = spectra.pairs(modes[:, :4])
-        linear = spectra.pairs(modes[:, [0, 4, 5, 6]])
-        pool2, pool4 = F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)
+        tsz = _raw(x[:, 1:2], "tsz", normaliser)
+        raw = [_raw(x[:, 2 + i : 3 + i], name, normaliser) for i, name in enumerate(cibs)]
+        cib = torch.cat([raw[0], *(b - a for a, b in pairwise(raw))], 1)
+        seen = torch.cat([kappa, squash(objects)], 1)
+        bright = [_raw(objects[:, 1:2], "objects_tsz", normaliser)] if objects.shape[1] else []
+        parts = (seen, x_own, *bright, ksz2, tsz, cib)
+        modes = spectra.modes(torch.cat(parts, 1))
+        n, fields = condition.shape[1], condition.shape[1] + x.shape[1]
+        linear = [*range(n), *range(fields, modes.shape[1])]
+        n_linear = n + len(bright)
+        of_normal, of_linear = spectra.pairs(modes[:, :fields]), spectra.pairs(modes[:, linear])
+        pool2, pool4 = F.avg_pool2d(x_own, 2), F.avg_pool2d(x_own, 4)
         out = {
-            "power": ("power", torch.diagonal(normal)[:, 1:]),
-            "power_raw": ("power", torch.diagonal(linear)[:, 1:]),
-            "coherence": ("coherence", _coherence(normal)),
-            "coherence_raw": ("coherence", _coherence(linear)),
-            "angle": ("power", spectra.by_angle(modes[:, 1:4])),
-            "pixel": ("quantile", quantiles(x)),
+            "power": ("power", torch.diagonal(of_normal)[:, n:]),
+            "power_raw": ("power", torch.diagonal(of_linear)[:, n_linear:]),
+            "coherence": ("coherence", _coherence(of_normal)),
+            "coherence_raw": ("coherence", _coherence(of_linear)),
+            "angle": ("power", spectra.by_angle(modes[:, n:fields])),
+            "pixel": ("quantile", quantiles(x_own)),
             "pixel4": ("quantile", quantiles(pool4)),
         }
         for factor, pooled in ((2, pool2), (4, pool4)):
-            fields = torch.cat([pooled, pooled[:, :1].abs()], 1)
+            shown = torch.cat([pooled, pooled[:, :1].abs()], 1)
             out[f"given{factor}"] = (
                 "quantile",
-                conditional_quantiles(F.avg_pool2d(kappa, factor), fields),
+                conditional_quantiles(F.avg_pool2d(kappa, factor), shown),
             )
-        linear_fields = torch.cat([ksz2 + 1, -tsz, cib], 1)
-        for factor in (1, 2):
-            pooled = (F.avg_pool2d(y, factor) for y in (kappa, linear_fields))
-            out[f"tail{factor}"] = ("power", tail_means(*pooled))
+            if objects.shape[1]:
+                where = F.avg_pool2d(-objects[:, 1:2], factor)
+                out[f"objects{factor}"] = ("quantile", conditional_quantiles(where, shown))
+        linear_fields = torch.cat([ksz2 + 1, -tsz, *raw], 1)
+        for factor in (1, 2, 4):
+            pooled = F.avg_pool2d(linear_fields, factor)
+            if factor < 4:
+                where = F.avg_pool2d(kappa, factor)
+                out[f"tail{factor}"] = ("power", tail_means(where, pooled))
+            if objects.shape[1] and factor > 1:
+                where = F.avg_pool2d(-objects[:, 1:2], factor)
+                out[f"objects_tail{factor}"] = ("power", tail_means(where, pooled))
         return out
 
     return statistics
 
 
-def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = None) -> Callable:
-    """Statistics of kappa given the Gaussian kappa it grew from.
+def convergence_statistics(
+    spectra: Spectra, normaliser: Normaliser | None = None, mix: None = None
+) -> Callable:
+    """Statistics of kappa given the Gaussian kappa it grew from, and the objects it leaves out.
 
     A local map of the Gaussian passes power and pixel histogram and fails smoothed
     skewness and peaks, so pooled fields, details between pools and a field of peaks count.
     """
 
-    def statistics(start: torch.Tensor, x: torch.Tensor) -> dict:
+    def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
+        start, objects = condition[:, :1], condition[:, 1:]
         p2 = F.avg_pool2d(x, 2)
         p4 = F.avg_pool2d(p2, 2)
         p8 = F.avg_pool2d(p4, 2)
         smooth = blur(x, 1.2)
         peaks = F.relu(smooth - 1.5).clamp(max=10.0)
-        modes = spectra.modes(torch.cat([start, x, squash(x), peaks], 1))
+        modes = spectra.modes(torch.cat([start, squash(objects), x, squash(x), peaks], 1))
+        n = condition.shape[1]
         power = spectra.pairs(modes)
 
         def up(y):
@@ -299,10 +338,10 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
         d1, d2, d4 = x - up(p2), p2 - up(p4), p4 - up(p8)
         local = torch.log(0.05 + F.avg_pool2d(d1**2, 8)), torch.log(0.05 + F.avg_pool2d(d2**2, 4))
         coarse = torch.cat([p8, *local], 1)
-        return {
-            "power": ("power", torch.diagonal(power)[:, 1:]),
+        out = {
+            "power": ("power", torch.diagonal(power)[:, n:]),
             "coherence": ("coherence", _coherence(power)),
-            "angle": ("power", spectra.by_angle(modes[:, [1, 3]])),
+            "angle": ("power", spectra.by_angle(modes[:, [n, n + 2]])),
             "pixel": ("quantile", quantiles(x)),
             "pixel2": ("quantile", quantiles(p2)),
             "pixel4": ("quantile", quantiles(p4)),
@@ -317,6 +356,16 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
             "given8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
             "self8": ("quantile", conditional_quantiles(p8, coarse[:, 1:])),
         }
+        if n > 1:
+            for factor, pooled in ((2, p2), (8, coarse)):
+                where = F.avg_pool2d(objects[:, :1], factor)
+                out[f"objects{factor}"] = ("quantile", conditional_quantiles(where, pooled))
+            # what is round clusters: positive, for its logarithm is compared
+            for factor, pooled in ((2, p2), (4, p4)):
+                where = F.avg_pool2d(objects[:, :1], factor)
+                level = F.softplus(pooled + 1)
+                out[f"objects_tail{factor}"] = ("power", tail_means(where, level))
+        return out
 
     return statistics
 

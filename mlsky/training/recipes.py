@@ -109,6 +109,54 @@ _CONVERGENCE = Recipe(
 # with it: distance 0.35 against 0.23, after 5550 and 3625 steps.
 _NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
 
+# Clusters are objects: networks are given their kappa and tSZ, and make what is left. Templates
+# of the CIB at 148, 353 and 857 GHz are correlated by .98 and .91; the matrix is the Cholesky
+# factor of their covariance in painted regions of 1', in normalised units.
+_OBJECTS = ("objects_kappa", "objects_tsz")
+_CIB_MIX = ((1.0, 0.0, 0.0), (0.98, 0.19, 0.0), (0.83, 0.5, 0.22))
+_PAINT_OBJECTS = replace(
+    _PAINT,
+    name="paint-1-objects",
+    inputs=("kappa", *_OBJECTS),
+    outputs=("ksz", "tsz", "cib", "cib_353", "cib_857"),
+    pixel_arcmin=1.0,
+    generator_options={"objects": 2, "cib_mix": _CIB_MIX},
+    critic_options={"channels": 9},
+    match={
+        **_PAINT.match,
+        "objects2": 1.5,  # what is round clusters, by their rank
+        "objects4": 1.5,
+        "objects_tail2": 1.0,
+        "objects_tail4": 1.0,
+    },
+)
+_CONVERGENCE_OBJECTS = replace(
+    _CONVERGENCE,
+    name="convergence-1-objects",
+    inputs=("kappa_in", *_OBJECTS),
+    pixel_arcmin=1.0,
+    generator_options={"objects": 2},
+    critic_options={"channels": 4},
+    match={
+        **_CONVERGENCE.match,
+        "objects2": 1.5,
+        "objects8": 1.0,
+        "objects_tail2": 1.0,
+        "objects_tail4": 1.0,
+    },
+)
+
+
+def _coarser(base: Recipe, pixel: float, **options) -> Recipe:
+    """The same networks, half as wide, on larger pixels."""
+    return replace(
+        base,
+        name=base.name.replace("-1-", f"-{pixel:g}-"),
+        pixel_arcmin=pixel,
+        generator_options={**base.generator_options, **_NARROW, **options},
+    )
+
+
 # The three steps of Han, Sehgal & Villaescusa-Navarro (2021), their numbers but for the width
 _PAPER = Recipe(
     name="dcgan",
@@ -317,6 +365,10 @@ RECIPES: dict[str, Recipe] = {
             generator_options={**_NARROW, "velocity_levels": 5},
         ),
         replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW),
+        _PAINT_OBJECTS,
+        _CONVERGENCE_OBJECTS,
+        *(_coarser(_PAINT_OBJECTS, pixel, velocity_levels=5) for pixel in (2.0, 4.0)),
+        *(_coarser(_CONVERGENCE_OBJECTS, pixel) for pixel in (2.0, 4.0)),
         _PAPER,
         _PIXGAN,
         _VAEGAN,

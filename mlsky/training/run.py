@@ -20,10 +20,11 @@ from torch import nn
 from mlsky import seeds
 from mlsky.errors import MlskyError
 from mlsky.io.files import whole
+from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import matching
-from mlsky.training.data import Crops, Painted
+from mlsky.training.data import OBJECTS, Crops, Painted
 from mlsky.training.recipes import Recipe
 
 __all__ = ["BEST", "CHECKPOINT", "Run", "load_generator", "part"]
@@ -45,9 +46,14 @@ def fit_normaliser(crops: Crops | Painted) -> Normaliser:
     """
     if hasattr(crops, "normaliser"):
         return crops.normaliser
-    names = [n for n in ("kappa", "ksz", "tsz", "cib", "radio") if n in crops.names]
+    names = [n for n in crops.names if n not in ("kappa_in", "kappa_g")]
     index = [crops.names.index(n) for n in names]
-    return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if n in LOG_CHANNELS])
+    return Normaliser.fit(crops.sample()[:, index], names, [n for n in names if _skewed(n)])
+
+
+def _skewed(name: str) -> bool:
+    """Whether a field takes the logarithm: those of `LOG_CHANNELS`, those of objects too."""
+    return name.removeprefix(OBJECTS).split("_")[0] in LOG_CHANNELS
 
 
 def choose_normaliser(
@@ -89,7 +95,7 @@ def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tens
     rows = []
     for i, name in enumerate(names):
         channel = fields[:, i : i + 1]
-        if name == "cib":
+        if name.split("_")[0] == "cib":
             channel = channel.clamp(min=0)
         rows.append(normaliser.select(["kappa" if name == "kappa_in" else name]).forward(channel))
     return torch.cat(rows, 1)
@@ -134,7 +140,8 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
             "default:Paint": matching.paint_statistics,
             "default:Convergence": matching.convergence_statistics,
         }[recipe.generator]
-        match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
+        mix = getattr(generator, "cib_mix", None)
+        match = matching.Matching(make_statistics(spectra, normaliser, mix), recipe.match)
     adam = functools.partial(torch.optim.Adam, fused=True)  # one kernel per weight, not ten
     return Run(
         recipe,
@@ -330,6 +337,8 @@ def start_from(run: Run, states: dict[str, dict], path) -> None:
     """Load what `find_start` found."""
     for name, state in states.items():
         module = getattr(run, name)
+        if name != "critic" and isinstance(module, default._Generator):
+            state = default.widened(module, state)
         shapes = {k: v.shape for k, v in module.state_dict().items()}
         if shapes != {k: v.shape for k, v in state.items()}:
             raise ValueError(
