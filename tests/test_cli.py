@@ -190,6 +190,13 @@ def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
     assert not record.kappa_alm
 
 
+def test_an_empty_option_is_no_missing_one(record, capsys):
+    for option in ("--components", "--freqs"):
+        assert "is empty" in _error(capsys, [*BASE, option, "", "--out", "a.h5"])
+        assert "is empty" in _error(capsys, [*BASE, option, ",", "--out", "a.h5"])
+    assert not record.kappa_alm
+
+
 def test_an_existing_file(record, capsys):
     Path("sky.h5").write_text("precious")
     assert "sky.h5: exists" in _error(capsys, [*BASE, "--out", "sky.h5"])

@@ -60,7 +60,10 @@ def _is_option(token: str) -> bool:
 
 def split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
     """Every value of a repeated, spaced or comma-separated option."""
-    return [part for value in values for part in value.replace(",", " ").split()]
+    parts = [part for value in values for part in value.replace(",", " ").split()]
+    if values and not parts:
+        raise click.BadParameter("is empty; give a value, or leave the option out")
+    return parts
 
 
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:
