@@ -158,7 +158,7 @@ BAD = [
     (["--freqs", "93", "inf"], "inf"),
     (["--freqs", "9"], "9 GHz: outside the range of the laws"),
     (["--freqs", "93GHz"], "'93GHz' is no number"),
-    (["--freqs", ","], "freqs=[]: empty"),
+    (["--freqs", ","], "'--freqs': is empty"),
     (["--components", "dust"], "component 'dust'"),
     (["--unit", "K"], "unit='K'"),
     (["--stokes", "QT"], "stokes='QT'"),

@@ -60,10 +60,10 @@ def _is_option(token: str) -> bool:
 
 def split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
     """Every value of a repeated, spaced or comma-separated option."""
-    parts = [part for value in values for part in value.replace(",", " ").split()]
-    if values and not parts:
+    parts = [value.replace(",", " ").split() for value in values]
+    if not all(parts):
         raise click.BadParameter("is empty; give a value, or leave the option out")
-    return parts
+    return [part for found in parts for part in found]
 
 
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:
