@@ -24,6 +24,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky import arguments
+
 __all__ = [
     "FIELDS",
     "GAMMA",
@@ -35,6 +37,7 @@ __all__ = [
     "mixed",
     "normal",
     "poisson",
+    "realisation",
     "sequence",
     "uniform",
 ]
@@ -55,11 +58,15 @@ FIELDS = {
     "shells": 11,
     "sources": 12,
     "cib_remainder": 13,
+    "realisation": 14,
 }
 
 #: Seed of the painted regions on which `mlsky validate` scores networks. No set that networks are
 #: trained, chosen or calibrated on is painted with it.
 VALIDATION = 4
+
+#: Largest seed: what a FITS header and an HDF5 file hold as one integer.
+SEED_MAX = 2**63 - 1
 
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -73,11 +80,10 @@ def check(seed: int, name: str = "seed") -> int:
     Raises
     ------
     ValueError
-        If `seed` is not an integer >= 0.
+        If `seed` is not an integer from 0 to `SEED_MAX`.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"{name}={seed!r}: must be an integer >= 0, for example {name}=1")
-    return int(seed)
+    allowed = f"an integer >= 0, at most 2^63 - 1, for example {name}=1"
+    return arguments.integer(name, seed, allowed, 0, SEED_MAX)
 
 
 def check_set(seed: int, name: str = "seed") -> int:
@@ -108,6 +114,18 @@ def generator(seed: int, field: str, *tile: int) -> np.random.Generator:
 def integer(seed: int, field: str, *tile: int) -> int:
     """One 63-bit key of a stream, for generators that live elsewhere (torch, hashes)."""
     return int(sequence(seed, field, *tile).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def realisation(seed: int, number: int) -> int:
+    """Seed of one of many realisations: `seed` itself for number 0, else a 63-bit hash of both.
+
+    Raises
+    ------
+    ValueError
+        If either is not an integer >= 0.
+    """
+    seed, number = check(seed), check(number, "num")
+    return integer(seed, "realisation", number) if number else seed
 
 
 def uniform(seed: int, field: str, *integers: ArrayLike) -> NDArray[np.float64]:

@@ -72,7 +72,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
-    options += " --tsz-temperature-kev 5"
+    options += " --tsz-temperature-kev 5 --no-check-resources"
     options += (
         " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     )
@@ -97,6 +97,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "fill_kappa": False,
         "out": Path("a.h5"),
         "overwrite": False,
+        "check_resources": False,
     }
     assert Sky.read("a.h5").shape == (1, 1, 18, 36)
 
@@ -143,7 +144,7 @@ BAD = [
     (["--freqs", "93", "inf"], "inf"),
     (["--freqs", "9"], "9 GHz: outside the range of the laws"),
     (["--freqs", "93GHz"], "'93GHz' is no number"),
-    (["--freqs", ","], "freqs=[]: empty"),
+    (["--freqs", ","], "'--freqs': is empty"),
     (["--components", "dust"], "component 'dust'"),
     (["--unit", "K"], "unit='K'"),
     (["--stokes", "QT"], "stokes='QT'"),
@@ -173,6 +174,13 @@ def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
     if "--out" not in replaced:
         arguments += ["--out", "sky.h5"]
     assert message in error_of(capsys, arguments + change)
+    assert not record.kappa_alm
+
+
+def test_an_empty_option_is_no_missing_one(record, capsys):
+    for option in ("--components", "--freqs"):
+        assert "is empty" in _error(capsys, [*BASE, option, "", "--out", "a.h5"])
+        assert "is empty" in _error(capsys, [*BASE, option, ",", "--out", "a.h5"])
     assert not record.kappa_alm
 
 

@@ -50,7 +50,7 @@ def test_the_public_call_is_the_promised_one():
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
         "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, monopole=True, unit='uK_CMB', "
         "cmb_seed=None, "
-        "device='auto', progress=None, out=None, overwrite=False)"
+        "device='auto', progress=None, out=None, overwrite=False, check_resources=True)"
     )
     signature = inspect.signature(mlsky.simulate)
     bare = signature.replace(
@@ -370,6 +370,15 @@ BAD = [
     ({"device": "tpu"}, "device='tpu': must be 'auto', 'cpu', 'cuda' or 'cuda:N'"),
     ({"device": "cpu:1"}, "device='cpu:1'"),
     ({"progress": 3}, "progress=3"),
+    ({"kappa_kind": "nbody"}, "kappa_kind='nbody': must be one of gaussian, nonlinear"),
+    ({"fill_kappa": "yes"}, "fill_kappa='yes': must be True or False"),
+    ({"overwrite": "False"}, "overwrite='False': must be True or False"),
+    ({"out": b"a.h5"}, "out=b'a.h5': must be the name of a file"),
+    ({"out": "a\0.h5"}, "without NUL"),
+    ({"weights": "a" * 300}, "file systems allow 255"),
+    ({"flux_cut_mjy": 15 * units.GHz}, "flux_cut_mjy in GHz: must be convertible to mJy"),
+    ({"seed": 2**64}, "seed=18446744073709551616: must be an integer"),
+    ({"kappa": np.ma.masked_array(np.zeros(12), np.arange(12) < 3)}, "kappa has 3 NaN"),
     ({"kappa": np.zeros(7)}, "kappa map of length 7"),
     ({"kappa": np.full(12, np.nan)}, "kappa has 12 NaN"),
     ({"kappa": np.zeros(12) * units.uK}, "kappa in uK"),

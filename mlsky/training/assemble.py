@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py
 
-from mlsky.io.sets import fields_of, file_hash, painted_seed
+from mlsky.io.sets import attributes_of, file_hash, painted_seed
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.training import calibrate, isotropy
@@ -87,7 +87,7 @@ def assemble(
         name: (w[name], *(w.header["networks"][name][k] for k in ("inputs", "outputs")))
         for name, w in taken.items()
     }
-    attrs = fields_of(validation, ("kappa", "ksz", "tsz", "cib"))[1]
+    attrs = attributes_of(validation, ("kappa", "ksz", "tsz", "cib"))
     check_apart(validation, attrs, data)
     with h5py.File(validation, "r") as file:
         whole = "kappa_in" in file

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 
+import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -70,12 +72,25 @@ def fit_calibration(
     ValueError
         If the set has other pixels than the weights.
     """
-    (start, cib), attrs = fields_of(data, ("kappa_in", "cib"))
+    with fields_of(data, ("kappa_in", "cib")) as ((start, cib), attrs):
+        if attrs["pixel_arcmin"] != weights.pixel_arcmin:
+            raise ValueError(
+                f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want "
+                f"{weights.pixel_arcmin}'"
+            )
+        return _fit_calibration(weights, start, cib, attrs, regions, seed)
+
+
+def _fit_calibration(
+    weights: Weights,
+    start: h5py.Dataset,
+    cib: h5py.Dataset,
+    attrs: Mapping,
+    regions: int | None,
+    seed: int,
+) -> dict:
+    """`fit_calibration` on the open fields of a set."""
     periodic = _is_periodic(start)
-    if attrs["pixel_arcmin"] != weights.pixel_arcmin:
-        raise ValueError(
-            f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
-        )
     count = len(start) if regions is None else min(regions, len(start))
     n = start.shape[-1]
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
@@ -161,9 +176,22 @@ def balance_flow(
     -------
     gains : (levels,)
     """
+    with fields_of(data, ("kappa", "ksz")) as ((kappa, ksz), attrs):
+        return _balance_flow(paint, normaliser, kappa, ksz, attrs, regions, seed)
+
+
+def _balance_flow(
+    paint: Paint,
+    normaliser: Normaliser,
+    kappa: h5py.Dataset,
+    ksz: h5py.Dataset,
+    attrs: Mapping,
+    regions: int,
+    seed: int,
+) -> np.ndarray:
+    """`balance_flow` on the open fields of a set."""
     from scipy.optimize import nnls
 
-    (kappa, ksz), attrs = fields_of(data, ("kappa", "ksz"))
     n, count = kappa.shape[-1], min(regions, len(kappa))
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
@@ -273,9 +301,23 @@ def balance_stamps(
     -------
     gains : (stamps,)
     """
+    with fields_of(data, ("kappa", "kappa_in", "tsz")) as (fields, attrs):
+        return _balance_stamps(paint, normaliser, fields, attrs, convergence, regions, seed)
+
+
+def _balance_stamps(
+    paint: Paint,
+    normaliser: Normaliser,
+    fields: Sequence[h5py.Dataset],
+    attrs: Mapping,
+    convergence: Convergence | None,
+    regions: int | None,
+    seed: int,
+) -> np.ndarray:
+    """`balance_stamps` on the open fields of a set."""
     from scipy.optimize import least_squares
 
-    (kappa, start, tsz), attrs = fields_of(data, ("kappa", "kappa_in", "tsz"))
+    kappa, start, tsz = fields
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
