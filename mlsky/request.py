@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import bands, needs, outputs, seeds
+from mlsky import arguments, bands, needs, outputs, seeds
 from mlsky import components as fields
 from mlsky.frequency import cib_templates
 from mlsky.sphere import geometry as pixels
@@ -111,11 +111,11 @@ def check(
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+    overwrite = arguments.boolean("overwrite", overwrite)
     if out is not None:
         out = outputs.check(out, overwrite)
-    if not isinstance(weights, (str, os.PathLike)):
-        raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
-    weights = os.fspath(weights)
+    weights = str(arguments.path("weights", weights, "a name, see mlsky weights list"))
+    kappa_kind, fill_kappa = given_kappa.check_options(kappa_kind, fill_kappa)
     given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
