@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,7 +116,7 @@ def select(name: str, geometry: Geometry) -> Weights:
         order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
         fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin * WIDER]
         index = fine[-1] if fine else order[0]
-        path: Path = registry.fetch(name)[index]
+        (path,) = registry.fetch(name, file=files[index]["file"])
         weights = open_weights(path, sha256=files[index]["sha256"])
     evaluate.kind(weights)
     cib_templates.of_header(weights.header)  # the check
