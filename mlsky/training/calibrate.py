@@ -70,7 +70,9 @@ def fit_calibration(
     ValueError
         If the set has other pixels than the weights.
     """
-    (start, cib), attrs = fields_of(data, ("kappa_in", "cib"))
+    (start, cib, *of_objects), attrs = _opened(
+        data, ("kappa_in", "cib"), evaluate.takes_objects(weights)
+    )
     periodic = _is_periodic(start)
     if attrs["pixel_arcmin"] != weights.pixel_arcmin:
         raise ValueError(
@@ -89,7 +91,8 @@ def fit_calibration(
     power, rate = np.zeros((2, BINS + 2)), 0.0
     values: tuple[list, list] = ([], [])
     for i in range(count):
-        made = run(weights, start[i], seed, i, periodic=periodic)
+        objects = _objects(of_objects, i)
+        made = run(weights, start[i], seed, i, periodic=periodic, objects=objects)
         for j, field in enumerate((start[i], made["kappa"].numpy())):
             mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
             power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
@@ -108,6 +111,28 @@ def fit_calibration(
     if rate:
         calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
+
+
+def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):
+    """Fields of a set, and those of its objects for networks that are given them."""
+    return fields_of(data, (*names, *(evaluate.OBJECTS if objects else ())), objects)
+
+
+def _objects(fields, index: int) -> dict[str, np.ndarray] | None:
+    """Maps of the objects of a region, as networks take them; None if there are none."""
+    names = (name.removeprefix("objects_") for name in evaluate.OBJECTS)
+    return {n: f[index] for n, f in zip(names, fields, strict=True)} if fields else None
+
+
+def _inputs(
+    normaliser: Normaliser, kappa: np.ndarray | torch.Tensor, objects: dict | None
+) -> torch.Tensor:
+    """Kappa (n, n) and the maps of objects in network units: (1, inputs, n, n)."""
+    kappa = normaliser.select(["kappa"]).forward(torch.as_tensor(kappa)[None, None])
+    if objects is None:
+        return kappa
+    maps = torch.stack([torch.from_numpy(field) for field in objects.values()])[None]
+    return torch.cat([kappa, normaliser.select(evaluate.OBJECTS).forward(maps)], 1)
 
 
 def _is_periodic(field) -> bool:
@@ -163,7 +188,7 @@ def balance_flow(
     """
     from scipy.optimize import nnls
 
-    (kappa, ksz), attrs = fields_of(data, ("kappa", "ksz"))
+    (kappa, ksz, *of_objects), attrs = _opened(data, ("kappa", "ksz"), bool(paint.objects))
     n, count = kappa.shape[-1], min(regions, len(kappa))
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
@@ -171,8 +196,7 @@ def balance_flow(
     pad = evaluate.APRON if _is_periodic(kappa) else 0
     truth, parts = 0.0, [0.0] * levels
     for i in range(count):
-        field = torch.from_numpy(kappa[i])[None, None]
-        start = _around(normaliser.select(["kappa"]).forward(field), pad)
+        start = _around(_inputs(normaliser, kappa[i], _objects(of_objects, i)), pad)
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
         noise = _noise(paint, n, rng, pad)
         for level in range(levels):
@@ -275,7 +299,9 @@ def balance_stamps(
     """
     from scipy.optimize import least_squares
 
-    (kappa, start, tsz), attrs = fields_of(data, ("kappa", "kappa_in", "tsz"))
+    (kappa, start, tsz, *of_objects), attrs = _opened(
+        data, ("kappa", "kappa_in", "tsz"), bool(paint.objects)
+    )
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
@@ -300,16 +326,18 @@ def balance_stamps(
     parts = []
     for i in range(count):
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
-        grown = normaliser.select(["kappa"]).forward(truth[i][0][None, None])
+        objects = _objects(of_objects, i)
+        inputs = _inputs(normaliser, truth[i][0], objects)
         if convergence is not None and i % 2:
-            grown = normaliser.select(["kappa"]).forward(torch.from_numpy(start[i])[None, None])
+            entered = _around(_inputs(normaliser, start[i], objects), pad)
             noise = _noise(convergence, n, rng, pad)
             with torch.autocast("cpu", torch.bfloat16):
-                grown = _inside(convergence(_around(grown, pad), noise), pad).float()
+                grown = _inside(convergence(entered, noise), pad).float()
+            inputs = torch.cat([grown, inputs[:, 1:]], 1)
         noise = _noise(paint, n, rng, pad)
         with torch.autocast("cpu", torch.bfloat16):
-            stamps = _inside(paint.stamps(_around(grown, pad), noise), pad)[0]
-        physical = normaliser.select(["kappa"]).inverse(grown)[0, 0]
+            stamps = _inside(paint.stamps(_around(inputs, pad), noise), pad)[0]
+        physical = normaliser.select(["kappa"]).inverse(inputs[:, :1])[0, 0]
         parts.append((physical, stamps.float() * scale))
 
     def miss(log_gain):
