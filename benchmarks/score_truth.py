@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--divisions", type=int, default=20)
     options = parser.parse_args()
-    fields, attributes = fields_of(options.data, scores.FIELDS)
-    count, n = fields[0].shape[:2]
-    measure = Measure(n, float(attributes["pixel_arcmin"]))
-    measured = []
-    for i in range(count):
-        maps = np.stack([f[i] for f in fields])
-        maps[3] = np.maximum(maps[3], 0)
-        measured.append(measure(maps, measure.standard(maps)))
+    with fields_of(options.data, scores.FIELDS) as (fields, attributes):
+        count, n = fields[0].shape[:2]
+        measure = Measure(n, float(attributes["pixel_arcmin"]))
+        measured = []
+        for i in range(count):
+            maps = np.stack([f[i] for f in fields])
+            maps[3] = np.maximum(maps[3], 0)
+            measured.append(measure(maps, measure.standard(maps)))
     verdicts, failed, distances = Counter(), Counter(), []
     for d in range(options.divisions):
         order = seeds.generator(1, "truth", d).permutation(count)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlsky.haloes.paint import HaloPainter
     from mlsky.theory.response import Response
 
-__all__ = ["Realisation", "observe", "realise", "run", "simulate"]
+__all__ = ["Realisation", "list_sources", "observe", "realise", "run", "simulate"]
 
 #: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
 CATALOG_MIN_MJY = 1.0
@@ -137,6 +137,7 @@ def simulate(
     progress: Progress | None = None,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
+    check_resources: bool = True,
 ) -> Sky:
     """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
 
@@ -203,6 +204,9 @@ def simulate(
         the same bits. The file appears when it is whole.
     overwrite
         Replace `out` if it exists.
+    check_resources
+        Refuse a sky for which the memory or the disk is estimated not to suffice. False makes it
+        all the same, where you know better, as on a machine that swaps.
 
     Returns
     -------
@@ -367,17 +371,12 @@ def observe(
             layers[name].append(Layer(values, weights, kept))
     catalog = realisation.catalog
     if catalog is not None:
-        flux_mjy = np.asarray(catalog["flux_mjy"])
-        cut = realisation.flux_cut_mjy
-        painted = np.ones(len(catalog), bool) if cut is None else flux_mjy <= cut
+        painted = _is_painted(catalog, realisation.flux_cut_mjy)
         for name, kind in KINDS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
                 hit, templates = paint_hit(chosen, realisation.geometry, freqs_ghz, stokes)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
-        listed = flux_mjy >= CATALOG_MIN_MJY
-        catalog = catalog[listed]
-        catalog["in_map"] = painted[listed]
     return Sky(
         freqs_ghz=freqs_ghz,
         geometry=realisation.geometry,
@@ -385,10 +384,26 @@ def observe(
         unit=unit,
         components=layers,
         kappa=realisation.kappa,
-        catalog=catalog,
+        catalog=list_sources(realisation),
         clusters=realisation.clusters,
         meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
     )
+
+
+def list_sources(realisation: Realisation) -> Table | None:
+    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
+    if realisation.catalog is None:
+        return None
+    listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY
+    catalog = realisation.catalog[listed]
+    catalog["in_map"] = _is_painted(catalog, realisation.flux_cut_mjy)
+    return catalog
+
+
+def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]:
+    """Which sources are in the maps."""
+    flux_mjy = np.asarray(catalog["flux_mjy"])
+    return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
 
 
 def _objects(

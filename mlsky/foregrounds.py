@@ -51,6 +51,9 @@ _log = logging.getLogger("mlsky")
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
 SPLINE = 4
+#: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
+WIDER = 1 + 1e-4
+
 #: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
 #: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
 MARGIN = 8
@@ -112,7 +115,7 @@ def select(name: str, geometry: Geometry) -> Weights:
     else:
         files = registry.describe(name)["files"]
         order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
-        fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin]
+        fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin * WIDER]
         index = fine[-1] if fine else order[0]
         path: Path = registry.fetch(name)[index]
         weights = open_weights(path, sha256=files[index]["sha256"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlsky.io.files import check_disk
 from mlsky.sphere import charts
+from mlsky.sphere.gaussian import rings
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.resolution import kappa_grid, kappa_lmax
 from mlsky.sphere.threads import chart_workers
@@ -14,6 +15,12 @@ from mlsky.store import SUFFIX
 __all__ = ["check", "disk", "memory", "memory_free"]
 
 GIB = 2**30
+
+#: Where Linux tells the limits of a control group, as of a container or a job.
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+#: How a sky is made whatever the estimate says.
+ANYWAY = "check_resources=False (--no-check-resources) to try all the same"
 
 #: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
 BASE = 0.9 * GIB
@@ -29,6 +36,13 @@ PER_ALM, PER_FIELD = 8, 18
 #: Bytes of the pieces in which maps are transformed, lensed and written: at most, and per pixel
 #: of a map that is one piece.
 PIECES, PER_PIECE_PIXEL = 0.6 * GIB, 100
+
+#: The same for maps whose rows do not hold whole rings: each pixel is a ring of its own there.
+POINT_PIECES, PER_POINT_PIXEL = 0.8 * GIB, 200
+
+#: Bytes per pixel of the deflection at pixels that lie on no rings, which is there as a whole; per
+#: l^2 of the transforms at such pixels, of kappa and of the deflection (46 and 22 found).
+PER_DEFLECTION, PER_POINTS_SPIN_0, PER_POINTS_SPIN_1 = 16, 23, 46
 
 #: Bytes per halo while the objects of a sky are drawn and listed, with the densities they are drawn
 #: from; while they are painted; in the list alone. Found for 1.8 million: 0.9, 0.8 and 0.14 GiB.
@@ -66,7 +80,7 @@ def memory(
     pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
     start = kappa_lmax(pixel_arcmin)
     lmax, grid = kappa_grid(geometry, pixel_arcmin)
-    rings = 0.0 if on_disk else 4.0 * grid.npix
+    kept = 0.0 if on_disk else 4.0 * grid.npix
     chart = max(c.npix for c in charts.charts(pixel_arcmin))
     at_once = chart_workers()
     sources = 192 * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
@@ -78,11 +92,14 @@ def memory(
         + (at_once * chart * PER_OBJECT_PIXEL if haloes else 0.0)
         + haloes * PER_OBJECT
         + painted
-        + rings
+        + kept
         + sources,
         "kappa": painted
         + sources
-        + max(rings + 8.0 * grid.nrings * lmax, one + pieces)
+        + max(
+            kept + 8.0 * grid.nrings * lmax,
+            one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
+        )
         + PER_ALM * lmax**2,
         "bands": held + sources * 5 + (0 if on_disk or not cmb else one * len(stokes)) + one,
     }
@@ -93,12 +110,29 @@ def memory(
             + (0 if on_disk else one * len(stokes))
             + (PER_FIELD + PER_ALM) * fields * top**2
             + 2 * PER_ALM * lmax**2
-            + pieces
+            + deflection(geometry, lmax)
         )
     listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
     if haloes:
         listed["haloes"] = BASE + PER_ALM * start**2 + haloes * PER_DRAWN
     return listed
+
+
+def deflection(geometry: Geometry, lmax: int) -> float:
+    """Bytes of the pieces in which a map is lensed, and of the deflection there.
+
+    Parameters
+    ----------
+    lmax
+        Of kappa.
+    """
+    layout = rings(geometry)
+    if layout is not None and layout.full:
+        return min(PIECES, PER_PIECE_PIXEL * geometry.npix)
+    pieces = min(POINT_PIECES, PER_POINT_PIXEL * geometry.npix)
+    if layout is not None:
+        return pieces
+    return pieces + PER_DEFLECTION * geometry.npix + PER_POINTS_SPIN_1 * lmax**2
 
 
 def disk(
@@ -124,26 +158,25 @@ def _painted(components: tuple[str, ...], cib_maps: int) -> int:
     return sum(cib_maps if name == "cib" else name in ("tsz", "ksz") for name in components)
 
 
-def memory_free() -> float | None:
-    """Bytes of memory that this process may still take, None where the system does not tell."""
-    found = []
+def memory_free() -> float:
+    """Bytes of memory that this process may still take.
+
+    What the machine has available, or less where the process is in a control group with a limit.
+    """
+    import psutil
+
+    found = [float(psutil.virtual_memory().available)]
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
-        found.append(1024.0 * int(fields["MemAvailable"]))
-    except (OSError, KeyError, ValueError, IndexError):
-        pass
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
+        limit = (CONTROL_GROUP / "memory.max").read_text().strip()
         if limit != "max":
-            used = int((folder / "memory.current").read_text())
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            used = int((CONTROL_GROUP / "memory.current").read_text())
+            lines = (CONTROL_GROUP / "memory.stat").read_text().splitlines()
+            stat = dict(line.split() for line in lines)
             # Cached files make room when it is wanted.
             found.append(float(int(limit) - used + int(stat["inactive_file"])))
     except (OSError, KeyError, ValueError):
         pass
-    return min(found) if found else None
+    return min(found)
 
 
 def check(
@@ -168,8 +201,8 @@ def check(
     need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
-    if free is not None and need > free:
-        remedy = "ask for fewer pixels"
+    if need > free:
+        remedy = f"ask for fewer pixels, or {ANYWAY}"
         if out is None:
             less = max(memory(*request, on_disk=True, **more).values())
             remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
@@ -181,4 +214,6 @@ def check(
         there = part.glob("*") if part.is_dir() else ()
         kept = sum(file.stat().st_blocks * 512 for file in there)
         fits = out.suffix.lower() == ".fits"
-        check_disk(part, disk(*request, nfreq, fits, cib_maps) - kept, "ask for fewer pixels")
+        check_disk(
+            part, disk(*request, nfreq, fits, cib_maps) - kept, f"ask for fewer pixels, or {ANYWAY}"
+        )

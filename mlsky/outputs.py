@@ -174,37 +174,14 @@ def describe_geometry(geometry: pixels.Geometry) -> dict:
     """A geometry in plain JSON types; `build_geometry` gives it back."""
     if geometry.kind == "healpix":
         return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
-    wcs = geometry.wcs.wcs
-    # Numbers, not header cards: cards are rounded to about 12 digits.
-    return {
-        "kind": "car",
-        "shape": list(geometry.shape),
-        "frame": "equatorial",
-        "wcs": {
-            "ctype": list(wcs.ctype),
-            "cunit": [str(unit) for unit in wcs.cunit],
-            "crval": wcs.crval.tolist(),
-            "crpix": wcs.crpix.tolist(),
-            "cdelt": wcs.cdelt.tolist(),
-            "pc": wcs.get_pc().tolist(),
-            "pv": [list(entry) for entry in wcs.get_pv()],
-        },
-    }
+    return geometry.describe()
 
 
 def build_geometry(description: dict) -> pixels.Geometry:
     """The geometry that `describe_geometry` described."""
     if description["kind"] == "healpix":
         return pixels.Healpix(description["nside"])
-    from astropy.wcs import WCS
-
-    wcs = WCS(naxis=2)
-    values = dict(description["wcs"])
-    wcs.wcs.set_pv([(int(i), int(m), value) for i, m, value in values.pop("pv")])
-    for name, value in values.items():
-        setattr(wcs.wcs, name, value)
-    wcs.wcs.set()
-    return pixels.Car(tuple(description["shape"]), wcs)
+    return pixels.Car.build(description)
 
 
 def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:

@@ -80,6 +80,7 @@ def check(
     progress: Progress | None = None,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
+    check_resources: bool = True,
 ) -> Request:
     """Check every argument of `mlsky.simulate` before any work; cheap ones first.
 
@@ -119,8 +120,11 @@ def check(
     response.check(cosmos, chosen.header, response.fields_of(names))
     clusters = _check_haloes(haloes, chosen.mass_cut, given)
     cib_maps = cib_templates.map_count(chosen.header)
+    if not isinstance(check_resources, (bool, np.bool_)):
+        raise ValueError(f"check_resources={check_resources!r}: must be True or False")
     number = _count_haloes(clusters, chosen.mass_cut)
-    needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number)
+    if check_resources:
+        needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number)
 
     shown = {
         "freqs": freqs_ghz.tolist(),

@@ -35,6 +35,7 @@ __all__ = [
     "mixed",
     "normal",
     "poisson",
+    "realisation",
     "sequence",
     "uniform",
 ]
@@ -55,6 +56,7 @@ FIELDS = {
     "shells": 11,
     "sources": 12,
     "cib_remainder": 13,
+    "realisation": 14,
 }
 
 #: Seed of the painted regions on which `mlsky validate` scores networks. No set that networks are
@@ -108,6 +110,18 @@ def generator(seed: int, field: str, *tile: int) -> np.random.Generator:
 def integer(seed: int, field: str, *tile: int) -> int:
     """One 63-bit key of a stream, for generators that live elsewhere (torch, hashes)."""
     return int(sequence(seed, field, *tile).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def realisation(seed: int, number: int) -> int:
+    """Seed of one of many realisations: `seed` itself for number 0, else a 63-bit hash of both.
+
+    Raises
+    ------
+    ValueError
+        If either is not an integer >= 0.
+    """
+    seed, number = check(seed), check(number, "num")
+    return integer(seed, "realisation", number) if number else seed
 
 
 def uniform(seed: int, field: str, *integers: ArrayLike) -> NDArray[np.float64]:

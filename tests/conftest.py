@@ -61,6 +61,25 @@ def global_random_state_is_left_alone():
         )
 
 
+def _open_hdf5() -> set[str]:
+    """Names of the HDF5 files that are open."""
+    h5py = sys.modules.get("h5py")
+    if h5py is None:
+        return set()
+    files = h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    return {h5py.h5f.get_name(file).decode() for file in files}
+
+
+@pytest.fixture(autouse=True)
+def hdf5_files_are_closed():
+    """Fail a test after which an HDF5 file is open that was not before."""
+    before = _open_hdf5()
+    yield
+    left = _open_hdf5() - before
+    if left:
+        pytest.fail(f"left open: {', '.join(sorted(left))}")
+
+
 def _is_local(family: int, address) -> bool:
     if family not in (socket.AF_INET, socket.AF_INET6):
         return True

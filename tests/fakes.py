@@ -1,7 +1,8 @@
 """Quick stand-ins for the slow stages, so that the chain itself can be tested in milliseconds.
 
 They keep the signatures and shapes of the real stages, and every number comes from `mlsky.seeds`,
-but no network runs and nothing is physical.
+but no network runs and nothing is physical. `coarse_weights` is another way: a real, untrained
+weight file of 20' pixels, with which a real sky takes some ten seconds.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 import mlsky
 from mlsky import seeds
 from mlsky.frequency import cib_templates
+from mlsky.networks import default
+from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.weights import network_header, pack, save
 from mlsky.sources import catalogue
 
 #: Band limit of the fake networks; small, so that a drawn kappa costs nothing.
 KAPPA_LMAX = 47
+
+
+#: Coarse pixels, so that the whole sky is a second's work.
+PIXEL_ARCMIN = 20.0
+NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
+PER_PIXEL = 0.5  # radio sources per chart pixel
+DUSTY_PER_SR = 300.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,42 @@ def install(monkeypatch, header: dict | None = None) -> Recorder:
     monkeypatch.setattr(sphere, "cmb", SimpleNamespace(draw_cmb=draw_cmb), raising=False)
     monkeypatch.setattr(sphere, "lensing", SimpleNamespace(pieces=lens_pieces), raising=False)
     return record
+
+
+def coarse_normaliser() -> Normaliser:
+    """Means and widths of the coarse networks' maps."""
+    return Normaliser(
+        ("kappa", "ksz", "tsz", "cib", "radio"),
+        (None, None, 3.4, 16.4, 6.9),
+        (0.0, 0.0, -0.26, 0.75, 1.4),
+        (0.1, 2.5, 0.29, 0.32, 0.84),
+    )
+
+
+def coarse_weights(path, constant_rate=True, **header):
+    """An untrained file of the default family with small networks."""
+    networks = {
+        "convergence": default.Convergence(**NARROW, seed=1),
+        "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
+        "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
+    }
+    if constant_rate:
+        torch.nn.init.zeros_(networks["points"].head.weight)
+    entries = {n: network_header(m) for n, m in networks.items()}
+    save(
+        path,
+        pack(networks),
+        {
+            "networks": entries,
+            "normaliser": coarse_normaliser().to_dict(),
+            "pixel_arcmin": PIXEL_ARCMIN,
+            "sources": {
+                "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
+            },
+            **header,
+        },
+    )
+    return path
 
 
 def small_blobs(monkeypatch):

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 #: From the ground up. A module imports from rows below its own, or from its own unit.
 LAYERS = (
-    ("_version", "errors", "data"),
+    ("_version", "errors", "arguments", "data"),
     ("seeds",),
     ("io",),
     ("components", "layers", "store"),

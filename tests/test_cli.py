@@ -86,7 +86,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
-    options += " --tsz-temperature-kev 5"
+    options += " --tsz-temperature-kev 5 --no-check-resources"
     options += (
         " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     )
@@ -111,6 +111,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "fill_kappa": False,
         "out": Path("a.h5"),
         "overwrite": False,
+        "check_resources": False,
     }
     assert Sky.read("a.h5").shape == (1, 1, 18, 36)
 

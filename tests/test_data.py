@@ -11,7 +11,7 @@ import torch
 from stub_painter import CountingPainter, StubPainter
 
 from mlsky import seeds
-from mlsky.io.sets import fields_of
+from mlsky.io.sets import attributes_of
 from mlsky.training.data import Crops, Painted, painted
 
 N = 16
@@ -114,17 +114,17 @@ def test_fields_stay_aligned_and_only_the_sign_of_ksz_is_drawn(tmp_path):
 def test_bad_sets(tmp_path):
     good = _write(tmp_path / "a.h5", kappa=_ramp(16))
     with pytest.raises(ValueError, match=r"a.h5: lacks ksz, tsz; a training set has"):
-        fields_of(good, ("kappa", "ksz", "tsz"))
+        attributes_of(good, ("kappa", "ksz", "tsz"))
     with pytest.raises(ValueError, match=r"regions of 16 pixels, crops of 32"):
         Crops(good, ("kappa",), 32)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["kappa"] = _ramp(16)
     with pytest.raises(ValueError, match="lacks the attribute pixel_arcmin"):
-        fields_of(tmp_path / "b.h5", ("kappa",))
+        attributes_of(tmp_path / "b.h5", ("kappa",))
     (tmp_path / "c.h5").write_text("junk")
     for name in ("c.h5", "none.h5"):
         with pytest.raises(ValueError, match=f"{name}: cannot be read as HDF5"):
-            fields_of(tmp_path / name, ("kappa",))
+            attributes_of(tmp_path / name, ("kappa",))
     for bad in (np.nan, np.inf):
         values = _ramp(16)
         values[0, 3, 3] = bad

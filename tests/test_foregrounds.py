@@ -12,21 +12,21 @@ import healpy
 import numpy as np
 import pytest
 import torch
+from astropy.wcs import WCS
+from fakes import (
+    PER_PIXEL,
+    PIXEL_ARCMIN,
+    coarse_normaliser,
+    coarse_weights,
+)
 
 from mlsky import RegistryError, foregrounds, simulate
 from mlsky.frequency import cib_templates
 from mlsky.networks import default, han2021
-from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
 from mlsky.sources import counts
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Car, Healpix
-
-#: Coarse pixels, so that the whole sky is a second's work.
-PIXEL_ARCMIN = 20.0
-NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
-PER_PIXEL = 0.5  # radio sources per chart pixel
-DUSTY_PER_SR = 300.0
 
 #: Processors with older vector units, as far as torch is concerned: AVX2 has the same sums, mostly
 #: in the same order; without AVX multiplications and additions are rounded one by one.
@@ -49,44 +49,9 @@ np.savez(sys.argv[3], **on_a_machine(np.load(sys.argv[1]), sys.argv[2]))
 """
 
 
-def normaliser() -> Normaliser:
-    return Normaliser(
-        ("kappa", "ksz", "tsz", "cib", "radio"),
-        (None, None, 3.4, 16.4, 6.9),
-        (0.0, 0.0, -0.26, 0.75, 1.4),
-        (0.1, 2.5, 0.29, 0.32, 0.84),
-    )
-
-
-def write_default(path, constant_rate=True, **header):
-    """An untrained file of the default family with small networks."""
-    networks = {
-        "convergence": default.Convergence(**NARROW, seed=1),
-        "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
-        "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
-    }
-    if constant_rate:
-        torch.nn.init.zeros_(networks["points"].head.weight)
-    entries = {n: network_header(m) for n, m in networks.items()}
-    save(
-        path,
-        pack(networks),
-        {
-            "networks": entries,
-            "normaliser": normaliser().to_dict(),
-            "pixel_arcmin": PIXEL_ARCMIN,
-            "sources": {
-                "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
-            },
-            **header,
-        },
-    )
-    return path
-
-
 @pytest.fixture(scope="module")
 def weight_file(tmp_path_factory):
-    return write_default(tmp_path_factory.mktemp("weights") / "small.safetensors")
+    return coarse_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +166,7 @@ def test_car_is_the_same_sky(weight_file, start, made):
 
 def test_calibration_of_kappa_is_applied(tmp_path, start, made):
     table = {"ell": [0, 1000], "gain": [0.5, 0.5]}
-    path = write_default(tmp_path / "gain.safetensors", calibration={"kappa": table})
+    path = coarse_weights(tmp_path / "gain.safetensors", calibration={"kappa": table})
     weights = foregrounds.select(str(path), Healpix(64))
     halved = foregrounds.generate(
         start, Healpix(64), weights=weights, seed=3, components=[], device="cpu"
@@ -224,7 +189,7 @@ def test_chain_of_the_paper(tmp_path, start):
         pack(networks),
         {
             "networks": {n: network_header(m) for n, m in networks.items()},
-            "normaliser": normaliser().to_dict(),
+            "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": PIXEL_ARCMIN,
         },
     )
@@ -287,6 +252,19 @@ def test_kappa_of_the_user_from_end_to_end(weight_file):
     assert sky.meta["kappa"] == "given, nonlinear, up to l = 89"
 
 
+@pytest.mark.parametrize("side", [0.5, 2.0, 7.0])
+@pytest.mark.parametrize("digits", [6, 9, 12])
+def test_a_rounded_step_has_the_same_networks(side, digits):
+    """Cards of a few digits do not choose finer networks: another sky at eleven times the cost."""
+
+    def chosen(step):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---CAR", "DEC--CAR"], [-step, step]
+        return foregrounds.select("default", Car((40, 40), wcs)).sha256
+
+    assert chosen(float(f"{side / 60:.{digits}g}")) == chosen(side / 60)
+
+
 def test_unknown_weights():
     with pytest.raises(RegistryError, match=r"must be one of|unknown|no entry"):
         foregrounds.select("nothing", Healpix(64))
@@ -300,7 +278,7 @@ def test_file_without_a_sky(tmp_path):
         pack({"points": points}),
         {
             "networks": {"points": network_header(points)},
-            "normaliser": normaliser().to_dict(),
+            "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": 2.0,
         },
     )
@@ -345,7 +323,7 @@ def on_a_machine(start, weight_file, precision="fp32"):
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, start):
     """A weight file whose rates of sources vary, and a sky of it."""
-    path = write_default(tmp_path_factory.mktemp("rates") / "r.safetensors", constant_rate=False)
+    path = coarse_weights(tmp_path_factory.mktemp("rates") / "r.safetensors", constant_rate=False)
     return path, on_a_machine(start, path)
 
 
@@ -443,7 +421,7 @@ def test_networks_that_paint_several_templates_of_the_cib(tmp_path, start, made,
     from mlsky.networks import evaluate
 
     entry = {"ghz": [148, 353, 857], "preset": "act-dr6"}
-    path = write_default(tmp_path / "templates.safetensors", cib_templates=entry)
+    path = coarse_weights(tmp_path / "templates.safetensors", cib_templates=entry)
     of_networks = evaluate.evaluate
 
     def with_templates(*args, **kwargs):
@@ -468,6 +446,6 @@ def test_networks_that_paint_several_templates_of_the_cib(tmp_path, start, made,
 
 def test_templates_of_another_truth_are_refused(tmp_path):
     entry = {"ghz": [148, 545], "preset": "act-dr6"}
-    path = write_default(tmp_path / "wrong.safetensors", cib_templates=entry)
+    path = coarse_weights(tmp_path / "wrong.safetensors", cib_templates=entry)
     with pytest.raises(ValueError, match=r"CIB templates at \[148, 545\] GHz"):
         foregrounds.select(str(path), Healpix(64))

@@ -163,14 +163,13 @@ def test_objects_have_maps_and_a_list_of_their_own(painter, tmp_path):
 
 
 def test_what_needs_whole_maps_refuses_sets_without_objects(painter, tmp_path):
-    from mlsky.io.sets import fields_of
+    from mlsky.io.sets import attributes_of, fields_of
 
     _paint(tmp_path / "a.h5", objects=1e14)
     with pytest.raises(ValueError, match=r"a.h5: its maps are without haloes above 1e\+14 Msun"):
-        fields_of(tmp_path / "a.h5", ("kappa", "tsz"))
-    fields, attributes = fields_of(tmp_path / "a.h5", ("kappa", "tsz"), apart=True)
-    assert attributes["mass_cut"] == 1e14
-    fields[0].file.close()
+        attributes_of(tmp_path / "a.h5", ("kappa", "tsz"))
+    with fields_of(tmp_path / "a.h5", ("kappa", "tsz"), apart=True) as (_, attributes):
+        assert attributes["mass_cut"] == 1e14
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pixell import enmap
 from pysm3 import units as u
 
 import mlsky
-from mlsky import bands
+from mlsky import bands, seeds
 from mlsky.plugins import pysm
 from mlsky.plugins.pysm import Extragalactic
 
@@ -199,12 +199,31 @@ def test_one_simulation_for_every_band(record):
         component.get_emission(nu * u.GHz)
     assert len(record.generate) == 1
     assert component.kappa.shape == (NPIX,)
-    assert len(component.catalog) == 400
+
+
+def test_the_catalogue_is_that_of_the_sky(record):
+    """With what the flux cut took out of the maps told apart."""
+    catalog = Extragalactic(NSIDE, 1, flux_cut_mjy=20).catalog
+    expected = mlsky.simulate(145, NSIDE, 1, flux_cut_mjy=20).catalog
+    assert catalog.colnames == expected.colnames
+    for name in catalog.colnames:
+        np.testing.assert_array_equal(catalog[name], expected[name])
+    np.testing.assert_array_equal(catalog["in_map"], catalog["flux_mjy"] <= 20)
+    assert 0 < catalog["in_map"].sum() < len(catalog)
+    assert Extragalactic(NSIDE, 1, components=["cmb"]).catalog is None
 
 
 def test_num_is_the_realisation(record):
-    third = Extragalactic(NSIDE, seed=1, num=2).get_emission(145 * u.GHz)
-    np.testing.assert_array_equal(third, Extragalactic(NSIDE, seed=3).get_emission(145 * u.GHz))
+    """Each pair of seed and number is a sky of its own; number 0 is the one of the seed."""
+    made = {}
+    for seed, num in ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0)):
+        made[seed, num] = Extragalactic(NSIDE, seed, num).get_emission(145 * u.GHz).value
+    pairs = list(made)
+    for i, one in enumerate(pairs):
+        for other in pairs[:i]:
+            assert np.any(made[one] != made[other]), (one, other)
+    sky = mlsky.simulate(145, NSIDE, seeds.realisation(0, 1), unit="uK_RJ")
+    np.testing.assert_allclose(made[0, 1], sky.total[0], rtol=ROUNDING, atol=ROUNDING)
 
 
 def test_mapsims_finds_the_arguments():

@@ -142,13 +142,14 @@ def test_painted_regions(monkeypatch):
     asked = []
 
     class Painter:
-        def __init__(self, pixel_arcmin, n, device):
+        def __init__(self, pixel_arcmin, n, device, objects):
+            assert objects is None  # these weights paint all
             asked.append((pixel_arcmin, n, device))
 
         def region(self, seed, index):
             asked.append((seed, index))
             kappa, *rest = torch.from_numpy(test_measure.maps(index))
-            return SimpleNamespace(maps=torch.stack([kappa, 0.1 * kappa, *rest]))
+            return SimpleNamespace(maps=torch.stack([kappa, 0.1 * kappa, *rest]), objects=None)
 
         def gaussian_start(self, kappa_g):
             return 10 * kappa_g

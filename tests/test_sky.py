@@ -50,7 +50,7 @@ def test_the_public_call_is_the_promised_one():
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
         "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, monopole=True, unit='uK_CMB', "
         "cmb_seed=None, "
-        "device='auto', progress=None, out=None, overwrite=False)"
+        "device='auto', progress=None, out=None, overwrite=False, check_resources=True)"
     )
     signature = inspect.signature(mlsky.simulate)
     bare = signature.replace(

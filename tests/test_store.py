@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import numpy as np
+import psutil
 import pytest
 from pixell import enmap
 
@@ -169,15 +173,19 @@ def test_too_little_memory_or_disk_is_said_before_any_work(record, monkeypatch):
     monkeypatch.setattr(needs, "memory_free", lambda: 2.0 * 2**30)
     with pytest.raises(ValueError, match=r"nside=2048: \d+\.\d GiB of memory needed and 2\.0 GiB"):
         mlsky.simulate(FREQS, 2048)
-    monkeypatch.setattr(needs, "memory_free", lambda: None)
+    mlsky.simulate(FREQS, 16, check_resources=False)
+    with pytest.raises(ValueError, match="check_resources='no': must be True or False"):
+        mlsky.simulate(FREQS, 16, check_resources="no")
+    monkeypatch.setattr(needs, "memory_free", lambda: 2.0**40)
     from mlsky.io import files
 
     usage = type("Usage", (), {"free": 2**20})
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free"):
+    with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free.*check_resources=False"):
         mlsky.simulate(FREQS, 2048, out="sky.h5")
     assert os.listdir() == []
-    assert not record.kappa_alm
+    assert len(record.kappa_alm) == 1
+    mlsky.simulate(FREQS, 16, out="sky.h5", check_resources=False)
 
 
 def test_a_sky_on_disk_needs_less_memory():
@@ -189,7 +197,63 @@ def test_a_sky_on_disk_needs_less_memory():
         assert all(outside[stage] <= inside[stage] for stage in inside)
     # What was promised for two cores.
     assert max(outside.values()) < 8 * 2**30
-    assert needs.memory_free() is None or needs.memory_free() > 0
+    assert 0 < needs.memory_free() <= psutil.virtual_memory().total
+
+
+def test_memory_of_a_control_group(monkeypatch, tmp_path):
+    """A limit counts with what is used, but for files in the cache, which make room."""
+    gib = 2**30
+    for name, text in (("max", f"{8 * gib}"), ("current", f"{5 * gib}")):
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {gib}\n")
+    monkeypatch.setattr(needs, "CONTROL_GROUP", tmp_path)
+    available = SimpleNamespace(available=64 * gib)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
+    assert needs.memory_free() == 4 * gib
+    (tmp_path / "memory.max").write_text("max\n")
+    assert needs.memory_free() == 64 * gib
+
+
+#: Estimated over found peaks of lensing.
+LENSING_PEAKS = (0.85, 1.4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told by Linux")
+@pytest.mark.parametrize(
+    ("projection", "corners", "res_arcmin"),
+    [("car", [[-20, 175], [20, -175]], (10, 2)), ("tan", [[-25, 25], [25, -25]], (2.5, 2.5))],
+)
+def test_the_memory_that_lensing_takes(projection, corners, res_arcmin):
+    """Of maps of part of the sky, whose pixels are rings of their own or lie on none."""
+    lmax = 600
+    code = f"""
+import re, numpy as np
+from pathlib import Path
+from pixell import enmap
+from mlsky import needs
+from mlsky.sphere import gaussian, lensing
+from mlsky.sphere.geometry import Car
+geometry = Car(*enmap.geometry(
+    np.radians({corners}), res=np.radians({res_arcmin}) / 60, proj={projection!r}
+))
+cl = 1 / np.arange(1.0, {lmax} + 2) ** 2
+cmb, kappa = gaussian.draw_alm(cl, 1, "cmb"), gaussian.draw_alm(1e-5 * cl, 1)
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+for _ in lensing.pieces(cmb[None], kappa, geometry):
+    pass
+found = peak() - before
+print(needs.deflection(geometry, {lmax}) + (needs.PER_FIELD + needs.PER_ALM) * {lmax}**2, found)
+"""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    estimated, found = map(float, ran.stdout.split())
+    assert found > 1e8
+    assert LENSING_PEAKS[0] < estimated / found < LENSING_PEAKS[1]
 
 
 def test_the_objects_of_a_sky_are_counted(monkeypatch):

@@ -73,18 +73,6 @@ def test_rectangular_pixels_hold_the_same_field():
     assert north == pytest.approx(there, abs=1.0)  # rms of the sphere 3.5
 
 
-@pytest.mark.parametrize("part", [False, True])
-def test_pixels_of_plain_grids(part):
-    from mlsky.sphere.white import _pixel
-
-    shape, wcs = enmap.fullsky_geometry(res=np.pi / 229, variant="fejer1")
-    if part:
-        shape, wcs = enmap.geometry(np.radians([[-8, 170], [9, -170]]), res=np.radians(0.503))
-    grid = geometry(None, (shape, wcs))
-    theta, phi = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2))
-    np.testing.assert_array_equal(_pixel(grid, theta, phi), grid.pixel(theta, phi))
-
-
 def test_remainder_is_where_the_cib_is():
     law, grid = cib_templates.load(), Healpix(NSIDE)
     rng = seeds.generator(1, "truth")

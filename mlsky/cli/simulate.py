@@ -57,6 +57,11 @@ __all__ = ["plot", "simulate"]
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option(
+    "--check-resources/--no-check-resources",
+    default=True,
+    help="Whether to refuse a sky that memory or disk are estimated not to suffice for.",
+)
+@click.option(
     "--out", required=True, type=click.Path(path_type=Path), help=".h5 (everything) or .fits."
 )
 @click.pass_context

@@ -87,12 +87,12 @@ def validate(
             if folder is not None:
                 pages.check_folder(folder, option, overwrite or option == "--card")
 
-    from mlsky.io.sets import fields_of
+    from mlsky.io.sets import attributes_of
     from mlsky.networks.device import pick_device
     from mlsky.statistics import scores
 
     if data is not None:
-        of_set = float(fields_of(data, scores.FIELDS)[1]["pixel_arcmin"])
+        of_set = float(attributes_of(data, scores.FIELDS)["pixel_arcmin"])
         if pixel not in (None, of_set):
             raise ValueError(f"--pixel {pixel:g}: {data} has pixels of {of_set:g}'; leave it out")
         pixel = of_set

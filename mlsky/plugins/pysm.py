@@ -22,7 +22,7 @@ import numpy as np
 
 from mlsky import seeds
 from mlsky.bands import parse_freqs
-from mlsky.chain import Realisation, observe, realise
+from mlsky.chain import Realisation, list_sources, observe, realise
 from mlsky.errors import MissingDependencyError
 from mlsky.request import check
 
@@ -54,10 +54,13 @@ class Extragalactic(pysm3.Model):
     seed
         Seed of the first realisation.
     num
-        Number of the realisation: the seed used is ``seed + num``. mapsims passes its ``num``.
+        Number of the realisation, which mapsims passes: 0 is the sky of ``mlsky.simulate`` with
+        `seed`, any other one that of ``mlsky.seeds.realisation(seed, num)``. Every pair of seed and
+        number is another sky.
     components
         Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
-    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, monopole, cmb_seed, device
+    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, monopole, cmb_seed, \
+    device, check_resources
         As in `mlsky.simulate`. Beside PySM's dust d9, d10 or d11, which have the mean of the CIB in
         them, give ``monopole=False``: otherwise it is in the sum twice.
     max_nside
@@ -90,6 +93,7 @@ class Extragalactic(pysm3.Model):
         monopole: bool | str | Sequence[str] = True,
         cmb_seed: int | None = None,
         device: str = "auto",
+        check_resources: bool = True,
         max_nside: int | None = None,
         map_dist=None,
     ) -> None:
@@ -101,7 +105,7 @@ class Extragalactic(pysm3.Model):
         self._request = check(
             freqs=148.0,  # not used: bands come with get_emission
             nside=nside,
-            seed=seeds.check(seed) + seeds.check(num, "num"),
+            seed=seeds.realisation(seed, num),
             geometry=None,
             components=components,
             stokes="TQU",
@@ -115,6 +119,7 @@ class Extragalactic(pysm3.Model):
             unit="uK_RJ",
             cmb_seed=cmb_seed,
             device=device,
+            check_resources=check_resources,
             progress=None,
         )
         self._realisation: Realisation | None = None
@@ -134,8 +139,11 @@ class Extragalactic(pysm3.Model):
 
     @property
     def catalog(self):
-        """Every source, as an astropy Table; positions in the frame of the maps."""
-        return self.realisation.catalog
+        """Sources as `mlsky.Sky.catalog` lists them; positions in the frame of the maps.
+
+        Those that the flux cut removed from the maps have `in_map` False.
+        """
+        return list_sources(self.realisation)
 
     def get_emission(
         self,

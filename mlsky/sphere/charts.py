@@ -517,9 +517,8 @@ def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np
     if axes is None:
         y = (row + np.repeat(inner, parts)).ravel()
         x = (column + np.tile(inner, parts)).ravel()
-        ra, dec = geometry.wcs.wcs_pix2world(x, y, 0)
-        return np.stack(healpy.ang2vec(ra, dec, lonlat=True).T)
-    steps = (0.0, 0.0) if parts == 1 else np.radians(geometry.wcs.wcs.cdelt)
+        return np.stack(healpy.ang2vec(*geometry.angles_at(y, x)).T)
+    steps = (0.0, 0.0) if parts == 1 else geometry.steps
     theta = axes[0][:, None] - steps[1] * inner
     phi = axes[1][:, None] + steps[0] * inner
     st, ct, sp, cp = np.sin(theta), np.cos(theta), np.sin(phi), np.cos(phi)
@@ -533,17 +532,7 @@ def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np
 
 def _car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:
     """Colatitude by row and longitude by column (rad) of a plain grid, else None."""
-    if isinstance(geometry, Legendre):
-        return geometry.axes()
-    w = geometry.wcs.wcs
-    plain = all(c.endswith("CAR") for c in w.ctype) and w.crval[1] == 0
-    if not plain or not np.array_equal(geometry.wcs.pixel_scale_matrix, np.diag(w.cdelt)):
-        return None
-    ny, nx = geometry.map_shape
-    dec = (np.arange(ny) + 1 - w.crpix[1]) * w.cdelt[1]
-    ra = w.crval[0] + (np.arange(nx) + 1 - w.crpix[0]) * w.cdelt[0]
-    # Rounding may put the row of a pole a hair beyond it.
-    return np.radians(np.clip(90 - dec, 0, 180)), np.radians(ra % 360)
+    return geometry.axes() if isinstance(geometry, Legendre) else geometry.axes
 
 
 @functools.cache

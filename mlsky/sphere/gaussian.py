@@ -28,6 +28,7 @@ __all__ = [
     "legendre_to_alm",
     "map_to_alm",
     "pixel_values",
+    "ring_values",
     "rings",
     "scale_alm",
     "white",
@@ -284,13 +285,12 @@ def pixel_values(
 
     `mode` is ducc0's; ``"GRAD_ONLY"`` takes one alm for a spin field without curl.
     """
-    import ducc0
-
     layout = rings(geometry)
-    lmax = alm_lmax(alm)
     out = np.zeros((1 if spin == 0 else 2, geometry.npix), dtype=dtype)
-    common = {"alm": alm, "lmax": lmax, "spin": spin, "mode": mode}
     if layout is None:
+        import ducc0
+
+        common = {"alm": alm, "lmax": alm_lmax(alm), "spin": spin, "mode": mode}
         # One thread: the bits of this transform depend on how many there are.
         for part in chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
             theta, phi = geometry.angles(part)
@@ -299,21 +299,35 @@ def pixel_values(
             values = ducc0.sht.synthesis_general(loc=loc, epsilon=_EPSILON, nthreads=1, **common)
             out[:, part[on_sky]] = values
         return out
-    for ring in layout.pieces(_CHUNK):
-        nphi = layout.nphi[ring]
-        offset = np.concatenate([[0], np.cumsum(nphi)])
-        values = ducc0.sht.synthesis(
-            theta=layout.theta[ring],
-            phi0=layout.phi0[ring],
-            nphi=nphi.astype(np.uint64),
-            ringstart=offset[:-1].astype(np.uint64),
-            nthreads=threads(),
-            **common,
-        )
-        for first, start, used in zip(offset, layout.start[ring], layout.used[ring], strict=False):
-            target = start + layout.stride * np.arange(used)
+    for number in layout.pieces(_CHUNK):
+        values = ring_values(alm, layout, number, spin, mode)
+        first = 0
+        for ring in number:
+            used = layout.used[ring]
+            target = layout.start[ring] + layout.stride * np.arange(used)
             out[:, target] = values[:, first : first + used]
+            first += layout.nphi[ring]
     return out
+
+
+def ring_values(
+    alm: np.ndarray, layout: Rings, number: np.ndarray, spin: int, mode: str = "STANDARD"
+) -> np.ndarray:
+    """Values at all points of the rings `number` of a layout, *(nmaps, n)*; as `pixel_values`."""
+    import ducc0
+
+    nphi = layout.nphi[number]
+    return ducc0.sht.synthesis(
+        alm=alm,
+        lmax=alm_lmax(alm),
+        spin=spin,
+        mode=mode,
+        theta=layout.theta[number],
+        phi0=layout.phi0[number],
+        nphi=nphi.astype(np.uint64),
+        ringstart=(np.cumsum(nphi) - nphi).astype(np.uint64),
+        nthreads=threads(),
+    )
 
 
 def check_cl(cl: np.ndarray, name: str) -> np.ndarray:
@@ -388,17 +402,16 @@ def chunks(sizes: np.ndarray, limit: int) -> Iterator[np.ndarray]:
 def _car_rings(geometry: Geometry) -> Rings | None:
     """Rings of a cylindrical grid whose columns divide the circle evenly."""
     ny, nx = geometry.shape
-    wcs = geometry.wcs
     if not geometry.cylindrical:
         return None
-    turn = abs(360 / wcs.wcs.cdelt[0])
+    turn = abs(2 * np.pi / geometry.steps[0])
     nphi = round(turn)
     # 1e-6 pixels over the whole circle, pixell's own tolerance for a known layout.
     if abs(turn - nphi) > 1e-6 or nx > nphi:
         return None
     row = np.arange(ny) * nx
     # Azimuth grows along a ring; RA usually falls with x, and then a ring is read backwards.
-    stride = 1 if wcs.wcs.cdelt[0] > 0 else -1
+    stride = 1 if geometry.steps[0] > 0 else -1
     start = row if stride == 1 else row + nx - 1
     theta, phi = geometry.angles(start)
     size = np.full(ny, nphi)

@@ -229,7 +229,7 @@ def _parse_map(values: NDArray) -> Given:
 def _parse_car(values: NDArray, wcs) -> Given:
     geometry = Car(values.shape, wcs)
     ny, nx = values.shape
-    width, height = (abs(float(step)) for step in wcs.wcs.cdelt)
+    width, height = (abs(np.degrees(step)) for step in geometry.steps)
     whole = abs(nx * width - 360) < width / 2 and abs(ny * height - 180) < 1.5 * height
     if not (geometry.cylindrical and whole):
         raise ValueError(

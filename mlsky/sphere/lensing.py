@@ -110,8 +110,10 @@ def _pieces(
         # E alone takes a faster transform.
         fields.append(Field(cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2], spin=2))
     layout = gaussian.rings(geometry)
-    whole = layout is not None and layout.full
-    deflected = _rings(layout, dlm) if whole else _points(geometry, dlm)
+    if layout is None:
+        deflected = _points(geometry, dlm)
+    else:
+        deflected = _rings(layout, dlm) if layout.full else _parts_of_rings(layout, geometry, dlm)
     for pixels, ring, d1 in deflected:
         yield pixels, _remap(fields, ring, d1)
 
@@ -156,20 +158,36 @@ def _rings(
         yield row + layout.stride * (point % np.repeat(nphi, nphi)), ring, d1
 
 
+def _parts_of_rings(
+    layout: gaussian.Rings, geometry: Geometry, dlm: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+    """Pixels of a cut-out whose rows lie on rings, as rings of one point each; as `_rings`."""
+    for number in layout.pieces(_CHUNK):
+        d1 = gaussian.ring_values(dlm[None], layout, number, 1, mode="GRAD_ONLY")
+        nphi, used = layout.nphi[number], layout.used[number]
+        point = np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)
+        pixel = np.repeat(layout.start[number], used) + layout.stride * point
+        held = np.repeat(np.cumsum(nphi) - nphi, used) + point
+        yield pixel, _rings_of_one(*geometry.angles(pixel)), d1[:, held]
+
+
 def _points(geometry: Geometry, dlm: np.ndarray) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
-    """Pixels of a cut-out, or of any projection, as rings of one point each; as `_rings`."""
+    """Pixels of any projection, as rings of one point each; as `_rings`."""
     d1 = gaussian.pixel_values(dlm[None], geometry, 1, mode="GRAD_ONLY")
     for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
         theta, phi = geometry.angles(part)
         on_sky = np.isfinite(theta) & np.isfinite(phi)
-        part = part[on_sky]
-        ring = {
-            "theta": np.clip(theta[on_sky], 0, np.pi),
-            "phi0": phi[on_sky],
-            "nphi": np.ones(len(part), dtype=np.uint64),
-            "ringstart": np.arange(len(part), dtype=np.uint64),
-        }
-        yield part, ring, d1[:, part]
+        yield part[on_sky], _rings_of_one(theta[on_sky], phi[on_sky]), d1[:, part[on_sky]]
+
+
+def _rings_of_one(theta: np.ndarray, phi: np.ndarray) -> dict:
+    """Points as ducc0 takes them, each a ring of its own."""
+    return {
+        "theta": np.clip(theta, 0, np.pi),
+        "phi0": phi,
+        "nphi": np.ones(len(theta), dtype=np.uint64),
+        "ringstart": np.arange(len(theta), dtype=np.uint64),
+    }
 
 
 def _remap(fields: list[Field], ring: dict, d1: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ whole chain, so that both sides share the sample variance of the large scales.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -214,7 +215,7 @@ def checkpoint(
     dict
         As `total`; its ``distance`` is the number to choose by.
     """
-    attributes = sets.fields_of(data, FIELDS, apart=True)[1]
+    attributes = sets.attributes_of(data, FIELDS, apart=True)
     pixel, mass_cut = float(attributes["pixel_arcmin"]), attributes.get("mass_cut")
     weights = in_training(networks, normaliser, pixel, mass_cut)
     makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
@@ -252,8 +253,12 @@ class _Set:
     ) -> None:
         names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
         self._objects = evaluate.OBJECTS if mass_cut else ()
-        opened, attributes = sets.fields_of(path, (*names, *self._objects), bool(mass_cut))
-        self._fields, self._of_objects = opened[: len(names)], opened[len(names) :]
+        self._open = functools.partial(
+            sets.fields_of, path, (*names, *self._objects), bool(mass_cut)
+        )
+        with self._open() as (fields, attributes):
+            self._number, self.n = len(fields[0]), fields[0].shape[-1]
+        self._names = names
         if mass_cut and attributes["mass_cut"] != mass_cut:
             raise ValueError(
                 f"{path}: its objects are above {attributes['mass_cut']:g} Msun, those that the "
@@ -263,21 +268,22 @@ class _Set:
             raise ValueError(
                 f"{path}: pixels of {attributes['pixel_arcmin']}', the weights want {pixel_arcmin}'"
             )
-        self.n = self._fields[0].shape[-1]
         # regions of the size of a patch are pieces of a larger map, see docs/training.rst
         self.periodic = self.n > 128
 
     def count(self, regions: int | None) -> int:
-        have = len(self._fields[0])
-        return have if regions is None else min(regions, have)
+        return self._number if regions is None else min(regions, self._number)
 
     def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
         """Maps of `FIELDS`, what each job starts from, and maps of objects."""
+        with self._open() as (opened, _):
+            maps = [field[index] for field in opened]
+        fields, of_objects = maps[: len(self._names)], maps[len(self._names) :]
         objects = {
-            name.removeprefix("objects_"): field[index]
-            for name, field in zip(self._objects, self._of_objects, strict=True)
+            name.removeprefix("objects_"): values
+            for name, values in zip(self._objects, of_objects, strict=True)
         }
-        return *_truth([field[index] for field in self._fields]), objects or None
+        return *_truth(fields), objects or None
 
 
 class _Painted:

@@ -92,9 +92,8 @@ def check(
     """
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
-    data, attributes = fields_of(path, FIELDS, apart=True)
-    mass_cut = attributes.get("mass_cut")
-    with data[0].file as file:
+    with fields_of(path, FIELDS, apart=True) as (data, attributes):
+        file, mass_cut = data[0].file, attributes.get("mass_cut")
         t = _tables_of(path, attributes, tables)
         freqs = [float(nu) for nu in attributes.get("freqs", ())]
         names = (*FIELDS, *itertools.chain(*painted.band_names(freqs)))
@@ -152,15 +151,15 @@ def check(
 
 def region(path: str | os.PathLike, index: int = 0) -> NDArray[np.float32]:
     """Maps of one region, (fields, n, n) in the order of `FIELDS`, its objects included."""
-    data, _ = fields_of(path, FIELDS, apart=True)
-    with data[0].file as file:
+    with fields_of(path, FIELDS, apart=True) as (data, _):
+        file = data[0].file
         return np.stack([_whole(file, name, index) for name in FIELDS]).astype(np.float32)
 
 
 def region_apart(path: str | os.PathLike, index: int = 0) -> NDArray[np.float32] | None:
     """Maps of the objects of one region and of the rest, (2, fields, n, n); None if not apart."""
-    data, attributes = fields_of(path, FIELDS, apart=True)
-    with data[0].file as file:
+    with fields_of(path, FIELDS, apart=True) as (data, attributes):
+        file = data[0].file
         if "mass_cut" not in attributes:
             return None
         prefixes = ("objects_", "")

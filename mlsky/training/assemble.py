@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.io.sets import fields_of, file_hash, painted_seed
+from mlsky.io.sets import attributes_of, file_hash, painted_seed
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.training import calibrate, isotropy
@@ -91,7 +91,7 @@ def assemble(
         for name, w in taken.items()
     }
     apart = bool(paint.objects)
-    attrs = fields_of(validation, ("kappa", "ksz", "tsz", "cib"), apart)[1]
+    attrs = attributes_of(validation, ("kappa", "ksz", "tsz", "cib"), apart)
     check_apart(validation, attrs, data)
     with h5py.File(validation, "r") as file:
         whole = "kappa_in" in file

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 
+import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -70,14 +72,28 @@ def fit_calibration(
     ValueError
         If the set has other pixels than the weights.
     """
-    (start, cib, *of_objects), attrs = _opened(
-        data, ("kappa_in", "cib"), evaluate.takes_objects(weights)
-    )
+    names = ("kappa_in", *evaluate.cib_names(weights))
+    with _opened(data, names, evaluate.takes_objects(weights)) as (fields, attrs):
+        if attrs["pixel_arcmin"] != weights.pixel_arcmin:
+            raise ValueError(
+                f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want "
+                f"{weights.pixel_arcmin}'"
+            )
+        return _fit_calibration(weights, fields, attrs, regions, seed)
+
+
+def _fit_calibration(
+    weights: Weights,
+    fields: Sequence[h5py.Dataset],
+    attrs: Mapping,
+    regions: int | None,
+    seed: int,
+) -> dict:
+    """`fit_calibration` on the open fields of a set."""
+    names = evaluate.cib_names(weights)
+    start, of_cib = fields[0], fields[1 : 1 + len(names)]
+    of_objects = fields[1 + len(names) :]
     periodic = _is_periodic(start)
-    if attrs["pixel_arcmin"] != weights.pixel_arcmin:
-        raise ValueError(
-            f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want {weights.pixel_arcmin}'"
-        )
     count = len(start) if regions is None else min(regions, len(start))
     n = start.shape[-1]
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
@@ -88,29 +104,47 @@ def fit_calibration(
     )
     edges = np.geomspace(150, kappa_lmax(weights.pixel_arcmin), BINS + 1)
     index = np.digitize(ell, edges)
-    power, rate = np.zeros((2, BINS + 2)), 0.0
-    values: tuple[list, list] = ([], [])
+    power, rate = np.zeros((4, BINS + 2)), 0.0
+    values: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
+
+    def modes(field: np.ndarray) -> np.ndarray:
+        return np.fft.rfft2((field - field.mean()) * window).ravel()
+
     for i in range(count):
         objects = _objects(of_objects, i)
         made = run(weights, start[i], seed, i, periodic=periodic, objects=objects)
-        for j, field in enumerate((start[i], made["kappa"].numpy())):
-            mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
-            power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
+        grown = modes(made["kappa"].numpy())
+        beside = modes(objects["kappa"]) if objects is not None else np.zeros_like(grown)
+        pairs = ((modes(start[i]),) * 2, (grown, grown), (grown, beside), (beside, beside))
+        for j, (a, b) in enumerate(pairs):
+            power[j] += np.bincount(index.ravel(), (a * b.conj()).real, BINS + 2)
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
-        values[0].append(made["cib"])
-        values[1].append(torch.from_numpy(np.maximum(cib[i], 0)))
+        for name, field in zip(names, of_cib, strict=True):
+            values[name][0].append(made[name])
+            values[name][1].append(torch.from_numpy(np.maximum(field[i], 0)))
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
-    gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
     calibration = {
-        "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
-        "cib": match_cib(*values, attrs["pixel_arcmin"]),
+        "kappa": {
+            "ell": np.round(centre[filled], 1).tolist(),
+            "gain": np.round(_kappa_gain(*power[:, filled]), 4).tolist(),
+        },
+        **{name: match_cib(*values[name], attrs["pixel_arcmin"]) for name in names},
         "regions": count,
     }
     if rate:
         calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
+
+
+def _kappa_gain(goal, made, cross, beside) -> np.ndarray:
+    """Gain g of what networks make that gives the whole its power, objects (`beside`) included.
+
+    g^2 made + 2 g cross + beside = goal, by band.
+    """
+    root = np.sqrt(np.maximum(cross**2 + made * (goal - beside), 0))
+    return np.clip((root - cross) / made, 1 / LARGEST_GAIN, LARGEST_GAIN)
 
 
 def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):
@@ -186,9 +220,22 @@ def balance_flow(
     -------
     gains : (levels,)
     """
+    with _opened(data, ("kappa", "ksz"), bool(paint.objects)) as (fields, attrs):
+        return _balance_flow(paint, normaliser, fields, attrs, regions, seed)
+
+
+def _balance_flow(
+    paint: Paint,
+    normaliser: Normaliser,
+    fields: Sequence[h5py.Dataset],
+    attrs: Mapping,
+    regions: int,
+    seed: int,
+) -> np.ndarray:
+    """`balance_flow` on the open fields of a set."""
+    kappa, ksz, *of_objects = fields
     from scipy.optimize import nnls
 
-    (kappa, ksz, *of_objects), attrs = _opened(data, ("kappa", "ksz"), bool(paint.objects))
     n, count = kappa.shape[-1], min(regions, len(kappa))
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
@@ -297,11 +344,23 @@ def balance_stamps(
     -------
     gains : (stamps,)
     """
+    with _opened(data, ("kappa", "kappa_in", "tsz"), bool(paint.objects)) as (fields, attrs):
+        return _balance_stamps(paint, normaliser, fields, attrs, convergence, regions, seed)
+
+
+def _balance_stamps(
+    paint: Paint,
+    normaliser: Normaliser,
+    fields: Sequence[h5py.Dataset],
+    attrs: Mapping,
+    convergence: Convergence | None,
+    regions: int | None,
+    seed: int,
+) -> np.ndarray:
+    """`balance_stamps` on the open fields of a set."""
     from scipy.optimize import least_squares
 
-    (kappa, start, tsz, *of_objects), attrs = _opened(
-        data, ("kappa", "kappa_in", "tsz"), bool(paint.objects)
-    )
+    kappa, start, tsz, *of_objects = fields
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]

@@ -63,26 +63,26 @@ class Crops:
     ) -> None:
         if apart is None:
             apart = any(name.startswith(OBJECTS) for name in names)
-        data, self.attrs = fields_of(path, names, apart)
-        refuse_validation_truth(path, self.attrs)
         self.names, self.size, self.seed = tuple(names), size, seed
-        n = min(data[0].shape[-2:])
-        if n < size:
-            raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
-        # half precision holds every field to 5e-4, and a whole set in memory; fields with larger
-        # numbers, as the CIB at 857 GHz, are kept divided by powers of two, which is exact
-        self.data = np.empty((len(data[0]), len(data), *data[0].shape[1:]), np.float16)
-        self.scale = np.ones(len(data), np.float32)
-        for i, d in enumerate(data):
-            values = d[:]
-            largest = float(np.abs(values).max())
-            if not math.isfinite(largest):
-                raise ValueError(f"{path}: {names[i]} holds NaN or infinity; mend it first")
-            if largest > LARGEST:
-                self.scale[i] = 2.0 ** math.ceil(math.log2(largest / LARGEST))
-                values /= self.scale[i]
-            self.data[:, i] = values
-        data[0].file.close()
+        with fields_of(path, names, apart) as (data, self.attrs):
+            refuse_validation_truth(path, self.attrs)
+            n = min(data[0].shape[-2:])
+            if n < size:
+                raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
+            # half precision holds every field to 5e-4, and a whole set in memory; fields with
+            # larger numbers, as the CIB at 857 GHz, are kept divided by powers of two, which is
+            # exact
+            self.data = np.empty((len(data[0]), len(data), *data[0].shape[1:]), np.float16)
+            self.scale = np.ones(len(data), np.float32)
+            for i, d in enumerate(data):
+                values = d[:]
+                largest = float(np.abs(values).max())
+                if not math.isfinite(largest):
+                    raise ValueError(f"{path}: {names[i]} holds NaN or infinity; mend it first")
+                if largest > LARGEST:
+                    self.scale[i] = 2.0 ** math.ceil(math.log2(largest / LARGEST))
+                    values /= self.scale[i]
+                self.data[:, i] = values
         self.signed = self.names.index("ksz") if "ksz" in self.names else None
 
     @property

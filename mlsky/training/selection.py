@@ -144,11 +144,10 @@ def select_by(
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
     start = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
-    fields, attrs = fields_of(validation, (*scores.FIELDS, *start))
-    count, n = len(fields[0]), fields[0].shape[-1]
+    with fields_of(validation, (*scores.FIELDS, *start)) as (fields, attrs):
+        count, n = len(fields[0]), fields[0].shape[-1]
     if regions is None:
         regions = math.ceil(PIXELS / n**2)
-    fields[0].file.close()
     if attrs["pixel_arcmin"] != recipe.pixel_arcmin:
         raise ValueError(
             f"{validation}: pixels of {attrs['pixel_arcmin']}', {recipe.pixel_arcmin}' in recipe "
