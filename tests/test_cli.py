@@ -179,8 +179,8 @@ def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
 
 def test_an_empty_option_is_no_missing_one(record, capsys):
     for option in ("--components", "--freqs"):
-        assert "is empty" in _error(capsys, [*BASE, option, "", "--out", "a.h5"])
-        assert "is empty" in _error(capsys, [*BASE, option, ",", "--out", "a.h5"])
+        assert "is empty" in error_of(capsys, [*BASE, option, "", "--out", "a.h5"])
+        assert "is empty" in error_of(capsys, [*BASE, option, ",", "--out", "a.h5"])
     assert not record.kappa_alm
 
 
