@@ -20,7 +20,9 @@ from mlsky.sphere import geometry as pixels
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import Given
+    from mlsky.theory.cosmology import Cosmology
 
 __all__ = ["Progress", "Request", "check"]
 
@@ -118,7 +120,7 @@ def check(
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
     response.check(cosmos, chosen.header, response.fields_of(names))
-    clusters = _check_haloes(haloes, chosen.mass_cut, given)
+    clusters = _check_haloes(haloes, chosen, given, cosmos)
     cib_maps = cib_templates.map_count(chosen.header)
     if not isinstance(check_resources, (bool, np.bool_)):
         raise ValueError(f"check_resources={check_resources!r}: must be True or False")
@@ -171,26 +173,34 @@ def check(
     )
 
 
-def _check_haloes(haloes, mass_cut: float | None, kappa: Given | None):
+def _check_haloes(haloes, weights: Weights, kappa: Given | None, cosmology: Cosmology):
     """Columns of a user's haloes, and whether these weights and this kappa go with them."""
-    if mass_cut is None:
+    if weights.mass_cut is None:
         if haloes is not None:
             raise ValueError(
                 "haloes given with weights that paint clusters themselves: use weights that leave "
                 "them out (mlsky weights list), or no haloes"
             )
         return None
+    nonlinear = kappa is not None and kappa.kind == "nonlinear"
     if haloes is None:
-        if kappa is not None and kappa.kind == "nonlinear":
+        if nonlinear:
             raise ValueError(
                 "kappa_kind='nonlinear' without haloes: these weights leave clusters out; give "
                 "haloes=, the clusters of that kappa, or use weights that paint all, as default@v4"
             )
         return None
     from mlsky.datasets import tables
-    from mlsky.haloes import catalogue
+    from mlsky.haloes import catalogue, paint
 
-    return catalogue.check(haloes, tables.load())
+    least = int(paint.FADE[0] * 10800 / weights.pixel_arcmin)
+    if nonlinear and kappa.lmax < least:
+        raise ValueError(
+            f"kappa up to l = {kappa.lmax} with kappa_kind='nonlinear' and haloes: their cores are "
+            f"taken off it up to l = {least} on the networks' pixels of {weights.pixel_arcmin:g} "
+            "arcmin; give a finer kappa, or kappa_kind='gaussian'"
+        )
+    return catalogue.check(haloes, tables.of(cosmology))
 
 
 def _count_haloes(given: dict | None, mass_cut: float | None) -> int:

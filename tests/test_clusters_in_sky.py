@@ -345,6 +345,30 @@ def test_a_nonlinear_kappa_without_its_clusters_is_refused(files):
     assert "\n" not in str(caught.value)
 
 
+def test_a_nonlinear_kappa_without_the_cores_of_its_clusters_is_refused(files):
+    low = gaussian.draw_alm(np.full(258, 1e-9), 7)
+    options = {"kappa": low, "kappa_kind": "nonlinear", "haloes": clusters()}
+    with pytest.raises(
+        ValueError, match=r"kappa up to l = 257 with .*nonlinear.*l = 307"
+    ) as caught:
+        simulate(148, NSIDE, weights=files["rest"], **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_redshifts_are_those_of_the_tables_in_use(files, monkeypatch):
+    """Tables of another cosmology may begin or end elsewhere."""
+    asked = []
+
+    def of(cosmology):
+        asked.append(cosmology.h)
+        return shipped() | {"edges": shipped()["edges"] * np.float32(0.1)}
+
+    monkeypatch.setattr(tables, "of", of)
+    with pytest.raises(ValueError, match=r"haloes: z\[2\]=0.3: must be from .* halo tables"):
+        simulate(148, NSIDE, weights=files["rest"], cosmology={"h": 0.7}, haloes=clusters())
+    assert asked == [0.7]
+
+
 def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alone, monkeypatch):
     seen = {}
     real = evaluate.evaluate
