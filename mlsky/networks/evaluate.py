@@ -68,7 +68,7 @@ def kind(weights: Weights) -> str:
     drawn = bool(entries) and not any(entry.get("inputs") for entry in entries)
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
-        + drawn * "; its images are drawn by mlsky.networks.sample"
+        + drawn * "; its images are drawn by mlsky.networks.unconditional.sample"
     )
 
 
