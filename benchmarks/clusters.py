@@ -1,11 +1,12 @@
 """Clusters on the sphere against the halo model, the painted truth and the clock.
 
-python benchmarks/clusters.py counts|clustering|power|flux|minima|time|picture
+python benchmarks/clusters.py counts|clustering|power|list|flux|minima|time|picture
                               [--seeds 20] [--nside 1024] [--out clusters.jpg]
 
 counts      haloes by mass and redshift over the mass function, with Poisson errors
 clustering  C_l of haloes over bias^2 P, between shells and with kappa; velocities
 power       spectra of the objects alone at nside 512 over the analytic ones, mean of seeds
+list        spectrum of tSZ at --nside over that of the list of haloes, to the Nyquist multipole
 flux        Compton y summed over pixels within R500c over that of the table, on several pixels
 minima      deepest minima of tSZ at 8 arcmin and kappa there, beside those of painted regions
 time        seconds and peak memory of the objects of a sky at --nside
@@ -24,7 +25,7 @@ import numpy as np
 
 from mlsky.datasets import tables as halo_tables
 from mlsky.datasets.halos import TSZ_148, Painter
-from mlsky.haloes import catalogue, draw, paint, shells
+from mlsky.haloes import catalogue, draw, paint, profiles, shells
 from mlsky.sphere import charts, gaussian, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum
@@ -159,33 +160,91 @@ def power(t: dict, seeds: int) -> None:
         for a, b in pairs:
             w = (point if a == "cib" else window) * (point if b == "cib" else window)
             found[a, b].append(healpy.alm2cl(alms[a], alms[b]) / w)
-    print(f"objects alone, mean of {seeds} seeds over the analytic spectra (error)")
+        if seed % 5 == 0 or seed == seeds:
+            _print_ratios(found, ell, {k: np.interp(ell, fine, v) for k, v in spectra.items()})
+
+
+def _print_ratios(found: dict, ell: np.ndarray, spectra: dict) -> None:
+    count = len(next(iter(found.values())))
+    print(f"objects alone, mean of {count} seeds over the analytic spectra (error)")
     print("pair           " + "".join(f"{a:>6d}-{b:<8d}" for a, b in itertools.pairwise(BANDS)))
     for (a, b), values in found.items():
-        want = np.interp(ell, fine, spectra[f"{a} x {b}"])
+        want = spectra[f"{a} x {b}"]
         row = f"{a:>6s} x {b:6s}"
         for low, high in itertools.pairwise(BANDS):
             w = 2 * ell[low:high] + 1
             each = [(w * v[low:high]).sum() / (w * want[low:high]).sum() for v in values]
             row += f"{np.mean(each):8.3f}({np.std(each) / np.sqrt(len(each)):.3f})"
-        print(row)
+        print(row, flush=True)
 
 
-def flux(t: dict) -> None:
+def of_list(t: dict, nside: int) -> None:
+    """The same haloes, mode by mode: no error of the sky's variance."""
+    import ducc0
+
+    geometry, lmax = Healpix(nside), 3 * nside
+    pixel = {512: 2.0, 1024: 2.0, 2048: 1.0}.get(nside, 0.5)
+    h = haloes(t, 1)
+    objects = paint.HaloPainter(h, t, 1, fields=("tsz",), pixel_arcmin=pixel)
+    place = np.stack([objects.haloes.theta, objects.haloes.phi], 1)
+    flux_of = objects._flux("tsz", np.arange(len(h)))
+    ell = np.arange(lmax + 1)
+    want = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex64)
+    for number, sigma in enumerate(objects.gaussians.sigma_arcmin):
+        share = objects._at.linear(objects.gaussians.share["y"][..., number])
+        top = min(lmax, int(np.ceil(paint.BAND / np.radians(sigma / 60))))
+        alm = ducc0.sht.adjoint_synthesis_general(
+            map=(share * flux_of).astype(np.float32)[np.newaxis],
+            loc=place,
+            lmax=top,
+            spin=0,
+            epsilon=1e-4,
+            nthreads=1,
+        )[0]
+        gaussian.scale_alm(alm, profiles.transform(sigma, np.arange(top + 1)))
+        paint._add_alm(want, alm)
+    del objects
+    made = paint.maps(h, t, 1, geometry, pixel, fields=("tsz",))["tsz"]
+    got = healpy.map2alm(made, lmax=lmax, iter=1)
+    window = healpy.pixwin(nside, lmax=lmax)
+    both, own = healpy.alm2cl(got, want), healpy.alm2cl(want)
+    power_ = healpy.alm2cl(got)
+    print(f"tSZ at nside {nside}, {pixel:g}' charts, over the list: power, and r with the list's")
+    edges = [2, 100, 300, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10000, 12289]
+    for low, high in itertools.pairwise([e for e in edges if e < lmax] + [lmax + 1]):
+        w = 2 * ell[low:high] + 1
+        total = (w * own[low:high] * window[low:high] ** 2).sum()
+        r = (w * both[low:high]).sum() / np.sqrt(
+            (w * own[low:high]).sum() * (w * power_[low:high]).sum()
+        )
+        print(f"{low:6d}-{high - 1:<6d} {(w * power_[low:high]).sum() / total:.4f} {r:.5f}")
+
+
+def flux(t: dict, only: str) -> None:
     from pixell import enmap
 
     places = {"pole": (0, 90), "ra 180": (180, 1), "corner": (45, 0), "field": (77, -33)}
     sizes = ((0.05, 14.9), (0.1, 15.0), (0.3, 15.0))
-    shape, wcs = enmap.fullsky_geometry(res=np.radians(0.5 / 60), variant="fejer1")
+    whole = enmap.Geometry(*enmap.fullsky_geometry(res=np.radians(0.5 / 60), variant="fejer1"))
+
+    def car(dec: float) -> Car:
+        """Rows of CAR of the whole sky, which begins and ends at RA 180, near a declination."""
+        rows = np.arange(whole.shape[0]) / 120 - 90
+        near = np.flatnonzero(np.abs(rows - dec) < 4)
+        part = whole[near[0] : near[-1] + 1]
+        return Car(part.shape, part.wcs)
+
     pixels = {
-        "nside 256": (Healpix(256), 2.0),
-        "nside 1024": (Healpix(1024), 2.0),
-        "nside 4096": (Healpix(4096), 0.5),
-        "CAR 0.5'": (Car(shape, wcs), 0.5),
+        "nside 256": (lambda dec: Healpix(256), 2.0),
+        "nside 1024": (lambda dec: Healpix(1024), 2.0),
+        "nside 4096": (lambda dec: Healpix(4096), 0.5),
+        "CAR 0.5'": (car, 0.5),
     }
     print("Compton y on the map over the table's: whole profile (over what the halo has in all),")
     print("and within theta500, of the pixels' shares inside, where theta500 is 4 pixels or more")
     for label, (geometry, pixel) in pixels.items():
+        if only not in label:
+            continue
         row = f"{label:10s} "
         for place in places.values():
             for z, mass in sizes:
@@ -197,10 +256,10 @@ def flux(t: dict) -> None:
                     np.zeros(1),
                     np.zeros(1, np.uint64),
                 )
-                total, inside = _summed(h, t, geometry, pixel)
+                total, inside = _summed(h, t, geometry(place[1]), pixel)
                 row += f" {total:.3f}" + (f"/{inside:.3f}" if inside else "")
             row += " |"
-        print(row)
+        print(row, flush=True)
     print("columns:", ", ".join(places), "; each for z, log10 M200m =", sizes)
 
 
@@ -236,35 +295,49 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
     return total / flux_of, inside / y500 if resolved else None
 
 
-def minima(t: dict, seeds: int, nside: int = 1024) -> None:
+def minima(t: dict, seeds: int, regions: int, nside: int = 1024) -> None:
     """Objects alone on both sides, so that no network is in between."""
     fwhm = np.radians(8 / 60)
-    tsz_rows, kappa_rows = [], []
+    rows = []
     for seed in range(1, seeds + 1):
         made = paint.maps(haloes(t, seed), t, seed, Healpix(nside), 2.0, fields=("kappa", "tsz"))
         smooth = {n: healpy.smoothing(made[n].astype(float), fwhm=fwhm, iter=0) for n in made}
-        place = _deepest(smooth["tsz"], nside)
-        tsz_rows.append([smooth["tsz"][place[a:b]].mean() for a, b in itertools.pairwise(RANKS)])
-        kappa_rows.append(
-            [smooth["kappa"][place[a:b]].mean() for a, b in itertools.pairwise(RANKS)]
-        )
-    _print_ranks("sky, tSZ uK", tsz_rows)
-    _print_ranks("sky, kappa", kappa_rows)
-    truth = _painted_minima(t, seeds)
-    _print_ranks("painted, tSZ uK", [r[0] for r in truth])
-    _print_ranks("painted, kappa", [r[1] for r in truth])
+        tsz, kappa = smooth["tsz"], smooth["kappa"]
+        place = _deepest(tsz, nside)
+        # by octant, for the errors
+        octant = healpy.ang2pix(1, *healpy.pix2ang(nside, place))
+        rows.append([(tsz[p], kappa[p], o) for p, o in zip(place, octant, strict=True)])
+    print("mean of ranks " + ", ".join(f"{a + 1}-{b}" for a, b in itertools.pairwise(RANKS)))
+    for number, name in enumerate(("tSZ uK", "kappa")):
+        _print_ranks(f"sky, {name}", rows, number, 12)
+    painted, area = _painted_minima(t, regions)
+    print(f"painted regions: {100 * area:.0f} % of the sky")
+    for number, name in enumerate(("tSZ uK", "kappa")):
+        _print_ranks(f"painted, {name}", [painted], number, regions, area)
 
 
-def _print_ranks(label: str, rows) -> None:
-    rows = np.array(rows)
-    error = rows.std(0) / np.sqrt(len(rows))
+def _print_ranks(label: str, skies: list, number: int, groups: int, area: float = 1.0) -> None:
+    """Means by rank of a sky (ranks times `area` of a part of it), errors by jackknife."""
+
+    def means(values, share: float):
+        ordered = np.array(sorted(values))[:, number]
+        edges = np.rint(np.array(RANKS) * share).astype(int)
+        return np.array([ordered[a : max(b, a + 1)].mean() for a, b in itertools.pairwise(edges)])
+
+    mean = np.mean([means(values, area) for values in skies], 0)
+    variance = np.zeros(len(RANKS) - 1)
+    for values in skies:
+        less = (groups - 1) / groups
+        each = [means([v for v in values if v[2] != g], area * less) for g in range(groups)]
+        variance += less * ((np.array(each) - np.mean(each, 0)) ** 2).sum(0) / len(skies) ** 2
     print(
         f"{label:16s}"
-        + "".join(f"{m:10.4g}({e:.2g})" for m, e in zip(rows.mean(0), error, strict=False))
+        + "".join(f"{m:10.4g}({e:.2g})" for m, e in zip(mean, np.sqrt(variance), strict=True)),
+        flush=True,
     )
 
 
-def _deepest(field: np.ndarray, nside: int, count: int = 400) -> np.ndarray:
+def _deepest(field: np.ndarray, nside: int, count: int = 600) -> np.ndarray:
     used = np.zeros(field.size, bool)
     out = []
     for p in np.argsort(field)[: 200 * count]:
@@ -276,38 +349,31 @@ def _deepest(field: np.ndarray, nside: int, count: int = 400) -> np.ndarray:
     return np.array(out)
 
 
-def _painted_minima(t: dict, skies: int, n: int = 512, pixel: float = 2.0):
-    """Minima of the objects of painted regions, as many regions as make a sky each time."""
+def _painted_minima(t: dict, regions: int, n: int = 512, pixel: float = 2.0):
+    """Minima of the objects of painted regions, and the share of the sky that these are."""
     painter = Painter(pixel, n, t, objects=1e14)
-    regions = round(41253 / (n * pixel / 60) ** 2)
     ky, kx = np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)[None]
     sigma = 8 / 2.3548 / pixel
     beam = np.exp(-0.5 * (2 * np.pi * np.hypot(ky, kx) * sigma) ** 2)
-    out = []
-    for sky in range(skies):
-        values = []
-        for index in range(regions):
-            made = painter.region(900 + sky, index).objects
-            maps = {
-                k: np.fft.irfft2(np.fft.rfft2(made.maps[i].numpy()) * beam, s=(n, n))
-                for k, i in (("tsz", 2), ("kappa", 0))
-            }
-            order = np.argsort(maps["tsz"], axis=None)
-            used = np.zeros((n, n), bool)
-            kept = 0
-            for p in order[:4000]:
-                y, x = divmod(int(p), n)
-                if used[y, x]:
-                    continue
-                r = round(42 / pixel)
-                used[np.ix_(np.arange(y - r, y + r) % n, np.arange(x - r, x + r) % n)] = True
-                values.append((maps["tsz"][y, x], maps["kappa"][y, x]))
-                kept += 1
-                if kept == 40:
-                    break
-        values = np.array(sorted(values))[:400]
-        out.append([[values[a:b, i].mean() for a, b in itertools.pairwise(RANKS)] for i in (0, 1)])
-    return out
+    r = round(42 / pixel)
+    values = []
+    for index in range(regions):
+        made = painter.region(900, index).objects
+        tsz, kappa = (
+            np.fft.irfft2(np.fft.rfft2(made.maps[i].numpy()) * beam, s=(n, n)) for i in (2, 0)
+        )
+        used = np.zeros((n, n), bool)
+        kept = 0
+        for p in np.argsort(tsz, axis=None)[:8000]:
+            y, x = divmod(int(p), n)
+            if used[y, x]:
+                continue
+            used[np.ix_(np.arange(y - r, y + r) % n, np.arange(x - r, x + r) % n)] = True
+            values.append((tsz[y, x], kappa[y, x], index))
+            kept += 1
+            if kept == 40:
+                break
+    return values, regions * (n * pixel / 60) ** 2 / (4 * np.pi * np.degrees(1) ** 2)
 
 
 def picture(t: dict, out: str) -> None:
@@ -370,21 +436,27 @@ def clock(t: dict, nside: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = ["counts", "clustering", "power", "flux", "minima", "time", "picture"]
+    kinds = ["counts", "clustering", "power", "list", "flux", "minima", "time", "picture"]
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--out", default="clusters.jpg")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--nside", type=int, default=1024)
+    parser.add_argument("--pixels", default="", help="part of the name of pixels, of flux alone")
+    parser.add_argument("--regions", type=int, default=30, help="painted ones, of minima")
     arguments = parser.parse_args()
     t = halo_tables.load()
     if arguments.what == "flux":
-        flux(t)
+        flux(t, arguments.pixels)
+    elif arguments.what == "list":
+        of_list(t, arguments.nside)
+    elif arguments.what == "minima":
+        minima(t, arguments.seeds, arguments.regions)
     elif arguments.what == "picture":
         picture(t, arguments.out)
     elif arguments.what == "time":
         clock(t, arguments.nside)
     else:
-        work = {"counts": counts, "clustering": clustering, "power": power, "minima": minima}
+        work = {"counts": counts, "clustering": clustering, "power": power}
         work[arguments.what](t, arguments.seeds)
 
 

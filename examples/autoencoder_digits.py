@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
-from mlsky import networks
+from mlsky.networks.unconditional import sample
 from mlsky.networks.vae import traversal
 from mlsky.statistics import images as statistics
 from mlsky.training import unconditional
@@ -57,7 +57,7 @@ def main(path: str) -> None:
                 f"step {steps:>4}: {found.active.sum()} latents in use, divergence "
                 f"{found.kl.sum():.2f} nats, noise {decoder.noise:.3f}"
             )
-        made = networks.sample(unconditional.opened(folder), DRAWS, seed=1)
+        made = sample(unconditional.opened(folder), DRAWS, seed=1)
     print("divergence by latent (nats)", np.sort(found.kl)[::-1].round(2))
     axes = panels[1, 0]
     dots = axes.scatter(*means[:, two].T, c=digits.target, cmap="tab10", s=4)

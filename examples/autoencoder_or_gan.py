@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from mlsky import networks, registry
+from mlsky import registry
 from mlsky.datasets import blobs
 from mlsky.datasets.halos import Painter
+from mlsky.networks.unconditional import sample
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.statistics import blobs as statistics
 from mlsky.statistics.bandpower import Spectra
@@ -63,7 +64,7 @@ def sky() -> dict[str, np.ndarray]:
         painted = generate(weights, start, 11, i, periodic=True)
         made.append([painted[FIELDS.index(name)] for name in SKY])
     sets = {"true": patches(np.array(true)), "GAN": patches(np.array(made))}
-    sets["autoencoder"] = networks.sample("vae-sky", len(sets["true"]), seed=3)
+    sets["autoencoder"] = sample("vae-sky", len(sets["true"]), seed=3)
     for maps in sets.values():
         maps[:, SKY.index("tsz")] = np.maximum(maps[:, SKY.index("tsz")], TSZ_CLIP)
     return sets
@@ -79,10 +80,10 @@ def spectra(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw_blobs(panels, gan: Weights | None) -> None:
     sets = {
         "true": blobs.sample(1, IMAGES, seed=7)[:, 0],
-        "autoencoder": networks.sample("vae-blobs-1", IMAGES, seed=7)[:, 0],
+        "autoencoder": sample("vae-blobs-1", IMAGES, seed=7)[:, 0],
     }
     if gan is not None:
-        sets["GAN"] = networks.sample(gan, IMAGES, seed=7)[:, 0]
+        sets["GAN"] = sample(gan, IMAGES, seed=7)[:, 0]
     reference = power(sets["true"]).mean(0)
     for axes, name in zip(panels, COLOURS, strict=False):
         axes.set_axis_off()

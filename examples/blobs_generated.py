@@ -12,7 +12,7 @@ Of shipped weights, or of a run of one's own; some 15 seconds:
 
 import sys
 
-from mlsky import networks
+from mlsky.networks.unconditional import sample
 from mlsky.statistics import blob_pictures
 from mlsky.statistics import blobs as statistics
 from mlsky.training import unconditional
@@ -22,7 +22,7 @@ IMAGES = 128
 
 def main(source: str, path: str) -> None:
     weights = unconditional.opened(source)
-    made = networks.sample(weights, IMAGES, seed=7)
+    made = sample(weights, IMAGES, seed=7)
     true = unconditional.truth(weights, IMAGES, seed=7)
     kind = unconditional.blobs_of(weights)
     for name, line in statistics.compare(made, true, kind.count, kind.sigma, kind.scaled).items():

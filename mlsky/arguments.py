@@ -184,8 +184,8 @@ def unmask(value: object) -> object:
     return units.Quantity(values, unit, copy=False)
 
 
-def path(name: str, value: object) -> Path:
-    """The path of a file.
+def path(name: str, value: object, what: str = "the name of a file, as text or a Path") -> Path:
+    """The path of a file; errors say that it must be `what`.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def path(name: str, value: object) -> Path:
         name longer than file systems allow.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"{name}={short(value)}: must be the name of a file, as text or a Path")
+        raise ValueError(f"{name}={short(value)}: must be {what}")
     text = os.fspath(value)
     if isinstance(text, bytes):
         raise ValueError(f"{name}={short(value)}: must be text, not bytes; give os.fsdecode of it")

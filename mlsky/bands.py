@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlsky import arguments
+
 __all__ = [
     "FREQ_RANGE_GHZ",
     "T_CMB_K",
@@ -67,7 +69,7 @@ def parse_freqs(freqs) -> np.ndarray:
     example = "for example freqs=[93, 145, 225]"
     nu_ghz = _in_ghz(freqs, allowed, example)
     if nu_ghz.size == 0:
-        raise ValueError(f"freqs={_short(freqs)}: empty; {allowed}, {example}")
+        raise ValueError(f"freqs={arguments.short(freqs)}: empty; {allowed}, {example}")
     bad = nu_ghz[~(np.isfinite(nu_ghz) & (nu_ghz > 0))]
     if bad.size:
         raise ValueError(f"freqs holds {bad[0]:g}: {allowed}, finite and positive, {example}")
@@ -98,7 +100,8 @@ def dimensionless(nu_ghz):
     """x = h nu / (k T_CMB), the shape of `nu_ghz`."""
     nu = np.asarray(nu_ghz, dtype=np.float64)
     if not (np.isfinite(nu) & (nu > 0)).all():
-        raise ValueError(f"nu_ghz={_short(nu_ghz)}: must be positive, finite frequencies in GHz")
+        shown = arguments.short(nu_ghz)
+        raise ValueError(f"nu_ghz={shown}: must be positive, finite frequencies in GHz")
     return PLANCK_J_S * nu * 1e9 / (BOLTZMANN_J_PER_K * T_CMB_K)
 
 
@@ -167,6 +170,7 @@ def _jy_per_sr(nu_ghz, unit: str):
 
 def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
     """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not looked at."""
+    freqs = arguments.unmask(freqs)  # a masked frequency is NaN, which is refused
     several = isinstance(freqs, (list, tuple))
     if hasattr(freqs, "unit") or (several and any(hasattr(f, "unit") for f in freqs)):
         from astropy import units
@@ -180,7 +184,7 @@ def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
                 ]
         except (units.UnitsError, TypeError, ValueError) as error:
             raise ValueError(
-                f"freqs={_short(freqs)}: not convertible to GHz "
+                f"freqs={arguments.short(freqs)}: not convertible to GHz "
                 f"({' '.join(str(error).split())}); {allowed}, {example}"
             ) from None
         freqs = values if several else values[0]
@@ -193,11 +197,5 @@ def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
         array = np.asarray(None)
     # text and booleans would be taken for numbers by a plain float64 cast
     if array.size and (array.dtype.kind not in "iuf" or array.ndim > 1):
-        raise ValueError(f"freqs={_short(freqs)}: {allowed}, {example}")
+        raise ValueError(f"freqs={arguments.short(freqs)}: {allowed}, {example}")
     return np.array(array, dtype=np.float64).reshape(-1)
-
-
-def _short(value) -> str:
-    """One line, at most 60 characters, that shows a value."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,7 +7,7 @@ Maps are made at `REFERENCE_GHZ` in uK_CMB and taken to other bands by the law n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,8 @@ def parse(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
     if names is None:
         return tuple(COMPONENTS)
     try:
-        asked = [names] if isinstance(names, str) else list(names)
+        single = isinstance(names, (str, bytes, Mapping))
+        asked = [names] if single else list(names)
     except TypeError:
         asked = [names]
     for name in asked:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky import arguments
 from mlsky.errors import MlskyError
 from mlsky.io.files import temporary_name, whole
 from mlsky.layers import TOTAL, Layer, Stored, StoredFits
@@ -70,7 +71,8 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
         If the suffix is unknown, `path` exists and `overwrite` is False, is a folder, or its
         folder is missing or cannot be written to.
     """
-    path = Path(path)
+    path = arguments.path("out", path)
+    overwrite = arguments.boolean("overwrite", overwrite)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: suffix must be one of {', '.join(suffixes)}")
     if path.is_dir():
@@ -150,7 +152,8 @@ def read(path: str | os.PathLike, lazy: bool = False) -> dict:
     ValueError
         If there is no such file, it is not one of mlsky's, or is damaged.
     """
-    path = Path(path)
+    path = arguments.path("path", path)
+    lazy = arguments.boolean("lazy", lazy)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: suffix must be one of {', '.join(SUFFIXES)}")
     if not path.is_file():

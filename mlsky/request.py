@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import bands, needs, outputs, seeds
+from mlsky import arguments, bands, needs, outputs, seeds
 from mlsky import components as fields
 from mlsky.frequency import cib_templates
 from mlsky.sphere import geometry as pixels
@@ -20,7 +20,9 @@ from mlsky.sphere import geometry as pixels
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import Given
+    from mlsky.theory.cosmology import Cosmology
 
 __all__ = ["Progress", "Request", "check"]
 
@@ -109,16 +111,16 @@ def check(
     _check_device(device)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+    overwrite = arguments.boolean("overwrite", overwrite)
     if out is not None:
         out = outputs.check(out, overwrite)
-    if not isinstance(weights, (str, os.PathLike)):
-        raise ValueError(f"weights={weights!r}: must be a name, see mlsky weights list")
-    weights = os.fspath(weights)
+    weights = str(arguments.path("weights", weights, "a name, see mlsky weights list"))
+    kappa_kind, fill_kappa = given_kappa.check_options(kappa_kind, fill_kappa)
     given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(cosmology)
     chosen = foregrounds.select(weights, grid)
     response.check(cosmos, chosen.header, response.fields_of(names))
-    clusters = _check_haloes(haloes, chosen.mass_cut, given)
+    clusters = _check_haloes(haloes, chosen, given, cosmos)
     cib_maps = cib_templates.map_count(chosen.header)
     if not isinstance(check_resources, (bool, np.bool_)):
         raise ValueError(f"check_resources={check_resources!r}: must be True or False")
@@ -171,26 +173,34 @@ def check(
     )
 
 
-def _check_haloes(haloes, mass_cut: float | None, kappa: Given | None):
+def _check_haloes(haloes, weights: Weights, kappa: Given | None, cosmology: Cosmology):
     """Columns of a user's haloes, and whether these weights and this kappa go with them."""
-    if mass_cut is None:
+    if weights.mass_cut is None:
         if haloes is not None:
             raise ValueError(
                 "haloes given with weights that paint clusters themselves: use weights that leave "
                 "them out (mlsky weights list), or no haloes"
             )
         return None
+    nonlinear = kappa is not None and kappa.kind == "nonlinear"
     if haloes is None:
-        if kappa is not None and kappa.kind == "nonlinear":
+        if nonlinear:
             raise ValueError(
                 "kappa_kind='nonlinear' without haloes: these weights leave clusters out; give "
                 "haloes=, the clusters of that kappa, or use weights that paint all, as default@v4"
             )
         return None
     from mlsky.datasets import tables
-    from mlsky.haloes import catalogue
+    from mlsky.haloes import catalogue, paint
 
-    return catalogue.check(haloes, tables.load())
+    least = int(paint.FADE[0] * 10800 / weights.pixel_arcmin)
+    if nonlinear and kappa.lmax < least:
+        raise ValueError(
+            f"kappa up to l = {kappa.lmax} with kappa_kind='nonlinear' and haloes: their cores are "
+            f"taken off it up to l = {least} on the networks' pixels of {weights.pixel_arcmin:g} "
+            "arcmin; give a finer kappa, or kappa_kind='gaussian'"
+        )
+    return catalogue.check(haloes, tables.of(cosmology))
 
 
 def _count_haloes(given: dict | None, mass_cut: float | None) -> int:

@@ -24,6 +24,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky import arguments
+
 __all__ = [
     "FIELDS",
     "GAMMA",
@@ -63,6 +65,9 @@ FIELDS = {
 #: trained, chosen or calibrated on is painted with it.
 VALIDATION = 4
 
+#: Largest seed: what a FITS header and an HDF5 file hold as one integer.
+SEED_MAX = 2**63 - 1
+
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -75,11 +80,10 @@ def check(seed: int, name: str = "seed") -> int:
     Raises
     ------
     ValueError
-        If `seed` is not an integer >= 0.
+        If `seed` is not an integer from 0 to `SEED_MAX`.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"{name}={seed!r}: must be an integer >= 0, for example {name}=1")
-    return int(seed)
+    allowed = f"an integer >= 0, at most 2^63 - 1, for example {name}=1"
+    return arguments.integer(name, seed, allowed, 0, SEED_MAX)
 
 
 def check_set(seed: int, name: str = "seed") -> int:

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from begun_runs import NORMALISER, SMALL, begun_run
 from stub_painter import StubPainter
-from test_export import NORMALISER, SMALL, _run
 
 from mlsky import seeds
 from mlsky.datasets import halos
@@ -39,8 +39,8 @@ def _set(path, seed, n=192, leave_out=()):
 def place(tmp_path):
     _set(tmp_path / "train.h5", 1)
     _set(tmp_path / "val.h5", 2)
-    _run(tmp_path / "c", "convergence-0.5", NORMALISER.select(["kappa"]))
-    run = _run(tmp_path / "p", "paint-0.5")
+    begun_run(tmp_path / "c", "convergence-0.5", NORMALISER.select(["kappa"]))
+    run = begun_run(tmp_path / "p", "paint-0.5")
     save_best(run, tmp_path / "p", 1, {"distance": 1.5, "step": 7})
     return tmp_path
 
@@ -112,7 +112,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     monkeypatch.setattr(
         assembling, "dusty_tail", lambda *args: asked.append(args) or {"per_sr": 2.0}
     )
-    monkeypatch.setattr(halos, "Painter", lambda pixel, n: StubPainter(n, pixel))
+    monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
     _assemble(place)
@@ -124,7 +124,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
 
 def test_parts_that_do_not_fit(place, shipped):
     other = Normaliser(NORMALISER.channels, (None, None, 1.0, 1.0), (0,) * 4, (1,) * 4)
-    _run(place / "p2", "paint-0.5", other)
+    begun_run(place / "p2", "paint-0.5", other)
     bad = functools.partial(pytest.raises, ValueError)
     with bad(match="parts=convergence, paint, radio: must be convergence, paint and"):
         _assemble(place, radio=place / "c")

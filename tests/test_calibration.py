@@ -9,7 +9,7 @@ import healpy
 import numpy as np
 import pytest
 import torch
-from test_foregrounds import write_default
+from fakes import coarse_weights
 
 from mlsky import RegistryError, calibration, foregrounds
 from mlsky.networks.weights import load, open_weights
@@ -162,7 +162,7 @@ def test_transfer(monkeypatch):
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
-    path = write_default(folder / "small.safetensors", calibration={"regions": 3})
+    path = coarse_weights(folder / "small.safetensors", calibration={"regions": 3})
     before = path.read_bytes()
     stages = []
     found = calibration.calibrate(
@@ -209,7 +209,7 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
     start = gaussian.draw_alm(KAPPA, 5)
     maps = []
     for name, header in (("bare", {}), ("told", {"completion": table})):
-        path = write_default(tmp_path / f"{name}.safetensors", calibration=header)
+        path = coarse_weights(tmp_path / f"{name}.safetensors", calibration=header)
         made = foregrounds.generate(
             start, Healpix(64), weights=open_weights(path), seed=3, device="cpu"
         )

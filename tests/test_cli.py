@@ -16,32 +16,18 @@ import fakes
 import healpy
 import numpy as np
 import pytest
+from command_line import BASE, error_of
 
 import mlsky
 from mlsky import cli, plotting, request, seeds
 from mlsky.cli import simulate
 from mlsky.sky import Sky
 
-BASE = ["simulate", "--freqs", "93", "145", "--nside", "16", "--seed", "1"]
-
 
 @pytest.fixture
 def record(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     return fakes.install(monkeypatch)
-
-
-def _error(capsys, arguments, status=2):
-    """The one line that a failing command says, and that it left no file."""
-    before = sorted(os.listdir())
-    assert cli.main(arguments) == status
-    out, err = capsys.readouterr()
-    assert out == ""
-    lines = [line for line in err.splitlines() if line.startswith("mlsky: error: ")]
-    assert len(lines) == 1, err
-    assert "Traceback" not in err
-    assert sorted(os.listdir()) == before
-    return lines[0]
 
 
 def test_simulate(record, capsys):
@@ -136,7 +122,7 @@ def test_kappa_files(record, capsys):
     np.testing.assert_allclose(simulate._read_kappa(Path("car.fits"))[0], car)
     capsys.readouterr()
     given = ["--kappa", "car.fits", "--kappa-kind", "nonlinear"]
-    assert "--fill-kappa" in _error(capsys, [*BASE, *given, "--out", "c.h5"])
+    assert "--fill-kappa" in error_of(capsys, [*BASE, *given, "--out", "c.h5"])
     capsys.readouterr()
     Path("junk.fits").write_bytes(b"junk" * 100)
     np.save("short.npy", values[:7])
@@ -147,7 +133,7 @@ def test_kappa_files(record, capsys):
         ("object.npy", "cannot be read"),
         ("short.npy", "kappa map of length 7"),
     ):
-        assert message in _error(capsys, [*BASE, "--kappa", name, "--out", "b.h5"])
+        assert message in error_of(capsys, [*BASE, "--kappa", name, "--out", "b.h5"])
 
 
 BAD = [
@@ -158,7 +144,7 @@ BAD = [
     (["--freqs", "93", "inf"], "inf"),
     (["--freqs", "9"], "9 GHz: outside the range of the laws"),
     (["--freqs", "93GHz"], "'93GHz' is no number"),
-    (["--freqs", ","], "freqs=[]: empty"),
+    (["--freqs", ","], "'--freqs': is empty"),
     (["--components", "dust"], "component 'dust'"),
     (["--unit", "K"], "unit='K'"),
     (["--stokes", "QT"], "stokes='QT'"),
@@ -187,13 +173,20 @@ def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
         arguments += ["--nside", "16"]
     if "--out" not in replaced:
         arguments += ["--out", "sky.h5"]
-    assert message in _error(capsys, arguments + change)
+    assert message in error_of(capsys, arguments + change)
+    assert not record.kappa_alm
+
+
+def test_an_empty_option_is_no_missing_one(record, capsys):
+    for option in ("--components", "--freqs"):
+        assert "is empty" in error_of(capsys, [*BASE, option, "", "--out", "a.h5"])
+        assert "is empty" in error_of(capsys, [*BASE, option, ",", "--out", "a.h5"])
     assert not record.kappa_alm
 
 
 def test_an_existing_file(record, capsys):
     Path("sky.h5").write_text("precious")
-    assert "sky.h5: exists" in _error(capsys, [*BASE, "--out", "sky.h5"])
+    assert "sky.h5: exists" in error_of(capsys, [*BASE, "--out", "sky.h5"])
     assert Path("sky.h5").read_text() == "precious"
     assert not record.kappa_alm
     assert cli.main([*BASE, "--out", "sky.h5", "--overwrite"]) == 0
@@ -202,7 +195,7 @@ def test_an_existing_file(record, capsys):
 
 @pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--freqs"], ["paint"]])
 def test_wrong_usage(record, capsys, arguments):
-    _error(capsys, arguments)
+    error_of(capsys, arguments)
 
 
 def test_help_and_version(capsys):
@@ -296,12 +289,12 @@ def test_plot(record, capsys):
     assert cli.main(["plot", "sky.h5"]) == 0
     assert capsys.readouterr().out.strip() == "sky.png"
     assert Path("sky.png").read_bytes().startswith(b"\x89PNG")
-    assert "sky.png: exists" in _error(capsys, ["plot", "sky.h5"])
+    assert "sky.png: exists" in error_of(capsys, ["plot", "sky.h5"])
     assert cli.main(["plot", "sky.h5", "--out", "other.pdf", "--freq", "93"]) == 0
     assert Path("other.pdf").read_bytes().startswith(b"%PDF")
     capsys.readouterr()
-    assert "no such file" in _error(capsys, ["plot", "none.h5"])
-    assert "suffix must be one of" in _error(capsys, ["plot", "sky.h5", "--out", "a.txt"])
+    assert "no such file" in error_of(capsys, ["plot", "none.h5"])
+    assert "suffix must be one of" in error_of(capsys, ["plot", "sky.h5", "--out", "a.txt"])
     assert plotting.SUFFIXES[0] == ".png"
 
 
@@ -342,13 +335,13 @@ def test_weights(registry, capsys):
     assert cli.main(["weights", "verify", "good"]) == 0
     assert capsys.readouterr().out.strip() == "good v1 good.safetensors: good"
     for command in ("show", "fetch", "verify"):
-        assert "'none'" in _error(capsys, ["weights", command, "none"])
-    _error(capsys, ["weights", "fetch", "other"])
+        assert "'none'" in error_of(capsys, ["weights", command, "none"])
+    error_of(capsys, ["weights", "fetch", "other"])
     path = registry / "weights" / "good.safetensors"
     path.write_bytes(b"good wEights")
-    assert "altered" in _error(capsys, ["weights", "verify"])
+    assert "altered" in error_of(capsys, ["weights", "verify"])
     path.write_bytes(b"good")
-    assert "4 of 12 bytes" in _error(capsys, ["weights", "fetch", "good"])
+    assert "4 of 12 bytes" in error_of(capsys, ["weights", "fetch", "good"])
 
 
 def _tiny_set(path, pixel_arcmin=0.5, n=64, leave_out=(), seed=1):
@@ -399,7 +392,7 @@ def test_train(tiny_recipe, capsys):
     assert cli.main([*TRAIN, "--steps", "3"]) == 0  # goes on
     assert load_generator("run")[2]["step"] == 3
     capsys.readouterr()
-    assert "another seed" in _error(capsys, [*TRAIN, "--steps", "4", "--seed", "4"])
+    assert "another seed" in error_of(capsys, [*TRAIN, "--steps", "4", "--seed", "4"])
 
 
 def test_every_option_reaches_train(tiny_recipe, monkeypatch):
@@ -476,7 +469,7 @@ def test_train_on_what_is_painted_as_it_goes(tiny_recipe, monkeypatch, capsys):
     ],
 )
 def test_bad_painting_on_the_fly(tiny_recipe, capsys, change, message):
-    assert message in _error(capsys, PAINTED + change)
+    assert message in error_of(capsys, PAINTED + change)
 
 
 def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
@@ -496,8 +489,8 @@ def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
         assert cli.main(arguments) == 0
         assert capsys.readouterr().out.strip() == path
         assert Path(path).stat().st_size > 5000
-    assert "run.png: exists" in _error(capsys, ["train-log", "run"])
-    assert "none/log.jsonl: cannot be read" in _error(capsys, ["train-log", "none"])
+    assert "run.png: exists" in error_of(capsys, ["train-log", "run"])
+    assert "none/log.jsonl: cannot be read" in error_of(capsys, ["train-log", "none"])
 
 
 def test_tune(tiny_recipe, capsys):
@@ -516,8 +509,8 @@ def test_tune(tiny_recipe, capsys):
         (["--minutes", "3"], "give exactly one of them"),
         (["--trials", "0"], "trials=0: must be at least 1"),
     ):
-        assert message in _error(capsys, [*line, *change])
-    assert "recipe='none': must be one of" in _error(capsys, ["tune", "none", *line[2:]])
+        assert message in error_of(capsys, [*line, *change])
+    assert "recipe='none': must be one of" in error_of(capsys, ["tune", "none", *line[2:]])
 
 
 def test_train_list(capsys):
@@ -549,7 +542,7 @@ def test_train_list(capsys):
 def test_bad_training(tiny_recipe, capsys, change, message):
     _tiny_set("poor.h5", leave_out=("tsz",))
     _tiny_set("coarse.h5", pixel_arcmin=2.0)
-    assert message in _error(capsys, TRAIN + change)
+    assert message in error_of(capsys, TRAIN + change)
 
 
 def test_interrupted_training_says_what_is_kept(tiny_recipe, capsys, monkeypatch):
@@ -557,7 +550,7 @@ def test_interrupted_training_says_what_is_kept(tiny_recipe, capsys, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mlsky.training.loop.train", interrupt)
-    line = _error(capsys, [*TRAIN, "--steps", "1"], status=130)
+    line = error_of(capsys, [*TRAIN, "--steps", "1"], status=130)
     assert "the same command goes on from what was saved" in line
 
 
@@ -599,7 +592,7 @@ def test_data_paint(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == "a.h5: 3 regions, 2 MB"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "a.h5: exists already" in _error(capsys, options.split())
+    assert "a.h5: exists already" in error_of(capsys, options.split())
     bad = ["data", "paint", "--out", "b.h5"]
     for change, message in (
         (["--regions", "0"], "regions=0"),
@@ -610,19 +603,19 @@ def test_data_paint(monkeypatch, tmp_path, capsys):
         (["--objects", "1e10"], "objects=10000000000.0: must be a mass M200m in Msun from 2e+12"),
         (["--objects", "much"], "'much' is not a valid float"),
     ):
-        assert message in _error(capsys, [*bad, *change])
+        assert message in error_of(capsys, [*bad, *change])
     assert sorted(os.listdir()) == ["a.h5", "plain.h5"]
 
 
 def test_data_check(monkeypatch, tmp_path, capsys):
     import json
 
-    import test_truth
+    import analytic_set
 
     from mlsky.statistics import truth_text
 
     monkeypatch.chdir(tmp_path)
-    test_truth.write("set.h5", 3)
+    analytic_set.write("set.h5", 3)
     arguments = ["data", "check", "set.h5", "--out", "pictures", "--json", "figures.json"]
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out.splitlines()
@@ -630,16 +623,16 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     assert figures["regions"] == 3
     assert out[: -len(os.listdir("pictures"))] == list(truth_text.lines(figures))
     assert sorted(out[-5:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
-    assert "figures.json: exists" in _error(capsys, arguments)
+    assert "figures.json: exists" in error_of(capsys, arguments)
     assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
     assert json.loads(Path("figures.json").read_text())["regions"] == 2
     capsys.readouterr()
-    assert "exists; give --overwrite" in _error(capsys, arguments[:5])
+    assert "exists; give --overwrite" in error_of(capsys, arguments[:5])
     # as typed: pictures go beside the set
     assert cli.main(["data", "check", "set.h5"]) == 0
     assert sorted(os.listdir("set_check")) == sorted(os.listdir("pictures"))
     capsys.readouterr()
-    assert "set_check/" in _error(capsys, ["data", "check", "set.h5"])
+    assert "set_check/" in error_of(capsys, ["data", "check", "set.h5"])
     assert cli.main(["data", "check", "set.h5", "--no-pictures"]) == 0
     capsys.readouterr()
     _tiny_set("other.h5")
@@ -652,7 +645,7 @@ def test_data_check(monkeypatch, tmp_path, capsys):
         (["set.h5", "--json", "a.txt"], "suffix must be one of .json"),
         (["set.h5", "--out", "none/pictures"], "folder none does not exist"),
     ):
-        assert message in _error(capsys, ["data", "check", *change])
+        assert message in error_of(capsys, ["data", "check", *change])
 
 
 CUT = "data cut --out a.h5 --patches 5 --seed 7 --maps kappa=k.fits tsz=t=1.fits"
@@ -732,7 +725,7 @@ def test_every_option_reaches_cut(monkeypatch, tmp_path, capsys):
 )
 def test_bad_cutting(monkeypatch, tmp_path, capsys, change, message):
     monkeypatch.chdir(tmp_path)
-    assert message in _error(capsys, CUT.split() + change)
+    assert message in error_of(capsys, CUT.split() + change)
 
 
 def test_patches_are_cut(monkeypatch, tmp_path, capsys):
@@ -767,16 +760,16 @@ def test_tables_build(monkeypatch, tmp_path, capsys):
     assert cli.main([*build, "--cosmology", "act-dr6"]) == 0
     assert capsys.readouterr().out.strip() == "mine.npz: 0.0 MB, act-dr6, preset act-dr6"
     assert tables.load("mine.npz")["header"] == {"format": tables.FORMAT}
-    assert "mine.npz: exists" in _error(capsys, build)
+    assert "mine.npz: exists" in error_of(capsys, build)
     assert cli.main([*build, "--overwrite"]) == 0
     capsys.readouterr()
-    assert "cosmology='mine'" in _error(
+    assert "cosmology='mine'" in error_of(
         capsys, ["tables", "build", "--cosmology", "mine", "--out", "a.npz"]
     )
-    assert "preset='mine'" in _error(
+    assert "preset='mine'" in error_of(
         capsys, ["tables", "build", "--preset", "mine", "--out", "a.npz"]
     )
-    assert "suffix must be one of .npz" in _error(capsys, ["tables", "build", "--out", "a.h5"])
+    assert "suffix must be one of .npz" in error_of(capsys, ["tables", "build", "--out", "a.h5"])
 
 
 def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
@@ -815,7 +808,7 @@ def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
     digest = capsys.readouterr().out.split("sha256 ")[1].strip()
     header = weights.read_header("mine.safetensors")
     assert header["training"]["paint"]["score"]["step"] in (1, 2)
-    assert "mine.safetensors: exists" in _error(capsys, export.split())
+    assert "mine.safetensors: exists" in error_of(capsys, export.split())
     validate = "validate --weights mine.safetensors --data test.h5 --json scores.json"
     assert cli.main(validate.split()) == 0
     add = "weights add mine mine.safetensors --scores scores.json --licence CC-BY-4.0"
@@ -841,7 +834,7 @@ def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
         (["mine.safetensors", "--scores", "start.png"], "start.png: cannot be read as scores"),
     ):
         line = ["weights", "add", "other", *change, "--licence", "CC0-1.0"]
-        assert message in _error(capsys, [*line, "--registry", "mine.yaml"])
+        assert message in error_of(capsys, [*line, "--registry", "mine.yaml"])
 
 
 @pytest.fixture
@@ -943,8 +936,8 @@ def test_page_of_validate(tiny_weights, capsys, monkeypatch):
     cards = sorted(Path("card").glob("*.png"))
     assert [p.name for p in cards] == ["tiny-counts.png", "tiny-maps.png"]
     assert max(p.stat().st_size for p in cards) < 150_000
-    assert "page/index.html: exists" in _error(capsys, line[:5])
-    assert "figures.json: is a file" in _error(capsys, [*line[:3], "--card", "figures.json"])
+    assert "page/index.html: exists" in error_of(capsys, line[:5])
+    assert "figures.json: is a file" in error_of(capsys, [*line[:3], "--card", "figures.json"])
 
 
 def test_options_of_validate(tiny_weights, capsys):
@@ -983,7 +976,7 @@ def test_validation_paints_its_own_regions(tiny_weights, monkeypatch, capsys):
     assert [a[2] for a in asked] == [None, 38, 3, None]
     assert asked[0] == (0.5, None, None, 0, ("paint", "chain"))
     capsys.readouterr()
-    assert "are of 0.5': not of --pixel 2" in _error(capsys, ["validate", "--pixel", "2"])
+    assert "are of 0.5': not of --pixel 2" in error_of(capsys, ["validate", "--pixel", "2"])
 
 
 def test_bad_validation(tiny_weights, capsys):
@@ -1007,7 +1000,7 @@ def test_bad_validation(tiny_weights, capsys):
         (["--json", "a.txt"], "suffix must be one of .json"),
         (["--json", "old.json"], "old.json: exists"),
     ):
-        assert message in _error(capsys, base + change)
+        assert message in error_of(capsys, base + change)
     assert Path("old.json").read_text() == "precious"
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.table import QTable, Table
+from command_line import BASE, error_of
 from halo_cases import shipped
-from test_cli import BASE, _error
 
 import mlsky
 from mlsky import chain, cli
@@ -102,7 +102,7 @@ BAD = [
 def test_bad_options(sky, capsys, change, message):
     Path("there.csv").write_text("precious")
     capsys.readouterr()
-    assert message in _error(capsys, ["clusters", "sky.h5", *change])
+    assert message in error_of(capsys, ["clusters", "sky.h5", *change])
     assert Path("there.csv").read_text() == "precious"
 
 
@@ -117,7 +117,7 @@ def test_files_without_a_list(here, capsys, monkeypatch):
         ("junk.h5", "junk.h5: damaged or not a file of mlsky's"),
         ("sky.txt", "sky.txt: suffix must be one of"),
     ):
-        assert message in _error(capsys, ["clusters", name])
+        assert message in error_of(capsys, ["clusters", name])
 
 
 @pytest.mark.parametrize("name", ["a.fits", "a.ecsv", "a.hdf5"])
@@ -160,7 +160,7 @@ def test_bad_files_of_haloes(here, capsys):
         ("far.ecsv", "z[1]=50: must be from"),
         ("none.ecsv", "one entry per halo, and at least one"),
     ):
-        assert message in _error(capsys, [*BASE, "--haloes", name, "--out", "b.h5"])
+        assert message in error_of(capsys, [*BASE, "--haloes", name, "--out", "b.h5"])
 
 
 def test_weights_that_paint_clusters_take_no_list(monkeypatch, tmp_path, capsys):
@@ -168,4 +168,4 @@ def test_weights_that_paint_clusters_take_no_list(monkeypatch, tmp_path, capsys)
     fakes.install(monkeypatch)
     given().write("a.ecsv")
     message = "haloes given with weights that paint clusters themselves"
-    assert message in _error(capsys, [*BASE, "--haloes", "a.ecsv", "--out", "b.h5"])
+    assert message in error_of(capsys, [*BASE, "--haloes", "a.ecsv", "--out", "b.h5"])

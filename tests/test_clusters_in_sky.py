@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.table import QTable
+from fakes import PIXEL_ARCMIN, coarse_weights
 from halo_cases import shipped
-from test_foregrounds import PIXEL_ARCMIN, write_default
 
 import mlsky
 from mlsky import chain, foregrounds, simulate
@@ -72,8 +72,8 @@ def none() -> dict:
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clusters")
     return {
-        "rest": str(write_default(folder / "rest.safetensors", part="rest", mass_cut=1e14)),
-        "all": str(write_default(folder / "all.safetensors")),
+        "rest": str(coarse_weights(folder / "rest.safetensors", part="rest", mass_cut=1e14)),
+        "all": str(coarse_weights(folder / "all.safetensors")),
     }
 
 
@@ -188,7 +188,7 @@ def test_the_cmb_is_lensed_by_the_clusters_whatever_calibrates_the_networks(
     if gain is not None:
         calibration = {"kappa": {"ell": [0, 30000], "gain": [gain, gain]}}
         path = tmp_path / "gain.safetensors"
-        path = str(write_default(path, part="rest", mass_cut=1e14, calibration=calibration))
+        path = str(coarse_weights(path, part="rest", mass_cut=1e14, calibration=calibration))
     one, two = (lensed_by(monkeypatch, path, given) for given in (clusters(), none()))
     lmax = gaussian.alm_lmax(one)
     assert lmax > 400
@@ -324,7 +324,7 @@ def test_haloes_with_weights_that_paint_them_are_refused(files):
 
 @pytest.mark.parametrize("cut", [1e9, 5e16])
 def test_weights_with_a_mass_cut_beyond_the_tables_are_refused(tmp_path, cut):
-    path = str(write_default(tmp_path / "w.safetensors", part="rest", mass_cut=cut))
+    path = str(coarse_weights(tmp_path / "w.safetensors", part="rest", mass_cut=cut))
     for given in (None, clusters()):
         with pytest.raises(ValueError, match=r"mass_cut of the weights=.*halo tables") as caught:
             simulate(148, NSIDE, weights=path, haloes=given)
@@ -343,6 +343,30 @@ def test_a_nonlinear_kappa_without_its_clusters_is_refused(files):
     with pytest.raises(ValueError, match=r"kappa_kind='nonlinear' without haloes") as caught:
         simulate(148, NSIDE, weights=files["rest"], **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_nonlinear_kappa_without_the_cores_of_its_clusters_is_refused(files):
+    low = gaussian.draw_alm(np.full(258, 1e-9), 7)
+    options = {"kappa": low, "kappa_kind": "nonlinear", "haloes": clusters()}
+    with pytest.raises(
+        ValueError, match=r"kappa up to l = 257 with .*nonlinear.*l = 307"
+    ) as caught:
+        simulate(148, NSIDE, weights=files["rest"], **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_redshifts_are_those_of_the_tables_in_use(files, monkeypatch):
+    """Tables of another cosmology may begin or end elsewhere."""
+    asked = []
+
+    def of(cosmology):
+        asked.append(cosmology.h)
+        return shipped() | {"edges": shipped()["edges"] * np.float32(0.1)}
+
+    monkeypatch.setattr(tables, "of", of)
+    with pytest.raises(ValueError, match=r"haloes: z\[2\]=0.3: must be from .* halo tables"):
+        simulate(148, NSIDE, weights=files["rest"], cosmology={"h": 0.7}, haloes=clusters())
+    assert asked == [0.7]
 
 
 def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alone, monkeypatch):
@@ -470,7 +494,7 @@ def test_in_another_cosmology_clusters_stay_as_they_are_drawn(make, files, monke
 def test_templates_of_the_cib_hold_the_clusters(tmp_path, monkeypatch):
     """Members at 353 GHz are as much brighter as their colours say."""
     entry = {"ghz": [148, 353, 857], "preset": "act-dr6"}
-    path = write_default(
+    path = coarse_weights(
         tmp_path / "t.safetensors", part="rest", mass_cut=1e14, cib_templates=entry
     )
     real = evaluate.evaluate

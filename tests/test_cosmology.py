@@ -3,8 +3,10 @@
 import dataclasses
 
 import camb
+import numpy as np
 import pyccl
 import pytest
+from astropy import units
 
 from mlsky.plugins import camb as camb_plugin
 from mlsky.plugins import ccl as ccl_plugin
@@ -115,6 +117,14 @@ def test_several_neutrinos_are_summed():
         ({"mnu": -0.1}, r"mnu=-0\.1"),
         ({"ns": "tilted"}, r"ns='tilted'"),
         ({"tau": None}, r"tau=None"),
+        ({"ns": "0.96"}, r"ns='0\.96': must be a number"),
+        ({"mnu": np.True_}, r"mnu=.*True.*: must be a number"),
+        ({"h": [0.67]}, r"h=\[0\.67\]: must be a number"),
+        ({"h": np.ma.masked}, r"h=masked: must be a number"),
+        ({"ns": 0.96 + 0j}, r"ns=.*: must be a number"),
+        ({"H0": 67 * units.km / units.s}, r"H0 in km / s: must be convertible to km / \(Mpc s\)"),
+        ({"mnu": 0.1 * units.kg}, r"mnu in kg: must be convertible to eV"),
+        ({"ombh2": 0.02 * units.m}, r"ombh2 in m: must be convertible to a plain number"),
     ],
 )
 def test_bad_cosmology(cosmology, message):
@@ -155,12 +165,63 @@ def test_sigma8_in_place_of_the_amplitude():
         ({"nrun": 0.01}, "nrun=0.01"),
         ({"pivot_scalar": 0.002}, "pivot_scalar=0.002"),
         ({"zrei": 8.0}, "optical depth"),
+        ({"YHe": 0.30}, "YHe=0.3: must be 0.24"),
+        ({"r": 0.1}, "InitPower.r=0.1: must be 0"),
+        ({"meffsterile": 0.5, "nnu": 3.6}, "neutrino of"),
+        ({"dark_energy_model": "EarlyQuintessence"}, "DarkEnergy=EarlyQuintessence"),
+        ({"w": -1, "wa": 0.1, "dark_energy_model": "ppf"}, "wa=0.1"),
+        ({"initial_condition": "initial_iso_baryon"}, "must be"),
+        ({"deltazrei": 1.5}, "Reion.delta_redshift=1.5: must be 0.5"),
+        ({"helium_redshift": 5.0}, "Reion.helium_redshift=5"),
+        ({"Evolve_delta_xe": True}, "Evolve_delta_xe"),
+        ({"RECFAST_fudge": 1.3}, "RECFAST_fudge=1.3"),
     ],
 )
 def test_camb_params_beyond_lcdm(change, message):
+    names = {"initial_condition", "helium_redshift", "Evolve_delta_xe", "RECFAST_fudge"} & {*change}
+    later = {name: change.pop(name) for name in names}
+    change = {"tau": 0.054, **change} if "zrei" not in change else change
     params = camb.set_params(H0=67.36, ombh2=0.022, omch2=0.12, **change)
-    with pytest.raises(ValueError, match=message):
+    for name, value in later.items():
+        where = {"helium_redshift": params.Reion, "RECFAST_fudge": params.Recomb}.get(name, params)
+        setattr(where, "scalar_" + name if name == "initial_condition" else name, value)
+    with pytest.raises(ValueError, match=message) as caught:
         parse(params)
+    assert "\n" not in str(caught.value)
+
+
+def test_early_dark_energy_is_refused():
+    params = camb.set_params(H0=67.36, ombh2=0.022, omch2=0.12, tau=0.054)
+    params.DarkEnergy = camb.dark_energy.AxionEffectiveFluid()
+    params.DarkEnergy.set_params(w_n=0.5, fde_zc=0.1, zc=3500.0, theta_i=2.8)
+    with pytest.raises(ValueError, match="DarkEnergy=AxionEffectiveFluid"):
+        parse(params)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"mnu": 0.0},
+        {"mnu": 0.3, "num_massive_neutrinos": 3},
+        {"mnu": 0.12, "neutrino_hierarchy": "normal"},
+        {"mnu": 0.12, "neutrino_hierarchy": "inverted"},
+        {"nnu": 3.5},
+        {"nnu": 2.6, "share_delta_neff": True},
+        {"lmax": 5000, "lens_potential_accuracy": 4},
+        {"halofit_version": "takahashi"},
+        {"AccuracyBoost": 1.5},
+        {"dark_energy_model": "ppf"},
+        {"WantTransfer": True},
+    ],
+)
+def test_camb_params_that_are_lcdm(change):
+    """What is taken gives CAMB's own background: the Hubble rate of what came in."""
+    change = {"tau": 0.054, **change} if "zrei" not in change else change
+    params = camb.set_params(H0=67.36, ombh2=0.022, omch2=0.12, **change)
+    back = camb_plugin.to_params(parse(params))
+    expected, got = (camb.get_background(p).hubble_parameter([0, 1, 1100]) for p in (params, back))
+    np.testing.assert_allclose(got, expected, rtol=2e-3)  # three light neutrinos for a heavy one
 
 
 @pytest.mark.parametrize("change", [{"Omega_k": 0.01}, {"w0": -0.9}, {"wa": 0.1}])
@@ -168,6 +229,13 @@ def test_ccl_beyond_lcdm(change):
     ccl = pyccl.Cosmology(Omega_b=0.05, Omega_c=0.26, h=0.67, n_s=0.96, A_s=2.1e-9, **change)
     with pytest.raises(ValueError, match=r"must be .*flat LCDM"):
         parse(ccl)
+
+
+def test_quantities_are_converted():
+    given = {"H0": 0.070 * units.km / units.s / units.kpc, "mnu": 100 * units.meV}
+    got = parse(given)
+    assert (got.h, got.mnu) == pytest.approx((0.7, 0.1), rel=1e-12)
+    assert parse({"tcmb": 2725.5 * units.mK}) == parse()
 
 
 def test_frozen():

@@ -7,41 +7,18 @@ import math
 
 import pytest
 import torch
+from begun_runs import NORMALISER, begun_run
 
 from mlsky.networks import weights
 from mlsky.networks.default import Points
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import run as runs
 from mlsky.training.export import export, file_hash
-from mlsky.training.recipes import Recipe, recipe
-
-NORMALISER = Normaliser(
-    ("kappa", "ksz", "tsz", "cib"), (None, None, 3.7, 17.0), (0, 0, -0.63, 0.6), (0.08, 2, 0.3, 0.3)
-)
-SMALL = {"widths": (4, 4), "noise": (1, 1)}
-
-
-def _run(folder, name, normaliser=NORMALISER, **changes):
-    """A run that has not begun, as a checkpoint."""
-    options = {**SMALL, "velocity_levels": 2} if "paint" in name else dict(SMALL)
-    if name in ("dcgan", "pixgan"):
-        options = {"width": 1}
-    critic = {"width": 1} if "gan" in name else recipe(name).critic_options
-    fields = recipe(name).to_dict() | {"generator_options": options, "critic_options": critic}
-    run = runs.new_run(Recipe(**fields | changes), normaliser, 1, torch.device("cpu"))
-    with torch.no_grad():  # so that the average can be told from the generator
-        for p in run.averaged.parameters():
-            p.add_(0.01)
-    run.step, run.seconds = 7, 12.4
-    folder.mkdir()
-    runs.save_checkpoint(run, folder, 1)
-    return run
 
 
 def test_a_file_of_two_runs(tmp_path):
     kappa_only = NORMALISER.select(["kappa"])
-    first = _run(tmp_path / "c", "convergence-0.5", kappa_only)
-    second = _run(tmp_path / "p", "paint-0.5")
+    first = begun_run(tmp_path / "c", "convergence-0.5", kappa_only)
+    second = begun_run(tmp_path / "p", "paint-0.5")
     (tmp_path / "train.h5").write_bytes(b"truth")
     digest = export(
         tmp_path / "w.safetensors",
@@ -77,10 +54,10 @@ def test_a_file_of_two_runs(tmp_path):
 
 
 def test_other_pixels_or_another_normaliser_are_refused(tmp_path):
-    _run(tmp_path / "p", "paint-0.5")
-    _run(tmp_path / "coarse", "convergence-0.5", pixel_arcmin=2.0)
+    begun_run(tmp_path / "p", "paint-0.5")
+    begun_run(tmp_path / "coarse", "convergence-0.5", pixel_arcmin=2.0)
     other = Normaliser(("kappa",), (None,), (0,), (0.09,))
-    _run(tmp_path / "other", "convergence-0.5", other)
+    begun_run(tmp_path / "other", "convergence-0.5", other)
     for folder in ("coarse", "other"):
         runs = {"paint": tmp_path / "p", "convergence": tmp_path / folder}
         with pytest.raises(ValueError, match=f"{folder}: has other pixels or another normaliser"):
@@ -93,7 +70,7 @@ def test_other_pixels_or_another_normaliser_are_refused(tmp_path):
 def test_a_recipe_without_a_limit_is_plain_json(tmp_path):
     """The paper clips no gradient: infinity in the recipe, null in the file."""
     five = Normaliser(("kappa", "ksz", "tsz", "cib", "radio"), (None,) * 5, (0,) * 5, (1,) * 5)
-    run = _run(tmp_path / "d", "dcgan", five)
+    run = begun_run(tmp_path / "d", "dcgan", five)
     assert math.isinf(run.recipe.clip)
     export(tmp_path / "w.safetensors", {"dcgan": tmp_path / "d"}, data={}, device="cpu")
     header = weights.read_header(tmp_path / "w.safetensors")

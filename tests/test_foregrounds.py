@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-from unittest import mock
 
 import healpy
 import numpy as np
@@ -19,6 +18,7 @@ from fakes import (
     coarse_normaliser,
     coarse_weights,
 )
+from few_charts import on_a_machine
 
 from mlsky import RegistryError, foregrounds, simulate
 from mlsky.frequency import cib_templates
@@ -44,7 +44,7 @@ SAME_PLACE_DEG = 1e-9
 CHILD = """
 import sys
 import numpy as np
-from test_foregrounds import on_a_machine
+from few_charts import on_a_machine
 np.savez(sys.argv[3], **on_a_machine(np.load(sys.argv[1]), sys.argv[2]))
 """
 
@@ -301,23 +301,6 @@ def test_two_resolutions_of_a_seed_are_one_sky(weight_file, start, made):
         a, b = (healpy.map2alm(m.astype(float), lmax=lmax) for m in (a, b))
         r = healpy.alm2cl(a, b) / np.sqrt(healpy.alm2cl(a) * healpy.alm2cl(b))
         assert r[2:].min() > 0.999, name
-
-
-def on_a_machine(start, weight_file, precision="fp32"):
-    """Maps and sources of every twelfth chart, as plain arrays."""
-    weights = foregrounds.select(str(weight_file), Healpix(64))
-    each = foregrounds._each
-
-    def some(paint, every, on_cpu):
-        return each(paint, every[::12], on_cpu)
-
-    with mock.patch.object(foregrounds, "_each", some):
-        made = foregrounds.generate(
-            start, Healpix(64), weights=weights, seed=3, device="cpu", precision=precision
-        )
-    sources = {name: np.asarray(made.catalogue[name]) for name in made.catalogue.colnames}
-    instructions = foregrounds.made_with(weights)["instructions"]
-    return {"kappa": made.kappa, **made.maps, **sources, "instructions": instructions}
 
 
 @pytest.fixture(scope="module")

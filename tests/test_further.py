@@ -7,38 +7,15 @@ import math
 
 import numpy as np
 import pytest
+import skewed_regions
+from skewed_regions import PIXEL, REGIONS, N, maps
 
-from mlsky import seeds
 from mlsky.statistics import further
 from mlsky.statistics.further import Further
 from mlsky.statistics.measure import FIELDS, Measure
-from mlsky.theory import spectra
 
-N, PIXEL, REGIONS = 192, 2.0, 6
+camb = skewed_regions.camb
 EXACT = 2e-3  # single precision, and five digits
-
-
-def _maps(region, seed=31):
-    """Correlated, skewed fields with the signs of the truth."""
-    rng = seeds.generator(seed, "truth", region)
-    k = np.hypot(np.fft.fftfreq(N)[:, None], np.fft.rfftfreq(N)[None])
-    g, v, s = (
-        np.fft.irfft2(np.fft.rfft2(x) * np.exp(-((6 * k) ** 2)) * 4, s=(N, N))
-        for x in rng.standard_normal((3, N, N))
-    )
-    mass = np.exp(g)
-    fields = [0.05 * (mass - 1.6), v * mass, -3 * mass, 5 * mass * np.exp(0.3 * s)]
-    return np.stack([*fields, 4 * np.exp(s)]).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def camb():
-    """A CMB that is not worth waiting for."""
-    patch = pytest.MonkeyPatch()
-    ell = np.arange(1.0, 4003.0)
-    patch.setattr(spectra, "cmb_spectra", lambda lmax: {"tt": (1000 / ell**2.5)[: lmax + 1]})
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +26,9 @@ def found(camb):
     stream = Further(N, PIXEL, ("double", "other"))
     measure = Measure(N, PIXEL)
     for region in range(REGIONS):
-        true = _maps(region)
+        true = maps(region)
         double = true * np.array([2, 2, 1, 2, 2], np.float32)[:, None, None]
-        made = {"double": double, "other": _maps(region, 77)}
+        made = {"double": double, "other": maps(region, 77)}
         stream.update(region, true, made, measure.standard(true))
     patch.undo()
     return stream.compute()
@@ -126,8 +103,8 @@ def test_enough_patches_for_a_likelihood(camb, monkeypatch):
     stream = Further(N, PIXEL, ("other",), periodic=False)
     measure = Measure(N, PIXEL, periodic=False)
     for region in range(3):
-        true = _maps(region)
-        stream.update(region, true, {"other": _maps(region, 77)}, measure.standard(true))
+        true = maps(region)
+        stream.update(region, true, {"other": maps(region, 77)}, measure.standard(true))
     found = stream.compute()
     assert found["lensing"] is None  # not of pieces of a map
     row = found["likelihood"]["other"]["kappa"]
@@ -139,7 +116,7 @@ def test_small_regions(camb):
     """Waves that are longer than a region are left out, and so is a field of nothing."""
     stream = Further(64, PIXEL, ("other",))
     assert "squeezed" not in stream.triangles or stream.triangles["squeezed"].triangles
-    true, other = (m[:, :64, :64] for m in (_maps(0), _maps(1)))
+    true, other = (m[:, :64, :64] for m in (maps(0), maps(1)))
     true[4] = 0
     stream.update(0, true, {"other": other}, Measure(64, PIXEL).standard(true))
     found = stream.compute()

@@ -190,15 +190,19 @@ def test_masked_entries_are_refused(kind):
         catalogue.check(table, shipped())
 
 
-def test_lighter_haloes_are_left_to_the_networks():
+def test_lighter_haloes_are_left_to_the_networks(caplog):
     masses = np.array([0.97e14, 1e14, 1.5e14, 3e13, 3e13]) * units.Msun
     z = np.array([0.5, 0.5, 0.5, 0.5, 0.1])
     h = parsed(given(m200m=masses, z=z))
     np.testing.assert_allclose(10**h.log10_mass, [1e14, 1.5e14, 3e13])
     assert len(parsed(given(m200m=masses, z=z), mass_cut=2e14)) == 1  # near ones are lighter
     # with no velocities to draw this takes no time
+    assert not caplog.records
     none = given(m200m=np.full(5, 1e13) * units.Msun, velocity=None)
     assert not len(parsed(none))
+    (record,) = caplog.records
+    assert "none of the 5 haloes given is painted as a cluster" in record.getMessage()
+    assert "1e+13 Msun: M200m must be 1e+14 Msun or more" in record.getMessage()
 
 
 @functools.cache

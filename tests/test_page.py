@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-import test_further
+import skewed_regions
 
 from mlsky.errors import MissingDependencyError
 from mlsky.statistics import page, page_drawing, scores, table
@@ -16,19 +16,19 @@ from mlsky.statistics.measure import Measure
 
 pytest.importorskip("matplotlib")
 
-camb = test_further.camb
+camb = skewed_regions.camb
 JOBS = ("paint", "chain")
 
 
 @pytest.fixture(scope="module")
 def watched(camb):
     """What a validation of three regions finds, and what watched it."""
-    n, pixel = test_further.N, test_further.PIXEL
+    n, pixel = skewed_regions.N, skewed_regions.PIXEL
     watcher, measure = page.Watcher(JOBS), Measure(n, pixel)
     true, made = [], {job: [] for job in JOBS}
     for region in range(3):
-        maps = test_further._maps(region)
-        other = test_further._maps(region, 77)
+        maps = skewed_regions.maps(region)
+        other = skewed_regions.maps(region, 77)
         painted = {"paint": np.concatenate([maps[:1], other[1:]]), "chain": other}
         standard = measure.standard(maps)
         true.append(measure(maps, standard))
@@ -62,7 +62,7 @@ def test_pictures(watched, name):
 
 def test_the_maps(watched):
     _, watcher = watched
-    drawing = page_drawing.maps(watcher.further.example, test_further.PIXEL, shown=100)
+    drawing = page_drawing.maps(watcher.further.example, skewed_regions.PIXEL, shown=100)
     pictures = [i for axes in drawing.axes for i in axes.get_images()]
     assert len(pictures) == 15
     true, paint = (pictures[5 * row] for row in (0, 1))

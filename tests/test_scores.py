@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-import test_measure
+import random_regions
 import torch
 
 from mlsky import seeds
@@ -21,7 +21,7 @@ from mlsky.sphere.resolution import kappa_lmax
 from mlsky.statistics import scores
 from mlsky.training import calibrate
 
-N = test_measure.N
+N = random_regions.N
 SMALL = {"widths": (4, 4), "noise": (1, 1)}
 NORMALISER = Normaliser(
     ("kappa", "ksz", "tsz", "cib"), (None, None, 3.7, 17.0), (0, 0, -0.63, 0.6), (0.08, 2, 0.3, 0.3)
@@ -45,7 +45,7 @@ def _weights(networks=None, pixel_arcmin=0.5, **header) -> Weights:
 @pytest.fixture
 def data(tmp_path):
     """Three regions; the Gaussian start tells which one it is."""
-    maps = np.stack([test_measure.maps(i) for i in range(3)], 1)
+    maps = np.stack([random_regions.maps(i) for i in range(3)], 1)
     maps[3] -= 8  # somewhere negative, and counted as zero
     with h5py.File(tmp_path / "test.h5", "w") as file:
         file.attrs["pixel_arcmin"] = 0.5
@@ -148,7 +148,7 @@ def test_painted_regions(monkeypatch):
 
         def region(self, seed, index):
             asked.append((seed, index))
-            kappa, *rest = torch.from_numpy(test_measure.maps(index))
+            kappa, *rest = torch.from_numpy(random_regions.maps(index))
             return SimpleNamespace(maps=torch.stack([kappa, 0.1 * kappa, *rest]), objects=None)
 
         def gaussian_start(self, kappa_g):
@@ -158,8 +158,8 @@ def test_painted_regions(monkeypatch):
     monkeypatch.setitem(scores.SIDES, 0.5, N)
 
     def generate(weights, kappa, seed, tile, periodic, objects):
-        np.testing.assert_allclose(kappa, test_measure.maps(tile)[0], rtol=1e-5)
-        return test_measure.maps(tile)
+        np.testing.assert_allclose(kappa, random_regions.maps(tile)[0], rtol=1e-5)
+        return random_regions.maps(tile)
 
     monkeypatch.setattr(scores, "generate", generate)
     found = scores.score(_weights(), regions=2)
@@ -206,7 +206,7 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
     with h5py.File(data, "a") as file:
         file["kappa_in"][...] = file["kappa"][...]
 
-    def run(weights, kappa, seed, tile, periodic=False):
+    def run(weights, kappa, seed, tile, periodic=False, objects=None):
         rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
         made = {"kappa": torch.from_numpy(0.8 * kappa), "cib": torch.from_numpy(20 + kappa)}
         return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})

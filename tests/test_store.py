@@ -278,7 +278,7 @@ def test_the_objects_of_a_sky_are_counted(monkeypatch):
 
 def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     """Real networks, stopped half way: the same bits as in memory, on other threads too."""
-    from test_foregrounds import write_default
+    from fakes import coarse_weights
 
     from mlsky import foregrounds
     from mlsky.networks import evaluate
@@ -286,7 +286,7 @@ def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
 
     start = gaussian.draw_alm(np.r_[0, 0, 1e-3 / np.arange(2.0, 541) ** 1.5], seed=5)
     pixels = Healpix(32)
-    weights = foregrounds.select(str(write_default(tmp_path / "small.safetensors")), pixels)
+    weights = foregrounds.select(str(coarse_weights(tmp_path / "small.safetensors")), pixels)
     arguments = (start, pixels)
     options = {"weights": weights, "seed": 3, "device": "cpu"}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

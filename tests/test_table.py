@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-import test_measure
+import random_regions
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -19,8 +19,8 @@ REGIONS = 6
 @pytest.fixture(scope="module")
 def truth():
     """The measure, and regions as they are and measured."""
-    measure = Measure(test_measure.N, 0.5)
-    maps = [test_measure.maps(i) for i in range(REGIONS)]
+    measure = Measure(random_regions.N, 0.5)
+    maps = [random_regions.maps(i) for i in range(REGIONS)]
     return measure, maps, _measured(measure, maps, maps)
 
 
@@ -92,7 +92,7 @@ def test_known_differences_are_found(truth):
 
 def test_stripes_and_edges(truth):
     """A comb in y, and weak edges of patches."""
-    y = np.arange(test_measure.N)
+    y = np.arange(random_regions.N)
 
     def change(maps):
         maps[1] += 0.4 * np.cos(2 * np.pi * y / 8)[:, None]

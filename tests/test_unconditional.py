@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlsky import networks
 from mlsky.errors import RegistryError
 from mlsky.networks import han2021, unconditional, weights
 from mlsky.networks.normaliser import Normaliser
-from mlsky.networks.unconditional import Critic, Stamped, draw
+from mlsky.networks.unconditional import Critic, Stamped, draw, sample
 from mlsky.networks.vae import Decoder
 
 SMALL = {"size": 32, "nodes": 16, "latent": 8, "width": 2}
@@ -163,14 +162,14 @@ def test_draw_from_each_kind():
 def test_sample_from_a_file(tmp_path):
     path = _file(tmp_path / "w.safetensors", Stamped(**SMALL, total=3.0))
     state = torch.get_rng_state()
-    few, many = (networks.sample(path, n, seed=4) for n in (3, 70))
+    few, many = (sample(path, n, seed=4) for n in (3, 70))
     assert torch.equal(torch.get_rng_state(), state)
     assert few.shape == (3, 1, 32, 32)
     assert few.dtype == np.float32
     np.testing.assert_array_equal(few, many[:3])
-    assert not np.array_equal(few, networks.sample(path, 3, seed=5))
+    assert not np.array_equal(few, sample(path, 3, seed=5))
     opened = weights.open_weights(path)
-    np.testing.assert_array_equal(few, networks.sample(opened, 3, seed=4))
+    np.testing.assert_array_equal(few, sample(opened, 3, seed=4))
     # in the images' own unit, twice that of the network
     (raw,) = unconditional.batches(opened["images"], 3, 4)
     np.testing.assert_allclose(few, 2 * raw.numpy(), rtol=1e-6)
@@ -179,14 +178,14 @@ def test_sample_from_a_file(tmp_path):
 def test_bad_samples(tmp_path):
     path = _file(tmp_path / "w.safetensors", Stamped(**SMALL))
     with pytest.raises(ValueError, match=r"n=0: must be an integer >= 1"):
-        networks.sample(path, 0, seed=1)
+        sample(path, 0, seed=1)
     with pytest.raises(ValueError, match=r"seed=-1"):
-        networks.sample(path, 1, seed=-1)
+        sample(path, 1, seed=-1)
     fields = _file(tmp_path / "f.safetensors", han2021.VAEGAN(1, 1), inputs=("blobs",))
     with pytest.raises(ValueError, match="hold 0 networks that take random numbers alone"):
-        networks.sample(fields, 1, seed=1)
+        sample(fields, 1, seed=1)
     with pytest.raises(RegistryError, match="nothing-here"):
-        networks.sample("nothing-here", 1, seed=1)
+        sample("nothing-here", 1, seed=1)
 
 
 @pytest.mark.parametrize(

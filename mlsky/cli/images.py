@@ -92,12 +92,12 @@ def _plain(value):
 
 def _compared(weights, images: int, seed: int, data: Path | None):
     """Generated images, true ones, and the lines of their comparison by name."""
-    from mlsky import networks
+    from mlsky.networks.unconditional import sample
     from mlsky.statistics import blobs
     from mlsky.training import unconditional
 
     kind = unconditional.blobs_of(weights)
-    made = networks.sample(weights, images, seed)  # refuses networks that take fields
+    made = sample(weights, images, seed)  # refuses networks that take fields
     true = unconditional.truth(weights, images, seed, data)
     rows = {}
     channels = next(iter(weights.header["networks"].values()))["outputs"]

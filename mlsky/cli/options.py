@@ -60,7 +60,10 @@ def _is_option(token: str) -> bool:
 
 def split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
     """Every value of a repeated, spaced or comma-separated option."""
-    return [part for value in values for part in value.replace(",", " ").split()]
+    parts = [value.replace(",", " ").split() for value in values]
+    if not all(parts):
+        raise click.BadParameter("is empty; give a value, or leave the option out")
+    return [part for found in parts for part in found]
 
 
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:

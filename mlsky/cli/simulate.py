@@ -121,30 +121,25 @@ def _car_geometry(res_arcmin: float):
 
 def _read_kappa(path: Path):
     """A kappa map (RING or CAR) or alm from FITS, or RING map or alm from .npy."""
-    import numpy as np
-
     if not path.is_file():
         raise ValueError(f"--kappa {path}: no such file")
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        import healpy
-        from astropy import wcs
-        from astropy.io import fits
+    if path.suffix == ".npy":
+        import numpy as np
 
-        with fits.open(path) as file:
-            if file[0].header["NAXIS"] >= 2:
-                return np.array(file[0].data, np.float64), wcs.WCS(file[0].header).celestial
-        columns = fits.getheader(path, 1)
-        if str(columns.get("TTYPE1", "")).strip().lower() == "index":
-            return healpy.read_alm(path)
-        return healpy.read_map(path, dtype=np.float64)
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(f"--kappa {path}: cannot be read ({reason})") from None
+    from mlsky.sphere import fitsmaps
+
+    found = fitsmaps.read_fits("--kappa", path)
+    if found.unit.lower() not in ("", "1", "dimensionless", "unitless", "none"):
         raise ValueError(
-            f"--kappa {path}: cannot be read ({reason}); must be a HEALPix or CAR map or an "
-            "alm in FITS, or an array in .npy"
-        ) from None
+            f"--kappa {path}: its unit is {found.unit!r}; must be the dimensionless convergence, "
+            "L(L+1)/2 times the lensing potential"
+        )
+    return found.values if found.wcs is None else (found.values, found.wcs)
 
 
 def _read_haloes(path: Path):

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import bands, scaling
+from mlsky import arguments, bands, scaling
 from mlsky.components import COMPONENTS, REFERENCE_GHZ
 from mlsky.scaling import cib, radio, tsz
-from mlsky.sphere import gaussian
+from mlsky.sphere import fitsmaps, gaussian
 from mlsky.sphere.geometry import Car, Geometry, Healpix
 
 __all__ = ["FIELDS", "POINT_LIKE", "Catalogue", "FullSky", "open_catalogue", "open_map"]
@@ -47,6 +47,9 @@ _HEADER_UNITS = {
     "uK_CMB": ("uK_CMB",),
     "uK_RJ": ("uK_RJ",),
     "uKCMB": ("uK_CMB",),
+    "1": ("dimensionless",),
+    "dimensionless": ("dimensionless",),
+    "y": ("y",),
     "K": ("K_CMB",),
     "K_CMB": ("K_CMB",),
     "KCMB": ("K_CMB",),
@@ -159,8 +162,14 @@ def open_map(
         unit or frequency is wrong.
     """
     unit, scale = _check_unit(name, unit), _check_scale(name, scale)
+    nu_ghz, nest = _check_frequency(name, nu_ghz), arguments.boolean(f"{name}: nest", nest)
     values, geometry, header_unit = _load(name, source, nest)
     known = _HEADER_UNITS.get(header_unit.replace(" ", "").replace("thermo", ""), ())
+    if header_unit and not known and unit is None:
+        raise ValueError(
+            f"{name}: its unit is {header_unit!r}, none of {', '.join(allowed_units(name))}; "
+            "convert the map, or state which of them it is in"
+        )
     if unit is None:
         default = "dimensionless" if name == "kappa" else "uK_CMB"
         unit = known[0] if known and name != "kappa" else default
@@ -232,7 +241,7 @@ def open_catalogue(
     digest = hashlib.blake2b(digest_size=16)
     for column in sorted(columns):
         digest.update(np.ascontiguousarray(columns[column]).data)
-    _check_frequency(name, nu_ghz)
+    nu_ghz = _check_frequency(name, nu_ghz)
     about = {"nu_ghz": float(nu_ghz), "scale": scale, "blake2b": digest.hexdigest()}
     if nu_ghz != REFERENCE_GHZ:
         law, alpha = (cib, cib.index()) if name == "cib" else (radio, radio.ALPHA_MEAN)
@@ -296,24 +305,30 @@ def _name(source) -> dict:
 def _check_unit(name: str, unit: str | None) -> str | None:
     if name not in FIELDS:
         raise ValueError(f"field {name!r}: must be one of {', '.join(FIELDS)}")
-    allowed = {"kappa": ("dimensionless",), "tsz": ("y", *bands.UNITS)}.get(name, bands.UNITS)
+    allowed = allowed_units(name)
     if unit is not None and unit not in allowed:
         raise ValueError(f"{name}: unit {unit!r}, must be one of {', '.join(allowed)}")
     return unit
 
 
+def allowed_units(name: str) -> tuple[str, ...]:
+    """Units that a map of a field may have."""
+    return {"kappa": ("dimensionless",), "tsz": ("y", *bands.UNITS)}.get(name, bands.UNITS)
+
+
 def _check_scale(name: str, scale: float) -> float:
-    number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
-    if not (number and np.isfinite(scale) and scale > 0):
-        raise ValueError(f"{name}: scale={scale!r}, must be a number > 0, for example 0.75")
-    return float(scale)
+    allowed = "a number > 0, for example 0.75"
+    least = np.finfo(float).tiny
+    return arguments.number(f"{name}: scale", scale, allowed, least, np.finfo(float).max)
 
 
-def _check_frequency(name: str, nu_ghz: float) -> None:
+def _check_frequency(name: str, nu_ghz) -> float:
+    """One frequency, a number or a Quantity, in GHz."""
     try:
-        bands.parse_freqs(nu_ghz)
+        (found,) = bands.parse_freqs(nu_ghz)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {error}; give one") from None
+    return float(found)
 
 
 def _factor(name: str, unit: str, nu_ghz: float) -> float:
@@ -335,7 +350,7 @@ def _factor(name: str, unit: str, nu_ghz: float) -> float:
 
 def _load(name: str, source, nest: bool) -> tuple[NDArray[np.float32], Geometry, str]:
     """Values in RING order, *(npix,)*, their pixels, and the unit of the header, or ''."""
-    unit = ""
+    unit, wcs = "", None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.is_file():
@@ -343,17 +358,24 @@ def _load(name: str, source, nest: bool) -> tuple[NDArray[np.float32], Geometry,
         try:
             if path.suffix == ".npy":
                 source = np.load(path, mmap_mode="r", allow_pickle=False)
-            else:
-                source, nest, unit = _read_fits(path, nest)
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        except (OSError, ValueError, EOFError) as error:
             why = str(error).strip().split("\n")[0]
             raise ValueError(f"{name}: {path} cannot be read as a map ({why})") from None
-    wcs = getattr(source, "wcs", None)
-    values = np.asarray(source)
+        if path.suffix != ".npy":
+            found = fitsmaps.read_fits(name, path)
+            source, wcs, unit, nest = found.values, found.wcs, found.unit, False
+    else:
+        wcs, unit = getattr(source, "wcs", None), str(getattr(source, "unit", None) or "")
+        if unit:
+            source = source.value
+    values = np.asarray(arguments.unmask(source))
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{name}: map of type {values.dtype}, must be real numbers")
     if wcs is not None and values.ndim == 2:
-        geometry: Geometry = Car(values.shape, wcs)
+        try:
+            geometry: Geometry = Car(values.shape, wcs)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         _check_full(name, geometry)
     else:
         nside = round(np.sqrt(values.size / 12))
@@ -370,32 +392,6 @@ def _load(name: str, source, nest: bool) -> tuple[NDArray[np.float32], Geometry,
     with np.errstate(over="ignore"):  # refused as infinite
         values = np.ascontiguousarray(values, np.float32).reshape(-1)
     return values, geometry, unit
-
-
-def _read_fits(path: Path, nest: bool) -> tuple[object, bool, str]:
-    """First map of a FITS file as array (HEALPix) or enmap, whether NESTED, and its unit."""
-    from astropy.io import fits
-
-    with fits.open(path) as hdus:
-        headers = [h.header.copy() for h in hdus]
-    for number, header in enumerate(headers):
-        if str(header.get("PIXTYPE", "")).upper() == "HEALPIX":
-            import healpy
-
-            # reordered here, and partial skies filled with UNSEEN, which is refused
-            values = healpy.read_map(path, field=0, hdu=number, dtype=None)
-            return values, False, str(header.get("TUNIT1", ""))
-    for number, header in enumerate(headers):
-        if str(header.get("CTYPE1", "")).startswith(("RA", "GLON")):
-            from astropy.wcs import WCS
-            from pixell import enmap
-
-            grid = fits.getdata(path, number, memmap=False)
-            while grid.ndim > 2:  # temperature, of the first band
-                grid = grid[0]
-            wcs = WCS(header).celestial
-            return enmap.ndmap(grid, wcs), nest, str(header.get("BUNIT", ""))
-    raise ValueError("neither a HEALPix nor a CAR map: no PIXTYPE, no CTYPE1")
 
 
 def _check_full(name: str, geometry: Car) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from mlsky.haloes.draw import HaloList, place_of, radial_velocities, redshift_range
 from mlsky.haloes.profiles import Interpolation
 from mlsky.theory.halo_model import C_KM_S
-from mlsky.theory.objects import MASS_CUT, is_object
+from mlsky.theory.objects import MASS_CUT, NEAR_MASS_CUT, is_object
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 __all__ = ["COLUMNS", "check", "parse", "table"]
+
+_log = logging.getLogger("mlsky")
 
 #: Columns: unit and what they hold.
 COLUMNS = {
@@ -106,6 +109,15 @@ def parse(
     bin_ = np.floor((log10_mass - grid[0]) / (grid[1] - grid[0]) + 0.5 + ON_BORDER).astype(np.int64)
     objects = is_object(tables["z"], grid, mass_cut)
     kept = (bin_ >= 0) & objects[shell, np.clip(bin_, 0, len(grid) - 1)]
+    if not kept.any():
+        _log.warning(
+            "none of the %d haloes given is painted as a cluster, the heaviest has %.3g Msun: "
+            "M200m must be %.3g Msun or more, nearby %.3g; the networks paint lighter ones",
+            len(z),
+            values["m200m"].max(),
+            mass_cut,
+            min(mass_cut, NEAR_MASS_CUT),
+        )
     theta, phi = np.radians(90.0 - values["dec"]), np.radians(values["ra"] % 360.0)
     # galaxies belong to the place of a halo, to an arcsecond, whatever else is in the list
     row = np.rint((90.0 + values["dec"]) * 3600).astype(np.uint64)

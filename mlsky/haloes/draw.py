@@ -188,7 +188,7 @@ def draw(
     shells = modes.draw(spectra, seed, kappa_alm, kappa_cl, shells=used, slices=slices)
 
     def one(shell: int):
-        alm = shells.density.pop(int(shell)).astype(np.complex128)
+        alm = shells.density.pop(int(shell))
         return _shell(tables, seed, int(shell), chosen[shell], alm, spectra, lmax // 2)
 
     with ThreadPoolExecutor(threads()) as pool:
@@ -215,7 +215,7 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, 
     total = rate.sum(1)
     fine = np.arange((len(total) - 1) * FINE + 1) / FINE
     in_cell = np.interp(fine, np.arange(len(total)), total) * (4 * np.pi / (12 * nside**2))
-    density = gaussian.alm_to_map(gaussian.scale_alm(alm, 1 / window), Healpix(nside))
+    density = _synthesise(gaussian.scale_alm(alm, 1 / window), nside)
     step = float(DELTA_SIGMAS[1] - DELTA_SIGMAS[0]) * sigma
     density /= np.float32(step)
     density -= np.float32(DELTA_SIGMAS[0] * sigma / step)
@@ -245,6 +245,16 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, 
     low, high = (float(c) ** 3 for c in tables["edges"][shell : shell + 2])
     chi = np.cbrt(low + (high - low) * uniform(DISTANCE))
     return theta, phi, chi, log10_mass, key, np.full(len(key), shell)
+
+
+def _synthesise(alm: NDArray[np.complex64], nside: int) -> NDArray[np.float32]:
+    """Values of single precision, as the alm are, on HEALPix pixels; in half the time of double."""
+    import ducc0
+
+    rings = ducc0.healpix.Healpix_Base(nside, "RING").sht_info()
+    alm = alm.astype(np.complex64, copy=False)[np.newaxis]
+    lmax = gaussian.alm_lmax(alm)
+    return ducc0.sht.synthesis(alm=alm, lmax=lmax, spin=0, nthreads=1, **rings)[0]
 
 
 def _masses(log10_mass, number, rate, node, u) -> NDArray[np.float64]:

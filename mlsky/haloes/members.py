@@ -177,12 +177,15 @@ class Members:
         inside = (row >= 0) & (row < chart.shape[0]) & (column >= 0) & (column < chart.shape[1])
         bright = inside & (flux >= float(self.tables["flux_cut_uk_sr"]))
         kept = inside & ~bright
-        pixel = row[kept] * chart.shape[1] + column[kept]
-        area = chart.solid_angle()
+        row, column = row[kept], column[kept]
+        pixel = row * chart.shape[1] + column
+        # intensity in pixels that are smaller away from the centre
+        away = (row - (chart.shape[0] - 1) / 2) ** 2 + (column - (chart.shape[1] - 1) / 2) ** 2
+        intensity = flux[kept] * ((1 + away * chart.pixel_rad**2 / 4) / chart.pixel_rad) ** 2
         maps = np.empty((len(self.cib_ghz), *chart.shape), np.float32)
         for i, (nu, mean) in enumerate(zip(self.cib_ghz, self.colours(at), strict=True)):
-            value = flux[kept] * mean[host[kept]] * self.factor(nu, beta[kept])
-            maps[i] = np.bincount(pixel, value, chart.npix).reshape(chart.shape) / area
+            value = intensity * mean[host[kept]] * self.factor(nu, beta[kept])
+            maps[i] = np.bincount(pixel, value, chart.npix).reshape(chart.shape)
         mjy = flux[bright] / float(self.tables["uk_per_jy_sr"]) * 1e3
         dusty = self._sources(
             chart, haloes, host[bright], number[bright], mjy, gy[bright], gx[bright]

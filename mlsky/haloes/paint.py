@@ -1,13 +1,14 @@
 """Haloes painted whole on the charts of the sky, in every field.
 
-A profile is a sum of Gaussians (`mlsky.haloes.profiles.Gaussians`). The wide ones reach over any
-distance and have few multipoles: they are summed as harmonics on the sphere. The narrow ones are
-painted chart by chart, as Fourier modes of maps of points, each on the coarsest pixels that hold
-it. Their sum is the whole profile, without a cut, an edge or a seam.
+A profile is a sum of Gaussians (`mlsky.haloes.profiles.Gaussians`). The widest reach over any
+distance and have few multipoles: they are summed as harmonics on the sphere. The others are
+painted chart by chart (`mlsky.haloes.kernels`), the wider ones of them on coarser pixels. Their
+sum is the whole profile, without a cut, an edge or a seam.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from mlsky.components import REFERENCE_GHZ
 from mlsky.datasets.halos import TSZ_148
 from mlsky.frequency.cib_templates import map_names
-from mlsky.haloes import members
+from mlsky.haloes import kernels, members
 from mlsky.haloes.draw import HaloList, expansion
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
 from mlsky.scaling import relativistic
@@ -37,24 +38,22 @@ if TYPE_CHECKING:
 __all__ = ["HaloPainter", "maps", "tsz_names"]
 
 #: Gaussians of this standard deviation and wider are summed as harmonics.
-WIDE_ARCMIN = 8.0
-#: The transform of a Gaussian ends at this many times 1 / sigma, where it is 1e-4, and its
-#: profile this many sigmas away.
-BAND, EXTENT = 4.3, 5.0
-#: A Gaussian is painted on pixels of at most this share of its sigma.
-SAMPLING = 0.8
+WIDE_ARCMIN = 20.0
+#: The transform of a Gaussian ends at this many times 1 / sigma, where it is 1e-4.
+BAND = 4.3
+#: Pixels on which the wider of the others are painted, and those on which the harmonics are
+#: evaluated, at most: a Gaussian as wide as in `kernels.SAMPLING` or wider, and three pixels wide.
+COARSE_ARCMIN, HARMONIC_ARCMIN = 4.0, 8.0
+#: Coarse pixels beyond a chart that are known: two for a cubic spline.
+BEYOND = 2
 #: Towards the highest multipole of a chart's pixels maps fade out, from that of the finest
 #: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
 #: cores narrower than a pixel do not ring.
 FADE = (0.57, 0.8)
 #: Wave numbers between which the filters of a map are interpolated.
 NODES = 4096
-#: Pixels of the grid on which the wide part is evaluated, at most.
-COARSE_ARCMIN = 4.0
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
 LEAST_SHARE = 1e-4
-#: The faint satellites take every second width alone.
-SATELLITE_STEP = 2
 #: A chart far from the poles.
 _EQUATORIAL = 4 * 16 + 8
 #: Pixels of a chart beyond what it owns that output pixels see.
@@ -111,10 +110,12 @@ class HaloPainter:
     ) -> None:
         import healpy
 
-        cell = healpy.vec2pix(FIND_NSIDE, *haloes.vectors, nest=True)
-        order = np.argsort(cell, kind="stable")
+        cell = healpy.ang2pix(FIND_NSIDE, haloes.theta, haloes.phi, nest=True)
+        order = np.argsort(cell.astype(np.int16), kind="stable")  # a radix sort
         self.haloes, self.tables, self.seed = haloes[order], tables, seed
-        self._ends = np.searchsorted(cell[order], np.arange(12 * FIND_NSIDE**2 + 1))
+        self._vectors = self.haloes.vectors.T.copy()
+        ends = np.cumsum(np.bincount(cell, minlength=12 * FIND_NSIDE**2))
+        self._ends = np.append(0, ends)
         self.fields, self.cib_ghz, self.tsz_order = fields, cib_ghz, tsz_order
         self.geometry = geometry
         self.kappa_gain = kappa_gain
@@ -122,7 +123,8 @@ class HaloPainter:
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
         self._radius = self._at.positive(tables["theta_200m"])
-        self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > EXTENT * WIDE_ARCMIN)
+        #: haloes whose members may lie farther from a chart than those that `on` looks at
+        self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > self._reach_arcmin())
         self.galaxies = members.Members(tables, seed, cib_ghz)
         self.terms = self._terms()
         self.wide = {name: Field(alm) for name, alm in self.wide_alm().items()}
@@ -165,28 +167,10 @@ class HaloPainter:
         )
         return relativistic.theta(temperature)
 
-    def _widths(self, name: str) -> list[int]:
-        """Numbers of the Gaussians of a map."""
-        return list(range(0, len(self.gaussians.sigma_arcmin), self._step(name)))
-
-    def _shares(self, name: str) -> NDArray[np.float32]:
-        """Table (n_shell, n_mass, n_widths) of the Gaussians of a map."""
-        share = self.gaussians.share[self.terms[name]]
-        step = self._step(name)
-        if step == 1:
-            return share
-        # a width that is left out is shared by its neighbours
-        kept = np.zeros((len(self.gaussians.sigma_arcmin), len(self._widths(name))), np.float32)
-        place = np.arange(len(kept)) / step
-        low = np.minimum(place.astype(int), kept.shape[1] - 1)
-        high = np.minimum(low + 1, kept.shape[1] - 1)
-        kept[np.arange(len(kept)), low] += 1 - (place - low)
-        kept[np.arange(len(kept)), high] += place - low
-        return share @ kept
-
-    @staticmethod
-    def _step(name: str) -> int:
-        return SATELLITE_STEP if name.startswith("cib") else 1
+    def _reach_arcmin(self) -> float:
+        """Where the widest Gaussian that is painted on charts ends."""
+        sigma = self.gaussians.sigma_arcmin
+        return kernels.EXTENT * float(sigma[sigma < WIDE_ARCMIN].max(initial=0))
 
     def wide_alm(self) -> dict[str, NDArray[np.complex128]]:
         """Alm of the wide part of each map, healpy order."""
@@ -196,9 +180,9 @@ class HaloPainter:
         sigma = self.gaussians.sigma_arcmin
 
         def one(task) -> NDArray[np.complex128]:
-            name, number, column = task
+            name, number = task
             lmax = int(np.ceil(BAND / np.radians(sigma[number] / 60)))
-            share = self._at.linear(self._shares(name)[..., column])
+            share = self._at.linear(self.gaussians.share[self.terms[name]][..., number])
             # distant haloes have next to nothing so wide
             some = np.flatnonzero(np.abs(share) > LEAST_SHARE)
             if not len(some):
@@ -223,10 +207,7 @@ class HaloPainter:
             return gaussian.scale_alm(alm, factor)
 
         tasks = [
-            (name, number, column)
-            for name in self.terms
-            for column, number in enumerate(self._widths(name))
-            if sigma[number] >= WIDE_ARCMIN
+            (name, number) for name in self.terms for number in np.flatnonzero(sigma >= WIDE_ARCMIN)
         ]
         out: dict[str, NDArray[np.complex128]] = {}
         with ThreadPoolExecutor(threads()) as pool:
@@ -260,81 +241,86 @@ class HaloPainter:
         sources
             As `mlsky.haloes.members.Members.sources`.
         """
-        reach = EXTENT * WIDE_ARCMIN
-        pad = int(np.ceil(reach / chart.pixel_arcmin))
+        reach = self._reach_arcmin()
         rows = self.near(chart, reach)
-        rows, y, x = self._beside(chart, rows, np.full(len(rows), pad))
-        made = self._narrow(chart, rows, y, x, pad)
-        for name, field in self.wide.items():
-            made[name] += refine.on_chart(field, chart, COARSE_ARCMIN)
+        place = self._places(chart, rows)
+        rows, y, x = _beside(chart, rows, *place, reach / chart.pixel_arcmin)
+        made = self._smooth(chart, rows, y, x)
         sources = {}
         if "cib" in self.fields or "radio" in self.fields:
-            # members of the nearest haloes are farther from them than a narrow Gaussian reaches
             rows = np.union1d(rows, self._broad)
-            beyond = np.maximum(reach, np.degrees(self._radius[rows]) * 60) / chart.pixel_arcmin
-            rows, y, x = self._beside(chart, rows, beyond + 1)
+            beyond = np.degrees(self._radius[rows]) * 60 / chart.pixel_arcmin + 1
+            rows, y, x = _beside(chart, rows, *self._places(chart, rows), beyond)
             points, sources = self.galaxies.on(chart, self.haloes[rows], self._at[rows], y, x)
             if "cib" in self.fields:
                 for name, values in zip(map_names(self.cib_ghz), points, strict=True):
                     made[name] += values
         return made, sources
 
-    def _beside(self, chart: Chart, rows, beyond):
-        """Those of some haloes on a chart or `beyond` pixels from it, and their places."""
-        y, x = chart.project_vectors(self.haloes[rows].vectors)
-        ny, nx = chart.shape
-        inside = self.haloes[rows].vectors.T @ chart.rotation[2] > 0
-        inside &= np.abs(y - (ny - 1) / 2) < ny / 2 + beyond
-        inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + beyond
-        return rows[inside], y[inside], x[inside]
+    def _places(self, chart: Chart, rows) -> tuple[NDArray, NDArray]:
+        """Places of some haloes in the pixels of a chart; NaN on the other side of the sky."""
+        vectors = self._vectors[rows].T
+        y, x = chart.project_vectors(vectors)
+        behind = chart.rotation[2] @ vectors <= 0
+        y[behind] = np.nan
+        return y, x
 
-    def _narrow(self, chart: Chart, rows, y, x, pad: int) -> dict[str, NDArray[np.float32]]:
-        """The narrow Gaussians of some haloes on the pixels of a chart."""
-        import ducc0
-
-        if not len(rows):
-            return {name: np.zeros(chart.shape, np.float32) for name in self.terms}
-        shape = tuple(8 * ducc0.fft.good_size(-(-(n + 2 * pad + 4) // 8)) for n in chart.shape)
+    def _smooth(self, chart: Chart, rows, y, x) -> dict[str, NDArray[np.float32]]:
+        """The profiles of haloes near a chart, which lie at some of its pixels."""
         # a map of flux over pixels; chart pixels are smaller away from the centre
         away = (y - (chart.shape[0] - 1) / 2) ** 2 + (x - (chart.shape[1] - 1) / 2) ** 2
         area = chart.pixel_rad**2 / (1 + away * chart.pixel_rad**2 / 4) ** 2
-        splines, made = {}, {}
+        flux = {name: self._flux(name, rows) / area for name in self.terms}
         sigma = self.gaussians.sigma_arcmin
-        at = self._at[rows]
-        for name in self.terms:
-            flux = self._flux(name, rows) / area
-            narrow = [
-                (c, sigma[n]) for c, n in enumerate(self._widths(name)) if sigma[n] < WIDE_ARCMIN
-            ]
-            share = at.linear(self._shares(name)[..., : len(narrow)])
-            total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
-            side = 0.0
-            if name.split("_")[0] in self.averaged:
-                side = charts.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
-            for column, width in narrow:
-                level = _level(width / chart.pixel_arcmin)
-                step = 1 << level
-                grid = (shape[0] // step, shape[1] // step)
-                if level not in splines:
-                    splines[level] = _spline(
-                        (y + pad + 0.5) / step - 0.5, (x + pad + 0.5) / step - 0.5, grid
-                    )
-                place, weight = splines[level]
-                plane = np.bincount(
-                    place, (weight * (share[:, column] * flux)).ravel(), grid[0] * grid[1]
-                )
-                modes = ducc0.fft.r2c(
-                    plane.astype(np.float32).reshape(grid), axes=(0, 1), forward=True, nthreads=1
-                )
-                _add_modes(total, modes, _gaussian(width / chart.pixel_arcmin, level, shape))
-            total *= _band(side, shape)
-            if name == "kappa" and self.kappa_gain is not None:
-                ky, kx = np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1])
-                total /= self.kappa_gain(2 * np.pi * np.hypot(ky, kx) / chart.pixel_rad)
-            back = ducc0.fft.c2r(
-                total, axes=(0, 1), forward=False, lastsize=shape[1], inorm=2, nthreads=1
-            )
-            made[name] = back[pad : pad + chart.shape[0], pad : pad + chart.shape[1]].copy()
+        coarse = _coarser(chart, COARSE_ARCMIN)
+        factor = chart.shape[0] // coarse.shape[0]
+        narrow = sigma < WIDE_ARCMIN
+        apart = narrow & (sigma * kernels.SAMPLING >= coarse.pixel_arcmin) & (factor > 1)
+        made = self._painted(chart, rows, y, x, flux, np.flatnonzero(narrow & ~apart))
+        if factor == 1:
+            for name, field in self.wide.items():
+                made[name] += refine.on_chart(field, chart, HARMONIC_ARCMIN)
+            return made
+        y, x = ((v + 0.5) / factor - 0.5 for v in (y, x))
+        flux = {name: values / factor**2 for name, values in flux.items()}
+        wider = self._painted(coarse, rows, y, x, flux, np.flatnonzero(apart), BEYOND)
+        for name, values in wider.items():
+            if name in self.wide:
+                values += _smooth_spline(self.wide[name], coarse)
+            made[name] += kernels.spline_upsample(values, factor)
+        return made
+
+    def _painted(
+        self, chart: Chart, rows, y, x, flux: dict, widths, beyond: int = 0
+    ) -> dict[str, NDArray[np.float32]]:
+        """Gaussians of some widths on a chart, and `beyond` pixels from it.
+
+        With `beyond` these are the coefficients of cubic splines, otherwise values.
+        """
+        shape = tuple(n + 2 * beyond for n in chart.shape)
+        sigma = self.gaussians.sigma_arcmin[widths] / chart.pixel_arcmin
+        some = np.arange(len(rows))
+        if len(widths):
+            reach = kernels.EXTENT * sigma.max() + beyond
+            some, y, x = _beside(chart, some, y, x, reach)
+        if not len(some) or not len(widths):
+            return {name: np.zeros(shape, np.float32) for name in self.terms}
+        grid = kernels.KernelGrid(chart.shape, y, x, sigma.max(), beyond)
+        at = self._at[rows[some]]
+        share = {
+            kind: at.linear(self.gaussians.share[kind][..., widths]).T
+            for kind in set(self.terms.values())
+        }
+        side = 0.0
+        if self.averaged:
+            side = charts.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
+        values = np.stack([share[kind] * flux[name][some] for name, kind in self.terms.items()])
+        made = {}
+        for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
+            averaged = side if name.split("_")[0] in self.averaged else 0.0
+            gain = self.kappa_gain if name == "kappa" else None
+            modes *= _transfer(grid.shape, averaged, chart.pixel_rad, gain, beyond > 0)
+            made[name] = grid.image(modes)
         return made
 
 
@@ -343,67 +329,63 @@ def tsz_names(order: int | None) -> tuple[str, ...]:
     return ("tsz",) if order is None else tuple(f"tsz_{n}" for n in range(order + 1))
 
 
-def _level(width: float) -> int:
-    """Halvings of the pixels that still hold a Gaussian of this sigma (in pixels), at most 3."""
-    return int(np.clip(np.floor(np.log2(max(width * SAMPLING, 1.0))), 0, 3))
+def _beside(chart: Chart, rows, y, x, beyond):
+    """Those of some haloes on a chart or `beyond` pixels from it, and their places."""
+    ny, nx = chart.shape
+    inside = np.abs(y - (ny - 1) / 2) < ny / 2 + beyond  # not of those at NaN
+    inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + beyond
+    return rows[inside], y[inside], x[inside]
 
 
-def _spline(y, x, shape: tuple[int, int]):
-    """Flat pixels (16 n,) and weights (16, n) that share out points by cubic B-splines."""
-    parts = []
-    for v in (y, x):
-        first = np.floor(v).astype(np.int64)
-        u = v - first
-        w = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, 3 * (u + u**2 - u**3) + 1, u**3]) / 6
-        parts.append((first, w))
-    (fy, wy), (fx, wx) = parts
-    rows = (fy + np.arange(-1, 3)[:, np.newaxis]) % shape[0]
-    columns = (fx + np.arange(-1, 3)[:, np.newaxis]) % shape[1]
-    place = rows[:, np.newaxis] * shape[1] + columns[np.newaxis]
-    weight = wy[:, np.newaxis] * wx[np.newaxis]
-    return place.ravel(), weight.reshape(16, -1)
+def _coarser(chart: Chart, most_arcmin: float) -> Chart:
+    """The chart on pixels larger by a power of two, up to `most_arcmin`, with even sides."""
+    factor = 1
+    while chart.pixel_arcmin * 2 * factor <= most_arcmin and not (
+        chart.shape[0] | chart.shape[1]
+    ) % (4 * factor):
+        factor *= 2
+    return dataclasses.replace(
+        chart,
+        shape=tuple(n // factor for n in chart.shape),
+        pixel_arcmin=chart.pixel_arcmin * factor,
+    )
 
 
-def _gaussian(width: float, level: int, shape: tuple[int, int]) -> list[NDArray[np.complex64]]:
-    """Factors by row and by column of a coarse grid that make Gaussians of sums of splines.
-
-    `width` is the sigma of the Gaussian in pixels of the fine grid, whose shape it is.
-    """
-    step = 1 << level
-    ky, kx = np.fft.fftfreq(shape[0] // step), np.fft.rfftfreq(shape[1] // step)
-    out = []
-    for k in (ky, kx):
-        factor = np.exp(-0.5 * (2 * np.pi * k / step * width) ** 2) / np.sinc(k) ** 4
-        # from the centres of the coarse pixels to those of the fine ones
-        factor = factor * np.exp(-1j * np.pi * (step - 1) * k / step)
-        factor[len(k) // 2 if k is ky else -1] = 0
-        out.append(factor.astype(np.complex64))
-    return out
+def _smooth_spline(field: Field, chart: Chart) -> NDArray[np.float32]:
+    """Cubic spline of a field that is smooth on the pixels of a chart, `BEYOND` it too."""
+    more = 2 * BEYOND
+    larger = dataclasses.replace(chart, shape=tuple(n + 2 * more for n in chart.shape))
+    f = refine.on_chart(field, larger, HARMONIC_ARCMIN)
+    curvature = np.zeros_like(f)
+    curvature[1:-1] += f[2:] + f[:-2] - 2 * f[1:-1]
+    curvature[:, 1:-1] += f[:, 2:] + f[:, :-2] - 2 * f[:, 1:-1]
+    # of what turns values into coefficients, 3 / (2 + cos k), the first terms in k^2
+    return (f - curvature / 6)[BEYOND:-BEYOND, BEYOND:-BEYOND]
 
 
-@functools.lru_cache(maxsize=8)
-def _band(side: float, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Half plane that ends the band alike in every direction, times the window of a square.
+@functools.lru_cache(maxsize=12)
+def _transfer(
+    shape: tuple[int, int], side: float, pixel_rad: float, gain: Callable | None, spline: bool
+) -> NDArray[np.float32]:
+    """Half plane of filters of a map.
 
-    `side` is that of the square over which a map is averaged, in pixels; 0 for none.
+    `side` is that of the square over which a map is averaged, in pixels; 0 for none. Values
+    (`spline` false) end their band alike in every direction; spline coefficients are of Gaussians
+    that end before.
     """
     fine = np.hypot(np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1]))
     k = np.linspace(0, np.sqrt(0.5), NODES)  # waves per pixel
-    fade = np.clip((FADE[1] - 2 * k) / (FADE[1] - FADE[0]), 0, 1)
-    band = 0.5 - 0.5 * np.cos(np.pi * fade)
+    band = np.ones(NODES)
+    if not spline:
+        fade = np.clip((FADE[1] - 2 * k) / (FADE[1] - FADE[0]), 0, 1)
+        band = 0.5 - 0.5 * np.cos(np.pi * fade)
     if side:
         # a pixel of unit multipoles is a radian wide
         band *= square(2 * np.pi * k, np.degrees(side) * 60)
-    return np.interp(fine, k, band).astype(np.float32)
-
-
-def _add_modes(total: NDArray, modes: NDArray, factors: list[NDArray]) -> None:
-    """Add the modes of a coarse grid, times factors, to those of a fine one of the same period."""
-    modes *= factors[0][:, np.newaxis]
-    modes *= factors[1]
-    half, width = modes.shape[0] // 2, modes.shape[1]
-    total[:half, :width] += modes[:half]
-    total[-half:, :width] += modes[half:]
+    if gain is not None:
+        band /= gain(2 * np.pi * k / pixel_rad)
+    out = np.interp(fine, k, band).astype(np.float32)
+    return out * kernels.spline_factor(shape) if spline else out
 
 
 def _add_alm(total: NDArray, alm: NDArray) -> None:

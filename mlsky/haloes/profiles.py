@@ -19,7 +19,7 @@ __all__ = ["KINDS", "Gaussians", "Interpolation", "transform"]
 #: Profiles, by the names of the tables: Compton y, optical depth, mass.
 KINDS = ("y", "tau", "nfw")
 #: Widths of the Gaussians: the narrowest in units of a pixel, the widest, and from one to the next.
-NARROWEST, WIDEST_ARCMIN, RATIO = 0.2, 150.0, 1.5
+NARROWEST, WIDEST_ARCMIN, RATIO = 0.3, 150.0, 1.7
 #: Ridge of the fit of Gaussians, relative to an error of the profile.
 RIDGE = 1e-4
 

@@ -216,13 +216,15 @@ def draw(
             covariance = covariance - np.outer(cross, cross) / power
         scaled = covariance / rms[:, np.newaxis] / rms
         scaled[np.diag_indices_from(scaled)] += JITTER
-        root = np.linalg.cholesky(scaled) * rms[:, np.newaxis]
-        normal = seeds.generator(seed, "shells", ell).standard_normal((len(rows), 2 * ell + 1))
-        values = root @ normal
+        root = (np.linalg.cholesky(scaled) * rms[:, np.newaxis]).astype(np.float32)
+        rng = seeds.generator(seed, "shells", ell)
+        # single precision: modes are kept in it
+        values = root @ rng.standard_normal((len(rows), 2 * ell + 1), np.float32)
         modes = np.empty((len(rows), ell + 1), np.complex64)
         modes[:, 0] = values[:, 0]
-        modes.real[:, 1:] = np.sqrt(0.5) * values[:, 1 : ell + 1]
-        modes.imag[:, 1:] = np.sqrt(0.5) * values[:, ell + 1 :]
+        values *= np.float32(np.sqrt(0.5))
+        modes.real[:, 1:] = values[:, 1 : ell + 1]
+        modes.imag[:, 1:] = values[:, ell + 1 :]
         m = np.arange(ell + 1)
         if given:
             place = m * (2 * kappa_lmax + 1 - m) // 2 + ell

@@ -10,20 +10,8 @@ normaliser
     Fields to network units and back (exactly).
 weights
     Weight files: safetensors with a JSON header.
-unconditional
-    Networks of random numbers alone; `sample` draws images from any of them.
-vae
-    Variational autoencoders.
+evaluate, staged
+    Networks over large pictures, on the pixels that are wanted.
+device
+    Where they run.
 """
-
-from __future__ import annotations
-
-__all__ = ["sample"]
-
-
-def __getattr__(name: str):
-    if name == "sample":  # loads torch
-        from mlsky.networks.unconditional import sample
-
-        return sample
-    raise AttributeError(f"module 'mlsky.networks' has no attribute {name!r}")

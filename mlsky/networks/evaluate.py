@@ -25,6 +25,7 @@ __all__ = [
     "SPREAD",
     "TRAINED",
     "calibrated",
+    "cib_names",
     "evaluate",
     "filtered",
     "kind",
@@ -67,7 +68,7 @@ def kind(weights: Weights) -> str:
     drawn = bool(entries) and not any(entry.get("inputs") for entry in entries)
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
-        + drawn * "; its images are drawn by mlsky.networks.sample"
+        + drawn * "; its images are drawn by mlsky.networks.unconditional.sample"
     )
 
 
@@ -184,7 +185,7 @@ def takes_objects(weights: Weights) -> bool:
     return any(getattr(network, "objects", 0) for network in weights.networks.values())
 
 
-def _cib_names(weights: Weights) -> list[str]:
+def cib_names(weights: Weights) -> list[str]:
     """Templates of the CIB that the networks paint: "cib", "cib_353"."""
     return [name for name in weights.normaliser.channels if name.split("_")[0] == "cib"]
 
@@ -209,7 +210,7 @@ def _default(
     inputs = torch.cat([grown, *given], 1)
     painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
     del inputs, given
-    names = ("kappa", "ksz", "tsz", *_cib_names(weights))
+    names = ("kappa", "ksz", "tsz", *cib_names(weights))
     fields = torch.cat([grown, painted], 1)
     index = [names.index(n) for n in weights["points"].INPUTS]
 
@@ -348,7 +349,7 @@ def evaluate(
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    for name in _cib_names(weights):
+    for name in cib_names(weights):
         cib = out[name] = out[name].clamp(min=0)
         table = weights.header.get("calibration", {}).get(name)
         if not table:

@@ -3,7 +3,7 @@
 An `Encoder` makes of an image the mean and the log variance of a normal distribution of latent
 numbers; `reparameterise` draws from it so that gradients flow; a `Decoder` makes an image of what
 was drawn. Trained on the evidence lower bound (`mlsky.training.elbo`). A decoder alone is an
-unconditional network: `mlsky.networks.sample` draws its images from N(0, I).
+unconditional network: `mlsky.networks.unconditional.sample` draws its images from N(0, I).
 """
 
 from __future__ import annotations

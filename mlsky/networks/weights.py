@@ -405,6 +405,11 @@ def _check_header(header: Mapping[str, Any], error: type[Exception], what: str) 
     part, mass_cut = header.get("part", "all"), header.get("mass_cut")
     if part not in ("all", "rest"):
         raise error(f"{what}: part={part!r}: must be 'all' or 'rest', what the networks paint")
+    if part == "all" and mass_cut is not None:
+        raise error(
+            f"{what}: mass_cut={mass_cut!r} without part='rest': networks that paint all leave no "
+            "objects out; give the part, or no mass_cut"
+        )
     number = isinstance(mass_cut, (int, float)) and not isinstance(mass_cut, bool)
     if part == "rest" and not (number and 0 < mass_cut < 1e17):
         raise error(

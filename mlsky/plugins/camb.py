@@ -25,6 +25,30 @@ SETTINGS = {
 }
 
 
+#: Of CAMBparams: what `parameters` takes over, which spectra are asked for, how finely they are
+#: computed, and how P(k) is; the rest must be as in flat LCDM.
+FREE = set(
+    """
+    WantCls WantTransfer WantScalars WantTensors WantVectors WantDerivedParameters
+    Want_cl_2D_array Want_CMB Want_CMB_lensing DoLensing NonLinear Transfer want_zstar
+    want_zdrag min_l max_l max_l_tensor lens_output_margin max_eta_k max_eta_k_tensor
+    NonLinearModel Accuracy SourceTerms z_outputs OutputNormalization DoLateRadTruncation
+    Log_lvalues use_cl_spline_template min_l_logl_sampling SourceWindows CustomSources
+    Do21cm transfer_21cm_cl MassiveNuMethod ombh2 omch2 H0 omnuh2 num_nu_massless
+    num_nu_massive nu_mass_eigenstates share_delta_neff nu_mass_degeneracies
+    nu_mass_fractions nu_mass_numbers InitPower.nt InitPower.ntrun
+    InitPower.pivot_tensor
+    InitPower.tensor_parameterization InitPower.At DarkEnergy.cs2 Recomb.Nz
+    Recomb.use_rosenbrock Recomb.rosenbrock_handoff_xH Recomb.rosenbrock_tol Reion.redshift
+    Reion.tau_solve_accuracy_boost Reion.timestep_boost Reion.state Reion.min_redshift
+    Reion.fHe
+    """.split()
+)
+
+#: Relative difference allowed, where versions of a fit differ: helium of nucleosynthesis.
+TOLERANCE = {"YHe": 2e-3}
+
+
 @contextlib.contextmanager
 def _accuracy() -> Iterator[None]:
     """CAMB's global accuracy at our value, and afterwards as it was."""
@@ -139,16 +163,14 @@ def parameters(params: camb.CAMBparams) -> dict[str, float]:
     }
     for name, (value, allowed) in extras.items():
         if value != allowed:
-            raise ValueError(
-                f"camb.CAMBparams with {name}={value:g}: must be {allowed:g}, as only flat LCDM "
-                "cosmologies are supported"
-            )
+            raise ValueError(_unlike(name, f"{value:g}", f"{allowed:g}"))
     if not params.Reion.use_optical_depth:
         raise ValueError(
             "camb.CAMBparams with a reionisation redshift: must give the optical depth, "
             "for example by set_cosmology(tau=0.0544)"
         )
-    return {
+    _check_neutrinos(params)
+    values = {
         "h": params.H0 / 100,
         "ombh2": params.ombh2,
         "omch2": params.omch2,
@@ -159,6 +181,60 @@ def parameters(params: camb.CAMBparams) -> dict[str, float]:
         "tcmb": params.TCMB,
         "nnu": params.N_eff,
     }
+    plain = camb.set_params(
+        H0=params.H0,
+        **{name: values[name] for name in ("ombh2", "omch2", "mnu", "nnu", "tau", "ns", "As")},
+        TCMB=params.TCMB,
+    )
+    _check_same(params, plain, "")
+    return values
+
+
+def _check_same(given: object, plain: object, where: str) -> None:
+    """Refuse whatever differs from a flat LCDM cosmology of the same parameters, but `FREE`.
+
+    What is compared is all that there is: physics that CAMB learns later is refused too.
+    """
+    names = [name for cls in type(plain).__mro__ for name, *_ in getattr(cls, "_fields_", ())]
+    for name in (name.lstrip("_") for name in names if not name.startswith("__")):
+        path = f"{where}{name}"
+        if path in FREE or path.split(".")[0] in FREE:
+            continue
+        a, b = getattr(given, name, None), getattr(plain, name, None)
+        if hasattr(type(b), "_fields_"):
+            if type(a) is not type(b) and path != "DarkEnergy":
+                raise ValueError(_unlike(path, type(a).__name__, type(b).__name__))
+            if path == "DarkEnergy" and not isinstance(a, camb.dark_energy.DarkEnergyEqnOfState):
+                raise ValueError(_unlike(path, type(a).__name__, "a cosmological constant"))
+            _check_same(a, b, f"{path}.")
+        elif isinstance(b, float):
+            if not abs(a - b) <= TOLERANCE.get(path, 1e-9) * max(abs(b), 1e-30):
+                raise ValueError(_unlike(path, f"{a:g}", f"{b:g}"))
+        elif isinstance(b, (bool, int, str)) and a != b:
+            raise ValueError(_unlike(path, str(a), str(b)))
+        elif not isinstance(b, (bool, int, str)) and list(a) != list(b):
+            raise ValueError(_unlike(path, f"{list(a)}"[:40], f"{list(b)}"[:40]))
+
+
+def _unlike(name: str, value: str, allowed: str) -> str:
+    return (
+        f"camb.CAMBparams with {name}={value}: must be {allowed}, as only flat LCDM cosmologies "
+        "are supported"
+    )
+
+
+def _check_neutrinos(params: camb.CAMBparams) -> None:
+    """Refuse eigenstates that are not as warm as the standard ones, sterile ones among them."""
+    states = params.nu_mass_eigenstates
+    numbers = list(params.nu_mass_numbers)[:states]
+    for weight, number in zip(list(params.nu_mass_degeneracies)[:states], numbers, strict=False):
+        # each carries a third of N_eff, of the standard one or of the one given
+        thirds = (camb.constants.default_nnu / 3, params.N_eff / 3)
+        if not any(abs(weight / number / third - 1) < 0.01 for third in thirds):
+            raise ValueError(
+                f"camb.CAMBparams with a neutrino of {weight / number:.3g} of the density of one: "
+                "must be standard ones, which one eigenstate can stand for"
+            )
 
 
 def _neutrino_mass(params: camb.CAMBparams) -> float:

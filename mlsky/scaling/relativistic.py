@@ -17,6 +17,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
+from mlsky import arguments
 from mlsky.bands import T_CMB_K, dimensionless
 
 __all__ = [
@@ -197,18 +198,11 @@ def parse_temperature(value) -> float | None:
 
 
 def _in_range(value) -> float:
-    number = np.nan
-    if not isinstance(value, (bool, np.bool_, str, bytes)) and np.ndim(value) == 0:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = np.nan
-    if not 0 <= number <= MAX_KEV:
-        raise ValueError(
-            f"tsz_temperature_kev={value!r}: must be None or a number from 0 to {MAX_KEV:g} keV, "
-            "beyond which the relativistic series does not hold, for example 5"
-        )
-    return number
+    allowed = (
+        f"None or a number from 0 to {MAX_KEV:g} keV, beyond which the relativistic series does "
+        "not hold, for example 5"
+    )
+    return arguments.number("tsz_temperature_kev", value, allowed, 0, MAX_KEV)
 
 
 def _series(x: NDArray[np.float64]) -> NDArray[np.float64]:

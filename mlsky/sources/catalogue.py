@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsky import bands, components, seeds
+from mlsky import arguments, bands, components, seeds
 from mlsky.scaling import cib, radio
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def paint_hit(
 
 
 def parse_flux_cut(flux_cut_mjy) -> float | None:
-    """A flux cut (mJy) as float, or None for none.
+    """A flux cut (number of mJy, or Quantity of flux) as float (mJy), or None for none.
 
     Raises
     ------
@@ -233,15 +233,11 @@ def parse_flux_cut(flux_cut_mjy) -> float | None:
     """
     if flux_cut_mjy is None:
         return None
-    # numpy scalars count as numbers, booleans and text do not
-    value = np.asarray(flux_cut_mjy)
-    number = value.ndim == 0 and value.dtype.kind in "iuf"
-    if not number or not np.isfinite(value) or value < 0:
-        raise ValueError(
-            f"flux_cut_mjy={flux_cut_mjy!r}: must be a flux in mJy at 148 GHz, finite and >= 0, "
-            "for example flux_cut_mjy=15, or None to keep every source"
-        )
-    return float(value)
+    allowed = (
+        "a flux in mJy at 148 GHz, finite and >= 0, for example flux_cut_mjy=15, or None to keep "
+        "every source"
+    )
+    return arguments.number("flux_cut_mjy", flux_cut_mjy, allowed, 0, np.inf, "mJy")
 
 
 def below(table: Table, flux_cut_mjy=None) -> Table:

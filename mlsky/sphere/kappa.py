@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.arguments import boolean, choice, unmask
 from mlsky.sphere.gaussian import alm_lmax
 from mlsky.sphere.geometry import Car, Healpix
 
-__all__ = ["KINDS", "Given", "complete", "cut", "parse"]
+__all__ = ["KINDS", "Given", "check_options", "complete", "cut", "parse"]
 
 #: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
 #: N-body simulation.
@@ -20,6 +21,10 @@ KINDS = ("gaussian", "nonlinear")
 
 #: Values beyond this are masks, such as healpy.UNSEEN = -1.6e30, and no convergence.
 LARGEST = 1e20
+
+#: Share of an alm's rms that the imaginary parts of m = 0 may have, which a real field has not:
+#: rounding of single precision.
+IMAGINARY = 1e-5
 
 #: Rms that no convergence has: that of CMB lensing is below 0.2 on any pixels.
 RMS_MAX = 1.0
@@ -78,13 +83,11 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
     ValueError
         If the shape, a value, the unit or an option is not allowed.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kappa_kind={kind!r}: must be one of {', '.join(KINDS)}")
-    if not isinstance(fill, (bool, np.bool_)):
-        raise ValueError(f"fill_kappa={fill!r}: must be True or False")
+    kind, fill = check_options(kind, fill)
+    kappa = unmask(kappa)
     wcs = getattr(kappa, "wcs", None)
     if isinstance(kappa, tuple) and len(kappa) == 2:
-        kappa, wcs = kappa
+        kappa, wcs = unmask(kappa[0]), kappa[1]
     unit = getattr(kappa, "unit", None)
     if unit is not None:
         if not unit.is_equivalent(""):
@@ -119,6 +122,11 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
             f"less than 0.2, {RMS_MAX:g} is allowed); check its unit"
         )
     return given
+
+
+def check_options(kind: object, fill: object) -> tuple[str, bool]:
+    """`kind` and `fill` of `parse`, which are checked whether or not there is a kappa."""
+    return choice("kappa_kind", kind, KINDS), boolean("fill_kappa", fill)
 
 
 def complete(
@@ -211,6 +219,12 @@ def _parse_alm(values: NDArray) -> Given:
         raise ValueError(
             f"kappa alm of length {values.size}: must be (lmax+1)(lmax+2)/2 with mmax = lmax, "
             f"for example {size} for lmax={lmax}"
+        )
+    zonal = np.abs(values[: lmax + 1].imag).max()
+    if zonal > IMAGINARY * np.sqrt(np.mean(np.abs(values) ** 2)):
+        raise ValueError(
+            f"kappa alm with imaginary parts up to {zonal:.3g} at m = 0: must have none, as a real "
+            "field has; the order is healpy's, all l of m = 0 first"
         )
     return Given(values.astype(np.complex128), lmax)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
+from mlsky import arguments
 from mlsky.bands import T_CMB_K
 
 __all__ = ["DEFAULT", "DERIVED", "RANGES", "Cosmology", "names", "parse"]
@@ -28,6 +29,9 @@ RANGES = {
     "tau": (0.005, 0.3),
     "nnu": (1.1, 10.0),
 }
+
+#: Units of parameters that have one, to which a Quantity is converted.
+_UNITS = {"H0": "km / (Mpc s)", "mnu": "eV"}
 
 _EXAMPLES = {"H0": 67.36, "sigma8": 0.8111}
 
@@ -78,12 +82,13 @@ class Cosmology:
         for name, limits in RANGES.items():
             value = getattr(self, name)
             object.__setattr__(self, name, _number(name, value, limits, _TABLE[DEFAULT][name]))
-        # 1e-6: what a float32 or a text of six digits has lost.
-        if isinstance(self.tcmb, bool) or not abs(_float(self.tcmb) - T_CMB_K) < 1e-6:
-            raise ValueError(
-                f"cosmology tcmb={self.tcmb!r}: must be {T_CMB_K:g} K, the temperature that units "
-                "and spectra of all maps hold for; leave it out"
-            )
+        allowed = (
+            f"{T_CMB_K:g} K, the temperature that units and spectra of all maps hold for; leave it "
+            "out"
+        )
+        # 1e-6: what a float32 has lost.
+        near = T_CMB_K - 1e-6, T_CMB_K + 1e-6
+        arguments.number("cosmology tcmb", self.tcmb, allowed, *near, "K")
         object.__setattr__(self, "tcmb", T_CMB_K)
 
     def to_dict(self) -> dict[str, float]:
@@ -133,22 +138,10 @@ _TABLE = {
 }
 
 
-def _float(value: object) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _number(name: str, value: object, limits: tuple[float, float], example: float) -> float:
     low, high = limits
-    number = _float(value)
-    if isinstance(value, bool) or not low <= number <= high:
-        raise ValueError(
-            f"cosmology {name}={value!r}: must be a number from {low:g} to {high:g}, "
-            f"for example {example:g}"
-        )
-    return number
+    allowed = f"a number from {low:g} to {high:g}, for example {example:g}"
+    return arguments.number(f"cosmology {name}", value, allowed, low, high, _UNITS.get(name))
 
 
 def names() -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def to_file(
 ) -> str:
     """Write the averaged generator of a run as a weight file, and return its sha256.
 
-    `mlsky.networks.sample` draws from it. Parameters and errors are those of
+    `mlsky.networks.unconditional.sample` draws from it. Parameters and errors are those of
     `mlsky.training.export.export`.
 
     Parameters
