@@ -146,7 +146,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
     import torch
 
     from mlsky.networks import evaluate
-    from mlsky.networks.device import pick_device
+    from mlsky.networks.device import pick_device, pick_precision
 
     target = pick_device(device)
     name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
@@ -154,7 +154,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
         **{library: metadata.version(library) for library in LIBRARIES},
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": name,
-        "precision": evaluate.TRAINED[evaluate.kind(weights)],
+        "precision": pick_precision(evaluate.TRAINED[evaluate.kind(weights)], target),
     }
 
 
@@ -203,7 +203,8 @@ def generate(
     store
         Where maps are kept while they are made, and which charts are done; memory by default.
     precision
-        "bf16" or "fp32", of the networks' convolutions; by default as they were trained.
+        "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
+        "fp32" on a processor without instructions for bfloat16.
 
     Raises
     ------
