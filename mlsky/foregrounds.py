@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,7 +116,7 @@ def select(name: str, geometry: Geometry) -> Weights:
         order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
         fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin * WIDER]
         index = fine[-1] if fine else order[0]
-        path: Path = registry.fetch(name)[index]
+        (path,) = registry.fetch(name, file=files[index]["file"])
         weights = open_weights(path, sha256=files[index]["sha256"])
     evaluate.kind(weights)
     cib_templates.of_header(weights.header)  # the check
@@ -147,7 +146,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
     import torch
 
     from mlsky.networks import evaluate
-    from mlsky.networks.device import pick_device
+    from mlsky.networks.device import pick_device, pick_precision
 
     target = pick_device(device)
     name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
@@ -155,7 +154,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
         **{library: metadata.version(library) for library in LIBRARIES},
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": name,
-        "precision": evaluate.TRAINED[evaluate.kind(weights)],
+        "precision": pick_precision(evaluate.TRAINED[evaluate.kind(weights)], target),
     }
 
 
@@ -204,7 +203,8 @@ def generate(
     store
         Where maps are kept while they are made, and which charts are done; memory by default.
     precision
-        "bf16" or "fp32", of the networks' convolutions; by default as they were trained.
+        "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
+        "fp32" on a processor without instructions for bfloat16.
 
     Raises
     ------

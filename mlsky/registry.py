@@ -1,20 +1,16 @@
-"""The registry of weights: which exist, where they are, what they are worth, what to cite.
+"""The registry of weights: which exist, what they are worth, what to cite.
 
-``data/registry.yaml`` says of each name its versions, and of each version its files with
-their sha256, which is checked whatever the place a file comes from. A file is looked for in
-
-1. ``MLSKY_DATA_DIR``, a folder of your own (a wrong file there is an error, not skipped);
-2. the cache, ``MLSKY_CACHE_DIR`` or the user's cache folder;
-3. ``weights/`` beside the registry and inside the installed package;
-4. the registry's urls, fetched into the cache by pooch.
+``data/registry.yaml`` says of each name its versions, and of each version its files with their
+sha256, which is checked whatever the place a file comes from (`mlsky.io.fetch`). How a version was
+trained, on what, and all its scores are in a file beside the weights, its `report`.
 
 ``MLSKY_REGISTRY``, or ``registry=`` of any function here, names a registry of your own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
+import copy
+import functools
 import json
 import os
 import re
@@ -26,10 +22,23 @@ from typing import Any
 
 import yaml
 
-from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.errors import RegistryError
+from mlsky.io import fetch as copies
+from mlsky.io.fetch import cache_dir
 from mlsky.io.files import whole, write_whole
 
-__all__ = ["Check", "add", "cache_dir", "cite", "describe", "fetch", "names", "verify", "versions"]
+__all__ = [
+    "Check",
+    "add",
+    "cache_dir",
+    "cite",
+    "describe",
+    "fetch",
+    "names",
+    "report",
+    "verify",
+    "versions",
+]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _VERSION = re.compile(r"v([1-9][0-9]*)\Z")
@@ -38,6 +47,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*\Z")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 #: The name that stands for the entry marked so.
 DEFAULT = "default"
+#: What the report of a version says; registries of earlier versions have it in the YAML itself.
+REPORTED = ("recipe", "data", "scores")
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,8 @@ def describe(
     Returns
     -------
     dict
-        name, kind, default, version, files, licence, cite, inputs, outputs, recipe, data,
-        scores.
+        name, kind, default, version, files, licence, cite, inputs, outputs, score (one line). For
+        more of a version see `report`.
 
     Raises
     ------
@@ -94,32 +105,78 @@ def describe(
     entries = _read(_registry_path(registry))
     name, version = _find(entries, name, version)
     entry = entries[name]
+    record = {k: v for k, v in entry["versions"][version].items() if k not in REPORTED}
     return {
         "name": name,
         "kind": entry.get("kind"),
         "default": bool(entry.get("default", False)),
         "version": version,
-        **entry["versions"][version],
+        **copy.deepcopy(record),  # the registry itself is kept
     }
 
 
-def fetch(
+def report(
     name: str = DEFAULT, version: str | None = None, registry: str | os.PathLike | None = None
-) -> list[Path]:
-    """Local paths of a version's files, in the registry's order; fetched if need be.
+) -> dict[str, Any]:
+    """How a version was trained (``recipe``), on what (``data``), and its ``scores``.
 
     Parameters are those of `describe`.
 
     Raises
     ------
     RegistryError
-        As `describe`; or no copy with the right sha256 can be had.
+        As `describe`; or the report is on no place of this machine, or cannot be read.
+    """
+    path = _registry_path(registry)
+    entries = _read(path)
+    name, version = _find(entries, name, version)
+    record = entries[name]["versions"][version]
+    if any(key in record for key in REPORTED):
+        return copy.deepcopy({key: record.get(key, {}) for key in REPORTED})
+    file = _report_file(name, version)
+    for place in copies.places(path.parent, file):
+        try:
+            return json.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise RegistryError(f"{place}: cannot be read ({error}); take it anew") from None
+    raise RegistryError(
+        f"{name} {version}: its report {file} is not on this machine; name a folder that has it by "
+        "MLSKY_DATA_DIR"
+    )
+
+
+def fetch(
+    name: str = DEFAULT,
+    version: str | None = None,
+    registry: str | os.PathLike | None = None,
+    file: str | None = None,
+) -> list[Path]:
+    """Local paths of a version's files, in the registry's order; fetched if need be.
+
+    Parameters
+    ----------
+    name, version, registry
+        As of `describe`.
+    file
+        Name of the one file that is wanted; all by default.
+
+    Raises
+    ------
+    RegistryError
+        As `describe`; or the version has no such file, or no copy with the right sha256 can be had.
     MissingDependencyError
         If a file must be fetched and pooch is not installed.
     """
     path = _registry_path(registry)
     entry = describe(name, version, path)
-    return [_fetch(path, f"{entry['name']} {entry['version']}", item) for item in entry["files"]]
+    what = f"{entry['name']} {entry['version']}"
+    wanted = [item for item in entry["files"] if file in (None, item["file"])]
+    if not wanted:
+        have = ", ".join(item["file"] for item in entry["files"])
+        raise RegistryError(f"{what}: has no file {file!r}; there are: {have}")
+    return [copies.fetch(path.parent, item, what) for item in wanted]
 
 
 def verify(name: str | None = None, registry: str | os.PathLike | None = None) -> list[Check]:
@@ -149,17 +206,9 @@ def verify(name: str | None = None, registry: str | os.PathLike | None = None) -
     checks = []
     for entry_name, version in wanted:
         for item in entries[entry_name]["versions"][version]["files"]:
-            what = f"{entry_name} {version}"
-            good = tuple(p for p in _places(path, item) if p.is_file())
-            for copy in good:
-                _require(copy, item, what)
-            if not good and not item["urls"]:
-                raise RegistryError(
-                    f"{what}: {item['file']} is nowhere to be found and has no url; put it into "
-                    "a folder named by MLSKY_DATA_DIR"
-                )
+            good, urls = copies.local_copies(path.parent, item, f"{entry_name} {version}")
             checks.append(
-                Check(entry_name, version, item["file"], item["sha256"], good, tuple(item["urls"]))
+                Check(entry_name, version, item["file"], item["sha256"], good, tuple(urls))
             )
     return checks
 
@@ -183,6 +232,7 @@ def add(
     recipe: Mapping[str, Any],
     data: Mapping[str, Any],
     scores: Mapping[str, Any],
+    score: str = "",
     version: str | None = None,
     default: bool = False,
     registry: str | os.PathLike | None = None,
@@ -197,8 +247,10 @@ def add(
         Entry to make, or to add a version to.
     files
         ``{"path", "pixel_arcmin", "urls" (optional)}`` each; hash and size are measured.
-    kind, licence, cite, inputs, outputs, recipe, data, scores
+    kind, licence, cite, inputs, outputs, score
         As in the comment of ``data/registry.yaml``; plain JSON values.
+    recipe, data, scores
+        Of the `report`, which is written beside the weights; plain JSON values.
     version
         "v1", "v2", ...; the next by default.
     default
@@ -217,7 +269,7 @@ def add(
         The version exists, a file's name is taken by other content, or a value is not plain.
     """
     path = _registry_path(registry)
-    entries = _read(path) if path.exists() else {}
+    entries = copy.deepcopy(_read(path)) if path.exists() else {}
     if not _NAME.match(name) or name == DEFAULT:
         raise ValueError(f"name={name!r}: must be letters, digits, . _ - and not {DEFAULT!r}")
     entry = entries.setdefault(name, {"kind": kind, "default": False, "versions": {}})
@@ -231,17 +283,17 @@ def add(
             f"version={version!r} of {name}: must be v1, v2, ... and new "
             f"(there is {', '.join(_ordered(taken)) or 'none'}); published versions are not edited"
         )
-    copies, items = [], []
+    to_copy, items = [], []
     for given in files:
         source = Path(given["path"])
         target = path.parent / "weights" / source.name
-        digest = _sha256(source)
-        if target.exists() and _sha256(target) != digest:
+        digest = copies.sha256_of(source)
+        if target.exists() and copies.sha256_of(target) != digest:
             raise ValueError(
                 f"{source.name}: weights/ has another file of that name; rename the new one, "
                 f"for example {source.stem}-{version}{source.suffix}"
             )
-        copies.append((source, target))
+        to_copy.append((source, target))
         items.append(
             {
                 "file": source.name,
@@ -261,13 +313,13 @@ def add(
                     "cite": list(cite),
                     "inputs": list(inputs),
                     "outputs": list(outputs),
-                    "recipe": dict(recipe),
-                    "data": dict(data),
-                    "scores": dict(scores),
+                    "score": str(score),
                 },
                 allow_nan=False,
             )
         )
+        told = {"recipe": dict(recipe), "data": dict(data), "scores": dict(scores)}
+        report_text = json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} {version}: must be plain finite values ({error})") from None
     if default:
@@ -282,48 +334,46 @@ def add(
         comment = "".join(lines[:end])
     text = comment + yaml.safe_dump(entries, sort_keys=False, width=100, allow_unicode=True)
     path.parent.joinpath("weights").mkdir(parents=True, exist_ok=True)
-    for source, target in copies:
+    for source, target in to_copy:
         if not target.exists():
             with whole(target) as temporary:
                 shutil.copyfile(source, temporary)
+    write_whole(path.parent / "weights" / _report_file(name, version), report_text.encode())
     write_whole(path, text.encode())
     return version
-
-
-def cache_dir() -> Path:
-    """Folder of everything fetched or computed once: ``MLSKY_CACHE_DIR`` or the user's cache."""
-    own = os.environ.get("MLSKY_CACHE_DIR")
-    if own:
-        return Path(own).expanduser()
-    try:
-        import pooch
-    except ImportError:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsky"
-    return Path(pooch.os_cache("mlsky"))
 
 
 def _registry_path(registry: str | os.PathLike | None) -> Path:
     if registry is not None:
         return Path(registry)
     own = os.environ.get("MLSKY_REGISTRY")
-    return Path(own).expanduser() if own else _package_data() / "registry.yaml"
+    return Path(own).expanduser() if own else copies.package_data() / "registry.yaml"
 
 
-def _package_data() -> Path:
-    """Folder of the shipped files; beside the package in a checkout that is not installed."""
-    spec = importlib.util.find_spec("mlsky.data")
-    if spec is not None and spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    return Path(__file__).resolve().parents[1] / "data"
+def _report_file(name: str, version: str) -> str:
+    return f"{name}-{version}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The entries of a registry, to be read and not to be changed."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise RegistryError(_unreadable(path, error)) from None
+    return _parse(path.absolute(), found.st_mtime_ns, found.st_size)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"registry {path}: cannot be read ({error}); check MLSKY_REGISTRY or registry="
+
+
+@functools.lru_cache(maxsize=8)
+def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
+    """As `_read`; once for each state of the file, told by when it was changed and its size."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(
-            f"registry {path}: cannot be read ({error}); check MLSKY_REGISTRY or registry="
-        ) from None
+        raise RegistryError(_unreadable(path, error)) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise RegistryError(f"registry {path}: not YAML ({reason})") from None
@@ -388,90 +438,3 @@ def _find(entries: dict[str, Any], name: str, version: str | None) -> tuple[str,
             f"weights {name!r} version {version!r}: unknown; there are: {', '.join(ordered)}"
         )
     return name, version
-
-
-def _places(registry: Path, item: Mapping[str, Any]) -> list[Path]:
-    """Where a file may be, in the order it is looked for."""
-    own = os.environ.get("MLSKY_DATA_DIR")
-    places = [Path(own).expanduser() / item["file"]] if own else []
-    places += [
-        _cached(item),
-        registry.parent / "weights" / item["file"],
-        _package_data() / "weights" / item["file"],
-    ]
-    return list(dict.fromkeys(place.absolute() for place in places))
-
-
-def _cached(item: Mapping[str, Any]) -> Path:
-    # The hash in the path: two registries may use one file name for two files.
-    return cache_dir() / "weights" / item["sha256"][:16] / item["file"]
-
-
-def _fetch(registry: Path, what: str, item: Mapping[str, Any]) -> Path:
-    own = os.environ.get("MLSKY_DATA_DIR")
-    wrong = []
-    for place in _places(registry, item):
-        if not place.is_file():
-            continue
-        try:
-            _require(place, item, what)
-        except RegistryError as error:
-            if own and place.parent == Path(own).expanduser().absolute():
-                raise
-            wrong.append(str(error))
-            continue
-        return place
-    if item["urls"]:
-        return _download(what, item)
-    if wrong:
-        raise RegistryError(wrong[0])
-    raise RegistryError(
-        f"{what}: {item['file']} is not on this machine and the registry gives no url; put it "
-        "into a folder named by MLSKY_DATA_DIR"
-    )
-
-
-def _download(what: str, item: Mapping[str, Any]) -> Path:
-    try:
-        import pooch
-    except ImportError:
-        raise MissingDependencyError(
-            f"{what}: fetching {item['file']} needs pooch; pip install pooch, or put the file "
-            "into a folder named by MLSKY_DATA_DIR"
-        ) from None
-    target = _cached(item)
-    reasons = []
-    for url in item["urls"]:
-        try:
-            return Path(
-                pooch.retrieve(
-                    url,
-                    known_hash=f"sha256:{item['sha256']}",
-                    fname=target.name,
-                    path=target.parent,
-                )
-            )
-        # requests' errors are OSErrors; a wrong hash or address is a ValueError.
-        except (OSError, ValueError) as error:
-            reasons.append(f"{url}: {' '.join(str(error).split())}")
-    raise RegistryError(f"{what}: {item['file']} cannot be fetched ({'; '.join(reasons)})")
-
-
-def _require(path: Path, item: Mapping[str, Any], what: str) -> None:
-    digest = _sha256(path)
-    if digest != item["sha256"]:
-        size = path.stat().st_size
-        wanted = item.get("bytes")
-        state = f"has {size} of {wanted} bytes" if wanted and wanted != size else "is altered"
-        raise RegistryError(
-            f"{what}: {path} {state} (sha256 {digest[:16]}..., not {item['sha256'][:16]}...); "
-            "delete it and fetch it again"
-        )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RegistryError(f"{path}: cannot be read ({error.strerror})") from None

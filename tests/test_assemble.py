@@ -112,7 +112,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     monkeypatch.setattr(
         assembling, "dusty_tail", lambda *args: asked.append(args) or {"per_sr": 2.0}
     )
-    monkeypatch.setattr(halos, "Painter", lambda pixel, n: StubPainter(n, pixel))
+    monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
     _assemble(place)

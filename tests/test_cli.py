@@ -817,6 +817,8 @@ def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
     assert cli.main(add.split()) == 0
     assert capsys.readouterr().out.strip() == "mine.yaml: mine v1, the default"
     entry = registry.describe("mine", registry="mine.yaml")
+    entry |= registry.report("mine", registry="mine.yaml")
+    assert re.fullmatch(r"0\.5': \d+ of \d+ goals met, \d+ failed", entry["score"])
     assert entry["files"][0]["sha256"] == digest
     assert (
         entry["scores"]["0.5'"]["totals"] == json.loads(Path("scores.json").read_text())["totals"]

@@ -43,10 +43,13 @@ def test_from_nothing_to_figures_pictures_and_weights(tiny, tmp_path, monkeypatc
     monkeypatch.setenv("MLSKY_REGISTRY", "book.yaml")
     entry = registry.describe("tiny")
     assert (entry["kind"], entry["inputs"], entry["outputs"]) == ("unconditional", [], ["blobs"])
-    assert entry["scores"]["0.5'"] == figures["lines"]
+    assert registry.report("tiny")["scores"]["0.5'"] == figures["lines"]
+    good = sum(row["good"] for row in figures["lines"].values())
+    score = f"0.5': {good} of {len(figures['lines'])} goals met"
     capsys.readouterr()
     assert main(["weights", "list"]) == 0
-    assert capsys.readouterr().out.split() == "tiny v1 unconditional images of blobs".split()
+    said = capsys.readouterr().out.split()
+    assert said == f"tiny v1 unconditional images of blobs {score}".split()
     assert main(["weights", "show", "tiny"]) == 0
     assert main(["validate-images", "tiny", "--images", "16"]) == 0
 

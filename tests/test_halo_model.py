@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -247,3 +249,15 @@ def test_parameters_are_written_as_plain_values():
     values = halo_model.Parameters().to_dict()
     assert values["pressure"] == [0.926, 0.363, -0.708]
     assert all(isinstance(v, float | list) for v in values.values())
+
+
+def test_without_pyccl_the_message_names_the_extra():
+    code = (
+        "import sys; sys.modules['pyccl'] = None\n"
+        "import mlsky\n"
+        "from mlsky.theory import cosmology, halo_model\n"
+        "try:\n    halo_model.for_cosmology(cosmology.parse('planck2018'))\n"
+        "except mlsky.MissingDependencyError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'mlsky[ccl]'" in done.stdout, done.stderr

@@ -15,6 +15,7 @@ import yaml
 
 from mlsky import registry
 from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.io.fetch import package_data
 
 CONTENT = b"not really weights " * 50
 
@@ -52,6 +53,7 @@ def publish(path, name, content, default=False, urls=(), version=None):
         recipe={"steps": 3},
         data={"name": "truth-v1"},
         scores={"spectra": 0.1},
+        score="most goals met",
         version=version,
         default=default,
         registry=path,
@@ -62,13 +64,20 @@ def stored(path, name="painter", version=None):
     return path.parent / "weights" / registry.describe(name, version, path)["files"][0]["file"]
 
 
+#: Bytes of the shipped registry, which is parsed for every sky.
+REGISTRY_BYTES = 15_000
+
+
 def test_shipped_registry_is_whole():
+    assert (package_data() / "registry.yaml").stat().st_size <= REGISTRY_BYTES
     assert registry.verify() is not None
     for name in registry.names():
         for version in registry.versions(name):
             for file in registry.fetch(name, version):
                 assert file.stat().st_size < 25 * 2**20
             assert registry.cite(name, version)
+            assert registry.describe(name, version)["score"]
+            assert registry.report(name, version)["scores"]
 
 
 def test_names_versions_and_default(book, monkeypatch):
@@ -82,6 +91,64 @@ def test_names_versions_and_default(book, monkeypatch):
     assert found["files"][0]["pixel_arcmin"] == 2.0
     assert registry.describe("painter@v1") == registry.describe("painter", "v1")
     assert registry.cite("han2021") == [{"key": "2021JCAP...Han", "why": "the networks"}]
+    assert found["score"] == "most goals met"
+    assert not {"recipe", "data", "scores"} & set(found)
+    found["files"][0]["sha256"] = "changed"
+    assert registry.describe()["files"][0]["sha256"] != "changed"
+
+
+def test_report_of_a_version(book, tmp_path, monkeypatch):
+    """In a file beside the weights, or, of a registry of before, in the entry itself."""
+    told = {"recipe": {"steps": 3}, "data": {"name": "truth-v1"}, "scores": {"spectra": 0.1}}
+    assert registry.report("painter", "v1", book) == told
+    (book.parent / "weights" / "painter-v1.json").unlink()
+    with pytest.raises(RegistryError, match=r"painter v1: its report painter-v1\.json is not on"):
+        registry.report("painter", "v1", book)
+    monkeypatch.setenv("MLSKY_DATA_DIR", str(tmp_path))
+    (tmp_path / "painter-v1.json").write_text('{"scores": {}}')
+    assert registry.report("painter", "v1", book) == {"scores": {}}
+    (tmp_path / "painter-v1.json").write_text("{")
+    with pytest.raises(RegistryError, match=r"painter-v1\.json: cannot be read"):
+        registry.report("painter", "v1", book)
+    entries = yaml.safe_load(book.read_text())
+    entries["painter"]["versions"]["v1"] |= told
+    book.write_text(yaml.safe_dump(entries))
+    assert registry.report("painter", "v1", book) == told
+    assert "scores" not in registry.describe("painter", "v1", book)
+
+
+def test_a_registry_is_parsed_once(book, monkeypatch):
+    """Until its file changes."""
+    parsed = []
+    real = registry.yaml.safe_load
+    monkeypatch.setattr(registry.yaml, "safe_load", lambda text: parsed.append(1) or real(text))
+    registry.describe(registry=book)
+    registry.fetch(registry=book)
+    registry.versions("painter", book)
+    assert len(parsed) == 1
+    publish(book, "painter", b"four")
+    assert registry.versions("painter", book) == ["v1", "v2", "v3"]
+    assert len(parsed) == 2
+
+
+def test_one_file_of_several_is_fetched_and_hashed(tmp_path):
+    path = tmp_path / "mine" / "registry.yaml"
+    files = []
+    for pixel in (0.5, 2.0):
+        file = tmp_path / f"{pixel:g}.safetensors"
+        file.write_bytes(b"weights of %g" % pixel)
+        files.append({"path": file, "pixel_arcmin": pixel})
+    told = {"recipe": {}, "data": {}, "scores": {}}
+    registry.add(
+        "two", files, kind="a", licence="x", cite=[], inputs=[], outputs=[], registry=path, **told
+    )
+    folder = path.parent / "weights"
+    (folder / "0.5.safetensors").unlink()
+    assert registry.fetch("two", registry=path, file="2.safetensors") == [folder / "2.safetensors"]
+    with pytest.raises(RegistryError, match=r"0\.5\.safetensors is not on this machine"):
+        registry.fetch("two", registry=path)
+    with pytest.raises(RegistryError, match=r"has no file 'x'; there are: 0\.5\.safetensors, 2\."):
+        registry.fetch("two", registry=path, file="x")
 
 
 def test_versions_are_ordered_as_numbers(book):
@@ -168,11 +235,24 @@ def test_fetch_from_urls(book, server, tmp_path):
         registry.fetch("han2021", registry=book)
 
 
+def test_fetch_from_a_copy_of_the_repository(book, server, tmp_path, monkeypatch):
+    address, folder = server
+    publish(book, "han2021", b"new content")
+    file = stored(book, "han2021")
+    file.rename(folder / file.name)
+    with pytest.raises(RegistryError, match=r"no url; .*MLSKY_DATA_DIR.*MLSKY_WEIGHTS_URL"):
+        registry.fetch("han2021", registry=book)
+    monkeypatch.setenv("MLSKY_WEIGHTS_URL", f"{address}/")
+    (path,) = registry.fetch("han2021", registry=book)
+    assert path.read_bytes() == b"new content"
+    assert path.is_relative_to(tmp_path / "cache")
+
+
 def test_fetch_without_pooch(book, monkeypatch):
     publish(book, "han2021", b"new content", urls=["http://127.0.0.1:9/x"])
     stored(book, "han2021").unlink()
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(MissingDependencyError, match="pip install pooch"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'mlsky\[fetch\]'"):
         registry.fetch("han2021", registry=book)
 
 

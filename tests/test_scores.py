@@ -206,7 +206,7 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
     with h5py.File(data, "a") as file:
         file["kappa_in"][...] = file["kappa"][...]
 
-    def run(weights, kappa, seed, tile, periodic=False):
+    def run(weights, kappa, seed, tile, periodic=False, objects=None):
         rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
         made = {"kappa": torch.from_numpy(0.8 * kappa), "cib": torch.from_numpy(20 + kappa)}
         return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})

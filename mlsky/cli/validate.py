@@ -137,8 +137,9 @@ def _weights_of_pixel(name: str, pixel: float | None, of_set: bool):
         return opened
     files = registry.describe(name)["files"]
     wanted = min(file["pixel_arcmin"] for file in files) if pixel is None else pixel
-    for file, path in zip(files, registry.fetch(name), strict=True):
+    for file in files:
         if file["pixel_arcmin"] == wanted:
+            (path,) = registry.fetch(name, file=file["file"])
             return open_weights(path, sha256=file["sha256"])
     have = ", ".join(f"{file['pixel_arcmin']:g}'" for file in files)
     why = f"the set has pixels of {wanted:g}'" if of_set else f"not of --pixel {wanted:g}"

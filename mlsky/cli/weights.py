@@ -25,7 +25,8 @@ def weights_list() -> None:
         if entry.get("inputs") == []:  # nothing of a sky, whose pixels would have a size
             pixels = f"images of {', '.join(entry['outputs'])}"
         mark = "*" if entry["default"] else " "
-        click.echo(f"{mark} {name:<16} {entry['version']:<4} {entry['kind']:<10} {pixels}")
+        line = f"{mark} {name:<16} {entry['version']:<4} {entry['kind']:<14} {pixels:<17}"
+        click.echo(f"{line} {entry.get('score', '')}".rstrip())
 
 
 @weights.command("show")
@@ -36,7 +37,8 @@ def weights_show(name: str) -> None:
 
     from mlsky import registry
 
-    click.echo(yaml.safe_dump(registry.describe(name), sort_keys=False, width=100).rstrip())
+    found = {**registry.describe(name), **registry.report(name)}
+    click.echo(yaml.safe_dump(found, sort_keys=False, width=100).rstrip())
 
 
 @weights.command("fetch")
@@ -118,6 +120,7 @@ def weights_add(
         recipe={pixel: w.header.get("recipe", {}) for pixel, w in by_pixel.items()},
         data={pixel: w.header.get("data", {}) for pixel, w in by_pixel.items()},
         scores=dict(found),
+        score="; ".join(f"{pixel}: {_in_a_line(figures)}" for pixel, figures in found),
         default=default,
         registry=where,
     )
@@ -135,6 +138,15 @@ def _contents(weights) -> tuple[str, list[str], list[str]]:
     kind = evaluate.kind(weights)
     radio = "radio" if kind == "han2021" else "radio_rate"
     return kind, ["kappa_in"], ["kappa", "ksz", "tsz", "cib", radio]
+
+
+def _in_a_line(figures: dict) -> str:
+    """How many of the goals of a report are met."""
+    if "totals" in figures:
+        total = figures["totals"].get("all") or next(iter(figures["totals"].values()))
+        return f"{total['met']} of {total['rows']} goals met, {total['failed']} failed"
+    good = sum(bool(row["good"]) for row in figures.values())
+    return f"{good} of {len(figures)} goals met"
 
 
 def _scores(path: Path) -> tuple[str, dict]:

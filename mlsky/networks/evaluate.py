@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from mlsky.networks import default, staged
 from mlsky.networks.areas import Area
+from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
@@ -25,6 +26,7 @@ __all__ = [
     "SPREAD",
     "TRAINED",
     "calibrated",
+    "cib_names",
     "evaluate",
     "filtered",
     "kind",
@@ -184,7 +186,7 @@ def takes_objects(weights: Weights) -> bool:
     return any(getattr(network, "objects", 0) for network in weights.networks.values())
 
 
-def _cib_names(weights: Weights) -> list[str]:
+def cib_names(weights: Weights) -> list[str]:
     """Templates of the CIB that the networks paint: "cib", "cib_353"."""
     return [name for name in weights.normaliser.channels if name.split("_")[0] == "cib"]
 
@@ -209,7 +211,7 @@ def _default(
     inputs = torch.cat([grown, *given], 1)
     painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
     del inputs, given
-    names = ("kappa", "ksz", "tsz", *_cib_names(weights))
+    names = ("kappa", "ksz", "tsz", *cib_names(weights))
     fields = torch.cat([grown, painted], 1)
     index = [names.index(n) for n in weights["points"].INPUTS]
 
@@ -301,7 +303,8 @@ def evaluate(
         Pixels that are wanted; by default all. Beyond them maps are 0 and rates none. An output
         a pixel inside the area has seen the `SPREAD` beyond it, and zeros beyond that.
     precision
-        "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`.
+        "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`, or "fp32" on
+        a processor without instructions for bfloat16 (`mlsky.networks.device.pick_precision`).
     objects
         Maps of the clusters that the networks leave out, for networks that take them
         (`takes_objects`): "kappa" (H, W) and "tsz" (H, W), uK_CMB at 148 GHz.
@@ -320,7 +323,8 @@ def evaluate(
         If a side is not a multiple of the networks' stride, the file makes no sky, the
         precision is unknown, or there are objects and the networks take none, or none and they do.
     """
-    precision = TRAINED[kind(weights)] if precision is None else precision
+    device = next(weights[SETS[kind(weights)][0]].parameters()).device
+    precision = pick_precision(TRAINED[kind(weights)], device) if precision is None else precision
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r}: must be one of {', '.join(PRECISIONS)}")
     stride = max([weights[name].stride for name in noise_channels(weights)], default=1)
@@ -330,7 +334,6 @@ def evaluate(
     if takes_objects(weights) != (objects is not None):
         wanted = "take" if objects is None else "do not take"
         raise ValueError(f"{weights.path.name}: its networks {wanted} maps of objects")
-    device = next(weights[SETS[kind(weights)][0]].parameters()).device
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if objects is not None:
         maps = (objects[name.removeprefix("objects_")] for name in OBJECTS)
@@ -348,7 +351,7 @@ def evaluate(
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    for name in _cib_names(weights):
+    for name in cib_names(weights):
         cib = out[name] = out[name].clamp(min=0)
         table = weights.header.get("calibration", {}).get(name)
         if not table:

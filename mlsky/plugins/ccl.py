@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 import camb
 import numpy as np
-import pyccl
 from scipy.interpolate import CubicSpline
+
+from mlsky.errors import MissingDependencyError
+
+try:
+    import pyccl
+except ImportError as error:
+    raise MissingDependencyError(
+        f"pyccl is needed for halo models of another cosmology and for CCL's spectra ({error}): "
+        "pip install 'mlsky[ccl]'"
+    ) from error
 
 if TYPE_CHECKING:
     from mlsky.theory.cosmology import Cosmology

@@ -107,15 +107,14 @@ def for_cosmology(
         If CCL or the CAMB inside it refuses the cosmology.
     """
     import camb
-    import pyccl
 
-    from mlsky.plugins import ccl
+    from mlsky.plugins import ccl  # told what to install, if it is not there
 
     # CCL writes this global of CAMB's and leaves it so.
     accuracy = getattr(camb.config, "AccuracyTarget", None)
     try:
         return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
-    except (pyccl.CCLError, camb.CAMBError) as error:
+    except (ccl.pyccl.CCLError, camb.CAMBError) as error:
         raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
     finally:
         if accuracy is not None:

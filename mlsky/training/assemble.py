@@ -7,6 +7,8 @@ flux cut, if the truth was painted.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import h5py
 
+from mlsky.components import REFERENCE_GHZ
 from mlsky.io.sets import attributes_of, file_hash, painted_seed
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
@@ -87,7 +90,8 @@ def assemble(
         name: (w[name], *(w.header["networks"][name][k] for k in ("inputs", "outputs")))
         for name, w in taken.items()
     }
-    attrs = attributes_of(validation, ("kappa", "ksz", "tsz", "cib"))
+    apart = bool(paint.objects)
+    attrs = attributes_of(validation, ("kappa", "ksz", "tsz", "cib"), apart)
     check_apart(validation, attrs, data)
     with h5py.File(validation, "r") as file:
         whole = "kappa_in" in file
@@ -112,6 +116,7 @@ def assemble(
         )
     calibration = {k: [round(float(g), 4) for g in gains] for k, gains in balance.items()}
     header: dict = {"sources": _sources(data, state["recipe"]["pixel_arcmin"])}
+    header |= _part_painted(data, attrs, normaliser, apart)
     if taken:
         header["taken_from"] = {
             n: {"file": w.path.name, "sha256": w.sha256} for n, w in taken.items()
@@ -176,8 +181,30 @@ def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
     with h5py.File(data, "r") as file:
         seed, n = painted_seed(file.attrs), file["kappa"].shape[-1]
         count = min(DUSTY_REGIONS, len(file["kappa"]))
+        objects = file.attrs.get("mass_cut")
     if seed is None:
         return {}
     from mlsky.datasets.halos import Painter
 
-    return {"dusty": dusty_tail(Painter(pixel_arcmin, n), count, seed)}
+    return {"dusty": dusty_tail(Painter(pixel_arcmin, n, objects=objects), count, seed)}
+
+
+def _part_painted(
+    data: str | os.PathLike, validation: Mapping, normaliser: Normaliser, apart: bool
+) -> dict:
+    """What the header says of the part that is painted, and of the templates of the CIB."""
+    out: dict = {}
+    with h5py.File(data, "r") as file:
+        mass_cut, source = file.attrs.get("mass_cut"), json.loads(file.attrs.get("source", "{}"))
+    if apart:
+        if mass_cut != validation.get("mass_cut"):
+            raise ValueError(
+                f"objects above {mass_cut:g} Msun in the set trained on, above "
+                f"{validation.get('mass_cut', math.nan):g} in that of validation; paint both alike"
+            )
+        out |= {"part": "rest", "mass_cut": float(mass_cut)}
+    further = [c for c in normaliser.channels if c.startswith("cib_")]
+    if further:
+        ghz = [REFERENCE_GHZ, *(float(name.removeprefix("cib_")) for name in further)]
+        out["cib_templates"] = {"ghz": ghz, "preset": source["preset"]}
+    return out

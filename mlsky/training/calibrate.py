@@ -72,24 +72,27 @@ def fit_calibration(
     ValueError
         If the set has other pixels than the weights.
     """
-    with fields_of(data, ("kappa_in", "cib")) as ((start, cib), attrs):
+    names = ("kappa_in", *evaluate.cib_names(weights))
+    with _opened(data, names, evaluate.takes_objects(weights)) as (fields, attrs):
         if attrs["pixel_arcmin"] != weights.pixel_arcmin:
             raise ValueError(
                 f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want "
                 f"{weights.pixel_arcmin}'"
             )
-        return _fit_calibration(weights, start, cib, attrs, regions, seed)
+        return _fit_calibration(weights, fields, attrs, regions, seed)
 
 
 def _fit_calibration(
     weights: Weights,
-    start: h5py.Dataset,
-    cib: h5py.Dataset,
+    fields: Sequence[h5py.Dataset],
     attrs: Mapping,
     regions: int | None,
     seed: int,
 ) -> dict:
     """`fit_calibration` on the open fields of a set."""
+    names = evaluate.cib_names(weights)
+    start, of_cib = fields[0], fields[1 : 1 + len(names)]
+    of_objects = fields[1 + len(names) :]
     periodic = _is_periodic(start)
     count = len(start) if regions is None else min(regions, len(start))
     n = start.shape[-1]
@@ -101,28 +104,69 @@ def _fit_calibration(
     )
     edges = np.geomspace(150, kappa_lmax(weights.pixel_arcmin), BINS + 1)
     index = np.digitize(ell, edges)
-    power, rate = np.zeros((2, BINS + 2)), 0.0
-    values: tuple[list, list] = ([], [])
+    power, rate = np.zeros((4, BINS + 2)), 0.0
+    values: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
+
+    def modes(field: np.ndarray) -> np.ndarray:
+        return np.fft.rfft2((field - field.mean()) * window).ravel()
+
     for i in range(count):
-        made = run(weights, start[i], seed, i, periodic=periodic)
-        for j, field in enumerate((start[i], made["kappa"].numpy())):
-            mode = np.abs(np.fft.rfft2((field - field.mean()) * window)) ** 2
-            power[j] += np.bincount(index.ravel(), mode.ravel(), BINS + 2)
+        objects = _objects(of_objects, i)
+        made = run(weights, start[i], seed, i, periodic=periodic, objects=objects)
+        grown = modes(made["kappa"].numpy())
+        beside = modes(objects["kappa"]) if objects is not None else np.zeros_like(grown)
+        pairs = ((modes(start[i]),) * 2, (grown, grown), (grown, beside), (beside, beside))
+        for j, (a, b) in enumerate(pairs):
+            power[j] += np.bincount(index.ravel(), (a * b.conj()).real, BINS + 2)
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
-        values[0].append(made["cib"])
-        values[1].append(torch.from_numpy(np.maximum(cib[i], 0)))
+        for name, field in zip(names, of_cib, strict=True):
+            values[name][0].append(made[name])
+            values[name][1].append(torch.from_numpy(np.maximum(field[i], 0)))
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
-    gain = np.clip(np.sqrt(power[0, filled] / power[1, filled]), 1 / LARGEST_GAIN, LARGEST_GAIN)
     calibration = {
-        "kappa": {"ell": np.round(centre[filled], 1).tolist(), "gain": np.round(gain, 4).tolist()},
-        "cib": match_cib(*values, attrs["pixel_arcmin"]),
+        "kappa": {
+            "ell": np.round(centre[filled], 1).tolist(),
+            "gain": np.round(_kappa_gain(*power[:, filled]), 4).tolist(),
+        },
+        **{name: match_cib(*values[name], attrs["pixel_arcmin"]) for name in names},
         "regions": count,
     }
     if rate:
         calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
+
+
+def _kappa_gain(goal, made, cross, beside) -> np.ndarray:
+    """Gain g of what networks make that gives the whole its power, objects (`beside`) included.
+
+    g^2 made + 2 g cross + beside = goal, by band.
+    """
+    root = np.sqrt(np.maximum(cross**2 + made * (goal - beside), 0))
+    return np.clip((root - cross) / made, 1 / LARGEST_GAIN, LARGEST_GAIN)
+
+
+def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):
+    """Fields of a set, and those of its objects for networks that are given them."""
+    return fields_of(data, (*names, *(evaluate.OBJECTS if objects else ())), objects)
+
+
+def _objects(fields, index: int) -> dict[str, np.ndarray] | None:
+    """Maps of the objects of a region, as networks take them; None if there are none."""
+    names = (name.removeprefix("objects_") for name in evaluate.OBJECTS)
+    return {n: f[index] for n, f in zip(names, fields, strict=True)} if fields else None
+
+
+def _inputs(
+    normaliser: Normaliser, kappa: np.ndarray | torch.Tensor, objects: dict | None
+) -> torch.Tensor:
+    """Kappa (n, n) and the maps of objects in network units: (1, inputs, n, n)."""
+    kappa = normaliser.select(["kappa"]).forward(torch.as_tensor(kappa)[None, None])
+    if objects is None:
+        return kappa
+    maps = torch.stack([torch.from_numpy(field) for field in objects.values()])[None]
+    return torch.cat([kappa, normaliser.select(evaluate.OBJECTS).forward(maps)], 1)
 
 
 def _is_periodic(field) -> bool:
@@ -176,20 +220,20 @@ def balance_flow(
     -------
     gains : (levels,)
     """
-    with fields_of(data, ("kappa", "ksz")) as ((kappa, ksz), attrs):
-        return _balance_flow(paint, normaliser, kappa, ksz, attrs, regions, seed)
+    with _opened(data, ("kappa", "ksz"), bool(paint.objects)) as (fields, attrs):
+        return _balance_flow(paint, normaliser, fields, attrs, regions, seed)
 
 
 def _balance_flow(
     paint: Paint,
     normaliser: Normaliser,
-    kappa: h5py.Dataset,
-    ksz: h5py.Dataset,
+    fields: Sequence[h5py.Dataset],
     attrs: Mapping,
     regions: int,
     seed: int,
 ) -> np.ndarray:
     """`balance_flow` on the open fields of a set."""
+    kappa, ksz, *of_objects = fields
     from scipy.optimize import nnls
 
     n, count = kappa.shape[-1], min(regions, len(kappa))
@@ -199,8 +243,7 @@ def _balance_flow(
     pad = evaluate.APRON if _is_periodic(kappa) else 0
     truth, parts = 0.0, [0.0] * levels
     for i in range(count):
-        field = torch.from_numpy(kappa[i])[None, None]
-        start = _around(normaliser.select(["kappa"]).forward(field), pad)
+        start = _around(_inputs(normaliser, kappa[i], _objects(of_objects, i)), pad)
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
         noise = _noise(paint, n, rng, pad)
         for level in range(levels):
@@ -301,7 +344,7 @@ def balance_stamps(
     -------
     gains : (stamps,)
     """
-    with fields_of(data, ("kappa", "kappa_in", "tsz")) as (fields, attrs):
+    with _opened(data, ("kappa", "kappa_in", "tsz"), bool(paint.objects)) as (fields, attrs):
         return _balance_stamps(paint, normaliser, fields, attrs, convergence, regions, seed)
 
 
@@ -317,7 +360,7 @@ def _balance_stamps(
     """`balance_stamps` on the open fields of a set."""
     from scipy.optimize import least_squares
 
-    kappa, start, tsz = fields
+    kappa, start, tsz, *of_objects = fields
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
@@ -342,16 +385,18 @@ def _balance_stamps(
     parts = []
     for i in range(count):
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
-        grown = normaliser.select(["kappa"]).forward(truth[i][0][None, None])
+        objects = _objects(of_objects, i)
+        inputs = _inputs(normaliser, truth[i][0], objects)
         if convergence is not None and i % 2:
-            grown = normaliser.select(["kappa"]).forward(torch.from_numpy(start[i])[None, None])
+            entered = _around(_inputs(normaliser, start[i], objects), pad)
             noise = _noise(convergence, n, rng, pad)
             with torch.autocast("cpu", torch.bfloat16):
-                grown = _inside(convergence(_around(grown, pad), noise), pad).float()
+                grown = _inside(convergence(entered, noise), pad).float()
+            inputs = torch.cat([grown, inputs[:, 1:]], 1)
         noise = _noise(paint, n, rng, pad)
         with torch.autocast("cpu", torch.bfloat16):
-            stamps = _inside(paint.stamps(_around(grown, pad), noise), pad)[0]
-        physical = normaliser.select(["kappa"]).inverse(grown)[0, 0]
+            stamps = _inside(paint.stamps(_around(inputs, pad), noise), pad)[0]
+        physical = normaliser.select(["kappa"]).inverse(inputs[:, :1])[0, 0]
         parts.append((physical, stamps.float() * scale))
 
     def miss(log_gain):

@@ -43,6 +43,8 @@ class Crops:
         Pixels along a side of a crop.
     seed
         Of the crops; batch number i of a seed is always the same.
+    apart
+        Whether the set may be one with objects taken apart; by default if they are among `names`.
 
     Raises
     ------
@@ -51,9 +53,17 @@ class Crops:
         are smaller than a crop, or it holds values that are not finite in half precision.
     """
 
-    def __init__(self, path, names: Sequence[str], size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        path,
+        names: Sequence[str],
+        size: int = 128,
+        seed: int = 0,
+        apart: bool | None = None,
+    ) -> None:
+        if apart is None:
+            apart = any(name.startswith(OBJECTS) for name in names)
         self.names, self.size, self.seed = tuple(names), size, seed
-        apart = any(name.startswith(OBJECTS) for name in names)
         with fields_of(path, names, apart) as (data, self.attrs):
             refuse_validation_truth(path, self.attrs)
             n = min(data[0].shape[-2:])

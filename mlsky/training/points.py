@@ -47,7 +47,8 @@ def fit_points(
         If the set cannot be used, or no pixel or every pixel holds a source.
     """
     names = (*Points.INPUTS, "radio")
-    crops = Crops(data, names, 128, seed)
+    # of sources in clusters nothing is learned where clusters are apart: they come with these
+    crops = Crops(data, names, 128, seed, apart=True)
     pixel = math.radians(crops.attrs["pixel_arcmin"] / 60)
     # flux of the faintest source in one pixel; half of it tells a source from rounding
     faintest = FLUX_MIN_MJY * 1e-3 / bands.jy_per_sr_per_uk(REFERENCE_GHZ) / pixel**2
@@ -98,7 +99,10 @@ def dusty_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     flux, mean = [], 0.0
     for i in range(regions):
         region = painter.region(seed, i)
-        dusty = region.sources[region.sources[:, 3] == KINDS.index("dusty"), 2].double()
+        wanted = region.sources[:, 3] == KINDS.index("dusty")
+        if region.objects is not None:  # their members come with them
+            wanted &= region.objects.members < 0
+        dusty = region.sources[wanted, 2].double()
         flux.append(dusty[dusty >= painter.flux_cut_mjy])
         mean += region.maps[4].double().mean().item() / regions
     flux = torch.cat(flux).numpy()
