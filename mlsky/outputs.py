@@ -97,7 +97,8 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
         trial.touch(exist_ok=False)
     except OSError as error:
         raise ValueError(
-            f"{path}: folder {target.parent} cannot be written to ({error.strerror}), choose another"
+            f"{path}: folder {target.parent} cannot be written to ({error.strerror}), choose "
+            "another"
         ) from None
     trial.unlink(missing_ok=True)
     return path
