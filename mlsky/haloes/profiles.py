@@ -19,7 +19,7 @@ __all__ = ["KINDS", "Gaussians", "Interpolation", "transform"]
 #: Profiles, by the names of the tables: Compton y, optical depth, mass.
 KINDS = ("y", "tau", "nfw")
 #: Widths of the Gaussians: the narrowest in units of a pixel, the widest, and from one to the next.
-NARROWEST, WIDEST_ARCMIN, RATIO = 0.3, 150.0, 1.7
+NARROWEST, WIDEST_ARCMIN, RATIO = 0.3, 150.0, 1.6
 #: Ridge of the fit of Gaussians, relative to an error of the profile.
 RIDGE = 1e-4
 
@@ -137,8 +137,9 @@ class Gaussians:
     def of(cls, tables: dict, pixel_arcmin: float) -> Gaussians:
         """Fitted up to the highest multipole of square pixels of this side.
 
-        Largest error of a transform over its value at zero, of all objects of the shipped
-        tables: 0.6 % for the pressure, 0.8 % for mass and gas, whose profiles end abruptly.
+        Largest error of a transform over its value at zero, of 99 % of the objects of the shipped
+        tables: 0.3 % for the pressure, 0.8 % for mass and gas, whose profiles end abruptly. At
+        worst, of haloes of degrees at z = 0.015: 0.9, 1.6 and (mass) 2.7 %.
         """
         ell = np.asarray(tables["ell_object"], np.float64)
         n = 1 + np.ceil(np.log(WIDEST_ARCMIN / (NARROWEST * pixel_arcmin)) / np.log(RATIO))
