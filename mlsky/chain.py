@@ -256,7 +256,11 @@ def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     if out.suffix.lower() in outputs.HDF5:
         store.move(out)
     else:
-        Sky.read(made, lazy=True).write(out, overwrite=True)
+        # in the folder too, so that a run that is killed leaves nothing elsewhere
+        image = store.folder / f"sky{out.suffix}"
+        image.unlink(missing_ok=True)
+        outputs.write_fits(Sky.read(made, lazy=True), image)
+        store.move(out, image)
     return Sky.read(out, lazy=True)
 
 

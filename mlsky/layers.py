@@ -40,6 +40,42 @@ class Layer:
     stokes: str = "T"
     pixels: NDArray[np.int64] | None = None
 
+    def check(self, nfreq: int, shape: tuple[int, ...]) -> None:
+        """Whether the parts fit each other, a number of bands and the shape of the maps.
+
+        Raises
+        ------
+        ValueError
+            If one does not.
+        """
+        held, weights = tuple(self.templates.shape), np.asarray(self.weights)
+        if str(self.stokes) not in ("T", "QU", "TQU"):
+            raise ValueError(f"a layer of Stokes parameters {self.stokes!r}")
+        if weights.dtype.kind != "f" or weights.ndim != 2 or not np.isfinite(weights).all():
+            raise ValueError(f"weights of shape {weights.shape} and type {weights.dtype}")
+        pixels = self.pixels
+        where = tuple(shape) if pixels is None else (len(pixels),)
+        if weights.shape[0] != nfreq or held != (weights.shape[1], len(self.stokes), *where):
+            raise ValueError(
+                f"templates of shape {held} with weights {weights.shape} for {nfreq} bands of maps "
+                f"{tuple(shape)}"
+            )
+        if getattr(self.templates, "dtype", np.dtype(np.float32)) != np.float32:
+            raise ValueError(f"templates of type {self.templates.dtype}")
+        if pixels is None or not len(pixels):
+            return
+        npix = int(np.prod(shape, dtype=np.int64))
+        if (
+            pixels.dtype.kind not in "iu"
+            or pixels.ndim != 1
+            or not (
+                0 <= pixels[0]
+                and pixels[-1] < npix
+                and (np.diff(pixels.astype(np.int64)) > 0).all()
+            )
+        ):
+            raise ValueError(f"pixels that are no growing numbers below {npix}")
+
     def add_to(
         self,
         out: NDArray[np.float32],

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from mlsky import arguments
 from mlsky.errors import MlskyError
-from mlsky.io.files import temporary_name, whole
+from mlsky.io import checksums
+from mlsky.io.files import real, temporary_name, whole
 from mlsky.layers import TOTAL, Layer, Stored, StoredFits
 from mlsky.sphere import geometry as pixels
 
@@ -38,7 +39,9 @@ __all__ = [
     "describe_geometry",
     "read",
     "template_path",
+    "verify",
     "write",
+    "write_fits",
     "write_hdf5",
 ]
 
@@ -46,7 +49,8 @@ HDF5 = (".h5", ".hdf5")
 FITS = (".fits",)
 SUFFIXES = HDF5 + FITS
 FORMAT = "mlsky sky"
-FORMAT_VERSION = 1
+#: Since 2 files carry checksums.
+FORMAT_VERSION = 2
 
 #: Column names that healpy.write_map gives to T, Q and U.
 COLUMNS = {"T": "TEMPERATURE", "Q": "Q_POLARISATION", "U": "U_POLARISATION"}
@@ -57,6 +61,9 @@ ROW = 1024
 #: Pixels of a FITS file written at once, and the length to which its parts are filled up (FITS
 #: standard 4.0, Sec. 3.1).
 BLOCK, FITS_RECORD = 2**22, 2880
+
+#: Characters of a text in one FITS card (FITS standard 4.0, Sec. 4.2.1).
+CARD = 68
 
 #: Bytes of one HDF5 chunk: large enough for disks, small enough to read one band of one map.
 CHUNK_BYTES = 4 * 2**20
@@ -81,15 +88,17 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
         raise ValueError(
             f"{path}: exists; choose another name, or overwrite=True (--overwrite) to replace it"
         )
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: folder {path.parent} does not exist, make it first")
-    trial = temporary_name(path)
+    target = real(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"{path}: folder {target.parent} does not exist, make it first")
+    trial = temporary_name(target)
     try:
         # The only sure test: permissions, read-only and full file systems differ.
         trial.touch(exist_ok=False)
     except OSError as error:
         raise ValueError(
-            f"{path}: folder {path.parent} cannot be written to ({error.strerror}), choose another"
+            f"{path}: folder {target.parent} cannot be written to ({error.strerror}), choose "
+            "another"
         ) from None
     trial.unlink(missing_ok=True)
     return path
@@ -130,10 +139,7 @@ def write(
     if component is not None and component not in sky:
         raise ValueError(f"component={component!r}: this sky has {', '.join(sky)}")
     with beside(path) as temporary:
-        if sky.geometry.kind == "healpix":
-            _write_healpix(sky, temporary, component, ordering)
-        else:
-            _write_car(sky, temporary, component)
+        write_fits(sky, temporary, component, ordering)
 
 
 def template_path(component: str) -> str:
@@ -165,12 +171,64 @@ def read(path: str | os.PathLike, lazy: bool = False) -> dict:
         with warnings.catch_warnings():
             # Of a truncated file astropy only warns.
             warnings.simplefilter("error", AstropyUserWarning)
-            return _read_hdf5(path, lazy) if hdf5 else _read_fits(path, lazy)
-    except (OSError, KeyError, TypeError, IndexError, AstropyUserWarning) as error:
-        reason = " ".join(str(error).split())
+            content = _read_hdf5(path, lazy) if hdf5 else _read_fits(path, lazy)
+            _check_content(content)
+            return content
+    except _NotOurs:
+        raise
+    except (*_DAMAGE, AstropyUserWarning) as error:
+        reason = arguments.short(" ".join(str(error).split()), 160).strip("'\"")
         raise ValueError(
             f"{path}: damaged or not a file of mlsky's ({reason}); make it again"
         ) from error
+
+
+class _NotOurs(ValueError):
+    """A file of others, or of a later mlsky: said as it is, not as damage."""
+
+
+#: What the readers of a damaged file raise.
+_DAMAGE = (
+    OSError,
+    KeyError,
+    TypeError,
+    IndexError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Compare a sky file with the checksums in it, and read all of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not as it was written.
+    """
+    read(path)
+
+
+def _check_content(content: dict) -> None:
+    """Whether the parts of a sky are of the right kind and fit each other; ValueError if not."""
+    freqs = np.asarray(content["freqs_ghz"], np.float64)
+    if freqs.ndim != 1 or not freqs.size or not (np.isfinite(freqs) & (freqs > 0)).all():
+        raise ValueError(f"frequencies of shape {freqs.shape}, or not positive")
+    if str(content["stokes"]) not in ("T", "QU", "TQU"):
+        raise ValueError(f"Stokes parameters {content['stokes']!r}")
+    if not isinstance(content["meta"], dict) or not isinstance(content["unit"], str):
+        raise ValueError("meta or unit of another type")
+    shape = content["geometry"].shape
+    for layers in content["components"].values():
+        for layer in layers:
+            layer.check(freqs.size, shape)
+    kappa = content["kappa"]
+    if kappa is not None and tuple(kappa.shape) != tuple(shape):
+        raise ValueError(f"kappa of shape {tuple(kappa.shape)}")
 
 
 def describe_geometry(geometry: pixels.Geometry) -> dict:
@@ -219,6 +277,7 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
             _write_table(_group(file, "catalog"), sky.catalog)
         if sky.clusters is not None:
             _write_table(_group(file, "clusters"), sky.clusters)
+        checksums.seal_hdf5(file)
 
 
 def _clear(file, there: Collection[str]) -> None:
@@ -287,12 +346,13 @@ def _read_hdf5(path: Path, lazy: bool) -> dict:
 
     with h5py.File(path) as file:
         if file.attrs.get("format") != FORMAT:
-            raise ValueError(f"{path}: an HDF5 file, but no sky written by mlsky")
+            raise _NotOurs(f"{path}: an HDF5 file, but no sky written by mlsky")
         version = int(file.attrs["format_version"])
-        if version > FORMAT_VERSION:
-            raise ValueError(
-                f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
-            )
+        _check_version(path, version)
+        for _ in checksums.hdf5_parts(file):
+            """Nothing leads out of the file; a bare loop, as parts are only looked at."""
+        if version > 1 and not lazy:
+            checksums.check_hdf5(file)
         components = {
             name: [_read_layer(group[number], path, lazy) for number in group]
             for name, group in file["components"].items()
@@ -300,8 +360,8 @@ def _read_hdf5(path: Path, lazy: bool) -> dict:
         return {
             "freqs_ghz": file["freqs_ghz"][()],
             "geometry": build_geometry(json.loads(file.attrs["geometry"])),
-            "stokes": str(file.attrs["stokes"]),
-            "unit": str(file.attrs["unit"]),
+            "stokes": file.attrs["stokes"],
+            "unit": file.attrs["unit"],
             "components": components,
             "kappa": _array(file["kappa"], path, lazy) if "kappa" in file else None,
             "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
@@ -310,7 +370,16 @@ def _read_hdf5(path: Path, lazy: bool) -> dict:
         }
 
 
+def _check_version(path: Path, version: int) -> None:
+    if version > FORMAT_VERSION:
+        raise _NotOurs(
+            f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
+        )
+
+
 def _array(entry, path: Path, lazy: bool) -> NDArray | Stored:
+    if entry.dtype != np.float32:
+        raise ValueError(f"{entry.name} is of type {entry.dtype}")
     return Stored(path.absolute(), entry.name, entry.shape) if lazy else entry[()]
 
 
@@ -318,7 +387,7 @@ def _read_layer(entry, path: Path, lazy: bool) -> Layer:
     return Layer(
         templates=_array(entry["templates"], path, lazy),
         weights=entry["weights"][()],
-        stokes=str(entry.attrs["stokes"]),
+        stokes=entry.attrs["stokes"],
         pixels=entry["pixels"][()] if "pixels" in entry else None,
     )
 
@@ -339,22 +408,41 @@ def _provenance(sky, header: Header, component: str | None) -> None:
         "WEIGHTS": (weights.get("name"), "networks"),
         "WSHA256": (weights.get("sha256"), "sha256 of the weight file"),
         "CREATED": (_now(), "UTC"),
+        "MLSKYFMT": (FORMAT_VERSION, "version of the format; since 2 with checksum"),
         "NHDU": (_number_of_hdus(sky), "header and data units of a whole file"),
     }
     for key, (value, comment) in cards.items():
         if value is not None:
+            value = _card(value) if isinstance(value, str) else value
             # A long text and its comment do not fit one card.
             header[key] = value if isinstance(value, str) and len(value) > 40 else (value, comment)
     for band, nu in enumerate(sky.freqs_ghz):
         header[f"FREQ{band}"] = (float(nu), "GHz")
-    # a quote at the end of a card cannot be read back, and JSON has another way to write it
-    header["METAJSON"] = json.dumps(meta).replace("'", "\\u0027")
+    # quotes and ampersands at the end of a card cannot be read back; JSON has other ways for them
+    text = json.dumps(meta, ensure_ascii=True)
+    header["METAJSON"] = text.replace("'", "\\u0027").replace("&", "\\u0026")
     header["GEOMETRY"] = json.dumps(describe_geometry(sky.geometry))
+
+
+def _card(text: str) -> str:
+    """Any text in the form of one FITS card, to be read by eye; METAJSON has it whole."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    plain = "".join(c if c.isprintable() and c not in "'&" else "?" for c in plain)
+    return plain if len(plain) <= CARD else plain[: CARD - 3] + "..."
+
+
+def write_fits(sky, path: Path, component: str | None = None, ordering: str = "RING") -> None:
+    """Write the total or one component to a FITS file that is not there yet."""
+    if sky.geometry.kind == "healpix":
+        _write_healpix(sky, path, component, ordering)
+    else:
+        _write_car(sky, path, component)
+    checksums.seal_fits(path)
 
 
 def _number_of_hdus(sky) -> int:
     bands = len(sky.freqs_ghz) if sky.geometry.kind == "healpix" else 0
-    return 1 + bands + sum(part is not None for part in (sky.kappa, sky.catalog, sky.clusters))
+    return 2 + bands + sum(part is not None for part in (sky.kappa, sky.catalog, sky.clusters))
 
 
 def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> None:
@@ -487,7 +575,11 @@ def _read_fits(path: Path, lazy: bool) -> dict:
     with fits.open(path, memmap=False) as file:
         header = file[0].header
         if "METAJSON" not in header:
-            raise ValueError(f"{path}: a FITS file, but no sky written by mlsky")
+            raise _NotOurs(f"{path}: a FITS file, but no sky written by mlsky")
+        version = int(header.get("MLSKYFMT", 1))
+        _check_version(path, version)
+        if version > 1 and not lazy:
+            checksums.check_fits(path)
         if len(file) != header["NHDU"]:
             raise OSError(f"{len(file)} of {header['NHDU']} parts, truncated")
         geometry = build_geometry(json.loads(header["GEOMETRY"]))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.io.files import whole, write_whole
+from mlsky.arguments import short
+from mlsky.io.files import real, whole, write_whole
 
 __all__ = ["Array", "Disk", "DiskArray", "Memory", "Store"]
 
@@ -122,6 +123,7 @@ class Disk:
     def __init__(
         self, out: Path, request: dict, kept: dict[str, tuple[str, tuple[int, ...]]]
     ) -> None:
+        out = real(out)
         self.folder = out.with_name(out.name + SUFFIX)
         self.file = self.folder / FILE
         request = {**request, "maps": {name: list(shape) for name, (_, shape) in kept.items()}}
@@ -195,16 +197,25 @@ class Disk:
     def close(self, remove: bool) -> None:
         """Give the folder free for other processes, or remove it."""
         if remove:
-            shutil.rmtree(self.folder)
+            self._empty()
+            self.folder.rmdir()
         elif self._unmarked:
             self.settle()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def move(self, target: Path) -> None:
-        """Give the file with the maps its final name; what is left in the folder is of no use."""
-        os.replace(self.file, target)
+    def move(self, target: Path, made: Path | None = None) -> None:
+        """Give the file with the maps, or another in the folder, its final name.
+
+        What is left in the folder is of no use then. If the name is a symbolic link, the file that
+        it points to is replaced.
+        """
+        target = real(target)
+        made = self.file if made is None else made
+        with made.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(made, target)
         _sync_folder(target.parent)
 
     def _has_maps(self) -> bool:
@@ -215,17 +226,29 @@ class Disk:
         return (self.folder / REQUEST).exists() and self.file.exists()
 
     def _empty(self) -> None:
-        """Remove what another run left in the folder, the request first."""
+        """Remove what runs of ours left in the folder, the request first.
+
+        Without it nobody takes the rest for a sky that is under way.
+        """
         (self.folder / REQUEST).unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            path.unlink()
+            if _is_ours(path):
+                path.unlink()
 
     def _mark(self, chart: int) -> Path:
         return self.folder / f"chart-{chart:03d}.npz"
 
     def _claim(self, out: Path, request: dict) -> None:
         """Take the folder for this process; what does not belong to the request is refused."""
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            raise ValueError(f"{self.folder}: is in the way and no folder of ours; move it")
         self.folder.mkdir(exist_ok=True)
+        strange = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path))
+        if strange:
+            raise ValueError(
+                f"{self.folder}: holds {short(strange[0])}, which is not of a sky under way; move "
+                "it, or choose another name"
+            )
         try:
             import fcntl
         except ImportError:  # not POSIX: two processes on one file are not noticed
@@ -268,6 +291,13 @@ class Disk:
                     group = group[part] if made else group.create_group(part, track_order=True)
                 space = h5py.h5s.create_simple(shape)
                 h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F32LE, space, plan)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file in the folder is one that `Disk` makes; others are never removed."""
+    name = re.sub(r"^\.[0-9a-f]{8}\.", "", path.name)  # of mlsky.io.files.temporary_name
+    ours = name in (FILE, REQUEST, "sky.fits") or re.fullmatch(r"chart-\d+\.npz|\w+\.f32", name)
+    return bool(ours) and path.is_file() and not path.is_symlink()
 
 
 #: Either kind.

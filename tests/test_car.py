@@ -360,7 +360,7 @@ BAD = {
     "step inf": (lambda: steps(1, np.inf), "geometry wcs cannot be used"),
     "step tiny": (lambda: steps(1e-9, 1e-9), "must be from 0.05' to 3600'"),
     "step huge": (lambda: steps(1e6, 1e6), "must be from 0.05' to 3600'"),
-    "long pixels": (lambda: steps(5, 0.5), "at most 4 times the other"),
+    "long pixels": (lambda: steps(6, 0.5), "at most 10 times the other"),
     "crval nan": (lambda: off(crval=[np.nan, 0]), "not finite"),
     "crpix inf": (lambda: off(crpix=[np.inf, 0]), "not finite"),
     "crpix far": (lambda: off(crpix=[1, 1e9]), "must not reach beyond a pole"),

@@ -267,8 +267,155 @@ def test_files_of_others_are_named_as_such(tmp_path, sky):
     sky.write(tmp_path / "new.h5")
     with h5py.File(tmp_path / "new.h5", "a") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(ValueError, match="format 99, this mlsky reads up to 1; update mlsky"):
+    with pytest.raises(ValueError, match="format 99, this mlsky reads up to 2; update mlsky"):
         Sky.read(tmp_path / "new.h5")
+
+
+#: Texts that header cards break: quotes and ampersands at the ends of cards, other alphabets.
+TEXTS = [
+    "it's" + "'" * 70,
+    "&" * 200,
+    "'&" * 100,
+    "réseaux/ключ/重力 " * 9,
+    "tab\tnew\nline\0\x7f",
+    "/" + "weights/" * 30,
+    " spaces  " * 20,
+    'say "no" \\ ' * 12,
+    "\N{MILKY WAY}" * 20,
+    "\udcff",  # how Python writes a byte of a file name that is no UTF-8
+]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_any_text_survives(record, suffix, tmp_path):
+    rng = np.random.default_rng(1)
+    letters = [*list("ab'&/\\\" é={}"), "\u2028"]
+    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 7)]
+    sky = mlsky.simulate([145], 1, 1, components=["tsz"])
+    for number, text in enumerate([*TEXTS, *random]):
+        # every length of the text before it, so that each letter comes to the end of a card
+        sky.meta = {"command": text, "pad": "x" * (number % 70), "weights": {"name": text}}
+        path = tmp_path / f"sky.{suffix}"
+        sky.write(path, overwrite=True)
+        assert Sky.read(path).meta == sky.meta
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_a_link_stays_a_link(sky, suffix, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    target, link = tmp_path / "scratch" / f"real.{suffix}", tmp_path / f"sky.{suffix}"
+    link.symlink_to(target)
+    for _ in range(2):  # dangling, then not
+        sky.write(link, overwrite=True)
+        assert link.is_symlink()
+        assert target.is_file()
+        assert not target.is_symlink()
+    assert Sky.read(link).keys() or suffix == "fits"
+    assert os.listdir(tmp_path / "scratch") == [target.name]
+    lost = tmp_path / f"lost.{suffix}"
+    lost.symlink_to(tmp_path / "nowhere" / f"a.{suffix}")
+    with pytest.raises(ValueError, match="nowhere does not exist, make it first"):
+        sky.write(lost)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_changed_values_are_found(sky, suffix, tmp_path):
+    """Flipped bits anywhere: refused, or nothing that is read has changed."""
+    path = tmp_path / f"sky.{suffix}"
+    sky.write(path)
+    good, rng = path.read_bytes(), np.random.default_rng(3)
+    found = 0
+    for _ in range(40):
+        data = bytearray(good)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            back = Sky.read(path)
+        except ValueError:
+            found += 1
+            continue
+        np.testing.assert_array_equal(back.total, sky.total)
+        np.testing.assert_array_equal(back.kappa, sky.kappa)
+        assert back.meta == sky.meta
+    assert found > 25
+
+
+def test_files_without_checksums_are_read(sky, tmp_path):
+    """Those of version 1."""
+    path = tmp_path / "sky.h5"
+    sky.write(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["sha256"]
+        file.attrs["format_version"] = 1
+    np.testing.assert_array_equal(Sky.read(path).total, sky.total)
+
+
+CHANGES = {
+    "external": lambda f: (
+        f.__delitem__("kappa"),
+        f.create_dataset("kappa", (12 * NSIDE**2,), "f4", external=[("/etc/passwd", 0, 10**6)]),
+    ),
+    "kappa short": lambda f: (f.__delitem__("kappa"), f.__setitem__("kappa", np.zeros(7, "f4"))),
+    "kappa group": lambda f: (f.__delitem__("kappa"), f.create_group("kappa")),
+    "freqs text": lambda f: (
+        f.__delitem__("freqs_ghz"),
+        f.__setitem__("freqs_ghz", np.array([b"a"])),
+    ),
+    "freqs more": lambda f: (f.__delitem__("freqs_ghz"), f.__setitem__("freqs_ghz", np.ones(9))),
+    "freqs nan": lambda f: f["freqs_ghz"].__setitem__(0, np.nan),
+    "unit number": lambda f: f.attrs.__setitem__("unit", np.zeros(3)),
+    "stokes": lambda f: f.attrs.__setitem__("stokes", "UQ"),
+    "stokes of a layer": lambda f: f["components/cmb/0"].attrs.__setitem__("stokes", "V"),
+    "meta list": lambda f: f.attrs.__setitem__("meta", "[1]"),
+    "meta broken": lambda f: f.attrs.__setitem__("meta", "{"),
+    "meta deep": lambda f: f.attrs.__setitem__("meta", "[" * 9999),
+    "geometry": lambda f: f.attrs.__setitem__("geometry", '{"kind": "healpix", "nside": "a"}'),
+    "geometry large": lambda f: f.attrs.__setitem__(
+        "geometry", '{"kind": "healpix", "nside": 8192}'
+    ),
+    "geometry list": lambda f: f.attrs.__setitem__("geometry", "[]"),
+    "weights": lambda f: (
+        f.__delitem__("components/cmb/0/weights"),
+        f["components/cmb/0"].__setitem__("weights", np.ones((3, 9))),
+    ),
+    "weights nan": lambda f: f["components/cmb/0/weights"].__setitem__((0, 0), np.nan),
+    "no weights": lambda f: f.__delitem__("components/cmb/0/weights"),
+    "templates double": lambda f: (
+        f.__delitem__("components/cmb/0/templates"),
+        f["components/cmb/0"].__setitem__("templates", np.zeros((1, 3, 12 * NSIDE**2))),
+    ),
+    "pixels": lambda f: f["components/radio/0/pixels"].__setitem__(0, 10**9),
+    "pixels negative": lambda f: f["components/radio/0/pixels"].__setitem__(0, -1),
+    "components gone": lambda f: f.__delitem__("components"),
+    "components a map": lambda f: (
+        f.__delitem__("components"),
+        f.__setitem__("components", np.zeros(3)),
+    ),
+    "table text": lambda f: f["catalog"].attrs.__setitem__("meta", "x"),
+    "columns": lambda f: (
+        f.__delitem__("catalog/ra"),
+        f["catalog"].__setitem__("ra", np.zeros(1)),
+    ),
+    "version": lambda f: f.attrs.__setitem__("format_version", "two"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_hostile_files_are_refused_in_one_line(sky, kind, lazy, tmp_path):
+    """Also with checksums made anew, as whoever means it can make them."""
+    from mlsky.io import checksums
+
+    path = tmp_path / "sky.h5"
+    sky.write(path)
+    with h5py.File(path, "r+") as file:
+        CHANGES[kind](file)
+        if kind != "external":
+            checksums.seal_hdf5(file)
+    with pytest.raises(ValueError, match=r"sky\.h5: damaged or not a file") as caught:
+        Sky.read(path, lazy=lazy)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_options_that_do_not_fit(sky, tmp_path):

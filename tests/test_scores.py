@@ -65,7 +65,7 @@ def _truth(path, index):
 def _perfect(monkeypatch, data, change=lambda maps: maps):
     """Networks that give back the truth, or something changed of it."""
 
-    def generate(weights, kappa, seed, tile, periodic, objects):
+    def generate(weights, kappa, seed, tile, periodic, objects, templates):
         truth = _truth(data, tile)
         assert np.all(kappa == tile) or np.all(kappa == truth[0])
         assert periodic
@@ -142,14 +142,16 @@ def test_painted_regions(monkeypatch):
     asked = []
 
     class Painter:
-        def __init__(self, pixel_arcmin, n, device, objects):
+        def __init__(self, pixel_arcmin, n, device, freqs, objects):
             assert objects is None  # these weights paint all
+            assert freqs == ()
             asked.append((pixel_arcmin, n, device))
 
         def region(self, seed, index):
             asked.append((seed, index))
             kappa, *rest = torch.from_numpy(random_regions.maps(index))
-            return SimpleNamespace(maps=torch.stack([kappa, 0.1 * kappa, *rest]), objects=None)
+            maps = torch.stack([kappa, 0.1 * kappa, *rest])
+            return SimpleNamespace(maps=maps, cib=(), objects=None)
 
         def gaussian_start(self, kappa_g):
             return 10 * kappa_g
@@ -157,7 +159,7 @@ def test_painted_regions(monkeypatch):
     monkeypatch.setattr(halos, "Painter", Painter)
     monkeypatch.setitem(scores.SIDES, 0.5, N)
 
-    def generate(weights, kappa, seed, tile, periodic, objects):
+    def generate(weights, kappa, seed, tile, periodic, objects, templates):
         np.testing.assert_allclose(kappa, random_regions.maps(tile)[0], rtol=1e-5)
         return random_regions.maps(tile)
 

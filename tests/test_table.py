@@ -10,6 +10,8 @@ import random_regions
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from mlsky import seeds
+from mlsky.frequency import cib_templates
 from mlsky.statistics import table
 from mlsky.statistics.measure import FIELDS, Measure
 
@@ -178,3 +180,63 @@ def test_lines(truth):
     assert len(every) == 1 + len(rows) + numbers
     assert {f for row in table.ROWS for f in row.fields} == {*FIELDS, "tsz all"}
     assert max(map(len, every)) < 140
+
+
+def _coloured(index: int, law) -> np.ndarray:
+    """A region with templates of the CIB that are alike, but for fields of their own."""
+    maps = random_regions.maps(index)
+    own = seeds.generator(12, "truth", index).standard_normal((2, *maps.shape[1:])).astype("f4")
+    cib = maps[3]
+    further = [
+        float(c) * (cib + s * cib.std() * field)
+        for c, s, field in zip(law.colour(law.templates_ghz[1:]), (0.2, 0.5), own, strict=True)
+    ]
+    return np.concatenate([maps, further])
+
+
+def test_the_cib_at_bands_is_that_of_its_templates():
+    """At a template the numbers are its own; between, those of maps made of the templates."""
+    law = cib_templates.load()
+    measure = Measure(random_regions.N, 0.5, law=law)
+    maps = [_coloured(i, law) for i in range(REGIONS)]
+    true = _measured(measure, maps, maps)
+    names = {row["name"] for row in table.scores(measure, true, true)}
+    assert {row.name for row in table.ROWS if "bands" in row.statistic} <= names
+    for row in table.scores(measure, true, true):
+        if "bands" in row["statistic"]:
+            assert row["pass"] is not False
+            assert row["value"] == pytest.approx(0, abs=1e-12)
+    # one whose template at 353 GHz is one colour of that at 148
+    other = [m.copy() for m in maps]
+    for m in other:
+        m[5] = law.colour(353.0) * m[3]
+    made = _measured(measure, other, maps)
+    rows = {r["name"]: r for r in table.scores(measure, true, made)}
+    band = measure.spectra.edges.index(3000.0)
+    where = "353 GHz l 3000-4500"
+    power = rows["cib bands power 93, 145, 225, 280, 353 cib"]
+    (number,) = (n for n in power["numbers"] if n["where"] == where)
+    direct = [
+        np.mean([measure.spectra.power(measure.spectra.modes(m[5:6]))[0, 0, band] for m in side])
+        for side in (maps, other)
+    ]
+    assert number["value"] == pytest.approx(direct[1] / direct[0] - 1, rel=1e-3)
+    assert rows["cib bands correlation 93, 145, 225, 280, 353 cib"]["pass"] is False
+    # a band between: the map of weighted templates, and the remainder's power
+    (number,) = (n for n in power["numbers"] if n["where"] == "225 GHz l 3000-4500")
+    weights = law.weights(225.0)
+    whole = law.remainder_covariance(225.0, 225.0)
+    at_225 = [
+        np.mean(
+            [
+                measure.spectra.power(
+                    measure.spectra.modes(np.einsum("t,tyx->yx", weights, m[[3, 5, 6]])[None])
+                )[0, 0, band]
+                for m in side
+            ]
+        )
+        + whole
+        for side in (maps, other)
+    ]
+    assert number["true"] == pytest.approx(at_225[0], rel=1e-3)
+    assert number["generated"] == pytest.approx(at_225[1], rel=1e-3)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_disk", "temporary_name", "whole", "write_whole"]
+__all__ = ["check_disk", "real", "temporary_name", "whole", "write_whole"]
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     temporary
         A name in the same folder that no file has, with the suffix of `path`.
     """
-    path = Path(path)
+    path = real(path)
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -33,6 +33,15 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def real(path: str | os.PathLike) -> Path:
+    """The file that a path names: of a symbolic link, what it points to, there or not.
+
+    Who links an output to another disk wants it there, and the link to stay.
+    """
+    path = Path(path)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def temporary_name(path: Path) -> Path:

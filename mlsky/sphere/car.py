@@ -30,7 +30,7 @@ SNAP = 0.01
 
 #: Sides of pixels (arcmin) that are taken, and how much longer one side may be: our choice.
 #: Averages over pixels are sampled at the spacing that the side along declination needs.
-SIDE_ARCMIN, ASPECT = (0.05, 3600.0), 4.0
+SIDE_ARCMIN, ASPECT = (0.05, 3600.0), 10.0
 
 #: Pixels between whose positions a grid is linear enough to be called plain (deg): rounding.
 PLAIN_DEG = 1e-9

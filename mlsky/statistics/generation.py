@@ -188,8 +188,11 @@ def generate(
     tile: int,
     periodic: bool = False,
     objects: Mapping[str, np.ndarray] | None = None,
+    templates: bool = False,
 ) -> np.ndarray:
     """All of `FIELDS` (5, n, n) from a kappa (n, n), calibrated as the weights say.
+
+    With `templates`, the further ones of the CIB follow, if the networks paint some.
 
     Radio sources above 7 mJy are left out, as in the training truth.
     """
@@ -206,7 +209,8 @@ def generate(
         pixel = np.repeat(np.arange(number.size), number)
         uk = np.bincount(pixel, flux, number.size) * 1e-3 / _jy_per_uk(weights.pixel_arcmin)
         made["radio"] = torch.from_numpy(uk.reshape(kappa.shape))
-    maps = np.stack([made[name].numpy().astype(np.float32) for name in FIELDS])
+    names = [*FIELDS, *(evaluate.cib_names(weights)[1:] if templates else ())]
+    maps = np.stack([made[name].numpy().astype(np.float32) for name in names])
     table = calibration.get("kappa")
     # a gain fitted on skies makes up for their interpolation as well, which regions do not need
     if table and table.get("of") != "sky":

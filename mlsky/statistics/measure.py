@@ -1,6 +1,7 @@
 """Everything that is measured of one region, as numbers whose means over regions count.
 
-Maps are (5, n, n) in the order of `FIELDS`: kappa, and uK_CMB at 148 GHz.
+Maps are (5, n, n) in the order of `FIELDS`: kappa, and uK_CMB at 148 GHz. Further templates of the
+CIB may follow them, at their frequencies.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlsky import bands
 from mlsky.components import COMPONENTS, REFERENCE_GHZ
+from mlsky.frequency.cib_templates import CibTemplates, map_names
 from mlsky.statistics import minkowski, onepoint
 from mlsky.statistics.bandpower import Spectra
 from mlsky.statistics.bispectrum import Bispectrum, equilateral
@@ -55,10 +57,19 @@ class Measure:
         Pixel size.
     periodic
         Whether opposite edges join.
+    law
+        Of the templates of the CIB that follow the fields, if some do.
     """
 
-    def __init__(self, n: int, pixel_arcmin: float, periodic: bool = True) -> None:
+    def __init__(
+        self,
+        n: int,
+        pixel_arcmin: float,
+        periodic: bool = True,
+        law: CibTemplates | None = None,
+    ) -> None:
         self.n, self.pixel_arcmin, self.periodic = n, float(pixel_arcmin), periodic
+        self.law = law
         fine = 60 * 180 / pixel_arcmin >= EDGES[-1]
         self.spectra = Spectra(n, pixel_arcmin, EDGES if fine else EDGES_COARSE, periodic)
         triangles = equilateral(TRIANGLES if fine else TRIANGLES_COARSE)
@@ -75,6 +86,7 @@ class Measure:
 
         Those of the truth set the thresholds of its own and of the generated region.
         """
+        maps = maps[: len(FIELDS)]
         clipped = self._clip(maps)
         smooth = self._smooth(clipped)
         return np.array([clipped.mean((1, 2), dtype=np.float64), smooth.std((1, 2))])
@@ -97,7 +109,7 @@ class Measure:
         Parameters
         ----------
         maps
-            (fields, n, n).
+            (fields + templates, n, n).
         standard
             From `standard`, of the true region.
 
@@ -108,20 +120,30 @@ class Measure:
             ``bispectrum`` (4, bands) of `BISPECTRAL`; ``histogram`` (5, bins); ``given``
             (4, bins of kappa): pixels, and sums of kSZ^2, tSZ and CIB; ``peaks`` of kappa;
             ``minkowski`` (5, 3, thresholds); ``edge`` (5, 2): mean distance from the
-            mean at the edges of patches, and inside.
+            mean at the edges of patches, and inside; with templates of the CIB ``colours``
+            (2 + templates, 2 + templates, bands): spectra of kappa, clipped tSZ and all of them.
 
         Raises
         ------
         ValueError
             If a map holds values that are not finite.
         """
-        bad = [name for name, m in zip(FIELDS, maps, strict=True) if not np.isfinite(m).all()]
+        names = FIELDS
+        if self.law is not None:
+            names += map_names(self.law.templates_ghz)[1:]
+        bad = [name for name, m in zip(names, maps, strict=True) if not np.isfinite(m).all()]
         if bad:
             raise ValueError(f"maps of {', '.join(bad)}: hold NaN or infinity; nothing to measure")
+        maps, further = maps[: len(FIELDS)], maps[len(FIELDS) :]
         clipped = self._clip(maps)
         modes = self.spectra.modes(np.concatenate([clipped, maps[2:3]]))
         smooth = self._smooth(clipped)
+        colours = {}
+        if self.law is not None:
+            of_all = np.concatenate([modes[[0, 2, 3]], self.spectra.modes(further)])
+            colours["colours"] = self.spectra.power(of_all)
         return {
+            **colours,
             "power": self.spectra.power(modes),
             "direction": self.spectra.by_direction(modes[:5]),
             "bispectrum": self.triangles(modes[[FIELDS.index(f) for f in BISPECTRAL]]),

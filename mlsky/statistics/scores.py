@@ -16,6 +16,7 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.datasets.region import OBJECT_FIELDS
+from mlsky.frequency import cib_templates
 from mlsky.io import sets
 from mlsky.networks import evaluate
 from mlsky.networks.normaliser import Normaliser
@@ -117,9 +118,11 @@ def score(
             network.to(device)
     source = _Painted if data is None else _Set
     mass_cut = weights.mass_cut if evaluate.takes_objects(weights) else None
-    truth = source(data, weights.pixel_arcmin, jobs, device, mass_cut)
+    law = cib_templates.of_header(weights.header)
+    templates = () if law is None else tuple(law.templates_ghz[1:])
+    truth = source(data, weights.pixel_arcmin, jobs, device, mass_cut, templates)
     count = truth.count(regions)
-    measure = Measure(truth.n, weights.pixel_arcmin, truth.periodic)
+    measure = Measure(truth.n, weights.pixel_arcmin, truth.periodic, law)
     true: list[dict] = []
     made: dict[tuple[str, str], list[dict]] = {variant: [] for variant in variants}
     for i in _bar(count, progress):
@@ -128,12 +131,15 @@ def score(
         true.append(measure(maps, standard))
         shown: dict[str, np.ndarray] = {}
         for (job, when), variant in variants.items():
-            painted = generate(variant, starts[job], seed, i, truth.periodic, objects)
+            painted = generate(
+                variant, starts[job], seed, i, truth.periodic, objects, templates=bool(templates)
+            )
             made[job, when].append(measure(painted, standard))
             if when == "after":
                 shown[job] = painted
         if watch is not None:
-            watch(i, measure, maps, shown, standard)
+            fields = {job: painted[: len(FIELDS)] for job, painted in shown.items()}
+            watch(i, measure, maps[: len(FIELDS)], fields, standard)
     rows, totals = [], {}
     for (job, when), samples in made.items():
         found = table.scores(measure, _stack(true), _stack(samples), job, fields)
@@ -250,8 +256,12 @@ class _Set:
         jobs: Sequence[str],
         device: str,
         mass_cut: float | None,
+        templates: Sequence[float],
     ) -> None:
-        names = (*FIELDS, "kappa_in") if "chain" in jobs else FIELDS
+        self._templates = cib_templates.map_names(templates)
+        names = (*FIELDS, *self._templates)
+        if "chain" in jobs:
+            names += ("kappa_in",)
         self._objects = evaluate.OBJECTS if mass_cut else ()
         self._open = functools.partial(
             sets.fields_of, path, (*names, *self._objects), bool(mass_cut)
@@ -283,7 +293,7 @@ class _Set:
             name.removeprefix("objects_"): values
             for name, values in zip(self._objects, of_objects, strict=True)
         }
-        return *_truth(fields), objects or None
+        return *_truth(fields, len(self._templates)), objects or None
 
 
 class _Painted:
@@ -298,11 +308,14 @@ class _Painted:
         jobs: Sequence[str],
         device: str,
         mass_cut: float | None,
+        templates: Sequence[float],
     ) -> None:
         from mlsky.datasets.halos import Painter
 
         self.n = SIDES.get(pixel_arcmin, 256)
-        self._painter = Painter(pixel_arcmin, self.n, device=device, objects=mass_cut)
+        self._painter = Painter(
+            pixel_arcmin, self.n, device=device, freqs=templates, objects=mass_cut
+        )
 
     def count(self, regions: int | None) -> int:
         return REGIONS if regions is None else regions
@@ -318,11 +331,15 @@ class _Painted:
                 name: whole[name].cpu().numpy()
                 for name in (n.removeprefix("objects_") for n in evaluate.OBJECTS)
             }
-        return *_truth([x.cpu().numpy() for x in (*(maps[f] for f in FIELDS), start)]), objects
+        fields = [*(maps[f] for f in FIELDS), *painted.cib, start]
+        return *_truth([x.cpu().numpy() for x in fields], len(painted.cib)), objects
 
 
-def _truth(fields: Sequence[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    maps = np.stack(fields[: len(FIELDS)]).astype(np.float32)
-    cib = FIELDS.index("cib")
+def _truth(
+    fields: Sequence[np.ndarray], templates: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    count = len(FIELDS) + templates
+    maps = np.stack(fields[:count]).astype(np.float32)
+    cib = [FIELDS.index("cib"), *range(len(FIELDS), count)]
     maps[cib] = np.maximum(maps[cib], 0)  # as generated maps are
-    return maps, {"paint": maps[0], **({"chain": fields[-1]} if len(fields) > len(FIELDS) else {})}
+    return maps, {"paint": maps[0], **({"chain": fields[-1]} if len(fields) > count else {})}

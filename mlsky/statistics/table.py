@@ -34,6 +34,9 @@ __all__ = ["JOBS", "ROWS", "Number", "Row", "lines", "scores", "total"]
 JOBS = ("paint", "chain")
 MAIN = (700, 8000)  # multipoles
 LARGE = (300, 700)
+#: Bands (GHz) between which the CIB is compared: those of ACT and SO, and of Planck beyond them.
+CIB_BANDS = (93.0, 145.0, 225.0, 280.0, 353.0)
+FAR_BANDS = (545.0, 857.0)
 #: Errors beyond its floor at which a number has failed. With 2, two of some 480 rows failed when
 #: regions were compared with others of the same truth, with 3 one of 3560: means of tSZ that rare
 #: clusters rule, whose scatter few regions do not show.
@@ -116,6 +119,11 @@ ROWS: tuple[Row, ...] = (
     *_each("counts", ("radio",), 0.10, 0.03, "-40 % above 1 mJy", options=(0.5, 1.0, 2.0, 5.0)),
     *_each("bispectrum", BISPECTRAL, 0.30, 0.10, "factor 0.55 to 6.8"),
     *_each("minkowski", FIELDS, 0.10, 0.03, "few %, radio factor 2"),
+    *_each("cib bands power", ("cib",), 0.04, 0.02, options=CIB_BANDS),
+    *_each("cib bands power", ("cib",), 0.10, 0.03, options=FAR_BANDS),
+    *_each("cib bands correlation", ("cib",), 0.003, 0.001, options=CIB_BANDS),
+    *_each("cib bands correlation", ("cib",), 0.02, 0.01, options=(145.0, *FAR_BANDS)),
+    *_each("cib bands cross", [("kappa", "cib"), ("tsz", "cib")], 0.03, 0.01, options=CIB_BANDS),
     *_each("direction", FIELDS, 0.03, 0.01, "comb, -17 %"),
     *_each("edge", FIELDS, 0.03, 0.01),
 )
@@ -146,10 +154,7 @@ def _correlation(row: Row, measure: Measure, true: _Means, made: _Means) -> Iter
     """Difference of coefficients; with kSZ, which must have none, the generated coefficient."""
     i, j = (SPECTRAL.index(f) for f in row.fields)
     for b, where in _bands(measure, *MAIN):
-        r = []
-        for p in (true["power"], made["power"]):
-            scale = math.sqrt(p[i, i, b] * p[j, j, b])
-            r.append(p[i, j, b] / scale if scale else 0.0)
+        r = [_coefficient(p, i, j, b) for p in (true["power"], made["power"])]
         yield Number(where, *r, r[1] if "ksz" in row.fields else r[1] - r[0])
 
 
@@ -241,6 +246,53 @@ def _edge(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Nu
     yield _ratio("edge / inside", *pair)
 
 
+def _at_bands(measure: Measure, means: _Means, bands: Sequence[float]) -> NDArray[np.float64]:
+    """Spectra (2 + bands, 2 + bands, l) of kappa, tSZ and the CIB at bands (GHz), remainder too."""
+    law, of = measure.law, means["colours"]
+    weights = np.zeros((2 + len(bands), len(of)))
+    weights[:2, :2] = np.eye(2)
+    weights[2:, 2:] = law.weights(np.array(bands))
+    out = np.einsum("ai,bj,ijl->abl", weights, weights, of)
+    nu = np.array(bands)
+    out[2:, 2:] += law.remainder_covariance(nu[:, None], nu)[..., None]
+    return out
+
+
+def _cib_bands_power(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
+    """Ratio of auto spectra of the CIB less one, at each band."""
+    true, made = (_at_bands(measure, m, row.options) for m in (true, made))
+    for i, nu in enumerate(row.options, 2):
+        for b, where in _bands(measure, *MAIN):
+            yield _ratio(f"{nu:g} GHz {where}", true[i, i, b], made[i, i, b])
+
+
+def _cib_bands_correlation(
+    row: Row, measure: Measure, true: _Means, made: _Means
+) -> Iterator[Number]:
+    """Difference of the coefficients of the CIB at two bands, all pairs."""
+    true, made = (_at_bands(measure, m, row.options) for m in (true, made))
+    for i, j in combinations(range(len(row.options)), 2):
+        pair = f"{row.options[i]:g} x {row.options[j]:g}"
+        for b, where in _bands(measure, *MAIN):
+            r = [_coefficient(p, i + 2, j + 2, b) for p in (true, made)]
+            yield Number(f"{pair} {where}", *r, r[1] - r[0])
+
+
+def _cib_bands_cross(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
+    """Difference of the coefficients of kappa or tSZ with the CIB at each band."""
+    i = ("kappa", "tsz").index(row.fields[0])
+    true, made = (_at_bands(measure, m, row.options) for m in (true, made))
+    for j, nu in enumerate(row.options, 2):
+        for b, where in _bands(measure, *MAIN):
+            r = [_coefficient(p, i, j, b) for p in (true, made)]
+            yield Number(f"{nu:g} GHz {where}", *r, r[1] - r[0])
+
+
+def _coefficient(power: NDArray, i: int, j: int, b: int) -> float:
+    scale = math.sqrt(power[i, i, b] * power[j, j, b])
+    return float(power[i, j, b] / scale) if scale else 0.0
+
+
 _STATISTICS = {
     "power": _power,
     "correlation": _correlation,
@@ -252,7 +304,12 @@ _STATISTICS = {
     "minkowski": _minkowski,
     "direction": _direction,
     "edge": _edge,
+    "cib bands power": _cib_bands_power,
+    "cib bands correlation": _cib_bands_correlation,
+    "cib bands cross": _cib_bands_cross,
 }
+#: Those that need templates of the CIB.
+_COLOURED = ("cib bands power", "cib bands correlation", "cib bands cross")
 
 
 def scores(
@@ -288,7 +345,9 @@ def scores(
     rows = [
         row
         for row in ROWS
-        if set(row.fields) <= wanted and not (job == "paint" and set(row.fields) == {"kappa"})
+        if set(row.fields) <= wanted
+        and not (job == "paint" and set(row.fields) == {"kappa"})
+        and (measure.law is not None or row.statistic not in _COLOURED)
     ]
     samples = {f"true {k}": v for k, v in true.items()} | {f"made {k}": v for k, v in made.items()}
 
