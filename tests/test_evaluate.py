@@ -252,7 +252,13 @@ def rest():
     small = {"widths": (4, 4, 4, 4), "noise": (1, 1, 1, 1), "objects": 2}
     networks = {
         "convergence": Convergence(**small),
-        "paint": Paint(-0.6, 0.4, **small, cib_mix=((1.0, 0.0), (0.9, 0.3))),
+        "paint": Paint(
+            *(-0.6, 0.4),
+            **small,
+            cib_mix=((1.0, 0.2, 1.0), (1.0, 0.4, 0.6)),
+            cib_mean=(1.2, 1.2),
+            cib_std=(0.3, 0.3),
+        ),
         "points": Points(),
     }
     with torch.no_grad():  # it starts at nothing
