@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from han2021_normaliser import HAN2021
 
 from mlsky.networks import evaluate, han2021, staged
 from mlsky.networks.areas import Area
 from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
-from mlsky.networks.normaliser import HAN2021, Normaliser
+from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
 # float32 sums in another order, in units of a map's standard deviation: 1e-5 to 2e-5 measured,
