@@ -10,9 +10,10 @@ amplitude per component where it is significant. Weights are never touched.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,26 @@ from numpy.typing import NDArray
 
 from mlsky import bands, foregrounds, seeds
 from mlsky.components import REFERENCE_GHZ
+from mlsky.datasets.region import OBJECT_FIELDS
+from mlsky.frequency import cib_templates
+from mlsky.haloes import shells
 from mlsky.sphere import completion, gaussian, windows
 from mlsky.sphere.geometry import Healpix
+from mlsky.training.calibrate import gain_beside
 
 if TYPE_CHECKING:
+    from mlsky.haloes.paint import HaloPainter
     from mlsky.networks.weights import Weights
 
-__all__ = ["calibrate", "fit_completion", "fit_gain", "fit_transfer", "truth_spectra", "tsz_join"]
+__all__ = [
+    "calibrate",
+    "fit_completion",
+    "fit_gain",
+    "fit_transfer",
+    "rms_added",
+    "truth_spectra",
+    "tsz_join",
+]
 
 #: Seed of the sky measured, far from those that users begin with.
 SEED = 20_000
@@ -56,8 +70,8 @@ SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: Share of a field's root power below which nothing else is made to follow what it lacks.
 NEGLIGIBLE = 0.05
-#: What a sky fits, and `calibrate` replaces.
-FITTED = ("kappa", "completion", "amplitude", "sky")
+#: What a sky fits beside the gain of kappa, and `calibrate` replaces.
+FITTED = ("completion", "amplitude", "sky")
 
 
 def calibrate(
@@ -92,8 +106,8 @@ def calibrate(
     Returns
     -------
     dict
-        ``sha256``, ``completion`` (rows of the table printed by ``mlsky calibrate``), ``transfer``,
-        ``amplitude`` and ``gain``.
+        ``sha256``, ``completion`` (rows of the table printed by ``mlsky calibrate``), ``added``
+        (from `rms_added`), ``transfer``, ``amplitude`` and ``gain``.
 
     Raises
     ------
@@ -121,37 +135,50 @@ def calibrate(
     report = progress or (lambda stage, fraction: None)
     bare = _bare(weights)
     report("spectra", 0.0)
-    cl = spectra.kappa_spectrum(foregrounds.kappa_lmax(weights))
-    join = tsz_join(weights.pixel_arcmin)
-    truth = truth_spectra(min(e for e in EDGES if e > join[1]))
+    lmax = foregrounds.kappa_lmax(weights)
+    rest = weights.mass_cut is not None
+    cl = spectra.kappa_spectrum(max(lmax, shells.LMAX) if rest else lmax)
+    join = completion.JOIN if rest else tsz_join(weights.pixel_arcmin)
+    truth = truth_spectra(
+        min(e for e in EDGES if e > join[1]), weights.mass_cut, _templates_ghz(weights)
+    )
     start = gaussian.draw_alm(cl, seed, field="kappa")
+    objects = _objects(weights, start, cl, seed, geometry) if rest else None
+    start = _cut(start, lmax)
     made = foregrounds.generate(
         start,
         geometry,
         weights=bare,
         seed=seed,
+        objects=objects,
+        add_objects=False,
         device=device,
         progress=lambda stage, fraction: report(stage, 0.02 + 0.7 * fraction),
     )
-    gain = fit_gain(start, made.kappa_alm)
+    del objects
+    gain = fit_gain(start, made.kappa_alm, made.objects_alm)
     report("spectra of the sky", 0.72)
     top = min(3 * nside // 2, round(10800 / weights.pixel_arcmin / 2))
     window = _window(geometry, weights.pixel_arcmin, top)
+    maps = {name: m for name, m in made.maps.items() if name != "cib"}
+    rows = made.maps["cib"].reshape(-1, *geometry.shape)  # what the templates leave comes after
+    maps |= zip(cib_templates.map_names(_templates_ghz(weights)), rows, strict=False)
     alm = {
         name: gaussian.scale_alm(gaussian.map_to_alm(m, geometry, top), 1 / window)
-        for name, m in made.maps.items()
+        for name, m in maps.items()
     }
-    means = {name: float(m.mean(dtype=np.float64)) for name, m in made.maps.items()}
-    low = {"start": start, "kappa": made.kappa_alm, **alm}
+    means = {name: float(m.mean(dtype=np.float64)) for name, m in maps.items()}
+    whole = made.kappa_alm if made.objects_alm is None else made.kappa_alm + made.objects_alm
+    low = {"start": start, "kappa": whole, **alm}
     density = _radio_density(made.catalogue, min(top, EDGES[-1]))
     if density is not None:
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
-    table, rows = fit_completion(low, means, truth, shot, join)
+    table, rows = fit_completion(low, means, truth, shot, join, clusters=not rest)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
-    calibration |= {"kappa": gain, "completion": table}
+    calibration |= {_gain_name(weights): gain, "completion": table}
     if amplitude:
         calibration["amplitude"] = {n: a["applied"] for n, a in amplitude.items()}
     calibration["sky"] = {"seed": seed, "nside": nside, "patches": patches}
@@ -161,73 +188,101 @@ def calibrate(
     return {
         "sha256": digest,
         "completion": rows,
+        "added": rms_added(table, truth["kappa", "kappa"]),
         "transfer": transfer,
         "amplitude": amplitude,
         "gain": gain,
     }
 
 
-def fit_gain(start: NDArray[np.complex128], made: NDArray[np.complex128], bins: int = 60) -> dict:
+def fit_gain(
+    start: NDArray[np.complex128],
+    made: NDArray[np.complex128],
+    objects: NDArray[np.complex128] | None = None,
+    bins: int = 60,
+) -> dict:
     """Gain of kappa by multipole that gives a sky the power of its Gaussian start.
 
     Parameters
     ----------
     start, made
-        Alm before and after the networks, without a gain.
+        Alm before and after the networks, without this gain.
+    objects
+        What is added to what the networks make, without a gain.
 
     Returns
     -------
     dict
-        ``ell`` and ``gain``, for the weight file's ``calibration["kappa"]``.
+        ``ell`` and ``gain``, for the weight file's calibration.
     """
     import healpy
 
     lmax = min(gaussian.alm_lmax(made), gaussian.alm_lmax(start))
-    before, after = (healpy.alm2cl(_cut(a, lmax)) for a in (start, made))
+    before, after, *others = (_cut(a, lmax) for a in (start, made, objects) if a is not None)
+    pairs = [(before, before), (after, after)]
+    pairs += [pair for own in others for pair in ((after, own), (own, own))]
     first = min(foregrounds.KAPPA_JOIN[1], lmax // 2)
     edges = np.unique(np.geomspace(first, lmax + 1, bins + 1).astype(int))
     modes = 2 * np.arange(lmax + 1) + 1
-    total = [np.add.reduceat(c * modes, edges[:-1]) for c in (before, after)]
+    power = [np.add.reduceat(healpy.alm2cl(*pair) * modes, edges[:-1]) for pair in pairs]
     return {
         "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
-        "gain": np.sqrt(total[0] / total[1]).round(5).tolist(),
+        "gain": gain_beside(*power).round(5).tolist(),
         "of": "sky",  # it undoes the interpolation of charts too
     }
 
 
-def truth_spectra(lmax: int) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """Spectra of the truth at 148 GHz on large scales, (lmax + 1,) each.
+def truth_spectra(
+    lmax: int,
+    mass_cut: float | None = None,
+    templates_ghz: Sequence[float] = (REFERENCE_GHZ,),
+) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Spectra of the truth on large scales, (lmax + 1,) each.
 
-    Of pairs among "kappa", "tsz", "cib", "ksz" and "radio", which here is the density of
-    sources relative to its mean, shot noise left out. `mlsky.theory.foreground_spectra` begins
-    at l = 20; below, the part in two haloes goes on in proportion to C_l^kk, the rest as a
-    constant.
+    Of pairs among "kappa", "tsz", "cib", "cib_353" and so on, "ksz" and "radio", which here is the
+    density of sources relative to its mean, shot noise left out. Templates of the CIB are in uK_CMB
+    at their frequency, tSZ and radio at 148 GHz. `mlsky.theory.foreground_spectra` begins at
+    l = 20; below, the part in two haloes goes on in proportion to C_l^kk, the rest as a constant.
+
+    Parameters
+    ----------
+    mass_cut
+        Of objects that are left out (Msun), None for none. Kappa always is that of all.
+    templates_ghz
+        Frequencies of the maps of the CIB.
     """
     from mlsky.theory import foreground_spectra, radio_sources, spectra
+    from mlsky.theory.foregrounds import radio_share
 
+    part = "all" if mass_cut is None else "rest"
+    cib = dict(zip(cib_templates.map_names(templates_ghz), templates_ghz, strict=True))
+    fields = ("kappa", "tsz", *cib, "radio", "ksz")
     ell = np.arange(lmax + 1)
     inside = np.maximum(ell, MODEL_FROM)
-    names = ("kappa", "tsz", "cib", "radio", "ksz")
     nodes = np.unique(np.geomspace(MODEL_FROM, max(lmax, MODEL_FROM + 10), 60).round())
-    parts = foreground_spectra(
-        nodes, REFERENCE_GHZ, components=names, flux_cut_mjy=RADIO_MAX_MJY, parts=True
-    )
     kk = spectra.kappa_spectrum(max(lmax, MODEL_FROM))
     falling = kk[: lmax + 1] / kk[inside]
     cut = (RADIO_MAX_MJY * 1e-3, REFERENCE_GHZ)
-    mean = radio_sources.moment((REFERENCE_GHZ,), cut) / float(
-        bands.jy_per_sr_per_uk(REFERENCE_GHZ)
-    )
+    mean = radio_sources.moment((REFERENCE_GHZ,), cut) * radio_share(part, mass_cut)
+    mean /= float(bands.jy_per_sr_per_uk(REFERENCE_GHZ))
     out = {("kappa", "kappa"): kk[: lmax + 1]}
-    for i, a in enumerate(names):
-        for b in names[i:]:
-            if a == b == "kappa":
-                continue
-            part = {k: np.interp(inside, nodes, v) for k, v in parts[f"{a} x {b}"].items()}
-            unit = mean ** -((a, b).count("radio"))
-            one = part["one_halo"] + (0 if a == b == "radio" else part["shot"])
-            out[a, b] = (one + falling * part["two_halo"]) * unit
-            out[b, a] = out[a, b]
+    for a, b in itertools.combinations_with_replacement(fields, 2):
+        if a == b == "kappa":
+            continue
+        names = tuple("cib" if f in cib else f for f in (a, b))
+        spectrum = foreground_spectra(
+            nodes,
+            *(cib.get(f, REFERENCE_GHZ) for f in (a, b)),
+            components=dict.fromkeys(names),
+            flux_cut_mjy=RADIO_MAX_MJY,
+            parts=True,
+            part=tuple("all" if f == "kappa" else part for f in (a, b)),
+            mass_cut=mass_cut,
+        )[" x ".join(names)]
+        terms = {k: np.interp(inside, nodes, v) for k, v in spectrum.items()}
+        unit = mean ** -((a, b).count("radio"))
+        one = terms["one_halo"] + (0 if a == b == "radio" else terms["shot"])
+        out[a, b] = out[b, a] = (one + falling * terms["two_halo"]) * unit
     return out
 
 
@@ -244,6 +299,7 @@ def fit_completion(
     truth: Mapping[tuple[str, str], NDArray[np.float64]],
     shot: float = 0.0,
     join: tuple[int, int] = completion.JOIN,
+    clusters: bool = True,
 ) -> tuple[dict, list[dict]]:
     """What a sky of networks lacks on large scales.
 
@@ -254,9 +310,10 @@ def fit_completion(
     Parameters
     ----------
     alm
-        Of "start", "kappa", and some of "tsz", "cib", "ksz", "radio", windows taken off.
+        Of "start", "kappa", and some of "tsz", "cib", "cib_353" and so on, "ksz", "radio", windows
+        taken off. Kappa is that of all, also where the maps are of the rest alone.
     means
-        Of "tsz" and "cib", uK.
+        Of tSZ and the templates of the CIB, uK.
     truth
         From `truth_spectra`.
     shot
@@ -264,6 +321,9 @@ def fit_completion(
     join
         Multipoles over which the clusters that are added to tSZ fade out, from `tsz_join`. All
         else fades out over `completion.JOIN`.
+    clusters
+        Whether the networks paint clusters, and what tSZ lacks is drawn as such. Otherwise it is
+        multiplied, as the CIB is.
 
     Returns
     -------
@@ -277,7 +337,8 @@ def fit_completion(
     from scipy.interpolate import PchipInterpolator
 
     lmax = min(len(truth["kappa", "kappa"]) - 1, *(gaussian.alm_lmax(a) for a in alm.values()))
-    names = [n for n in ("kappa", "tsz", "cib", "radio", "ksz") if n in alm]
+    order = completion.correlated(alm)
+    names = ["kappa", *order, *(n for n in ("ksz",) if n in alm)]
     edges = [e for e in EDGES if e <= lmax] + [lmax + 1]
     if edges[-1] - edges[-2] < (edges[-2] - edges[-3]) / 2:
         del edges[-2]
@@ -323,29 +384,27 @@ def fit_completion(
             out=np.zeros_like(theory),
             where=theory > 0,
         )
-        for n in completion.CORRELATED
-        if n in names
+        for n in order
     }
     share = _taper(ell)
     response = {n: r * share for n, r in response.items()}
-    roots = _roots(names, t, rest, slope, response, theory)
+    roots = _roots(order, t, rest, slope, response, theory)
     for key in roots:
         roots[key] = roots[key] * (_taper(ell, join) if key == ("tsz",) else share)
     nodes = np.array([n for n in NODES if n <= min(lmax, join[1])])
     pick = np.maximum(nodes, 2)
     table = {
         "ell": nodes.tolist(),
-        "response": {
-            n: _short(response[n][pick]) if n in response else [0.0] * len(nodes)
-            for n in completion.CORRELATED
-        },
+        "response": {n: _short(r[pick]) for n, r in response.items()},
         "root": {" ".join(k): _short(r[pick]) for k, r in roots.items()},
-        "mean_cib": float(f"{means.get('cib', 1.0):.6g}"),
-        "clusters": 1,
     }
-    if "tsz" in means and roots["tsz",][2] > 0:
-        per_sr = (CLUSTERED * means["tsz"] / roots["tsz",][2]) ** 2
-        table["clusters"] = max(1, round(4 * math.pi * per_sr))
+    if clusters:
+        table |= {"mean_cib": float(f"{means['cib']:.6g}"), "clusters": 1}
+        if "tsz" in order and roots["tsz",][2] > 0:
+            per_sr = (CLUSTERED * means["tsz"] / roots["tsz",][2]) ** 2
+            table["clusters"] = max(1, round(4 * math.pi * per_sr))
+    else:
+        table["mean"] = {n: float(f"{means[n]:.6g}") for n in order if n != "radio"}
     rows = [
         {
             "ell": float(centre[i].round(1)),
@@ -367,9 +426,35 @@ def fit_completion(
     return table, rows
 
 
-def _roots(names, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDArray[np.float64]]:
+def rms_added(table: Mapping, cl: NDArray[np.float64]) -> dict[str, float]:
+    """Rms of the fields of a table of large scales over a sky.
+
+    Parameters
+    ----------
+    cl
+        Of the Gaussian kappa.
+
+    Returns
+    -------
+    rms
+        By name: over the mean for maps that are multiplied and for the density of radio sources,
+        in uK for those to which fields are added.
+    """
+    ell = np.arange(2, min(table["ell"][-1], len(cl) - 1) + 1)
+    modes = (2 * ell + 1) / (4 * math.pi)
+    mean = {"cib": table["mean_cib"]} if "mean_cib" in table else table["mean"]
+    out = {}
+    for name in (*table["response"], "ksz"):
+        parts = [np.square(v) for key, v in table["root"].items() if key.split()[0] == name]
+        power = sum(np.interp(ell, table["ell"], v) for v in parts)
+        if name in table["response"]:
+            power = power + np.interp(ell, table["ell"], table["response"][name]) ** 2 * cl[ell]
+        out[name] = _four(math.sqrt((modes * power).sum()) / abs(mean.get(name, 1.0)))
+    return out
+
+
+def _roots(order, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDArray[np.float64]]:
     """Lower triangle, by multipole, of the Cholesky factor of the power that is missing."""
-    order = [n for n in completion.CORRELATED if n in names]
     zero = np.zeros_like(theory)
     missing = {
         (a, b): t[a, b] - (slope[a] + response[a]) * (slope[b] + response[b]) * theory - rest[a, b]
@@ -390,7 +475,7 @@ def _roots(names, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDA
             left = np.maximum(left - value**2, 0)
         root[a,] = np.sqrt(left)
     root["ksz",] = zero
-    if "ksz" in names:
+    if ("ksz", "ksz") in rest:
         root["ksz",] = np.sqrt(np.maximum(t["ksz", "ksz"] - rest["ksz", "ksz"], 0))
     return root
 
@@ -443,11 +528,16 @@ def fit_transfer(
         * n
         / (n * math.radians(pixel / 60))
     )
+    starts = _painted_starts(weights, n, seed) if weights.mass_cut else None
     powers = []
     for i in range(patches):
-        rng = seeds.generator(seed, "truth", i)
-        kappa = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((n, n))) / n * root, s=(n, n))
-        made = generation.run(weights, kappa.astype(np.float32), seed, i, periodic=True)
+        if starts is None:
+            rng = seeds.generator(seed, "truth", i)
+            modes = np.fft.rfft2(rng.standard_normal((n, n))) / n * root
+            kappa, objects = np.fft.irfft2(modes, s=(n, n)).astype(np.float32), None
+        else:
+            kappa, objects = starts(i)
+        made = generation.run(weights, kappa, seed, i, periodic=True, objects=objects)
         maps = np.stack([made[name].cpu().numpy() for name in alm])
         power = flat.power(flat.modes(maps))
         powers.append(power[range(len(alm)), range(len(alm))])
@@ -480,10 +570,68 @@ def fit_transfer(
     return rows, amplitude
 
 
+def _painted_starts(weights: Weights, n: int, seed: int) -> Callable:
+    """Function of a number that gives the Gaussian kappa of a painted region, and its objects.
+
+    Networks that are given objects cannot be compared on regions without: these show them the
+    kappa and tSZ of the objects that belong to the kappa, as they lie on a sky.
+    """
+    from mlsky.datasets.halos import Painter
+    from mlsky.networks import evaluate
+
+    painter = Painter(weights.pixel_arcmin, n, objects=weights.mass_cut)
+
+    def start(index: int) -> tuple[NDArray[np.float32], dict | None]:
+        region = painter.region(seed, index)
+        kappa = painter.gaussian_start(region.maps[1]).cpu().numpy()
+        if not evaluate.takes_objects(weights):
+            return kappa, None
+        maps = dict(zip(OBJECT_FIELDS, region.objects.maps.cpu().numpy(), strict=True))
+        return kappa, {name: maps[name] for name in ("kappa", "tsz")}
+
+    return start
+
+
+def _objects(
+    weights: Weights,
+    start: NDArray[np.complex128],
+    cl: NDArray[np.float64],
+    seed: int,
+    geometry: Healpix,
+) -> HaloPainter:
+    """The haloes of the sky as networks are shown them."""
+    from mlsky.datasets import tables
+    from mlsky.painting.objects import objects_of_sky
+
+    _, objects = objects_of_sky(
+        start,
+        cl,
+        seed,
+        weights=weights,
+        tables=tables.load(),
+        geometry=geometry,
+        components=("tsz",),
+    )
+    return objects
+
+
+def _templates_ghz(weights: Weights) -> tuple[float, ...]:
+    law = cib_templates.of_header(weights.header)
+    return (REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz)
+
+
+def _gain_name(weights: Weights) -> str:
+    """Where the gain of kappa is kept.
+
+    Networks beside objects have one of regions too, without what charts add to it.
+    """
+    return "kappa" if weights.mass_cut is None else "kappa_sky"
+
+
 def _bare(weights: Weights) -> Weights:
     """The same weights without what is fitted on a sky."""
     old = weights.header.get("calibration", {})
-    kept = {k: v for k, v in old.items() if k not in FITTED}
+    kept = {k: v for k, v in old.items() if k not in (*FITTED, _gain_name(weights))}
     return dataclasses.replace(weights, header={**weights.header, "calibration": kept})
 
 

@@ -58,7 +58,7 @@ class Completion:
         Of "tsz", "ksz", "cib", "cib_353" and so on (uK) and "radio" (relative density): those
         there are.
     mean
-        Of the sky without them, uK, of the maps that are multiplied; fields of the others are added.
+        Of the sky without them, uK, of the maps that are multiplied; other fields are added.
     amplitude
         Factors of the maps.
     """

@@ -71,7 +71,8 @@ def painting(weights: Weights) -> Weights:
     """
     skipped = {"default": "convergence", "han2021": "vaegan"}[evaluate.kind(weights)]
     calibration = dict(weights.header.get("calibration", {}))
-    calibration.pop("kappa", None)
+    for name in ("kappa", "kappa_sky"):
+        calibration.pop(name, None)
     return dataclasses.replace(
         weights,
         networks={**weights.networks, skipped: _Unchanged()},
