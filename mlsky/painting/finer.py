@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky import seeds
+
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
@@ -158,7 +160,7 @@ def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
 @functools.cache
 def _concentrations() -> NDArray[np.float64]:
     """Mean sum of squares of four shares that are exponentials of normals, for each of `WIDTHS`."""
-    normals = np.random.default_rng(0).standard_normal((CHILDREN, DRAWN))
+    normals = seeds.generator(0, "truth").standard_normal((CHILDREN, DRAWN))
     out = []
     for width in WIDTHS:
         weights = np.exp(width * (normals - normals.max(0)))
