@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlsky.haloes.paint import HaloPainter
     from mlsky.networks.areas import Area
     from mlsky.networks.weights import Weights
+    from mlsky.painting.objects import SkyObjects
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.completion import Completion
     from mlsky.sphere.rescale import Rescaling
@@ -232,6 +233,7 @@ def generate(
 
     from mlsky.networks import evaluate
     from mlsky.networks.device import pick_device
+    from mlsky.painting.objects import SkyObjects
     from mlsky.sphere import charts, completion, gaussian
     from mlsky.sphere.field import Field
     from mlsky.sphere.rescale import Rescaling
@@ -259,7 +261,7 @@ def generate(
     # The join needs the lowest multipoles alone.
     kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
     sky_alm = _truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
-    whole = _Whole(objects, nonlinear, add_objects, _gain(weights, rescaling))
+    whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
         start,
         charts.charts(pixel, margin, multiple),
@@ -315,7 +317,7 @@ def _paint_sky(
     seed: int,
     components: Sequence[str],
     corrections: tuple[Completion, Rescaling | None],
-    whole: _Whole,
+    whole: SkyObjects,
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
@@ -393,91 +395,6 @@ def _paint_sky(
     return kappa_maps, maps, sources
 
 
-@dataclass(frozen=True, eq=False)
-class _Whole:
-    """The objects of a sky beside what its networks paint; none of them if there are none.
-
-    Attributes
-    ----------
-    added
-        Whether they are part of the maps; otherwise networks see them alone.
-    gain
-        Of the kappa that networks make, by multipole; None for one.
-    """
-
-    objects: HaloPainter | None
-    nonlinear: bool
-    added: bool = True
-    gain: Callable[[NDArray], NDArray[np.float64]] | None = None
-
-    @property
-    def kappa_maps(self) -> int:
-        """Number of maps of `kappa`."""
-        return 1 + (self.objects is not None and not self.added)
-
-    def tsz_names(self) -> tuple[str, ...]:
-        """Maps of tSZ that the objects have to themselves."""
-        if self.objects is None or self.objects.tsz_order is None or not self.added:
-            return ()
-        return tuple(name for name in self.objects.terms if name.startswith("tsz"))
-
-    def on(self, chart: Chart) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Maps of the objects on a chart, and their member sources."""
-        if self.objects is None:
-            return {}, {}
-        return self.objects.on(chart)
-
-    @staticmethod
-    def shown(haloes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The maps of the objects that networks are given."""
-        return {"kappa": haloes["kappa"], "tsz": haloes["tsz" if "tsz" in haloes else "tsz_0"]}
-
-    def kappa(
-        self, made: dict[str, np.ndarray], chart: Chart, area: Area, haloes: dict[str, np.ndarray]
-    ) -> list[np.ndarray]:
-        """Convergence of a chart: of the whole, or of what networks make and of the objects.
-
-        Where there are objects, what networks make is calibrated here, before they are added: the
-        objects are to stay as they are. Otherwise it is calibrated on the sphere.
-        """
-        if self.objects is None:
-            return [made["kappa"]]
-        own = made["kappa"]
-        if self.gain is not None:
-            own = _filtered(own, chart.pixel_rad, self.gain, area.mask())
-        return [own + haloes["kappa"]] if self.added else [own, haloes["kappa"]]
-
-    def add(
-        self,
-        values: dict[str, np.ndarray],
-        chart: Chart,
-        haloes: dict[str, np.ndarray],
-        geometry: Geometry,
-        owned: np.ndarray,
-    ) -> None:
-        """Add the objects of a chart to the output pixels that it owns, in place."""
-        from mlsky.sphere import charts
-
-        shared = [name for name in haloes if name in values and self.added]
-        smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
-        points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, charts.average), (points, charts.resample)):
-            if names:
-                stack = np.stack([haloes[name] for name in names])
-                for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):
-                    values[name] += part
-
-    def without(self, kappa, chart: Chart, haloes: dict[str, np.ndarray]):
-        """The convergence that networks see: without the objects, which they do not paint."""
-        if not (self.nonlinear and haloes):
-            return kappa
-        own = haloes["kappa"]
-        if self.gain is not None:
-            # the kappa of another cosmology was divided by its gain, and the objects with it
-            own = _filtered(own, chart.pixel_rad, lambda ell: 1 / self.gain(ell))
-        return kappa - own
-
-
 def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
     """Gain of what networks make of kappa, calibration and another cosmology; None for one."""
     calibration = weights.header.get("calibration", {})
@@ -489,26 +406,6 @@ def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
         return out if rescaling is None else out * rescaling.kappa_gain(ell)
 
     return gain
-
-
-def _filtered(
-    field: np.ndarray, pixel_rad: float, gain: Callable, inside: np.ndarray | None = None
-) -> NDArray[np.float32]:
-    """A field on a chart whose modes are multiplied by a gain, which must vary slowly.
-
-    Opposite edges meet, and beyond the pixels `inside` the mean takes the place of the field.
-    """
-    from scipy import fft
-
-    if inside is not None:
-        field = np.where(inside, field, field[inside].mean(dtype=np.float64).astype(np.float32))
-    ny, nx = field.shape
-    step = 2 * np.pi / pixel_rad
-    ky, kx = (np.fft.fftfreq(ny) * step)[:, np.newaxis], np.fft.rfftfreq(nx) * step
-    # One thread and float32: the bits do not depend on how many charts are under way.
-    modes = fft.rfft2(field, workers=1)
-    modes *= gain(np.hypot(ky, kx)).astype(np.float32)
-    return fft.irfft2(modes, s=(ny, nx), workers=1)
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
