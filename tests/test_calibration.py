@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import healpy
 import numpy as np
@@ -17,6 +17,7 @@ from mlsky.sphere import completion, gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.statistics import generation
 from mlsky.theory import foreground_spectra, radio_sources, spectra
+from mlsky.training import large_scale_fit
 
 LMAX = 530
 #: Deviations in units of the sampling error of what is measured.
@@ -65,7 +66,7 @@ def networks(seed: int) -> dict:
 def test_completed_spectra_are_those_of_the_truth():
     """Fitted on one sky, applied to another: every pair of fields within sampling error."""
     t = truth()
-    table, rows = calibration.fit_completion(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
+    table, rows = large_scale_fit.fit_completion(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
     assert rows[0]["auto"]["tsz"] < 0.5  # there was something to complete
     made = networks(2)
     added = completion.modes(table, made["start"], 2)
@@ -91,7 +92,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
     white = gaussian.white(LMAX, 3, "truth", 5)
     drawn = np.tensordot(root, white, 1)
     alm = {n: gaussian.scale_alm(a, np.sqrt(KAPPA)) for n, a in zip(NAMES, drawn, strict=True)}
-    table, rows = calibration.fit_completion(
+    table, rows = large_scale_fit.fit_completion(
         {"start": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
     )
     for row in rows:
@@ -104,7 +105,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
 
 
 def test_truth_spectra():
-    made = calibration.truth_spectra(300)
+    made = large_scale_fit.truth_spectra(300)
     ell = np.array([20.0, 37.0, 111.0, 300.0])
     model = foreground_spectra(ell, 148.0, flux_cut_mjy=7.0, parts=True)
     at = ell.astype(int)
@@ -131,7 +132,7 @@ def test_truth_spectra():
 def test_gain():
     start = gaussian.draw_alm(KAPPA, 4)
     factor = 1 / (1 + np.arange(LMAX + 1) / LMAX)
-    table = calibration.fit_gain(start, gaussian.scale_alm(start.copy(), factor), 20)
+    table = calibration.fit_gain(start, gaussian.scale_alm(start.copy(), factor), bins=20)
     expected = np.interp(table["ell"], np.arange(LMAX + 1), 1 / factor)
     np.testing.assert_allclose(table["gain"], expected, rtol=0.02)  # the width of a band
     assert table["of"] == "sky"
@@ -143,11 +144,11 @@ def test_transfer(monkeypatch):
     lmax = 1500
     cl = np.r_[0.0, 0.0, 1e-4 / np.arange(2, 5401.0) ** 2]
 
-    def run(weights, kappa, seed, tile, periodic):
+    def run(weights, kappa, seed, tile, periodic, objects):
         return {"ksz": torch.from_numpy(kappa)}
 
     monkeypatch.setattr(generation, "run", run)
-    weights = dataclasses.make_dataclass("Bare", ["pixel_arcmin"])(2.0)
+    weights = SimpleNamespace(pixel_arcmin=2.0, mass_cut=None)
     alm = {"ksz": gaussian.draw_alm(cl[: lmax + 1], 3)}
     rows, amplitude = calibration.fit_transfer(weights, cl, alm, 16, 5)
     assert len(rows) == calibration.TRANSFER_BANDS
@@ -201,7 +202,7 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
     flat = [0.1, 0.1, 0.1, 0.0]
     table = {
         "ell": [0, 2, 40, 60],
-        "response": dict.fromkeys(completion.CORRELATED, [0.0] * 4),
+        "response": dict.fromkeys(("tsz", "cib", "radio"), [0.0] * 4),
         "root": {"ksz": flat, "tsz": [0.0] * 4, "cib": [0.0] * 4, "radio": [0.0] * 4},
         "mean_cib": 20.0,
         "clusters": 100,
@@ -226,8 +227,8 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
 
 def test_clusters_are_added_as_far_as_patches_lack_them():
     """Half the power of tSZ is missing everywhere: it comes up to the join of its pixels."""
-    assert calibration.tsz_join(2.0) == completion.JOIN == calibration.tsz_join(4.0)
-    join = calibration.tsz_join(1.0)
+    assert large_scale_fit.tsz_join(2.0) == completion.JOIN == large_scale_fit.tsz_join(4.0)
+    join = large_scale_fit.tsz_join(1.0)
     assert join == (660, 960)
     lmax = 1010
     ell = np.arange(lmax + 1)
@@ -238,7 +239,7 @@ def test_clusters_are_added_as_far_as_patches_lack_them():
     start = gaussian.draw_alm(kk, 1)
     half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
     alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
-    table, rows = calibration.fit_completion(alm, {"tsz": -1.5}, truth, join=join)
+    table, rows = large_scale_fit.fit_completion(alm, {"tsz": -1.5}, truth, join=join)
     assert table["ell"][-1] == join[1]
     added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2
     # cosmic variance of the bands, some 1e4 modes: 3 % of the half that is there

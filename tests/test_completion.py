@@ -15,6 +15,8 @@ SIGMAS = 5
 #: Cubic convolution of a field of l < 480 from 4' pixels, over its rms: measured 2e-3.
 REFINED = 1e-2
 SIZE = 400  # clusters
+#: Fields that follow kappa and each other.
+NAMES = ("tsz", "cib", "radio")
 
 
 def table(**changes) -> dict:
@@ -102,9 +104,7 @@ def test_seeds_differ():
 
 def test_clusters_are_negative():
     """tSZ is skewed to decrements and bounded above, unlike a Gaussian field of its power."""
-    alm = completion.modes(
-        table(response={n: [0.0] * 4 for n in completion.CORRELATED}), start(), 7
-    )
+    alm = completion.modes(table(response={n: [0.0] * 4 for n in NAMES}), start(), 7)
     values = Field(alm["tsz"])(*healpy.pix2ang(64, np.arange(12 * 64**2)))
     values = values / values.std()
     assert (values**3).mean() < -1
@@ -155,7 +155,7 @@ def test_fine_pixels_are_interpolated(lmax):
 def test_fields_end_where_their_table_does():
     told = table(ell=[0, 2, 480, 1920])
     told["root"] = {k: [*v[:2], 0.0, 0.0] for k, v in told["root"].items()} | {"tsz": [0.01] * 4}
-    told["response"] = {name: [0.0] * 4 for name in completion.CORRELATED}
+    told["response"] = {name: [0.0] * 4 for name in NAMES}
     fields = completion.modes(told, start(1920), 7)
     assert {name: gaussian.alm_lmax(values) for name, values in fields.items()} == {
         "tsz": 1920,
