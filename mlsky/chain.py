@@ -251,6 +251,7 @@ def run(request: Request) -> Sky:
 def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     """The file `out` from the one that holds the maps, which is used up; the sky in it."""
     made = store.file
+    store.protect()
     outputs.write_hdf5(sky, made, store.paths)
     store.settle()
     if out.suffix.lower() in outputs.HDF5:

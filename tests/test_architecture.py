@@ -38,6 +38,7 @@ LAYERS = (
     ("painting",),
     ("foregrounds",),
     ("calibration",),
+    ("outputs_fits",),
     ("outputs", "needs"),
     ("sky", "request"),
     ("chain",),
