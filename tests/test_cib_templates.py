@@ -23,6 +23,11 @@ MEAN = 2e-4
 
 
 @functools.cache
+def _remainder_covariance(law, nu_1, nu_2):
+    """White power between two bands that the templates leave, uK_CMB^2 sr."""
+    return (law.noise_weights(nu_1) * law.noise_weights(nu_2)).sum(-1)
+
+
 def truth() -> fits.Spectra:
     return fits.spectra(model(), NU, (7e-3, 148.0))
 
@@ -35,7 +40,7 @@ def made() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weights = law.weights(NU) / law.mean(NU)[:, None] * law.mean(law.templates_ghz)
     cl = np.einsum("ik,jm,kml->ijl", weights, weights, truth().total[np.ix_(at, at)])
     scale = law.mean(NU)
-    noise = law.remainder_covariance(NU[:, None], NU) / (scale[:, None] * scale)
+    noise = _remainder_covariance(law, NU[:, None], NU) / (scale[:, None] * scale)
     return cl + noise[..., None], weights, at
 
 
@@ -57,7 +62,7 @@ def test_correlations_of_bands():
 
 def test_without_the_remainder_bands_are_too_coherent():
     law = cib_templates.load()
-    share = law.remainder_covariance(NU, NU) / law.mean(NU) ** 2 / np.diag(truth().shot)
+    share = _remainder_covariance(law, NU, NU) / law.mean(NU) ** 2 / np.diag(truth().shot)
     assert 0.02 < share[0] < 0.1  # at 27 GHz galaxies differ
     assert (share[(NU >= 93) & (NU <= 353)] < 0.01).all()
 
@@ -113,11 +118,11 @@ def test_presets_differ():
 def test_remainder_is_a_covariance():
     law = cib_templates.load()
     nu = np.geomspace(20, 900, 50)
-    covariance = law.remainder_covariance(nu[:, None], nu) / np.outer(law.mean(nu), law.mean(nu))
+    covariance = _remainder_covariance(law, nu[:, None], nu) / np.outer(law.mean(nu), law.mean(nu))
     value = np.linalg.eigvalsh(covariance)
     assert value[0] > -1e-12 * value[-1]
     np.testing.assert_array_equal(
-        law.remainder_covariance(93.0, 225.0), law.remainder_covariance(225.0, 93.0)
+        _remainder_covariance(law, 93.0, 225.0), _remainder_covariance(law, 225.0, 93.0)
     )
 
 

@@ -185,24 +185,40 @@ def test_points_start_at_their_rate():
     torch.testing.assert_close(rate, torch.full_like(rate, -5.0))
 
 
-MIX = ((1.0, 0.0, 0.0), (0.8, 0.6, 0.0), (0.6, 0.4, 0.7))
+MIX = ((1.0, 0.2, 1.0), (1.0, 0.4, 0.6), (0.7, 1.1, 0.2))
+COLOURS = {"cib_mix": MIX, "cib_mean": (1.2, 1.1, 0.9), "cib_std": (0.27, 0.28, 0.3)}
 
 
 @torch.no_grad()
-def test_several_templates_of_the_cib_are_mixed_of_fields_of_their_own():
-    """Lower triangular: the first template is a field of its own, the last has part of all."""
-    one, network = loud(paint()), loud(paint(cib_mix=MIX))
+def test_templates_of_the_cib_are_never_negative_and_of_colours_between_the_given():
+    one, network = loud(paint()), loud(paint(**COLOURS), seed=6)
     kappa, noise = draw(), noise_of(network)
     out = network(kappa, noise)
     assert one(kappa, noise).shape[1] == 3
     assert out.shape[1] == 5
-    own = default.unmixed(out, network.cib_mix)
-    torch.testing.assert_close(own[:, :3], out[:, :3])
-    mixed = torch.einsum("ij,bjyx->biyx", torch.tensor(MIX), own[:, 2:])
-    torch.testing.assert_close(mixed, out[:, 2:], atol=FLOAT32, rtol=FLOAT32)
+    std, mean = (torch.tensor(COLOURS[f"cib_{k}"])[:, None, None] for k in ("std", "mean"))
+    raw = torch.expm1(out[0, 2:] * std + mean)  # over the templates' scales
+    assert (raw >= 0).all()
+    bounds = [[a / b for a, b in zip(MIX[i], MIX[0], strict=True)] for i in (1, 2)]
+    for ratio, between in zip(raw[1:] / raw[:1], bounds, strict=True):
+        assert ratio.std() > 1e-3
+        assert min(between) * (1 - WIDER) <= ratio.min()
+        assert ratio.max() <= max(between) * (1 + WIDER)
     again = Paint(**network.kwargs)
     again.load_state_dict(network.state_dict())
     torch.testing.assert_close(again(kappa, noise), out)
+
+
+def test_colours_are_differences():
+    fields = draw(channels=5)
+    out = default.colours(fields)
+    assert torch.equal(out[:, :3], fields[:, :3])
+    small = 1e-3 * (fields[:, 3] - fields[:, 2])
+    near = torch.cat([fields[:, :3], (fields[:, 2] + small)[:, None]], 1)
+    expected = small / default.COLOUR_RMS[0]
+    torch.testing.assert_close(default.colours(near)[:, 3], expected, atol=1e-5, rtol=1e-3)
+    one = draw(channels=3)
+    assert torch.equal(default.colours(one), one)
 
 
 @pytest.mark.parametrize("make", [paint, convergence])
@@ -226,7 +242,7 @@ def test_a_start_without_objects_begins_as_it_was():
     inputs = draw(channels=3)
     for old, new in (
         (loud(convergence()), convergence(objects=2)),
-        (loud(paint()), paint(objects=2, cib_mix=MIX)),
+        (loud(paint()), paint(objects=2)),
     ):
         new.load_state_dict(default.widened(new, old.state_dict()))
         noise = noise_of(new)

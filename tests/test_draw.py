@@ -5,6 +5,7 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
+from chart_cases import solid_angle
 
 from mlsky.sources import counts, draw
 from mlsky.sphere.charts import NSIDE, Chart, charts
@@ -52,7 +53,7 @@ def expected(kind: str) -> float:
             rate = np.exp(made["log_rate"]) * chart.scale() ** 2
         else:
             per_sr = DUSTY["per_sr"] / DUSTY["mean_cib_uk"] * made["cib"]
-            rate = per_sr * chart.solid_angle()
+            rate = per_sr * solid_angle(chart)
         total += float(rate.ravel()[own].sum())
     return total
 

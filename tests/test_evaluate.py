@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from han2021_normaliser import HAN2021
 
 from mlsky.networks import evaluate, han2021, staged
 from mlsky.networks.areas import Area
 from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
-from mlsky.networks.normaliser import HAN2021, Normaliser
+from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 
 # float32 sums in another order, in units of a map's standard deviation: 1e-5 to 2e-5 measured,
@@ -251,7 +252,13 @@ def rest():
     small = {"widths": (4, 4, 4, 4), "noise": (1, 1, 1, 1), "objects": 2}
     networks = {
         "convergence": Convergence(**small),
-        "paint": Paint(-0.6, 0.4, **small, cib_mix=((1.0, 0.0), (0.9, 0.3))),
+        "paint": Paint(
+            *(-0.6, 0.4),
+            **small,
+            cib_mix=((1.0, 0.2, 1.0), (1.0, 0.4, 0.6)),
+            cib_mean=(1.2, 1.2),
+            cib_std=(0.3, 0.3),
+        ),
         "points": Points(),
     }
     with torch.no_grad():  # it starts at nothing

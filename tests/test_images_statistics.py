@@ -50,18 +50,6 @@ def test_marginals_of_one_blob():
     for axis, centre in ((0, 60.3), (1, 50.8)):
         want = 2 * root * np.exp(-((place - centre) ** 2) / 18)
         np.testing.assert_allclose(sums[0, axis], want, atol=EXACT)
-    np.testing.assert_allclose(images.marginal_widths(x), 3.0, rtol=EXACT)
-    assert (images.marginal_maxima(x) == 1).all()
-
-
-def test_marginals_tell_two_blobs_apart():
-    rows = np.array([[30.0, 64.0, 1.0], [90.0, 64.0, 0.6]])
-    x = blobs.render(rows, 3.0, 128)
-    assert images.marginal_maxima(x).tolist() == [[2, 1]]
-    along_y, along_x = images.marginal_widths(x)[0]
-    share = 1 / 1.6
-    np.testing.assert_allclose(along_y, np.sqrt(9 + share * (1 - share) * 60**2), rtol=EXACT)
-    np.testing.assert_allclose(along_x, 3, rtol=EXACT)
 
 
 def test_power_is_that_of_the_modes_ring_by_ring():
@@ -105,10 +93,6 @@ def test_bad_images():
         images.fourier(np.zeros((2, 8, 9)))
     with pytest.raises(ValueError, match="2 patches: a statistic of images needs at least 5"):
         images.stack_of(good, 5)
-    with pytest.raises(ValueError, match="4 of 4 marginals sum to zero or less"):
-        images.marginal_widths(np.zeros((2, 8, 8)))
-    with pytest.raises(ValueError, match="share=1"):
-        images.marginal_maxima(good, 1)
     with pytest.raises(ValueError, match="1 to 1 in 5 bins: must rise"):
         images.Pixels(1, 1, 5)
     with pytest.raises(ValueError, match="0 patches: a histogram needs at least 1"):

@@ -29,6 +29,11 @@ COUNTS = {
 SIGMAS_COUNTS = 2
 
 
+def _brighter(nu_ghz, flux_mjy):
+    """Radio sources per steradian that are brighter than a flux at a frequency."""
+    return radio_sources.moment(()) - radio_sources.moment((), (flux_mjy * 1e-3, nu_ghz))
+
+
 def rate() -> np.ndarray:
     m = model()
     return radio_sources.host_rate(m.z, m.log10_mass, m.number)
@@ -86,10 +91,10 @@ def test_moment_without_a_cut():
 @pytest.mark.parametrize("nu", COUNTS)
 def test_counts_at_other_frequencies(nu):
     for flux, number, error in COUNTS[nu]:
-        ours = radio_sources.brighter(nu, flux) * math.radians(1) ** 2
+        ours = _brighter(nu, flux) * math.radians(1) ** 2
         assert abs(ours - number) < SIGMAS_COUNTS * error
 
 
 def test_counts_at_the_reference():
-    above = radio_sources.brighter(148.0, 10.0) * math.radians(1) ** 2
+    above = _brighter(148.0, 10.0) * math.radians(1) ** 2
     assert above == pytest.approx(0.601, abs=0.003)  # docs/truth, "Counts"

@@ -107,7 +107,6 @@ def test_the_rule_of_the_report():
     assert [len(x) for x in recent.values()] == [100, 100]
     assert stopping.converged(recent, 0.1)
     assert not stopping.converged({}, 0.1)
-    assert stopping.TOLERANCES == (0.1, 0.01, 0.001)
 
 
 def test_a_run_stops_when_it_has_converged(tmp_path, monkeypatch):

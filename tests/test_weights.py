@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from han2021_normaliser import HAN2021
 
 from mlsky.errors import RegistryError
 from mlsky.networks import weights
 from mlsky.networks.han2021 import DCGAN, PIXGAN, Critic
-from mlsky.networks.normaliser import HAN2021
 
 # Half precision keeps 11 bits; below 6e-5 it keeps a fixed 6e-8.
 HALF_RTOL, HALF_ATOL = 2.0**-11, 2.0**-25

@@ -35,7 +35,7 @@ from mlsky.datasets.region import OBJECT_COLUMNS, OBJECT_FIELDS, Region
 from mlsky.io.files import check_disk
 from mlsky.theory.objects import check_mass_cut, is_object
 
-__all__ = ["FIELDS", "band_names", "load_tables", "map_names", "paint", "sources_of"]
+__all__ = ["FIELDS", "band_names", "load_tables", "map_names", "paint"]
 
 #: Datasets of every set.
 FIELDS = (*PAINTED, "kappa_in")
@@ -149,12 +149,6 @@ def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str
     if mass_cut is not None:
         names += [f"objects_{name}" for name in names if name.split("_")[0] in OBJECT_FIELDS]
     return [name for name in names if name not in ("objects_kappa_g", "objects_kappa_in")]
-
-
-def sources_of(file: h5py.File, index: int) -> np.ndarray:
-    """Sources of one region of an open set, (n_sources, 7) float32."""
-    ends = file["sources_end"]
-    return file["sources"][int(ends[index - 1]) if index else 0 : int(ends[index])]
 
 
 def _open(part: Path, mode: str) -> h5py.File:

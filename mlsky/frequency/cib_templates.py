@@ -116,16 +116,6 @@ class CibTemplates:
         nu = _check(nu_ghz)
         return self._spline("remainder", nu) * self.mean(nu)[..., None]
 
-    def remainder_covariance(self, nu_1, nu_2) -> NDArray[np.float64]:
-        """White power between two bands that the templates leave, uK_CMB^2 sr.
-
-        Parameters
-        ----------
-        nu_1, nu_2
-            Frequencies (GHz), shapes that broadcast.
-        """
-        return (self.noise_weights(nu_1) * self.noise_weights(nu_2)).sum(-1)
-
     def to_dict(self) -> dict:
         """Plain numbers, for JSON."""
         fields = dataclasses.asdict(self)

@@ -169,8 +169,8 @@ def _paint(
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
         v = staged.velocity_block(network, coarse, flow[0], block)
         with torch.autocast(inputs.device.type, enabled=False):
-            bounded = network.bounded(made[:, :n], v, made[:, -network.cib_templates :])
-        stamps[(..., *block)] = made[:, n : -network.cib_templates]
+            bounded = network.bounded(made[:, :n], v, made[:, -network.cib_fields :])
+        stamps[(..., *block)] = made[:, n : -network.cib_fields]
         painted[(0, 0, *block)] = bounded[0, 0]
         painted[(0, slice(2, None), *block)] = bounded[0, 1:]
 

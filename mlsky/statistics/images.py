@@ -19,8 +19,6 @@ from mlsky.statistics import checks
 __all__ = [
     "Pixels",
     "fourier",
-    "marginal_maxima",
-    "marginal_widths",
     "marginals",
     "power",
     "rings",
@@ -103,41 +101,6 @@ def marginals(maps: ArrayLike) -> NDArray[np.float64]:
     """Sums over columns, then over rows: (N, 2, n), brightness along y and along x."""
     maps = stack_of(maps)
     return np.stack([maps.sum(2), maps.sum(1)], 1)
-
-
-def marginal_widths(maps: ArrayLike) -> NDArray[np.float64]:
-    """Standard deviation of each marginal sum (N, 2) as of a density, along y and x.
-
-    Of one round Gaussian away from the edges both are its own; of several blobs they say how far
-    apart these are.
-
-    Raises
-    ------
-    ValueError
-        If an image sums to nothing or less.
-    """
-    sums = marginals(maps)
-    whole = sums.sum(2)
-    if not (whole > 0).all():
-        raise ValueError(
-            f"{int((whole <= 0).sum())} of {whole.size} marginals sum to zero or less: they have "
-            "no width; take off the background or leave those images out"
-        )
-    place = np.arange(sums.shape[2])
-    mean = (sums * place).sum(2) / whole
-    square = (sums * (place - mean[..., None]) ** 2).sum(2) / whole
-    return np.sqrt(np.maximum(square, 0))
-
-
-def marginal_maxima(maps: ArrayLike, share: float = 0.1) -> NDArray[np.int64]:
-    """Local maxima of each marginal sum (N, 2) above `share` of its largest value."""
-    if not 0 <= share < 1:
-        raise ValueError(f"share={share}: must be in 0 to 1")
-    sums = np.pad(marginals(maps), ((0, 0), (0, 0), (1, 1)), constant_values=-np.inf)
-    middle = sums[..., 1:-1]
-    high = middle > share * middle.max(2, keepdims=True)
-    # on a flat top, the first pixel counts
-    return (high & (middle > sums[..., :-2]) & (middle >= sums[..., 2:])).sum(2)
 
 
 def fourier(maps: ArrayLike) -> NDArray[np.complex128]:

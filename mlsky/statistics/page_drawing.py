@@ -30,7 +30,6 @@ UNITS = {"kappa": "", "ksz": r"$\mu$K", "tsz": r"$\mu$K", "cib": r"$\mu$K", "rad
 MAPS = {"kappa": "viridis", "ksz": "RdBu_r", "tsz": "GnBu_r", "cib": "inferno", "radio": "inferno"}
 SHOWN = 192  # pixels of a region along a side, unless it is said
 BAND = 0.05  # drawn about agreement
-FEW = 20  # pixels: a bin of a histogram with fewer is left out of ratios
 
 
 def _figure(width: float, height: float) -> Figure:

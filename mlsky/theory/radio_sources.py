@@ -12,7 +12,6 @@ from mlsky.scaling import radio
 __all__ = [
     "FLUX_MAX_MJY",
     "FLUX_MIN_MJY",
-    "brighter",
     "host_rate",
     "moment",
     "radio_counts",
@@ -106,8 +105,3 @@ def moment(frequencies: tuple[float, ...], cut: tuple[float, float] | None = Non
         value = np.interp(limit, log_s, below)
     colour = sum((radio.log_colour(alpha, nu) for nu in frequencies), np.zeros_like(alpha))
     return float((weight * value * np.exp(colour)).sum() / weight.sum())
-
-
-def brighter(nu_ghz: float, flux_mjy: float) -> float:
-    """Radio sources per steradian that are brighter than a flux (mJy) at a frequency (GHz)."""
-    return moment(()) - moment((), (flux_mjy * 1e-3, nu_ghz))

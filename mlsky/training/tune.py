@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import os
 import shutil
@@ -30,7 +29,6 @@ from mlsky.training.recipes import Recipe
 
 __all__ = ["SPACES", "STUDY", "Choice", "Found", "Range", "parse_space", "spectra_score", "tune"]
 
-logger = logging.getLogger("mlsky")
 
 STUDY = "study.jsonl"
 WORST = math.log(100.0)  # a field without power, or with a hundred times too much, is as bad
