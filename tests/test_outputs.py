@@ -13,7 +13,7 @@ from astropy.io import fits
 from pixell import enmap
 
 import mlsky
-from mlsky import outputs
+from mlsky import outputs, outputs_fits
 from mlsky.sky import Sky
 from mlsky.sphere.geometry import Car, Healpix
 
@@ -221,7 +221,8 @@ def test_a_failure_leaves_nothing(sky, suffix, failure, tmp_path, monkeypatch):
         raise failure
 
     # Half way through: part of the file is written by then.
-    monkeypatch.setattr(outputs, "_write_table" if suffix == "h5" else "_append_tables", fail)
+    home, name = (outputs, "_write_table") if suffix == "h5" else (outputs_fits, "_append_tables")
+    monkeypatch.setattr(home, name, fail)
     expected = KeyboardInterrupt if failure is KeyboardInterrupt else mlsky.MlskyError
     with pytest.raises(expected):
         sky.write(path, overwrite=True)
@@ -290,7 +291,7 @@ TEXTS = [
 def test_any_text_survives(record, suffix, tmp_path):
     rng = np.random.default_rng(1)
     letters = [*list("ab'&/\\\" é={}"), "\u2028"]
-    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 7)]
+    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 23)]
     sky = mlsky.simulate([145], 1, 1, components=["tsz"])
     for number, text in enumerate([*TEXTS, *random]):
         # every length of the text before it, so that each letter comes to the end of a card
@@ -325,7 +326,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
     sky.write(path)
     good, rng = path.read_bytes(), np.random.default_rng(3)
     found = 0
-    for _ in range(40):
+    for _ in range(25):
         data = bytearray(good)
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(data)
@@ -337,7 +338,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
         np.testing.assert_array_equal(back.total, sky.total)
         np.testing.assert_array_equal(back.kappa, sky.kappa)
         assert back.meta == sky.meta
-    assert found > 25
+    assert found > 15
 
 
 def test_files_without_checksums_are_read(sky, tmp_path):
