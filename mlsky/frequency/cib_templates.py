@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 
 __all__ = [
     "TEMPLATES_GHZ",
@@ -115,6 +115,16 @@ class CibTemplates:
         """L(nu): amplitudes of the noise maps at a band, uK_CMB sr^(1/2), (*shape, n_noise)."""
         nu = _check(nu_ghz)
         return self._spline("remainder", nu) * self.mean(nu)[..., None]
+
+    def remainder_covariance(self, nu_1, nu_2) -> NDArray[np.float64]:
+        """White power between two bands that the templates leave, uK_CMB^2 sr.
+
+        Parameters
+        ----------
+        nu_1, nu_2
+            Frequencies (GHz), shapes that broadcast.
+        """
+        return (self.noise_weights(nu_1) * self.noise_weights(nu_2)).sum(-1)
 
     def to_dict(self) -> dict:
         """Plain numbers, for JSON."""
