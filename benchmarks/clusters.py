@@ -4,7 +4,7 @@ python benchmarks/clusters.py counts|clustering|power|list|flux|minima|time|pict
                               [--seeds 20] [--nside 1024] [--out clusters.jpg]
 
 counts      haloes by mass and redshift over the mass function, with Poisson errors
-clustering  C_l of haloes over bias^2 P, between shells and with kappa; velocities
+clustering  C_l of haloes over the analytic ones, between shells and with kappa; velocities
 power       spectra of the objects alone at nside 512 over the analytic ones, mean of seeds
 list        spectrum of tSZ at --nside over that of the list of haloes, to the Nyquist multipole
 flux        Compton y summed over pixels within R500c over that of the table, on several pixels
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import resource
 import time
 
@@ -29,6 +30,8 @@ from mlsky.haloes import catalogue, draw, paint, profiles, shells
 from mlsky.sphere import charts, gaussian, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum
+from mlsky.theory.clustering import Clustering
+from mlsky.theory.foregrounds import model
 from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import is_object
 
@@ -71,7 +74,9 @@ def clustering(t: dict, seeds: int) -> None:
     spectra = shells.spectra(t)
     objects = is_object(t["z"], t["log10_mass"])
     number = np.where(objects, t["number"], 0)
-    bias = (number * t["bias"]).sum(1) / np.maximum(number.sum(1), 1e-30)
+    analytic = Clustering(model())
+    first = analytic.bias[0][:, -number.shape[1] :]  # as capped, which linear bias is not
+    bias = (number * first).sum(1) / np.maximum(number.sum(1), 1e-30)
     cl = kappa_spectrum(shells.LMAX)
     edges = draw.redshift(t, t["edges"].astype(float))
     chosen = (16, 17, 20, 21)
@@ -101,7 +106,8 @@ def clustering(t: dict, seeds: int) -> None:
         same = cell[order][1:] == cell[order][:-1]
         pairs.append([(v[1:] * v[:-1])[same].mean() / (v**2).mean()])
     ell = np.arange(401)
-    print("C_l of haloes over the linear ones, mean of seeds (error)")
+    print("C_l of haloes over the analytic ones, mean of seeds (error): every order of bias for a")
+    print("shell with itself, linear bias between shells and with kappa")
     print("pair          " + "".join(f"{a:>6d}-{b:<8d}" for a, b in itertools.pairwise(bands)))
     window = windows.square(ell, Healpix(512).pixel_arcmin)
     for pair, values in found.items():
@@ -114,6 +120,8 @@ def clustering(t: dict, seeds: int) -> None:
                 want[e] = bias[a] * c[a] * np.sqrt(cl[e] / power) * window[e]
             else:
                 want[e] = bias[a] * bias[b] * covariance[a, b] * window[e] ** 2
+        if a == b:
+            want += _beyond_linear(analytic, number[a], a, ell) * window**2
         row = f"{a!s:>3s} x {b!s:6s} "
         for low, high in itertools.pairwise(bands):
             w = 2 * ell[low:high] + 1
@@ -129,6 +137,14 @@ def clustering(t: dict, seeds: int) -> None:
         f"correlation of velocities of neighbours in cells of 27', z = {t['z'][20]:.2f}: "
         f"{np.mean(pairs):.3f}, linear theory {_neighbours(t, spectra, 20):.3f}"
     )
+
+
+def _beyond_linear(analytic: Clustering, number, shell: int, ell) -> np.ndarray:
+    """What orders of bias beyond the first add to C_l of the haloes of a shell."""
+    orders = analytic.bias[1:, shell, -len(number) :] @ number / number.sum()
+    terms = enumerate(zip(orders, analytic.powers, strict=True), start=2)
+    total = sum(b**2 * power[shell] / math.factorial(k) for k, (b, power) in terms)
+    return np.interp(ell, analytic.model.ell, total)
 
 
 def _neighbours(t: dict, spectra: shells.Spectra, shell: int) -> float:
