@@ -303,7 +303,9 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
         values = charts.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
         area = np.broadcast_to(geometry.area(owned[some]), values.shape)
         total += (values * area).sum(dtype=float)
-        share = np.clip((np.radians(radius / 60) - distance[some]) / np.sqrt(area) + 0.5, 0, 1)
+        # the height of pixels, which at the poles of CAR are no squares
+        size = np.radians(geometry.pixel_arcmin / 60)
+        share = np.clip((np.radians(radius / 60) - distance[some]) / size + 0.5, 0, 1)
         inside += (values * area * share).sum(dtype=float)
     flux_of = objects._at.positive(objects.gaussians.flux["y"])[0]
     resolved = radius > 4 * geometry.pixel_arcmin
