@@ -167,14 +167,16 @@ def power(t: dict, seeds: int) -> None:
     names = ("kappa", "tsz", "ksz", "cib")
     pairs = [(n, n) for n in names] + [("kappa", "tsz"), ("tsz", "cib"), ("kappa", "cib")]
     window = windows.square(ell, geometry.pixel_arcmin)
-    point = window * windows.square(ell, pixel)  # the CIB lies on the pixels of charts
+    # galaxies are counted in the pixels of charts, and these are squares: two windows in a product
+    # with a smooth field. Counts are white, so that their own power has only the squares', twice
+    points = windows.square(ell, pixel) ** 2
     found: dict = {pair: [] for pair in pairs}
     for seed in range(1, seeds + 1):
         h = haloes(t, seed)
         made = paint.maps(h, t, seed, geometry, pixel)
         alms = {n: healpy.map2alm(made[n], lmax=lmax, iter=1) for n in names}
         for a, b in pairs:
-            w = (point if a == "cib" else window) * (point if b == "cib" else window)
+            w = window**2 * (points if "cib" in (a, b) else 1)
             found[a, b].append(healpy.alm2cl(alms[a], alms[b]) / w)
         if seed % 5 == 0 or seed == seeds:
             _print_ratios(found, ell, {k: np.interp(ell, fine, v) for k, v in spectra.items()})
