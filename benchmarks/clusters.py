@@ -224,7 +224,7 @@ def of_list(t: dict, nside: int) -> None:
     del objects
     made = paint.maps(h, t, 1, geometry, pixel, fields=("tsz",))["tsz"]
     got = healpy.map2alm(made, lmax=lmax, iter=1)
-    window = healpy.pixwin(nside, lmax=lmax)
+    window = windows.square(ell, geometry.pixel_arcmin)
     both, own = healpy.alm2cl(got, want), healpy.alm2cl(want)
     power_ = healpy.alm2cl(got)
     print(f"tSZ at nside {nside}, {pixel:g}' charts, over the list: power, and r with the list's")
