@@ -417,6 +417,7 @@ def _objects(
     if not request.weights.mass_cut:
         return None, None
     request.progress("haloes", 0.1)
+    from mlsky import foregrounds
     from mlsky.datasets import tables as halo_tables
     from mlsky.haloes import catalogue, draw, paint
     from mlsky.sphere import gaussian
@@ -432,6 +433,7 @@ def _objects(
         haloes = catalogue.parse(request.haloes, tables, cut, *given)
     names = ("kappa", *(n for n in request.components if n != "cmb"))
     law = cib_templates.of_header(request.weights.header)
+    halved = foregrounds.halves_pixels(request.weights, request.geometry)
     objects = paint.HaloPainter(
         haloes,
         tables,
@@ -440,7 +442,7 @@ def _objects(
         tsz_order=_tsz_order(request),
         cib_ghz=(fields.REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
-        pixel_arcmin=request.weights.pixel_arcmin,
+        pixel_arcmin=request.weights.pixel_arcmin / (1 + halved),
         geometry=request.geometry,
         kappa_gain=_kappa_gain(request, changed),
     )
