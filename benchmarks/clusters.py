@@ -24,9 +24,9 @@ import time
 import healpy
 import numpy as np
 
-from mlsky.datasets import tables as halo_tables
-from mlsky.datasets.halos import TSZ_148, Painter
 from mlsky.haloes import catalogue, draw, paint, profiles, shells
+from mlsky.haloes import tables as halo_tables
+from mlsky.haloes.painter import TSZ_148, Painter
 from mlsky.sphere import charts, gaussian, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum

@@ -1,8 +1,8 @@
 """tSZ and CIB, correlated: by scale, and by the frequency of either. Chapter 7 of the seed report.
 
 Of regions that are painted here at every frequency, and of what the networks make at 148 GHz and
-`mlsky.scaling` takes to the others; errors from a jackknife over regions. Beside them the numbers
-of Agora (Omori 2024). Half a minute of one core:
+`mlsky.frequency.scaling` takes to the others; errors from a jackknife over regions. Beside them the
+numbers of Agora (Omori 2024). Half a minute of one core:
 
     python examples/tsz_cib.py tsz_cib.png
 """
@@ -13,12 +13,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlsky import registry
-from mlsky.datasets.halos import Painter
+from mlsky.frequency.scaling import factor
+from mlsky.haloes.painter import Painter
 from mlsky.networks.weights import open_weights
-from mlsky.statistics.crossfrequency import AGORA, CrossFrequency, scaled
-from mlsky.statistics.generation import generate
-from mlsky.statistics.measure import FIELDS
+from mlsky.painting.regions import generate
+from mlsky.statistics.bandpower import Spectra
+from mlsky.statistics.crossfrequency import AGORA, coefficients
+from mlsky.statistics.streaming import Averages
 from mlsky.training import data
+from mlsky.validation.measure import FIELDS
 
 REGIONS, SIDE, PIXEL = 12, 256, 2.0
 FREQS_GHZ = (93.0, 150.0, 220.0, 280.0, 353.0)
@@ -28,29 +31,55 @@ BAND = 3  # of EDGES, for the matrix of frequencies
 LOOKS = {"true": ("k", "-"), "generated": ("tab:red", "o")}
 
 
-def streams() -> dict[str, CrossFrequency]:
-    """Cross power and correlation of true and of generated regions."""
+def scaled(maps: np.ndarray, law: str) -> np.ndarray:
+    """Maps of 148 GHz at each frequency, (frequencies, n, n)."""
+    return np.multiply.outer(factor(law, np.array(FREQS_GHZ)), np.asarray(maps))
+
+
+def cross_power() -> Averages:
+    """Means over regions of the power of all pairs of maps, tSZ at each frequency and then CIB."""
+    spectra, f = Spectra(SIDE, PIXEL, EDGES), len(FREQS_GHZ)
+
+    def power(maps: np.ndarray) -> dict[str, np.ndarray]:
+        found = [spectra.power(spectra.modes(both)) for both in maps]
+        return {"power": np.array(found).reshape(len(maps), 2, f, 2, f, -1)}
+
+    return Averages(power)
+
+
+def measured(means: Averages) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Cross power (uK^2 sr) of tSZ with CIB at all frequencies, correlation, and their errors."""
+
+    def both(found: dict[str, np.ndarray]) -> np.ndarray:
+        return np.stack([found["power"][0, :, 1], coefficients(found["power"])])
+
+    value, error = means.compute(both)
+    return {name: (value[i], error[i]) for i, name in enumerate(("power", "correlation"))}
+
+
+def streams() -> dict[str, Averages]:
+    """Power of true and of generated regions."""
     painter = Painter(PIXEL, SIDE, freqs=FREQS_GHZ)
     files = [open_weights(path) for path in registry.fetch("default")]
     weights = next(w for w in files if w.pixel_arcmin == PIXEL)
-    out = {name: CrossFrequency(SIDE, PIXEL, EDGES, FREQS_GHZ) for name in LOOKS}
+    out = {name: cross_power() for name in LOOKS}
     for area in range(REGIONS):
         region = painter.region(13, area)
         maps = dict(zip(data.FIELDS, region.maps, strict=False))
         start = painter.gaussian_start(maps["kappa_g"]).cpu().numpy()
         made = dict(zip(FIELDS, generate(weights, start, 13, area, periodic=True), strict=True))
-        cib = scaled(made["cib"], "cib", FREQS_GHZ)
+        cib = scaled(made["cib"], "cib")
         for name, tsz, infrared in (
             ("true", maps["tsz"].cpu().numpy(), region.cib.cpu().numpy()),
             ("generated", made["tsz"], cib),
         ):
-            tsz = scaled(np.maximum(tsz, TSZ_CLIP), "tsz", FREQS_GHZ)
-            out[name].update(tsz, infrared, area)
+            tsz = scaled(np.maximum(tsz, TSZ_CLIP), "tsz")
+            out[name].update(np.concatenate([tsz, infrared])[None], area)
     return out
 
 
 def main(path: str) -> None:
-    found = {name: stream.compute() for name, stream in streams().items()}
+    found = {name: measured(means) for name, means in streams().items()}
     drawing = Figure(figsize=(14, 6), layout="constrained")
     panels = drawing.subplots(2, 4)
     ell = np.sqrt(np.multiply(EDGES[:-1], EDGES[1:]))

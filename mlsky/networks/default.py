@@ -20,12 +20,20 @@ from torch import nn
 
 from mlsky.networks.inputs import squash
 
-__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur", "unmixed", "widened"]
+__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur", "colours", "widened"]
 
 WIDTHS = (16, 32, 64, 96)
 NOISE = (4, 4, 4, 8)
 SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
 VELOCITY_CHANNELS = 4
+#: Where the fields of further colours of the CIB begin, in standard deviations of the first: a
+#: tenth of its mean.
+FAINT = -4.0
+#: Sharpness of the bend at zero of the fields that the CIB is made of.
+BEND = 4.0
+#: Rms of the differences between templates of the CIB, in normalised units, from painted regions
+#: of 1': of 353 less 148 GHz, and 857 less 353. Further ones count as the last.
+COLOUR_RMS = (0.19, 0.42)
 STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
 
 
@@ -337,10 +345,12 @@ class Paint(_Generator):
         Widths (pixels) of the kernels of tSZ.
     objects
         Further inputs: maps of the clusters that the outputs leave out.
-    cib_mix : (n, n)
-        Lower triangular, for a CIB of n template maps: row i gives template i, in normalised
-        units, as a sum of independent fields of unit variance. Templates are alike to some per
-        cent, and what is between them is what has to be learned.
+    cib_mix : (n, k)
+        For a CIB of n template maps: of what colours it is made. Template i, over its scale in the
+        normaliser, is the sum over j of ``cib_mix[i][j]`` F_j, with k fields F_j >= 0: the colours
+        of any pixel lie between those of the columns, and the templates see the same sources.
+    cib_mean, cib_std : (n,)
+        Of the templates in the normaliser.
     seed
         Of the first weights.
     """
@@ -358,12 +368,14 @@ class Paint(_Generator):
         stamps: Sequence[float] = STAMPS,
         objects: int = 0,
         cib_mix: Sequence[Sequence[float]] = ((1.0,),),
+        cib_mean: Sequence[float] = (0.0,),
+        cib_std: Sequence[float] = (1.0,),
         seed: int = 0,
     ):
         super().__init__()
         self.stamp_widths = tuple(stamps)
         self.objects = objects
-        self.cib_templates = len(cib_mix)
+        self.cib_templates, self.cib_fields = len(cib_mix), len(cib_mix[0])
         self.tsz_mean, self.tsz_std = float(tsz_mean), float(tsz_std)
         self.velocities, self.velocity_levels = velocities, velocity_levels
         self.kwargs = {
@@ -379,8 +391,10 @@ class Paint(_Generator):
             self.kwargs["objects"] = objects
         if self.cib_templates > 1:
             self.kwargs["cib_mix"] = [list(row) for row in cib_mix]
-        self.register_buffer("cib_mix", torch.tensor(cib_mix), persistent=False)
-        outputs = velocities + len(self.stamp_widths) + self.cib_templates
+            self.kwargs |= {"cib_mean": list(cib_mean), "cib_std": list(cib_std)}
+        for name, values in (("mix", cib_mix), ("mean", cib_mean), ("std", cib_std)):
+            self.register_buffer(f"cib_{name}", torch.tensor(values), persistent=False)
+        outputs = velocities + len(self.stamp_widths) + self.cib_fields
         with torch.random.fork_rng(devices=[]):
             self.trunk = Trunk(outputs, widths, noise, 1 + objects)
             self.flow = nn.ModuleList(
@@ -396,6 +410,8 @@ class Paint(_Generator):
             bias = self.trunk.head.bias
             for i, sigma in enumerate(self.stamp_widths):
                 bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
+            # of one colour at first
+            bias[velocities + len(self.stamp_widths) + 1 :] = FAINT
 
     @property
     def noise_levels(self) -> list[tuple[int, int]]:
@@ -449,7 +465,7 @@ class Paint(_Generator):
             velocity = self.velocity(noise[levels:])
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            speed, stamps, cib = out.split([n, len(self.stamp_widths), self.cib_templates], 1)
+            speed, stamps, cib = out.split([n, len(self.stamp_widths), self.cib_fields], 1)
             bounded = self.bounded(speed, velocity, cib)
             return torch.cat([bounded[:, :1], self.tsz(stamps), bounded[:, 1:]], 1)
 
@@ -461,8 +477,11 @@ class Paint(_Generator):
         fields = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
         if self.cib_templates == 1:
             return fields
-        mixed = torch.einsum("ij,bjyx->biyx", self.cib_mix, fields[:, 1:])
-        return torch.cat([fields[:, :1], mixed], 1)
+        level = self.cib_std[0] * fields[:, 1:] + self.cib_mean[0]
+        parts = torch.expm1(F.softplus(level, BEND))
+        mixed = torch.log1p(torch.einsum("ij,bjyx->biyx", self.cib_mix, parts))
+        mean, std = (x[:, None, None] for x in (self.cib_mean, self.cib_std))
+        return torch.cat([fields[:, :1], (mixed - mean) / std], 1)
 
     def tsz(self, stamps: torch.Tensor) -> torch.Tensor:
         """tSZ from the logarithms of the stamps' amplitudes."""
@@ -470,12 +489,19 @@ class Paint(_Generator):
         return (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
 
 
-def unmixed(fields: torch.Tensor, mix: torch.Tensor | None) -> torch.Tensor:
-    """Outputs of `Paint` (B, 2 + n, H, W) with the CIB as the independent fields of its mix."""
-    if mix is None or len(mix) == 1:
-        return fields
-    cib = torch.einsum("ij,bjyx->biyx", torch.linalg.inv(mix), fields[:, 2:])
-    return torch.cat([fields[:, :2], cib], 1)
+def colours(fields: torch.Tensor) -> torch.Tensor:
+    """Outputs of `Paint` (B, 2 + n, H, W) with differences of the CIB's templates after the first.
+
+    Templates are alike to some per cent: what is between them would be lost in statistics of
+    each. Differences are in units of their rms, those of rare red or blue sources compressed.
+    """
+    first = fields[:, :3]
+    n = fields.shape[1] - 3
+    if n == 0:
+        return first
+    rms = torch.tensor([COLOUR_RMS[min(i, len(COLOUR_RMS) - 1)] for i in range(n)])
+    differences = (fields[:, 3:] - fields[:, 2:-1]) / rms.to(fields.device)[:, None, None]
+    return torch.cat([first, squash(differences)], 1)
 
 
 def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks import default, staged
-from mlsky.networks.areas import Area
 from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.sphere.chart_area import Area
 
 __all__ = [
     "APRON",
@@ -69,7 +69,7 @@ def kind(weights: Weights) -> str:
     drawn = bool(entries) and not any(entry.get("inputs") for entry in entries)
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
-        + drawn * "; its images are drawn by mlsky.networks.unconditional.sample"
+        + drawn * "; its images are drawn by mlsky.toys.unconditional.sample"
     )
 
 
@@ -169,8 +169,8 @@ def _paint(
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
         v = staged.velocity_block(network, coarse, flow[0], block)
         with torch.autocast(inputs.device.type, enabled=False):
-            bounded = network.bounded(made[:, :n], v, made[:, -network.cib_templates :])
-        stamps[(..., *block)] = made[:, n : -network.cib_templates]
+            bounded = network.bounded(made[:, :n], v, made[:, -network.cib_fields :])
+        stamps[(..., *block)] = made[:, n : -network.cib_fields]
         painted[(0, 0, *block)] = bounded[0, 0]
         painted[(0, slice(2, None), *block)] = bounded[0, 1:]
 

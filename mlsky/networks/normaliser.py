@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["HAN2021", "Normaliser"]
+__all__ = ["Normaliser"]
 
 # The channel axis of (..., C, H, W).
 _AXIS = -3
@@ -228,13 +228,3 @@ def _check_shape(fields, channels: tuple[str, ...]):
             f"channels {', '.join(channels)}"
         )
     return x
-
-
-#: The numbers of Han et al. (2021), measured on 30 000 patches of the S10 simulations
-#: (transforms.py and notebook 281120 of github.com/dwhan89/cosmikyu); uK_CMB at 148 GHz, 0.5'.
-HAN2021 = Normaliser(
-    channels=("kappa", "ksz", "tsz", "cib", "radio"),
-    scale=(None, None, 3.6809409, 17.1340107, 6.3924147),
-    mean=(0.0, 0.0, -0.6293921, 0.6045004, 0.1989056),
-    std=(0.0805742, 2.3472933, 0.2863591, 0.3485478, 0.4214916),
-)

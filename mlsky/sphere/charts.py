@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.networks.areas import Area
+from mlsky.sphere.chart_area import Area
 from mlsky.sphere.field import gather
 from mlsky.sphere.geometry import Car, Geometry, Healpix, Legendre
 from mlsky.sphere.threads import BLOCK, run_blocks
@@ -31,7 +31,6 @@ from mlsky.sphere.threads import BLOCK, run_blocks
 __all__ = [
     "NSIDE",
     "Chart",
-    "area_factor",
     "average",
     "charts",
     "interpolate",
@@ -158,10 +157,6 @@ class Chart:
         scale = 1 / (1 + (x * x + y * y) / 4)
         return scale.reshape(self.shape) if pixel is None else scale
 
-    def solid_angle(self) -> NDArray[np.float64]:
-        """Solid angle (sr) of each pixel, (ny, nx)."""
-        return (self.scale() * self.pixel_rad) ** 2
-
 
 @functools.lru_cache(maxsize=8)
 def charts(pixel_arcmin: float, margin: int = 32, multiple: int = 32) -> tuple[Chart, ...]:
@@ -202,11 +197,6 @@ def charts(pixel_arcmin: float, margin: int = 32, multiple: int = 32) -> tuple[C
         rotation.flags.writeable = False
         out.append(Chart(index, (ny, nx), float(pixel_arcmin), rotation))
     return tuple(out)
-
-
-def area_factor(all_charts) -> float:
-    """Area of all chart pixels over the area of the sky."""
-    return sum(c.npix * c.pixel_rad**2 for c in all_charts) / (4 * np.pi)
 
 
 def _turn(rotation: np.ndarray, vectors) -> np.ndarray:

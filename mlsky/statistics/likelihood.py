@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlsky.statistics.checks import Pairs, enough, rows
 
-__all__ = ["LogLikelihood", "average", "expected"]
+__all__ = ["LogLikelihood", "average"]
 
 GROUPS = 10
 MARGIN = 4  # patches to fit for each summary
@@ -43,17 +43,6 @@ def average(fit: NDArray, summaries: NDArray) -> float:
     away = solve_triangular(lower, ((summaries - mean) / scale).T, lower=True)
     log_det = 2 * np.log(np.diag(lower)).sum() + 2 * np.log(scale).sum()
     return float(-0.5 * (d * np.log(2 * np.pi) + log_det + (away**2).sum(0).mean()))
-
-
-def expected(mean: NDArray, covariance: NDArray, of_mean: NDArray, of_covariance: NDArray) -> float:
-    """The average over a Gaussian (`of_mean`, `of_covariance`) of the ln p of another one.
-
-    -(d ln 2 pi + ln |C| + tr C^-1 C' + (m' - m)' C^-1 (m' - m)) / 2.
-    """
-    shift = np.asarray(of_mean) - mean
-    inner = np.linalg.solve(covariance, np.asarray(of_covariance) + np.outer(shift, shift))
-    log_det = np.linalg.slogdet(covariance)[1]
-    return float(-0.5 * (len(shift) * np.log(2 * np.pi) + log_det + np.trace(inner)))
 
 
 class LogLikelihood:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mlsky.statistics import checks
 
-__all__ = ["functionals", "of_gaussian"]
+__all__ = ["functionals"]
 
 
 def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float64]:
@@ -51,31 +51,3 @@ def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float
             (kinds[1] - kinds[3]) / 4 / square.size,
         )
     return out
-
-
-def of_gaussian(nu: ArrayLike, gradient2: float) -> NDArray[np.float64]:
-    """V0, V1 and V2 (3, thresholds) expected of an isotropic Gaussian field.
-
-    Parameters
-    ----------
-    nu
-        Thresholds in standard deviations.
-    gradient2
-        <|grad u|^2> of the field with unit variance, per pixel^2.
-
-    Notes
-    -----
-    Tomita (1986, Prog. Theor. Phys. 76, 952); with tau = <|grad u|^2> / 2,
-    V1 = sqrt(tau) / 8 exp(-nu^2 / 2) and V2 = tau nu / (2 pi)^(3/2) exp(-nu^2 / 2).
-    """
-    from scipy.special import erfc
-
-    nu = np.asarray(nu, np.float64)
-    tau, bell = gradient2 / 2, np.exp(-(nu**2) / 2)
-    return np.stack(
-        [
-            erfc(nu / np.sqrt(2)) / 2,
-            np.sqrt(tau) / 8 * bell,
-            tau * nu * bell / (2 * np.pi) ** 1.5,
-        ]
-    )

@@ -7,12 +7,11 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky.scaling import radio
+from mlsky.frequency import radio
 
 __all__ = [
     "FLUX_MAX_MJY",
     "FLUX_MIN_MJY",
-    "brighter",
     "host_rate",
     "moment",
     "radio_counts",
@@ -94,7 +93,7 @@ def moment(frequencies: tuple[float, ...], cut: tuple[float, float] | None = Non
     Notes
     -----
     The integral over the counts at 148 GHz, from `FLUX_MIN_MJY` to the cut or `FLUX_MAX_MJY`,
-    averaged over the spectral index (`mlsky.scaling.radio`) by Gauss-Hermite quadrature.
+    averaged over the spectral index (`mlsky.frequency.radio`) by Gauss-Hermite quadrature.
     """
     x, weight = np.polynomial.hermite_e.hermegauss(32)
     alpha = radio.ALPHA_MEAN + radio.ALPHA_SCATTER * x
@@ -106,8 +105,3 @@ def moment(frequencies: tuple[float, ...], cut: tuple[float, float] | None = Non
         value = np.interp(limit, log_s, below)
     colour = sum((radio.log_colour(alpha, nu) for nu in frequencies), np.zeros_like(alpha))
     return float((weight * value * np.exp(colour)).sum() / weight.sum())
-
-
-def brighter(nu_ghz: float, flux_mjy: float) -> float:
-    """Radio sources per steradian that are brighter than a flux (mJy) at a frequency (GHz)."""
-    return moment(()) - moment((), (flux_mjy * 1e-3, nu_ghz))

@@ -14,22 +14,15 @@ import torch
 from torch.nn import functional
 
 __all__ = [
-    "PENALTIES",
     "CriticLoss",
     "generator_loss",
     "gradient_norm",
-    "r1_penalty",
     "relativistic_critic",
     "relativistic_generator",
     "scores_and_norms",
     "variance_l1",
     "wgan_gp_critic",
 ]
-
-#: Gradient penalties: "standard" is (|grad| - 1)^2 (Gulrajani et al. 2017,
-#: arXiv:1704.00028, and the released code of Han et al. 2021), "seed" is |grad| (eq. 3.5
-#: of the seed report).
-PENALTIES = ("standard", "seed")
 
 Critic = Callable[[torch.Tensor], torch.Tensor]
 
@@ -67,11 +60,11 @@ def wgan_gp_critic(
     fake: torch.Tensor,
     eps: torch.Tensor,
     penalty_weight: float = 10.0,
-    penalty: str = "standard",
 ) -> CriticLoss:
     """Critic's loss of a Wasserstein GAN with gradient penalty, eqs 3.3 and 3.5.
 
-    ``E D(fake) - E D(real) + lambda E P(|grad D(eps real + (1 - eps) fake)|)``
+    ``E D(fake) - E D(real) + lambda E (|grad D(eps real + (1 - eps) fake)| - 1)^2``, the penalty of
+    Gulrajani et al. (2017), arXiv:1704.00028, and of the released code of Han et al. (2021).
 
     Parameters
     ----------
@@ -83,11 +76,7 @@ def wgan_gp_critic(
         (N,) uniform numbers in [0, 1], one per pair.
     penalty_weight
         lambda; 10 in the paper.
-    penalty
-        "standard": P = (|grad| - 1)^2; "seed": P = |grad|, as the seed report prints it.
     """
-    if penalty not in PENALTIES:
-        raise ValueError(f"penalty={penalty!r}: must be one of {', '.join(PENALTIES)}")
     if real.shape != fake.shape:
         raise ValueError(
             f"real {tuple(real.shape)} and fake {tuple(fake.shape)}: must have one shape"
@@ -97,7 +86,7 @@ def wgan_gp_critic(
     real, fake = real.detach(), fake.detach()
     weight = eps.reshape(-1, *[1] * (real.ndim - 1)).to(real)
     norm = gradient_norm(critic, weight * real + (1 - weight) * fake)
-    term = ((norm - 1) ** 2 if penalty == "standard" else norm).mean()
+    term = ((norm - 1) ** 2).mean()
     distance = _scores(critic(real)).mean() - _scores(critic(fake)).mean()
     return CriticLoss(penalty_weight * term - distance, distance, term)
 
@@ -118,14 +107,6 @@ def relativistic_critic(real_scores: torch.Tensor, fake_scores: torch.Tensor) ->
 def relativistic_generator(real_scores: torch.Tensor, fake_scores: torch.Tensor) -> torch.Tensor:
     """Paired relativistic generator's loss, E ln(1 + exp(D(real) - D(fake)))."""
     return functional.softplus(_scores(real_scores) - _scores(fake_scores)).mean()
-
-
-def r1_penalty(critic: Critic, patches: torch.Tensor) -> torch.Tensor:
-    """E |grad D(x)|^2 / 2: R1 on real patches, R2 on fake ones (no weight).
-
-    Mescheder et al. (2018), arXiv:1801.04406, eqs 9 and 10.
-    """
-    return (gradient_norm(critic, patches) ** 2).mean() / 2
 
 
 def variance_l1(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:

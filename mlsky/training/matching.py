@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mlsky.networks.default import blur, unmixed
+from mlsky.networks.default import blur, colours
 from mlsky.networks.inputs import squash
 from mlsky.networks.normaliser import Normaliser
 
@@ -244,29 +244,18 @@ def _raw(x: torch.Tensor, name: str, normaliser: Normaliser) -> torch.Tensor:
     return torch.sign(v) * torch.expm1(v.abs().clamp(max=4.9))
 
 
-def paint_statistics(
-    spectra: Spectra, normaliser: Normaliser, mix: torch.Tensor | None = None
-) -> Callable:
+def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
     """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB.
 
     Conditions are kappa, and the kappa and tSZ of objects if there are some. Of several
-    templates of the CIB the independent fields count, and of raw ones the differences: their
-    correlations alone, all near one, would tell little.
-
-    Parameters
-    ----------
-    spectra
-        Of the patches.
-    normaliser
-        Of the fields.
-    mix : (n, n)
-        Of the templates of the CIB, as `mlsky.networks.default.Paint` has it.
+    templates of the CIB the first counts and the differences of the others, normalised and raw:
+    their correlations alone, all near one, would tell little.
     """
     cibs = [name for name in normaliser.channels if name.split("_")[0] == "cib"]
 
     def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
         kappa, objects = condition[:, :1], condition[:, 1:]
-        x_own = unmixed(x, mix)
+        x_own = colours(x)
         ksz2 = (x[:, :1] ** 2 - 1).clamp(max=100.0)
         tsz = _raw(x[:, 1:2], "tsz", normaliser)
         raw = [_raw(x[:, 2 + i : 3 + i], name, normaliser) for i, name in enumerate(cibs)]
@@ -312,9 +301,7 @@ def paint_statistics(
     return statistics
 
 
-def convergence_statistics(
-    spectra: Spectra, normaliser: Normaliser | None = None, mix: None = None
-) -> Callable:
+def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = None) -> Callable:
     """Statistics of kappa given the Gaussian kappa it grew from, and the objects it leaves out.
 
     A local map of the Gaussian passes power and pixel histogram and fails smoothed

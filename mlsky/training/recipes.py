@@ -109,18 +109,21 @@ _CONVERGENCE = Recipe(
 # with it: distance 0.35 against 0.23, after 5550 and 3625 steps.
 _NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
 
-# Clusters are objects: networks are given their kappa and tSZ, and make what is left. Templates
-# of the CIB at 148, 353 and 857 GHz are correlated by .98 and .91; the matrix is the Cholesky
-# factor of their covariance in painted regions of 1', in normalised units.
+# Clusters are objects: networks are given their kappa and tSZ, and make what is left.
 _OBJECTS = ("objects_kappa", "objects_tsz")
-_CIB_MIX = ((1.0, 0.0, 0.0), (0.98, 0.19, 0.0), (0.83, 0.5, 0.22))
+# Colours of the CIB at 148, 353 and 857 GHz: the mean, one as blue as the bluest bright sources
+# (857 GHz over 148 GHz 7.5 times the mean) and one as red as the reddest (a quarter), times the
+# templates' means over their scales in the normaliser, .96 and .73 of that at 148 GHz.
+_CIB_MIX = ((1.0, 0.2, 1.0), (0.96, 0.40, 0.58), (0.73, 1.1, 0.18))
+# Without clusters tSZ is that of groups, which are small.
+_STAMPS = (0.3, 0.6, 1.2, 2.4, 4.8)
 _PAINT_OBJECTS = replace(
     _PAINT,
     name="paint-1-objects",
     inputs=("kappa", *_OBJECTS),
     outputs=("ksz", "tsz", "cib", "cib_353", "cib_857"),
     pixel_arcmin=1.0,
-    generator_options={"objects": 2, "cib_mix": _CIB_MIX},
+    generator_options={"objects": 2, "cib_mix": _CIB_MIX, "stamps": _STAMPS},
     critic_options={"channels": 9},
     match={
         **_PAINT.match,
@@ -213,7 +216,7 @@ def _small(base: Recipe, width: int = 16) -> Recipe:
 
 
 # Chapter 6 of the seed report: its Wasserstein GAN with a generator that its failings are designed
-# out of (`mlsky.networks.unconditional`). One kind of networks for all sets, so that each can start
+# out of (`mlsky.toys.unconditional`). One kind of networks for all sets, so that each can start
 # from another.
 _BLOBS = Recipe(
     name="blobs-1",

@@ -124,6 +124,9 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
     if recipe.generator == "default:Paint":
         tsz = normaliser.select(["tsz"])
         options |= {"tsz_mean": tsz.mean[0], "tsz_std": tsz.std[0]}
+        if "cib_mix" in options:
+            of = normaliser.select([n for n in recipe.outputs if n.split("_")[0] == "cib"])
+            options |= {"cib_mean": of.mean, "cib_std": of.std}
     generator = make(recipe.generator, seed=seeds.integer(seed, "weights", 0) % 2**31, **options)
     critic = make(
         recipe.critic, seed=seeds.integer(seed, "weights", 1) % 2**31, **recipe.critic_options
@@ -140,8 +143,7 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
             "default:Paint": matching.paint_statistics,
             "default:Convergence": matching.convergence_statistics,
         }[recipe.generator]
-        mix = getattr(generator, "cib_mix", None)
-        match = matching.Matching(make_statistics(spectra, normaliser, mix), recipe.match)
+        match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
     adam = functools.partial(torch.optim.Adam, fused=True)  # one kernel per weight, not ten
     return Run(
         recipe,
@@ -266,7 +268,7 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 #: how often a network is used in one image.
 STARTING_OPTIONS = (
     *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
-    "stamps",
+    *("stamps", "cib_mix"),
 )
 
 

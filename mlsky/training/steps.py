@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from mlsky import seeds
-from mlsky.networks.default import unmixed
+from mlsky.networks.default import colours
 from mlsky.networks.inputs import squash
-from mlsky.networks.unconditional import draw
+from mlsky.toys.unconditional import draw
 from mlsky.training import losses, matching
 from mlsky.training.elbo import elbo_step
 from mlsky.training.recipes import Recipe
@@ -40,8 +40,8 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
         # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
         conditional = run.recipe.generator == "han2021:PIXGAN"
         return torch.cat([condition, fields], 1) if conditional else fields
-    mix = getattr(run.generator, "cib_mix", None)
-    shown = [squash(condition), squash(unmixed(fields, mix))]
+    several = "cib" in run.recipe.outputs
+    shown = [squash(condition), squash(colours(fields) if several else fields)]
     if "tsz" in run.recipe.outputs:
         i = run.recipe.outputs.index("tsz")
         m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-__all__ = ["LOSSES", "TOLERANCES", "WINDOW", "converged", "remember"]
+__all__ = ["LOSSES", "WINDOW", "converged", "remember"]
 
 #: Steps in each of the two means.
 WINDOW = 50
-#: What the report used, and the two it would rather have.
-TOLERANCES = (0.1, 0.01, 0.001)
 #: The losses of a step that the rule looks at, each on its own, by objective.
 LOSSES = {"wgan-gp": ("critic", "generator"), "elbo": ("loss",)}
 

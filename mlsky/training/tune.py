@@ -7,14 +7,13 @@ The search is kept in a file and goes on where it was stopped; each run is a run
 
 What a run is stopped by early is its spectra score, the mean of |ln(generated / true power)| over
 fields and bands as the training log has it; what it is judged by at its end is the same, or the
-distance of the table of scores (`mlsky.statistics.scores.checkpoint`) if there is a validation set.
+distance of the table of scores (`mlsky.validation.scores.checkpoint`) if there is a validation set.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import os
 import shutil
@@ -30,7 +29,6 @@ from mlsky.training.recipes import Recipe
 
 __all__ = ["SPACES", "STUDY", "Choice", "Found", "Range", "parse_space", "spectra_score", "tune"]
 
-logger = logging.getLogger("mlsky")
 
 STUDY = "study.jsonl"
 WORST = math.log(100.0)  # a field without power, or with a hundred times too much, is as bad

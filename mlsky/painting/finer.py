@@ -1,0 +1,175 @@
+"""Maps on pixels half as large as those of the networks.
+
+Beyond the Nyquist multipole of 1' pixels, l = 10800, kSZ, tSZ and kappa hold next to nothing: they
+are interpolated, and the windows of the pixels changed. The CIB goes on, as the shot noise of
+sources: every pixel is split among four, at random, as much as painted truth of such pixels is.
+The split keeps the mean of the four, so that smooth and fine skies of a seed agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import seeds
+
+if TYPE_CHECKING:
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["CHILDREN", "REACH", "coarser", "finer_chart", "fit_split", "interpolate", "split"]
+
+#: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
+REACH, KAISER = 8, 6.0
+#: Pixels that one is split into.
+CHILDREN = 4
+#: Widths of the split between which its concentration is interpolated, and numbers drawn to find
+#: the concentration of each: good to a thousandth.
+WIDTHS, DRAWN = np.linspace(0, 8, 65), 20_000
+#: Shares of pixels between the nodes of the table of `fit_split`: the bright ones in steps of 3.
+SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.98, 0.993, 0.998, 0.9993, 0.9998)
+
+
+def finer_chart(chart: Chart) -> Chart:
+    """The same part of the plane in pixels half as large."""
+    ny, nx = chart.shape
+    return dataclasses.replace(chart, shape=(2 * ny, 2 * nx), pixel_arcmin=chart.pixel_arcmin / 2)
+
+
+def coarser(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means (ny, nx) of four pixels of a map (2 ny, 2 nx)."""
+    ny, nx = field.shape
+    return field.reshape(ny // 2, 2, nx // 2, 2).mean((1, 3))
+
+
+def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pixel averages (..., ny, nx) as averages (..., 2 ny, 2 nx) over pixels half as large.
+
+    Modes are divided by the window of the pixels and multiplied by that of the smaller ones: to
+    2e-3 up to three quarters of the Nyquist wave number. A pixel depends on those up to `REACH`
+    away; beyond the edges all is zero.
+    """
+    out = np.asarray(fields, np.float32)
+    for axis in (-2, -1):
+        out = np.moveaxis(out, axis, -1)
+        n = out.shape[-1]
+        padded = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(REACH, REACH)])
+        fine = np.zeros((*out.shape, 2), np.float32)
+        for phase, taps in enumerate(_taps()):
+            for i, tap in enumerate(taps):
+                fine[..., phase] += tap * padded[..., i : i + n]
+        out = np.moveaxis(fine.reshape(*out.shape[:-1], 2 * n), -1, axis)
+    return out
+
+
+@functools.cache
+def _taps() -> NDArray[np.float32]:
+    """Weights (2, 2 REACH + 1) of the pixels round the first and the second of a pair.
+
+    Those of the ideal filter, under a Kaiser window.
+    """
+    k = (np.arange(4096) + 0.5) / 8192  # cycles per pixel, to the Nyquist wave number
+    ratio = np.sinc(k / 2) / np.sinc(k)
+    away = np.arange(-REACH, REACH + 1)
+    taps = []
+    for shift in (-0.25, 0.25):
+        distance = away - shift
+        ideal = (ratio * np.cos(2 * np.pi * k * distance[:, None])).mean(1)
+        inside = np.sqrt(np.maximum(1 - (distance / (REACH + 0.5)) ** 2, 0))
+        taken = ideal * np.i0(KAISER * inside)
+        taps.append(taken / taken.sum())
+    return np.array(taps, np.float32)
+
+
+def split(
+    fields: Sequence[NDArray[np.float32]],
+    normals: NDArray[np.float32],
+    table: Mapping[str, Sequence[float]],
+) -> list[NDArray[np.float32]]:
+    """Each pixel of maps (ny, nx) as four of random heights, whose mean is its own.
+
+    Parameters
+    ----------
+    fields
+        Maps that are split alike, as the templates of the CIB: nowhere negative; the first says
+        how much.
+    normals : (4, ny, nx)
+        Standard normal numbers.
+    table
+        From `fit_split`.
+
+    Returns
+    -------
+    list of (2 ny, 2 nx)
+    """
+    first = fields[0]
+    width = np.interp(first, table["value"], table["width"]).astype(np.float32)
+    weights = width * normals
+    weights -= weights.max(0)
+    np.exp(weights, out=weights)
+    weights *= CHILDREN / weights.sum(0)
+    out = []
+    for field in fields:
+        ny, nx = field.shape
+        fine = np.empty((ny, 2, nx, 2), np.float32)
+        for child in range(CHILDREN):
+            fine[:, child // 2, :, child % 2] = field * weights[child]
+        out.append(fine.reshape(2 * ny, 2 * nx))
+    return out
+
+
+def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
+    """How much pixels are split, by their height, in painted truth.
+
+    The measure is the mean of the sum of squares of the shares of the four: 1/4 for equal ones,
+    1 if one has all.
+
+    Parameters
+    ----------
+    truth
+        Maps (2 ny, 2 nx) of the finer pixels; what is negative counts as zero.
+
+    Returns
+    -------
+    table
+        "value", heights of pixels in the unit of the maps; "width", the standard deviation of the
+        logarithm of what is drawn for each of the four.
+    """
+    heights, squares = [], []
+    for fine in truth:
+        four = np.maximum(fine, 0).reshape(fine.shape[0] // 2, 2, fine.shape[1] // 2, 2)
+        total = four.sum((1, 3), dtype=np.float64)
+        there = total > 0
+        heights.append(total[there] / CHILDREN)
+        squares.append((four.astype(np.float64) ** 2).sum((1, 3))[there] / total[there] ** 2)
+    height, square = np.concatenate(heights), np.concatenate(squares)
+    order = np.argsort(height)
+    ends = [round(share * len(order)) for share in (*SHARES, 1.0)]
+    value, concentration = [], []
+    for low, high in pairwise(ends):
+        part = order[low:high]
+        # pixels without a source may be alike: their groups are one
+        if len(part) == 0 or (value and height[part[-1]] <= value[-1]):
+            continue
+        weight = height[part] ** 2  # of power
+        value.append(float(height[part].mean()))
+        concentration.append(float((square[part] * weight).sum() / weight.sum()))
+    widths = np.interp(concentration, _concentrations(), WIDTHS)
+    return {"value": np.round(value, 5).tolist(), "width": np.round(widths, 4).tolist()}
+
+
+@functools.cache
+def _concentrations() -> NDArray[np.float64]:
+    """Mean sum of squares of four shares that are exponentials of normals, for each of `WIDTHS`."""
+    normals = seeds.generator(0, "truth").standard_normal((CHILDREN, DRAWN))
+    out = []
+    for width in WIDTHS:
+        weights = np.exp(width * (normals - normals.max(0)))
+        weights /= weights.sum(0)
+        out.append(float((weights**2).sum(0).mean()))
+    return np.maximum.accumulate(np.array(out))
