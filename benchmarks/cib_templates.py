@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from mlsky import seeds
-from mlsky.datasets import tables
-from mlsky.datasets.halos import Painter
 from mlsky.frequency import cib_templates
+from mlsky.haloes import tables
+from mlsky.haloes.painter import Painter
 
 BANDS_GHZ = (27.0, 39.0, 93.0, 145.0, 225.0, 280.0, 353.0, 545.0, 857.0, 900.0)
 PIXEL_ARCMIN, N = 1.0, 512

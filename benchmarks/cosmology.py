@@ -3,7 +3,7 @@
 python benchmarks/cosmology.py [--part rest] [--regions 8] [--cosmology sigma8+10 wmap5 ...]
 
 Regions are painted from tables of Planck 2018 and of the other cosmology, with the same random
-numbers. The former are filtered as a sky is (`mlsky.sphere.rescale`), and compared in power with
+numbers. The former are filtered as a sky is (`mlsky.painting.rescale`), and compared in power with
 the latter: auto spectra of tSZ, kSZ and CIB, the correlations of pairs, means, the deepest and
 brightest pixels, and the share of pixels that had to be set to zero. Errors are jackknifes over
 regions. With ``--part rest`` maps are without the objects (`mlsky.theory.objects`), as networks
@@ -18,10 +18,10 @@ import time
 
 import numpy as np
 
-from mlsky.datasets import tables as halo_tables
-from mlsky.datasets.halos import FIELDS, Painter
+from mlsky.haloes import tables as halo_tables
+from mlsky.haloes.painter import FIELDS, Painter
+from mlsky.painting.rescale import Rescaling
 from mlsky.plugins import camb
-from mlsky.sphere.rescale import Rescaling
 from mlsky.theory import parse
 from mlsky.theory.objects import MASS_CUT
 from mlsky.theory.response import response

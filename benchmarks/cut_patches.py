@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mlsky import seeds
-from mlsky.datasets import areas, photometry, projection
+from mlsky.cutting import areas, photometry, projection
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Healpix
 

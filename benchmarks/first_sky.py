@@ -78,9 +78,9 @@ def main() -> None:
     print(f"kSZ: min {ksz.min():.1f}, max {ksz.max():.1f} uK, rho(kappa, kSZ) {rho:+.4f}")
 
     if options.picture:
-        from mlsky import plotting
+        from mlsky.plotting import sky_maps
 
-        plotting.save(sky, options.picture)
+        sky_maps.save(sky, options.picture)
 
 
 if __name__ == "__main__":

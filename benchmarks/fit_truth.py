@@ -18,8 +18,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import ndtr
 
-from mlsky import bands
-from mlsky.scaling import tsz
+from mlsky.frequency import bands, tsz
 from mlsky.theory import halo_model, presets, radio_sources
 from mlsky.theory.clustering import Clustering
 from mlsky.theory.cosmology import parse

@@ -20,14 +20,16 @@ import ducc0
 import numpy as np
 
 import mlsky
-from mlsky import chain, foregrounds, needs
+from mlsky import simulation
+from mlsky.io import resources
+from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.threads import chart_workers, threads
 
 GIB = 2**30
 SIDE = 512  # of the picture on which the networks' floor is measured, pixels
 
-#: Stage of the estimate (mlsky.needs) for each stage of the progress.
+#: Stage of the estimate (mlsky.io.resources) for each stage of the progress.
 ESTIMATED = {"networks": "networks", "kappa": "kappa", "lensing of the CMB": "lensing"}
 
 
@@ -91,7 +93,7 @@ def transforms_floor(nside: int, stokes: str) -> tuple[float, float]:
         ducc0.sht.synthesis(alm=alm, lmax=lmax, spin=spin, mode=mode, nthreads=threads(), **info)
 
     def work() -> None:
-        lmax, cmb = pixels.lmax, min(pixels.lmax, chain.CMB_LMAX)
+        lmax, cmb = pixels.lmax, min(pixels.lmax, simulation.CMB_LMAX)
         values = np.zeros((1, pixels.npix), np.float32)
         ducc0.sht.adjoint_synthesis(map=values, lmax=lmax, spin=0, nthreads=threads(), **info)
         del values
@@ -146,7 +148,7 @@ def main() -> None:
     pixels = Healpix(options.nside)
     weights = foregrounds.select(options.weights, pixels)
     names = ("cmb", "tsz", "ksz", "cib", "radio")
-    estimate = needs.memory(
+    estimate = resources.memory(
         pixels, weights.pixel_arcmin, names, options.stokes, not options.in_memory
     )
     print(

@@ -44,7 +44,7 @@ SOURCE = ("ra", "dec", "flux_mjy", "alpha", "pol_frac", "pol_angle")
 
 def paint(out: Path, weights: str, nside: int, chosen: list[int], seed: int, precision: str):
     """Paint charts and write their maps and sources, in this process."""
-    from mlsky import foregrounds
+    from mlsky.painting import foregrounds
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.geometry import Healpix
     from mlsky.theory import spectra

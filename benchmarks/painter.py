@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from mlsky.datasets.halos import Painter
+from mlsky.haloes.painter import Painter
 
 PATCHES = 16  # of 128 x 128 in a region of 512 x 512
 

@@ -14,14 +14,14 @@ import math
 import numpy as np
 import torch
 
-from mlsky import bands, scaling, seeds
-from mlsky.foregrounds import kappa_lmax, select
-from mlsky.scaling import cib
+from mlsky import seeds
+from mlsky.frequency import bands, cib, scaling
+from mlsky.painting.foregrounds import kappa_lmax, select
 from mlsky.sources import counts
 from mlsky.sphere.geometry import Healpix
-from mlsky.statistics import scores
 from mlsky.theory import kappa_spectrum
 from mlsky.training.matching import Spectra
+from mlsky.validation import scores
 
 ACT_DR6 = {"ksz": 0.987, "tsz": 3.50, "cib": 11.45, "radio": 2.89}  # uK^2, Louis et al. 2025
 KSZ_MEAN = 1.48  # posterior mean of the same, +- 0.9

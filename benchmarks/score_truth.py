@@ -16,8 +16,8 @@ import numpy as np
 
 from mlsky import seeds
 from mlsky.io.sets import fields_of
-from mlsky.statistics import scores, table
-from mlsky.statistics.measure import Measure
+from mlsky.validation import scores, table
+from mlsky.validation.measure import Measure
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import argparse
 import healpy
 import numpy as np
 
-from mlsky import foregrounds
+from mlsky.painting import foregrounds
 from mlsky.sphere import charts, gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.theory import kappa_spectrum

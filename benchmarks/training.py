@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from mlsky import seeds
-from mlsky.foregrounds import select
 from mlsky.networks import evaluate
 from mlsky.networks.device import pick_device
+from mlsky.painting.foregrounds import select
 from mlsky.sphere.geometry import Healpix
 from mlsky.training import loop
 from mlsky.training import run as runs

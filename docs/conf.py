@@ -46,33 +46,23 @@ napoleon_use_ivar = True
 
 #: Reference pages: title, and the modules on it (a package brings all of its modules).
 GROUPS = {
-    "simulate": (
-        "Simulating",
-        (
-            "chain",
-            "sky",
-            "request",
-            "painting",
-            "foregrounds",
-            "layers",
-            "store",
-            "outputs",
-            "needs",
-            "plotting",
-        ),
-    ),
-    "fields": ("Fields, bands and seeds", ("components", "bands", "seeds", "scaling", "frequency")),
+    "simulate": ("Simulating", ("simulation", "request", "sky", "plotting")),
+    "fields": ("Fields and seeds", ("components", "seeds")),
+    "frequency": ("Frequencies", ("frequency",)),
     "theory": ("Theory", ("theory",)),
     "sphere": ("The sphere", ("sphere",)),
-    "haloes": ("Haloes on the sphere", ("haloes",)),
+    "haloes": ("Haloes", ("haloes",)),
+    "painting": ("Painting", ("painting",)),
     "sources": ("Sources", ("sources",)),
     "networks": ("Networks", ("networks",)),
-    "datasets": ("Training data", ("datasets",)),
-    "training": ("Training", ("training", "calibration")),
+    "cutting": ("Cutting patches", ("cutting",)),
+    "training": ("Training", ("training",)),
     "statistics": ("Statistics", ("statistics",)),
+    "validation": ("Validation", ("validation",)),
+    "toys": ("Toys", ("toys",)),
     "registry": ("Weights registry", ("registry",)),
     "plugins": ("Plugins", ("plugins",)),
-    "errors": ("Errors, files and the command line", ("errors", "io", "cli")),
+    "errors": ("Errors, files and the command line", ("errors", "arguments", "io", "cli")),
 }
 
 

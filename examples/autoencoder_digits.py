@@ -17,9 +17,9 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
-from mlsky.networks.unconditional import sample
-from mlsky.networks.vae import traversal
-from mlsky.statistics import images as statistics
+from mlsky.toys import image_statistics as statistics
+from mlsky.toys.unconditional import sample
+from mlsky.toys.vae import traversal
 from mlsky.training import unconditional
 from mlsky.training.loop import train
 from mlsky.training.recipes import recipe

@@ -15,16 +15,16 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from mlsky import registry
-from mlsky.datasets import blobs
-from mlsky.datasets.halos import Painter
-from mlsky.networks.unconditional import sample
+from mlsky.haloes.painter import Painter
 from mlsky.networks.weights import Weights, open_weights
-from mlsky.statistics import blobs as statistics
+from mlsky.painting.regions import generate
 from mlsky.statistics.bandpower import Spectra
-from mlsky.statistics.generation import generate
-from mlsky.statistics.images import power
-from mlsky.statistics.measure import FIELDS
+from mlsky.toys import blobs
+from mlsky.toys import comparison as statistics
+from mlsky.toys.image_statistics import power
+from mlsky.toys.unconditional import sample
 from mlsky.training import data, unconditional
+from mlsky.validation.measure import FIELDS
 
 IMAGES = 256  # of blobs
 REGIONS, SIDE = 4, 512  # of the sky, and pixels along a side: sixteen patches each

@@ -14,8 +14,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from mlsky import registry
-from mlsky.networks.vae import Decoder, traversal
 from mlsky.networks.weights import open_weights
+from mlsky.toys.vae import Decoder, traversal
 
 CELLS = 6
 DRAWS = 256  # over the number of latents

@@ -12,9 +12,9 @@ Of shipped weights, or of a run of one's own; some 15 seconds:
 
 import sys
 
-from mlsky.networks.unconditional import sample
-from mlsky.statistics import blob_pictures
-from mlsky.statistics import blobs as statistics
+from mlsky.plotting import blob_figures
+from mlsky.toys import comparison as statistics
+from mlsky.toys.unconditional import sample
 from mlsky.training import unconditional
 
 IMAGES = 128
@@ -27,7 +27,7 @@ def main(source: str, path: str) -> None:
     kind = unconditional.blobs_of(weights)
     for name, line in statistics.compare(made, true, kind.count, kind.sigma, kind.scaled).items():
         print(f"{name:<50} {line.made:10.4g} {line.true:10.4g}  {line.wanted}")
-    blob_pictures.figure(made, true, f"{kind.count} blobs").savefig(path, dpi=60)
+    blob_figures.figure(made, true, f"{kind.count} blobs").savefig(path, dpi=60)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlsky import seeds
-from mlsky.datasets import blobs
-from mlsky.statistics import matched, peaks
+from mlsky.toys import blobs, matched, peaks
 
 IMAGES, NOISE, THRESHOLD = 100, 0.15, 0.6
 

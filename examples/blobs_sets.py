@@ -7,7 +7,7 @@ import sys
 
 from matplotlib.figure import Figure
 
-from mlsky.datasets import blobs
+from mlsky.toys import blobs
 
 
 def main(path: str) -> None:

@@ -10,7 +10,7 @@ The networks work on charts of 2' whatever nside is, so that few pixels save the
 import sys
 
 import mlsky
-from mlsky import plotting
+from mlsky.plotting import sky_maps
 
 NSIDE = 1024
 FREQS_GHZ = (93, 145, 225)
@@ -21,7 +21,7 @@ def main(path: str, nside: int | None = None) -> None:
     for name in sky:
         spread = sky.band(1, name)[0].std()
         print(f"{name:<6} standard deviation at {FREQS_GHZ[1]} GHz: {spread:.3g} uK")
-    plotting.save(sky, path, overwrite=True, dpi=75)
+    sky_maps.save(sky, path, overwrite=True, dpi=75)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlsky import registry
-from mlsky.datasets.halos import Painter
+from mlsky.haloes.painter import Painter
 from mlsky.networks.weights import open_weights
+from mlsky.painting.regions import generate
 from mlsky.statistics import extrema, minkowski, onepoint
 from mlsky.statistics.bandpower import Spectra
 from mlsky.statistics.bispectrum import Bispectrum, equilateral, folded, squeezed
 from mlsky.statistics.distances import Distances
-from mlsky.statistics.generation import generate
 from mlsky.statistics.jackknife import jackknife
-from mlsky.statistics.measure import FIELDS, HISTOGRAMS
 from mlsky.statistics.scattering import Scattering
 from mlsky.statistics.streaming import Averages
 from mlsky.training import data
+from mlsky.validation.measure import FIELDS, HISTOGRAMS
 
 REGIONS, SIDE, PIXEL = 10, 256, 2.0
 SHOWN = ("kappa", "tsz", "cib")

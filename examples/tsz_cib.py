@@ -1,8 +1,8 @@
 """tSZ and CIB, correlated: by scale, and by the frequency of either. Chapter 7 of the seed report.
 
 Of regions that are painted here at every frequency, and of what the networks make at 148 GHz and
-`mlsky.scaling` takes to the others; errors from a jackknife over regions. Beside them the numbers
-of Agora (Omori 2024). Half a minute of one core:
+`mlsky.frequency.scaling` takes to the others; errors from a jackknife over regions. Beside them the
+numbers of Agora (Omori 2024). Half a minute of one core:
 
     python examples/tsz_cib.py tsz_cib.png
 """
@@ -13,15 +13,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlsky import registry
-from mlsky.datasets.halos import Painter
+from mlsky.frequency.scaling import factor
+from mlsky.haloes.painter import Painter
 from mlsky.networks.weights import open_weights
-from mlsky.scaling import factor
+from mlsky.painting.regions import generate
 from mlsky.statistics.bandpower import Spectra
 from mlsky.statistics.crossfrequency import AGORA, coefficients
-from mlsky.statistics.generation import generate
-from mlsky.statistics.measure import FIELDS
 from mlsky.statistics.streaming import Averages
 from mlsky.training import data
+from mlsky.validation.measure import FIELDS
 
 REGIONS, SIDE, PIXEL = 12, 256, 2.0
 FREQS_GHZ = (93.0, 150.0, 220.0, 280.0, 353.0)

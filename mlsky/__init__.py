@@ -14,7 +14,7 @@ import importlib
 from mlsky._version import __version__
 from mlsky.errors import MissingDependencyError, MlskyError, RegistryError
 
-_LAZY = {"simulate": "mlsky.chain", "Sky": "mlsky.sky"}
+_LAZY = {"simulate": "mlsky.simulation", "Sky": "mlsky.sky"}
 
 __all__ = [
     "MissingDependencyError",

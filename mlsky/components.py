@@ -2,7 +2,7 @@
 
 Maps are made at `REFERENCE_GHZ` in uK_CMB and taken to other bands by the law named in
 `Component.scaling`: ``"flat"`` (a blackbody shift, the same in uK_CMB at every frequency),
-``"tsz"``, ``"cib"`` or ``"radio"`` (`mlsky.scaling`).
+``"tsz"``, ``"cib"`` or ``"radio"`` (`mlsky.frequency.scaling`).
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import arguments, bands, needs, outputs, seeds
+from mlsky import arguments, seeds
 from mlsky import components as fields
-from mlsky.frequency import cib_templates
+from mlsky.frequency import bands, cib_templates
+from mlsky.io import resources, skies
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def check(
     ValueError, RegistryError
         As `mlsky.simulate` says.
     """
-    from mlsky import foregrounds
-    from mlsky.scaling import relativistic
+    from mlsky.frequency import relativistic
+    from mlsky.painting import foregrounds
     from mlsky.sources import catalogue
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
@@ -113,7 +114,7 @@ def check(
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
     overwrite = arguments.boolean("overwrite", overwrite)
     if out is not None:
-        out = outputs.check(out, overwrite)
+        out = skies.check(out, overwrite)
     weights = str(arguments.path("weights", weights, "a name, see mlsky weights list"))
     kappa_kind, fill_kappa = given_kappa.check_options(kappa_kind, fill_kappa)
     given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
@@ -126,7 +127,9 @@ def check(
         raise ValueError(f"check_resources={check_resources!r}: must be True or False")
     number = _count_haloes(clusters, chosen.mass_cut)
     if check_resources:
-        needs.check(grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number)
+        resources.check(
+            grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number
+        )
 
     shown = {
         "freqs": freqs_ghz.tolist(),
@@ -190,8 +193,7 @@ def _check_haloes(haloes, weights: Weights, kappa: Given | None, cosmology: Cosm
                 "haloes=, the clusters of that kappa, or use weights that paint all, as default@v4"
             )
         return None
-    from mlsky.datasets import tables
-    from mlsky.haloes import catalogue, paint
+    from mlsky.haloes import catalogue, paint, tables
 
     least = int(paint.FADE[0] * 10800 / weights.pixel_arcmin)
     if nonlinear and kappa.lmax < least:
@@ -207,7 +209,7 @@ def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
     """How many objects the sky will have, about."""
     if mass_cut is None:
         return 0
-    from mlsky.datasets import tables
+    from mlsky.haloes import tables
     from mlsky.theory.objects import check_mass_cut, is_object
 
     t = tables.load()

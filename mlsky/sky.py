@@ -1,6 +1,6 @@
 """`Sky`: what `mlsky.simulate` makes and what a sky file holds.
 
-A sky is kept in compact form, as `mlsky.layers.Layer`, so a component at twenty
+A sky is kept in compact form, as `mlsky.io.layers.Layer`, so a component at twenty
 bands costs no more memory than at one.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import outputs
-from mlsky.layers import TOTAL, Layer
+from mlsky.io import skies
+from mlsky.io.layers import TOTAL, Layer
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Sky:
         ValueError
             If `path` exists and `overwrite` is False, cannot be written, or has another suffix.
         """
-        outputs.write(self, path, overwrite=overwrite, component=component, ordering=ordering)
+        skies.write(self, path, overwrite=overwrite, component=component, ordering=ordering)
 
     @classmethod
     def read(cls, path: str | os.PathLike, lazy: bool = False) -> Sky:
@@ -232,7 +232,7 @@ class Sky:
         ValueError
             If the file is not one of mlsky's, or is damaged.
         """
-        return cls(**outputs.read(path, lazy), source=os.fspath(path))
+        return cls(**skies.read(path, lazy), source=os.fspath(path))
 
     def __repr__(self) -> str:
         geometry = self.geometry

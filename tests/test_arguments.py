@@ -8,8 +8,9 @@ from astropy import units
 from astropy.table import Column, MaskedColumn
 from astropy.utils.masked import Masked
 
-from mlsky import arguments, bands, components, outputs, seeds
-from mlsky.scaling import relativistic
+from mlsky import arguments, components, seeds
+from mlsky.frequency import bands, relativistic
+from mlsky.io import skies
 from mlsky.sources import catalogue
 from mlsky.sphere import kappa
 
@@ -92,8 +93,8 @@ def test_large_and_numpy_integers():
 def test_what_is_no_boolean(bad, tmp_path):
     doors = (
         lambda: arguments.boolean("x", bad),
-        lambda: outputs.check(tmp_path / "a.h5", bad),
-        lambda: outputs.read(tmp_path / "a.h5", bad),
+        lambda: skies.check(tmp_path / "a.h5", bad),
+        lambda: skies.read(tmp_path / "a.h5", bad),
         lambda: kappa.check_options("gaussian", bad),
     )
     for door in doors:
@@ -122,7 +123,7 @@ def test_what_is_no_kind_of_kappa(bad):
     ],
 )
 def test_what_is_no_path(bad, message):
-    for door in (lambda: arguments.path("out", bad), lambda: outputs.check(bad)):
+    for door in (lambda: arguments.path("out", bad), lambda: skies.check(bad)):
         with pytest.raises(ValueError, match=message) as caught:
             door()
         assert "\n" not in str(caught.value)

@@ -16,8 +16,8 @@ from astropy import units
 from pixell import enmap
 
 import mlsky
-from mlsky import bands, chain, request, scaling
-from mlsky.frequency import cib_templates
+from mlsky import request, simulation
+from mlsky.frequency import bands, cib_templates, scaling
 from mlsky.sources import catalogue
 from mlsky.sphere.geometry import Healpix
 
@@ -58,7 +58,7 @@ def test_the_public_call_is_the_promised_one():
         return_annotation=signature.empty,
     )
     assert str(bare) == expected
-    assert mlsky.simulate is chain.simulate
+    assert mlsky.simulate is simulation.simulate
     checked = inspect.signature(request.check)
     assert checked.parameters == signature.parameters
 
@@ -214,7 +214,7 @@ def test_hot_gas_changes_tsz_alone_and_by_one_factor_a_band(sky):
 def test_catalogue_and_flux_cut(sky):
     cut = mlsky.simulate(FREQS, NSIDE, 1, flux_cut_mjy=20)
     flux = np.asarray(cut.catalog["flux_mjy"])
-    assert flux.min() >= chain.CATALOG_MIN_MJY
+    assert flux.min() >= simulation.CATALOG_MIN_MJY
     np.testing.assert_array_equal(cut.catalog["in_map"], flux <= 20)
     assert np.all(sky.catalog["in_map"])
     assert len(cut.catalog) == len(sky.catalog)
@@ -261,7 +261,7 @@ def test_the_cmb_is_drawn_given_the_kappa_of_the_start(record, stokes):
     for kind in ("gaussian", "nonlinear"):
         mlsky.simulate(FREQS, NSIDE, 1, stokes=stokes, kappa=alm, kappa_kind=kind)
         used = record.correlated[-1]
-        top = min(chain.CMB_KAPPA_LMAX, lmax)
+        top = min(simulation.CMB_KAPPA_LMAX, lmax)
         assert used.size == (top + 1) * (top + 2) // 2
         np.testing.assert_array_equal(used[: top + 1], alm[: top + 1])
     mlsky.simulate(FREQS, NSIDE, 1, stokes=stokes)
@@ -298,7 +298,7 @@ def test_progress_names_stages_and_only_grows(record):
 
 def test_the_start_can_be_freed_while_networks_run(record, monkeypatch):
     """Above nside 1024 it is a gigabyte: nobody but the networks' stage may hold it."""
-    from mlsky import foregrounds
+    from mlsky.painting import foregrounds
 
     paint = foregrounds.generate
 

@@ -39,17 +39,17 @@ def calibrate(
     The gain of kappa, the large scales that patches do not show, and the transfer from patches to
     the sky. The networks are not touched; the sha256 of the file changes.
     """
-    from mlsky import outputs
+    from mlsky.io import skies
 
-    outputs.check(weights if out is None else out, out is None or overwrite, (".safetensors",))
+    skies.check(weights if out is None else out, out is None or overwrite, (".safetensors",))
 
-    from mlsky import calibration
+    from mlsky.training import sky_calibration
 
     with progress_bar() as progress:
-        found = calibration.calibrate(
+        found = sky_calibration.calibrate(
             weights,
             out,
-            seed=calibration.SEED if seed is None else seed,
+            seed=sky_calibration.SEED if seed is None else seed,
             nside=nside,
             patches=patches,
             device=device,

@@ -31,10 +31,10 @@ def clusters(
     path: Path, min_mass: float | None, format_: str, out: Path | None, overwrite: bool
 ) -> None:
     """List the clusters of a sky file: positions, redshifts, masses, Y500, velocities."""
-    from mlsky import outputs
+    from mlsky.io import skies
 
     out = path.with_suffix(f".clusters.{format_}") if out is None else out
-    outputs.check(out, overwrite, (f".{format_}",))
+    skies.check(out, overwrite, (f".{format_}",))
     if min_mass is not None and not 0 <= min_mass < 1e17:
         raise ValueError(f"--min-mass {min_mass:g}: must be a mass in Msun, for example 1e14")
 
@@ -48,6 +48,6 @@ def clusters(
         )
     if min_mass is not None:
         table = table[table["m200m"] >= min_mass]
-    with outputs.beside(out) as temporary:
+    with skies.beside(out) as temporary:
         table.write(temporary, **FORMATS[format_], overwrite=True)
     click.echo(f"{out}: {len(table)} clusters")

@@ -53,11 +53,11 @@ def data() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:
     """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
-    from mlsky.datasets import painted
+    from mlsky.haloes import region_sets
     from mlsky.networks.device import pick_device
 
     with to_be_gone_on_with():
-        painted.paint(out, regions, n=pixels, device=str(pick_device(device)), **options)
+        region_sets.paint(out, regions, n=pixels, device=str(pick_device(device)), **options)
     click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
 
 
@@ -82,16 +82,17 @@ def data_check(
     **options: object,
 ) -> None:
     """Compare a painted set with its analytic model and with what was measured on the sky."""
-    from mlsky import outputs
+    from mlsky.io import skies
 
     if table is not None:
-        outputs.check(table, overwrite, (".json",))
+        skies.check(table, overwrite, (".json",))
 
-    from mlsky.statistics import drawing, truth, truth_text
+    from mlsky.plotting import truth_figures
+    from mlsky.validation import truth, truth_text
 
     folder = path.with_name(f"{path.stem}_check") if out is None else out
     if pictures:
-        drawing.check_folder(folder, overwrite)
+        truth_figures.check_folder(folder, overwrite)
     figures = truth.check(path, **options)
     for line in truth_text.lines(figures):
         click.echo(line)
@@ -99,7 +100,7 @@ def data_check(
         write_json(table, figures)
     if pictures:
         maps = truth.region(path), folder, truth.region_apart(path)
-        for picture in drawing.draw(figures, *maps):
+        for picture in truth_figures.draw(figures, *maps):
             click.echo(picture)
 
 
@@ -136,7 +137,7 @@ def data_cut(
     options["require"] = () if chosen is None else (*chosen.inputs, *chosen.outputs)
     options["flux_cut_mjy"] = None if flux_cut_mjy == float("inf") else flux_cut_mjy
 
-    from mlsky.datasets import maps
+    from mlsky.cutting import patch_sets as maps
 
     with to_be_gone_on_with():
         maps.cut(out, nu_ghz=freqs, **options)
@@ -157,11 +158,11 @@ def tables() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def tables_build(out: Path, cosmology: str, preset: str, overwrite: bool) -> None:
     """Compute the painter's tables for a cosmology, in about half a minute."""
-    from mlsky import outputs
+    from mlsky.io import skies
 
-    outputs.check(out, overwrite, (".npz",))
+    skies.check(out, overwrite, (".npz",))
 
-    from mlsky.datasets import tables as painter_tables
+    from mlsky.haloes import tables as painter_tables
 
     painter_tables.save(out, painter_tables.build_for(cosmology, preset))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {cosmology}, preset {preset}")

@@ -49,9 +49,9 @@ def export(
     overwrite: bool,
 ) -> None:
     """Make trained runs one weight file: fit radio sources, balance, calibrate."""
-    from mlsky import outputs
+    from mlsky.io import skies
 
-    outputs.check(out, overwrite, (".safetensors",))
+    skies.check(out, overwrite, (".safetensors",))
 
     from mlsky.training.assemble import assemble
 

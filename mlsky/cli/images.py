@@ -41,18 +41,18 @@ def validate_images(
 
     For networks that take random numbers alone: the recipes blobs-* and vae-*.
     """
-    from mlsky import outputs, plotting
-    from mlsky.statistics import blob_pictures
+    from mlsky.io import skies
+    from mlsky.plotting import blob_figures, sky_maps
     from mlsky.training import unconditional
 
     for path, suffixes in (
         (table, (".json",)),
-        (out, plotting.SUFFIXES),
-        (sheet, plotting.SUFFIXES),
+        (out, sky_maps.SUFFIXES),
+        (sheet, sky_maps.SUFFIXES),
         (export, (".safetensors",)),
     ):
         if path is not None:
-            outputs.check(path, overwrite, suffixes)
+            skies.check(path, overwrite, suffixes)
     folder = Path(source)
     if not folder.is_dir() and (sheet is not None or export is not None):
         raise ValueError(f"{source}: --map and --export are made from the folder of a run")
@@ -73,14 +73,14 @@ def validate_images(
         plain = {name: {k: _plain(v) for k, v in row.items()} for name, row in lines.items()}
         write_json(table, {**found, "training": training, "lines": plain})
     for path, make in (
-        (out, lambda: blob_pictures.figure(made[:, 0], true[:, 0], folder.name)),
+        (out, lambda: blob_figures.figure(made[:, 0], true[:, 0], folder.name)),
         (sheet, lambda: _map(folder, true)),
     ):
         if path is not None:
-            with outputs.beside(path) as part:
+            with skies.beside(path) as part:
                 make().savefig(part, format=path.suffix[1:].lower(), dpi=90)
     if export is not None:
-        with outputs.beside(export) as part:
+        with skies.beside(export) as part:
             like = true if _is_autoencoder(weights, folder) else None
             unconditional.to_file(folder, part, like=like)
 
@@ -92,8 +92,8 @@ def _plain(value):
 
 def _compared(weights, images: int, seed: int, data: Path | None):
     """Generated images, true ones, and the lines of their comparison by name."""
-    from mlsky.networks.unconditional import sample
-    from mlsky.statistics import blobs
+    from mlsky.toys import comparison
+    from mlsky.toys.unconditional import sample
     from mlsky.training import unconditional
 
     kind = unconditional.blobs_of(weights)
@@ -103,9 +103,9 @@ def _compared(weights, images: int, seed: int, data: Path | None):
     channels = next(iter(weights.header["networks"].values()))["outputs"]
     for i, channel in enumerate(channels):
         if kind is None:
-            found = blobs.distribution(made[:, i], true[:, i])
+            found = comparison.distribution(made[:, i], true[:, i])
         else:
-            found = blobs.compare(made, true, kind.count, kind.sigma, kind.scaled)
+            found = comparison.compare(made, true, kind.count, kind.sigma, kind.scaled)
         prefix = f"{channel}: " if len(channels) > 1 else ""
         rows |= {prefix + name: line._asdict() for name, line in found.items()}
     return made, true, rows
@@ -133,8 +133,8 @@ def _latents(folder: Path, true) -> dict[str, dict]:
 
 def _map(folder: Path, true):
     """The map of the two latents that say most."""
-    from mlsky.networks.vae import traversal
-    from mlsky.statistics import blob_pictures
+    from mlsky.plotting import blob_figures
+    from mlsky.toys.vae import traversal
     from mlsky.training import unconditional
 
     encoder, decoder, normaliser = unconditional.autoencoder(folder)
@@ -142,4 +142,4 @@ def _map(folder: Path, true):
     most = [int(i) for i in found.kl.argsort()[::-1][:2]]
     images = normaliser.inverse(traversal(decoder, most))[:, :, 0]
     steps = unconditional.opened(folder).header["training"]["images"]["steps"]
-    return blob_pictures.grid(images, f"latents {most[0]} and {most[1]} after {steps} steps")
+    return blob_figures.grid(images, f"latents {most[0]} and {most[1]} after {steps} steps")

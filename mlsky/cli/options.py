@@ -128,7 +128,7 @@ def write_json(path: Path, values: dict) -> None:
     """Figures as JSON, written beside and then renamed."""
     import json
 
-    from mlsky import outputs
+    from mlsky.io import skies
 
-    with outputs.beside(path) as part:
+    with skies.beside(path) as part:
         part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

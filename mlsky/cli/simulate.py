@@ -70,20 +70,20 @@ def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> No
 
     What is done so far is in the folder OUT.partial; the same command goes on from there.
     """
-    from mlsky import outputs
+    from mlsky.io import skies
 
-    outputs.check(out, overwrite)
+    skies.check(out, overwrite)
     begin = time.monotonic()
     arguments = _simulate_arguments(**options)
 
     import dataclasses
 
-    from mlsky import chain, request
+    from mlsky import request, simulation
 
     with to_be_gone_on_with(), progress_bar() as progress:
         checked = request.check(**arguments, progress=progress, out=out, overwrite=overwrite)
         command = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
-        sky = chain.run(dataclasses.replace(checked, command=command))
+        sky = simulation.run(dataclasses.replace(checked, command=command))
     click.echo(_summary(sky, out, time.monotonic() - begin))
 
 
@@ -185,12 +185,13 @@ def _summary(sky, path: Path, seconds: float) -> str:
 @click.option("--overwrite", is_flag=True, help="Replace the picture.")
 def plot(path: Path, out: Path | None, freq: float | None, overwrite: bool) -> None:
     """Draw a sky: the whole of it, a 5 x 5 degree zoom of each component, spectra."""
-    from mlsky import outputs, plotting
+    from mlsky.io import skies
+    from mlsky.plotting import sky_maps
 
     out = path.with_suffix(".png") if out is None else out
-    outputs.check(out, overwrite, plotting.SUFFIXES)
+    skies.check(out, overwrite, sky_maps.SUFFIXES)
 
     from mlsky.sky import Sky
 
-    plotting.save(Sky.read(path), out, freq_ghz=freq, overwrite=overwrite)
+    sky_maps.save(Sky.read(path), out, freq_ghz=freq, overwrite=overwrite)
     click.echo(out)

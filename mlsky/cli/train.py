@@ -171,12 +171,13 @@ def _painted(seed: int, recipe: Recipe, target: Path | None, device: str) -> Pai
 @click.option("--overwrite", is_flag=True, help="Replace the picture.")
 def train_log(folder: Path, out: Path | None, overwrite: bool) -> None:
     """Draw how the run in FOLDER goes or went: losses, power ratios, scores."""
-    from mlsky import outputs, plotting
+    from mlsky.io import skies
+    from mlsky.plotting import sky_maps
     from mlsky.training import curve
 
     out = folder.with_name(f"{folder.resolve().name}.png") if out is None else out
-    outputs.check(out, overwrite, plotting.SUFFIXES)
+    skies.check(out, overwrite, sky_maps.SUFFIXES)
     drawing = curve.figure(folder)
-    with outputs.beside(out) as part:
+    with skies.beside(out) as part:
         drawing.savefig(part, format=out.suffix[1:].lower(), dpi=110)
     click.echo(out)

@@ -76,12 +76,12 @@ def validate(
     Each deviation from the truth stands beside the largest one allowed (floor) and the one
     aimed at. Without --data regions are painted that no set was trained on.
     """
-    from mlsky import outputs
+    from mlsky.io import skies
 
     if table is not None:
-        outputs.check(table, overwrite, (".json",))
+        skies.check(table, overwrite, (".json",))
     if page is not None or cards is not None:
-        from mlsky.statistics import page as pages
+        from mlsky.validation import page as pages
 
         for folder, option in ((page, "--html"), (cards, "--card")):
             if folder is not None:
@@ -89,7 +89,7 @@ def validate(
 
     from mlsky.io.sets import attributes_of
     from mlsky.networks.device import pick_device
-    from mlsky.statistics import scores
+    from mlsky.validation import scores
 
     if data is not None:
         of_set = float(attributes_of(data, scores.FIELDS)["pixel_arcmin"])
@@ -107,7 +107,7 @@ def validate(
     figures = scores.score(opened, data, regions, seed, watch=watcher, **options)
     figures = {"weights": opened.path.name, "sha256": opened.sha256, **figures}
     if others:
-        from mlsky.statistics import trainings
+        from mlsky.validation import trainings
 
         found = [scores.score(other, data, regions, seed, **options) for other in others]
         figures["scores"] = trainings.spread([figures, *found])
@@ -147,7 +147,7 @@ def _weights_of_pixel(name: str, pixel: float | None, of_set: bool):
 
 
 def _report(figures: dict, every: bool) -> Iterator[str]:
-    from mlsky.statistics import scores
+    from mlsky.validation import scores
 
     yield (
         f"{figures['weights']}, sha256 {figures['sha256'][:12]}: {figures['regions']} regions, "

@@ -153,7 +153,7 @@ def _scores(path: Path) -> tuple[str, dict]:
     """Pixel size that figures are of, and the figures in short."""
     import json
 
-    from mlsky.statistics.scores import summary
+    from mlsky.validation.scores import summary
 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,1 @@
-"""From a few template maps to any band: the CIB of many colours.
-
-The laws that hold for one whole map or one source are in `mlsky.scaling`.
-"""
-
-from mlsky.frequency.cib_templates import CibTemplates
-
-__all__ = ["CibTemplates"]
+"""Frequencies: bands and their units, and how each field changes from band to band."""

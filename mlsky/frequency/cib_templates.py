@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency.bands import FREQ_RANGE_GHZ, jy_per_sr_per_uk
 
 __all__ = [
     "TEMPLATES_GHZ",

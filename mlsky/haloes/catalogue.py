@@ -51,7 +51,7 @@ def table(haloes: HaloList, tables: dict, mass_cut: float = MASS_CUT) -> Table:
     haloes
         From `mlsky.haloes.draw.draw` or `parse`.
     tables
-        From `mlsky.datasets.tables`.
+        From `mlsky.haloes.tables`.
     mass_cut
         With which the haloes were drawn.
 
@@ -95,7 +95,7 @@ def parse(
     values
         From `check`.
     tables
-        From `mlsky.datasets.tables`, of the sky's cosmology.
+        From `mlsky.haloes.tables`, of the sky's cosmology.
     mass_cut
         Lowest mass of an object. Lighter haloes are left out: networks paint them. As there, the
         shell and the bin of mass of a halo decide (`mlsky.theory.objects.is_object`).
@@ -142,7 +142,7 @@ def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
         ``z`` and ``m200m`` (mass), and ``velocity`` (radial, positive if receding) if it is
         known. Every column but ``z`` must state its unit.
     tables
-        From `mlsky.datasets.tables`.
+        From `mlsky.haloes.tables`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The haloes of a sky, drawn one by one from the densities of the shells.
 
 The number of haloes of every mass in a cell of the sky follows the density of the cell by the
-abundance of the patch painter (`mlsky.datasets.abundance.response`). Every number that belongs
+abundance of the patch painter (`mlsky.haloes.abundance.response`). Every number that belongs
 to a halo is keyed to its shell, its cell and its place among the haloes of that cell, so a
 density that differs in its last bit adds or removes a halo at most and moves no other.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
-from mlsky.datasets.abundance import DELTA_SIGMAS, FINE, response
 from mlsky.haloes import shells as modes
+from mlsky.haloes.abundance import DELTA_SIGMAS, FINE, response
 from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.threads import threads
@@ -135,7 +135,7 @@ def check_cosmology(tables: dict, kappa_cl: NDArray[np.float64] | None) -> None:
     if not abs(ratio - 1) < SAME_POWER:
         raise ValueError(
             f"halo tables of another cosmology than the sky's, which has {ratio:.3f} times their "
-            "power of kappa: take those of mlsky.datasets.tables.of(cosmology)"
+            "power of kappa: take those of mlsky.haloes.tables.of(cosmology)"
         )
 
 
@@ -152,7 +152,7 @@ def draw(
     Parameters
     ----------
     tables
-        From `mlsky.datasets.tables`, of the sky's cosmology.
+        From `mlsky.haloes.tables`, of the sky's cosmology.
     seed
         Of the sky; the streams are "shells" and "clusters".
     kappa_alm, kappa_cl

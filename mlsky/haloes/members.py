@@ -1,6 +1,6 @@
 """Galaxies of the haloes of a sky: infrared ones, and radio sources.
 
-The laws are those of the patch painter (`mlsky.datasets.galaxies`). Every number is keyed to the
+The laws are those of the patch painter (`mlsky.haloes.galaxies`). Every number is keyed to the
 halo and to the galaxy's place among its members, so two charts that see the same cluster see the
 same galaxies in it.
 """
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
-from mlsky.bands import jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
-from mlsky.datasets.galaxies import Colours, nfw_radii
+from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.haloes.draw import HaloList
+from mlsky.haloes.galaxies import Colours, nfw_radii
 from mlsky.haloes.profiles import Interpolation
 from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.radio_sources import host_rate
@@ -38,7 +38,7 @@ class Members:
     Parameters
     ----------
     tables
-        From `mlsky.datasets.tables`.
+        From `mlsky.haloes.tables`.
     seed
         Of the sky; the stream is "clusters".
     cib_ghz

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.datasets.halos import TSZ_148
+from mlsky.frequency import relativistic
 from mlsky.frequency.cib_templates import map_names
 from mlsky.haloes import kernels, members
 from mlsky.haloes.draw import HaloList, expansion
+from mlsky.haloes.painter import TSZ_148
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
-from mlsky.scaling import relativistic
 from mlsky.sphere import charts, gaussian, refine
 from mlsky.sphere.field import Field
 from mlsky.sphere.threads import threads
@@ -69,7 +69,7 @@ class HaloPainter:
     haloes
         From `mlsky.haloes.draw`, or a user's.
     tables
-        From `mlsky.datasets.tables`.
+        From `mlsky.haloes.tables`.
     seed
         Of the sky, for the galaxies.
     fields
@@ -78,7 +78,7 @@ class HaloPainter:
         Frequencies of the maps of the CIB, the first of them 148 GHz.
     tsz_order
         None for tSZ as one map, "tsz". Otherwise it is "tsz_0" to "tsz_<order>", each halo times
-        a power of its theta = k T / m_e c^2, for `mlsky.scaling.relativistic.relativistic_terms`.
+        a power of its theta = k T / m_e c^2, for `mlsky.frequency.relativistic.relativistic_terms`.
     mass_cut
         With which the haloes were drawn.
     pixel_arcmin

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
-from mlsky.datasets import mixing
+from mlsky.haloes import covariance_factor
 from mlsky.sphere import gaussian
 from mlsky.sphere.threads import threads
 
@@ -104,12 +104,12 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     Parameters
     ----------
     tables
-        From `mlsky.datasets.tables`.
+        From `mlsky.haloes.tables`.
     lmax
         Highest band limit of any density and velocity, at most `LMAX`.
     """
     t = {key: np.asarray(tables[key], np.float64) for key in ("slice_edges", "edges")}
-    nodes, root = mixing.mixing(tables, (1.5, LMAX + 0.5, NODES))
+    nodes, root = covariance_factor.mixing(tables, (1.5, LMAX + 0.5, NODES))
     root = root.astype(np.float64)
     rms = np.sqrt((root**2).sum(2))
     # near shells end at a lower multipole; a little keeps their logarithm

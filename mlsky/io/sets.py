@@ -92,7 +92,7 @@ def file_hash(path: str | os.PathLike) -> str:
 
 
 def painted_seed(attrs: Mapping) -> int | None:
-    """Seed of a set painted by `mlsky.datasets.painted`, from its attributes; None of others.
+    """Seed of a set painted by `mlsky.haloes.region_sets`, from its attributes; None of others.
 
     Sets that are cut from one sky may share their seed, and are told apart by their part.
     """

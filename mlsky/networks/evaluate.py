@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks import default, staged
-from mlsky.networks.areas import Area
 from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.sphere.chart_area import Area
 
 __all__ = [
     "APRON",
@@ -69,7 +69,7 @@ def kind(weights: Weights) -> str:
     drawn = bool(entries) and not any(entry.get("inputs") for entry in entries)
     raise ValueError(
         f"{weights.path.name} holds {', '.join(weights.networks)}: a sky needs {wanted}"
-        + drawn * "; its images are drawn by mlsky.networks.unconditional.sample"
+        + drawn * "; its images are drawn by mlsky.toys.unconditional.sample"
     )
 
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks import default
-from mlsky.networks.areas import Area
 from mlsky.networks.inputs import squash
+from mlsky.sphere.chart_area import Area
 
 __all__ = ["APRON", "BLOCK", "points", "reads", "trunk", "velocity", "velocity_block"]
 

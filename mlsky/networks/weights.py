@@ -57,8 +57,8 @@ SIZE_LIMIT = 25 * 2**20
 ARCHITECTURES = {
     "default": "mlsky.networks.default",
     "han2021": "mlsky.networks.han2021",
-    "unconditional": "mlsky.networks.unconditional",
-    "vae": "mlsky.networks.vae",
+    "unconditional": "mlsky.toys.unconditional",
+    "vae": "mlsky.toys.vae",
 }
 
 _METADATA_KEY = "mlsky"

@@ -14,13 +14,14 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import cib_templates
 from mlsky.haloes import catalogue, draw, paint
 from mlsky.networks import evaluate
+from mlsky.painting.foregrounds import halves_pixels
 from mlsky.sphere import charts
 
 if TYPE_CHECKING:
     from mlsky.haloes.draw import HaloList
     from mlsky.haloes.paint import HaloPainter
-    from mlsky.networks.areas import Area
     from mlsky.networks.weights import Weights
+    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
     from mlsky.sphere.geometry import Geometry
 
@@ -83,7 +84,7 @@ def objects_of_sky(
         tsz_order=tsz_order,
         cib_ghz=(REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
-        pixel_arcmin=weights.pixel_arcmin,
+        pixel_arcmin=weights.pixel_arcmin / (1 + halves_pixels(weights, geometry)),
         geometry=geometry,
     )
     return haloes, objects

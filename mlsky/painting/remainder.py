@@ -12,8 +12,8 @@ from mlsky.sphere.white import white_map
 
 if TYPE_CHECKING:
     from mlsky.frequency.cib_templates import CibTemplates
+    from mlsky.io.store import Array
     from mlsky.sphere.geometry import Geometry
-    from mlsky.store import Array
 
 __all__ = ["add_remainder"]
 

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlsky import seeds
-from mlsky.bands import parse_freqs
-from mlsky.chain import Realisation, list_sources, observe, realise
 from mlsky.errors import MissingDependencyError
+from mlsky.frequency.bands import parse_freqs
 from mlsky.request import check
+from mlsky.simulation import Realisation, list_sources, observe, realise
 
 try:
     import pysm3

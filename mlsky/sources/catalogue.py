@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsky import arguments, bands, components, seeds
-from mlsky.scaling import cib, radio
+from mlsky import arguments, components, seeds
+from mlsky.frequency import bands, cib, radio
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -67,10 +67,10 @@ COLUMNS = {
 def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     """Catalogue of sources whose index and polarisation are drawn.
 
-    Indices are those of `mlsky.scaling.radio.index_of` and `mlsky.scaling.cib.index_of`. Polarised
-    fractions are lognormal, angles uniform. What is drawn for a source depends on the seed, its
-    kind and its number alone, or without numbers on its position: neither other sources nor the
-    order of rows change it.
+    Indices are those of `mlsky.frequency.radio.index_of` and `mlsky.frequency.cib.index_of`.
+    Polarised fractions are lognormal, angles uniform. What is drawn for a source depends on the
+    seed, its kind and its number alone, or without numbers on its position: neither other sources
+    nor the order of rows change it.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.n
     geometry
         Pixels to paint on.
     nu_ghz
-        Band centres (GHz), *(nfreq,)*, as `mlsky.bands.parse_freqs` takes them.
+        Band centres (GHz), *(nfreq,)*, as `mlsky.frequency.bands.parse_freqs` takes them.
     stokes
         "T", "QU" or "TQU".
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import bands, seeds
+from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency import bands
 from mlsky.sources import counts
 from mlsky.sphere.charts import NSIDE
 from mlsky.sphere.threads import BLOCK

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.networks.areas import Area
+from mlsky.sphere.chart_area import Area
 from mlsky.sphere.field import gather
 from mlsky.sphere.geometry import Car, Geometry, Healpix, Legendre
 from mlsky.sphere.threads import BLOCK, run_blocks

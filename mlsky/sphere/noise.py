@@ -25,7 +25,7 @@ from mlsky.sphere.charts import NSIDE, owners
 from mlsky.sphere.threads import BLOCK, run_blocks
 
 if TYPE_CHECKING:
-    from mlsky.networks.areas import Area
+    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
 
 __all__ = ["chart_noise", "lattice", "normal"]

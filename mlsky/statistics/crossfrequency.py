@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.scaling import factor
+from mlsky.frequency.scaling import factor
 
 __all__ = ["AGORA", "coefficients", "of_one_frequency"]
 

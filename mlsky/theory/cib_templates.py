@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency import bands
 from mlsky.frequency.cib_templates import TEMPLATES_GHZ, CibTemplates
 from mlsky.theory import halo_model, presets
 from mlsky.theory.clustering import Clustering

@@ -1,6 +1,6 @@
 """How haloes cluster in the training truth: lognormal bias of Gaussian shells, capped.
 
-What the painter does with densities, in spectra: the tables (`mlsky.datasets.tables`) and the
+What the painter does with densities, in spectra: the tables (`mlsky.haloes.tables`) and the
 analytic twin (`mlsky.theory.foregrounds`) are both made of this.
 """
 

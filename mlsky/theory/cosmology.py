@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from mlsky import arguments
-from mlsky.bands import T_CMB_K
+from mlsky.frequency.bands import T_CMB_K
 
 __all__ = ["DEFAULT", "DERIVED", "RANGES", "Cosmology", "names", "parse"]
 
@@ -56,8 +56,8 @@ class Cosmology:
     mnu
         Total neutrino mass (eV), carried by one eigenstate.
     tcmb
-        CMB temperature (K), `mlsky.bands.T_CMB_K`: units and spectra of all maps hold for it
-        alone.
+        CMB temperature (K), `mlsky.frequency.bands.T_CMB_K`: units and spectra of all maps hold for
+        it alone.
     nnu
         Effective number of neutrinos (Bennett et al. 2021,
         doi:10.1088/1475-7516/2021/04/073).

@@ -1,6 +1,6 @@
 """Analytic twin of the training truth: every auto and cross spectrum, at any frequency.
 
-The halo model that the painter paints (`mlsky.datasets.halos`), as spectra: the same haloes,
+The halo model that the painter paints (`mlsky.haloes.painter`), as spectra: the same haloes,
 galaxies and capped lognormal bias. At 148 GHz and 7 mJy these are the ``analytic_`` spectra of
 the painter's tables.
 
@@ -10,7 +10,7 @@ One- and two-halo terms: Cooray & Sheth 2002 (astro-ph/0206508), here on shells 
 two-halo one with the higher orders of `mlsky.theory.clustering`. Profiles and galaxies: see
 `mlsky.theory.halo_model`. kSZ: the optical depths of one and two haloes with the linear velocity
 dispersion, as in Ma & Fry 2002 (astro-ph/0106342), two haloes times the transverse momentum of
-`Parameters.velocity_k0`. tSZ spectral function: `mlsky.scaling.tsz`.
+`Parameters.velocity_k0`. tSZ spectral function: `mlsky.frequency.tsz`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
-from mlsky.scaling import tsz
+from mlsky.frequency import bands, tsz
 from mlsky.theory import halo_model, presets, radio_sources
 from mlsky.theory.clustering import Clustering
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse

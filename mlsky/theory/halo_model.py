@@ -1,6 +1,6 @@
 """Analytic halo model of the training truth, on light-cone shells, through CCL.
 
-What is computed here is both the input of the painter (`mlsky.datasets.tables`)
+What is computed here is both the input of the painter (`mlsky.haloes.tables`)
 and the reference it is checked against. Abundance, lensing and galaxies are
 defined at 200 times the mean density, gas at 200 times the critical one.
 

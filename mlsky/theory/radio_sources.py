@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky.scaling import radio
+from mlsky.frequency import radio
 
 __all__ = [
     "FLUX_MAX_MJY",
@@ -93,7 +93,7 @@ def moment(frequencies: tuple[float, ...], cut: tuple[float, float] | None = Non
     Notes
     -----
     The integral over the counts at 148 GHz, from `FLUX_MIN_MJY` to the cut or `FLUX_MAX_MJY`,
-    averaged over the spectral index (`mlsky.scaling.radio`) by Gauss-Hermite quadrature.
+    averaged over the spectral index (`mlsky.frequency.radio`) by Gauss-Hermite quadrature.
     """
     x, weight = np.polynomial.hermite_e.hermegauss(32)
     alpha = radio.ALPHA_MEAN + radio.ALPHA_SCATTER * x

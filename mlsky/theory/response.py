@@ -1,7 +1,7 @@
 """How the foregrounds answer to the cosmology: ratios of power and of means, by the halo model.
 
 Networks paint the sky of the cosmology they were trained on. For another one each field is
-rescaled (`mlsky.sphere.rescale`) by the root of the ratio of its power in the two cosmologies,
+rescaled (`mlsky.painting.rescale`) by the root of the ratio of its power in the two cosmologies,
 and its mean by the ratio of the means. Both are those of the analytic model of the truth
 (`mlsky.theory.foregrounds`); they take some twenty seconds and are kept on disk.
 """
@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry
-from mlsky.bands import jy_per_sr_per_uk
 from mlsky.components import REFERENCE_GHZ
-from mlsky.frequency import cib_templates
-from mlsky.scaling import tsz
+from mlsky.frequency import cib_templates, tsz
+from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.theory import foregrounds, presets
 from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
 from mlsky.theory.infrared import InfraredGalaxies

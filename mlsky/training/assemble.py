@@ -184,7 +184,7 @@ def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
         objects = file.attrs.get("mass_cut")
     if seed is None:
         return {}
-    from mlsky.datasets.halos import Painter
+    from mlsky.haloes.painter import Painter
 
     return {"dusty": dusty_tail(Painter(pixel_arcmin, n, objects=objects), count, seed)}
 

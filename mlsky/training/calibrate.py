@@ -24,8 +24,8 @@ from mlsky.networks import evaluate
 from mlsky.networks.default import Convergence, Paint
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
+from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
-from mlsky.statistics.generation import run
 from mlsky.training.matching import Spectra
 
 __all__ = ["balance_flow", "balance_stamps", "fit_calibration", "gain_beside"]

@@ -1,7 +1,7 @@
 """Training data: sets of regions in HDF5 and random crops of them, or patches painted anew.
 
 A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz
-(convergences dimensionless), periodic at its edges if painted by `mlsky.datasets.halos`.
+(convergences dimensionless), periodic at its edges if painted by `mlsky.haloes.painter`.
 Train, validation and test sets are painted from different seeds, so they never share sky.
 """
 
@@ -129,7 +129,7 @@ class Painted:
     Parameters
     ----------
     painter
-        A `mlsky.datasets.halos.Painter`; batches are made on its device.
+        A `mlsky.haloes.painter.Painter`; batches are made on its device.
     names
         Fields, in the order of the channels returned.
     size
@@ -246,8 +246,8 @@ def painted(
     seed, names, size, regions
         As `Painted`.
     pixel_arcmin, n, device
-        As `mlsky.datasets.halos.Painter`.
+        As `mlsky.haloes.painter.Painter`.
     """
-    from mlsky.datasets.halos import Painter
+    from mlsky.haloes.painter import Painter
 
     return Painted(Painter(pixel_arcmin, n, device=device), names, size, seed, regions)

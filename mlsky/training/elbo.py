@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from mlsky.networks.vae import reparameterise
+from mlsky.toys.vae import reparameterise
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import Run
 

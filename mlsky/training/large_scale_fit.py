@@ -1,7 +1,7 @@
 """Large scales that networks lack on a sky, measured against the analytic model of the truth.
 
 What is found here is a table in the header of a weight file, which
-`mlsky.sphere.completion` makes into fields.
+`mlsky.painting.large_scales` makes into fields.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import bands
 from mlsky.components import REFERENCE_GHZ
-from mlsky.frequency import cib_templates
-from mlsky.sphere import completion, gaussian
+from mlsky.frequency import bands, cib_templates
+from mlsky.painting import large_scales
+from mlsky.sphere import gaussian
 
 __all__ = [
     "EDGES",
@@ -36,8 +36,9 @@ EDGES += (620, 730, 860, 1010, 1190, 1400, 1650, 1950, 2300)
 #: Multipoles at which the table is kept; linear in between.
 NODES = (0, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, *range(120, 481, 20))
 NODES += (*range(520, 1001, 40), *range(1040, 1921, 80))
-#: Pixels of the networks from which `completion.JOIN` holds for tSZ too; smaller ones were trained
-#: on patches smaller in proportion, and tSZ of clusters wider than them is missing up to higher l.
+#: Pixels of the networks from which `large_scales.JOIN` holds for tSZ too; smaller ones were
+#: trained on patches smaller in proportion, and tSZ of clusters wider than them is missing up to
+#: higher l.
 JOINED_ARCMIN = 2.0
 #: Lowest multipole of `mlsky.theory.foreground_spectra`; below it the coherence with kappa stays.
 MODEL_FROM = 20
@@ -118,8 +119,8 @@ def truth_spectra(
 
 
 def tsz_join(pixel_arcmin: float) -> tuple[int, int]:
-    """`completion.JOIN` of what tSZ lacks, for networks of pixels of this size."""
-    low, high = completion.JOIN
+    """`large_scales.JOIN` of what tSZ lacks, for networks of pixels of this size."""
+    low, high = large_scales.JOIN
     wider = max(1.0, JOINED_ARCMIN / pixel_arcmin)
     return round(low * wider), round(high * wider)
 
@@ -129,7 +130,7 @@ def fit_completion(
     means: Mapping[str, float],
     truth: Mapping[tuple[str, str], NDArray[np.float64]],
     shot: float = 0.0,
-    join: tuple[int, int] = completion.JOIN,
+    join: tuple[int, int] = large_scales.JOIN,
     clusters: bool = True,
 ) -> tuple[dict, list[dict]]:
     """What a sky of networks lacks on large scales.
@@ -151,7 +152,7 @@ def fit_completion(
         Power of the shot noise in "radio".
     join
         Multipoles over which the clusters that are added to tSZ fade out, from `tsz_join`. All
-        else fades out over `completion.JOIN`.
+        else fades out over `large_scales.JOIN`.
     clusters
         Whether the networks paint clusters, and what tSZ lacks is drawn as such. Otherwise it is
         multiplied, as the CIB is.
@@ -159,7 +160,7 @@ def fit_completion(
     Returns
     -------
     table
-        For `mlsky.sphere.completion.prepare`.
+        For `mlsky.painting.large_scales.prepare`.
     rows
         By band: ``ell``, ``error`` (cosmic, of an auto spectrum), ``auto`` and ``kappa``: ratios
         to the truth of what the networks make, alone and with kappa.
@@ -168,7 +169,7 @@ def fit_completion(
     from scipy.interpolate import PchipInterpolator
 
     lmax = min(len(truth["kappa", "kappa"]) - 1, *(gaussian.alm_lmax(a) for a in alm.values()))
-    order = completion.correlated(alm)
+    order = large_scales.correlated(alm)
     names = ["kappa", *order, *(n for n in ("ksz",) if n in alm)]
     edges = [e for e in EDGES if e <= lmax] + [lmax + 1]
     if edges[-1] - edges[-2] < (edges[-2] - edges[-3]) / 2:
@@ -230,7 +231,7 @@ def fit_completion(
         "root": {" ".join(k): _short(r[pick]) for k, r in roots.items()},
     }
     if clusters:
-        table |= {"mean_cib": float(f"{means['cib']:.6g}"), "clusters": 1}
+        table |= {"mean_cib": float(f"{means.get('cib', 1.0):.6g}"), "clusters": 1}
         if "tsz" in order and roots["tsz",][2] > 0:
             per_sr = (CLUSTERED * means["tsz"] / roots["tsz",][2]) ** 2
             table["clusters"] = max(1, round(4 * math.pi * per_sr))
@@ -311,7 +312,7 @@ def _roots(order, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDA
     return root
 
 
-def _taper(ell: NDArray, join: tuple[int, int] = completion.JOIN) -> NDArray[np.float64]:
+def _taper(ell: NDArray, join: tuple[int, int] = large_scales.JOIN) -> NDArray[np.float64]:
     low, high = join
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((ell - low) / (high - low), 0, 1))
 

@@ -30,7 +30,8 @@ from mlsky import seeds
 from mlsky.errors import MlskyError
 from mlsky.networks.device import pick_device
 from mlsky.networks.normaliser import Normaliser
-from mlsky.training import images, matching, stopping
+from mlsky.toys import images
+from mlsky.training import matching, stopping
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import (
@@ -276,7 +277,7 @@ def train(
         What to train.
     data
         Training set (HDF5) of the condition, and of the truth unless `target` is given; or
-        `mlsky.training.data.painted` patches, or `mlsky.training.images`. None for a recipe whose
+        `mlsky.training.data.painted` patches, or `mlsky.toys.images`. None for a recipe whose
         images training makes itself.
     out
         Run folder.

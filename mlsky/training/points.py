@@ -13,8 +13,9 @@ import os
 import numpy as np
 import torch
 
-from mlsky import bands, seeds
+from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency import bands
 from mlsky.networks.default import Points
 from mlsky.networks.normaliser import Normaliser
 from mlsky.sources.catalogue import KINDS
@@ -86,7 +87,7 @@ def dusty_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     Parameters
     ----------
     painter
-        A `mlsky.datasets.halos.Painter`.
+        A `mlsky.haloes.painter.Painter`.
     regions
         How many regions of `seed` to paint.
 

@@ -216,7 +216,7 @@ def _small(base: Recipe, width: int = 16) -> Recipe:
 
 
 # Chapter 6 of the seed report: its Wasserstein GAN with a generator that its failings are designed
-# out of (`mlsky.networks.unconditional`). One kind of networks for all sets, so that each can start
+# out of (`mlsky.toys.unconditional`). One kind of networks for all sets, so that each can start
 # from another.
 _BLOBS = Recipe(
     name="blobs-1",

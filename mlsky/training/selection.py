@@ -1,6 +1,6 @@
 """Which state of a run is used: the averaged generator that validation truth likes best.
 
-Every so often the averaged generator is scored (`mlsky.statistics.scores.checkpoint`), and the
+Every so often the averaged generator is scored (`mlsky.validation.scores.checkpoint`), and the
 best one so far is kept beside the checkpoint. Scoring changes neither weights nor random state,
 and its time is not the run's, so a run is the same with it and without.
 """
@@ -17,10 +17,10 @@ import h5py
 
 from mlsky.errors import MlskyError
 from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
-from mlsky.statistics import scores
 from mlsky.training.data import Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
+from mlsky.validation import scores
 
 __all__ = ["Selection", "check_apart", "select_by"]
 

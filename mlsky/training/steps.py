@@ -11,7 +11,7 @@ from torch import nn
 from mlsky import seeds
 from mlsky.networks.default import colours
 from mlsky.networks.inputs import squash
-from mlsky.networks.unconditional import draw
+from mlsky.toys.unconditional import draw
 from mlsky.training import losses, matching
 from mlsky.training.elbo import elbo_step
 from mlsky.training.recipes import Recipe

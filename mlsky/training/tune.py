@@ -7,7 +7,7 @@ The search is kept in a file and goes on where it was stopped; each run is a run
 
 What a run is stopped by early is its spectra score, the mean of |ln(generated / true power)| over
 fields and bands as the training log has it; what it is judged by at its end is the same, or the
-distance of the table of scores (`mlsky.statistics.scores.checkpoint`) if there is a validation set.
+distance of the table of scores (`mlsky.validation.scores.checkpoint`) if there is a validation set.
 """
 
 from __future__ import annotations

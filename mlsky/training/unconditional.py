@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from mlsky import registry
-from mlsky.datasets import blobs
 from mlsky.networks.normaliser import Normaliser
-from mlsky.networks.vae import Decoder, Encoder, Latents, draw_like, latents
 from mlsky.networks.weights import Weights, network_header, open_weights
-from mlsky.training import images
+from mlsky.toys import blobs, images
+from mlsky.toys.vae import Decoder, Encoder, Latents, draw_like, latents
 from mlsky.training.data import Crops
 from mlsky.training.export import export
 from mlsky.training.run import CHECKPOINT, load_generator, normalise, part, read_checkpoint
@@ -68,14 +67,14 @@ def to_file(
 ) -> str:
     """Write the averaged generator of a run as a weight file, and return its sha256.
 
-    `mlsky.networks.unconditional.sample` draws from it. Parameters and errors are those of
+    `mlsky.toys.unconditional.sample` draws from it. Parameters and errors are those of
     `mlsky.training.export.export`.
 
     Parameters
     ----------
     like
         Of an autoencoder, images in their own units whose codes draws are made like
-        (`mlsky.networks.vae.draw_like`).
+        (`mlsky.toys.vae.draw_like`).
     """
     opened(folder)  # refuses runs of other networks
     adjust = None

@@ -1,0 +1,1 @@
+"""Patches cut out of anybody's full-sky maps, for training."""

@@ -1,0 +1,219 @@
+"""Memory and disk that a sky needs, said before any work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlsky.io.files import check_disk
+from mlsky.io.store import SUFFIX
+from mlsky.sphere import charts
+from mlsky.sphere.gaussian import rings
+from mlsky.sphere.geometry import Geometry
+from mlsky.sphere.resolution import kappa_grid, kappa_lmax
+from mlsky.sphere.threads import chart_workers
+
+__all__ = ["check", "disk", "memory", "memory_free"]
+
+GIB = 2**30
+
+#: Where Linux tells the limits of a control group, as of a container or a job.
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+#: How a sky is made whatever the estimate says.
+ANYWAY = "check_resources=False (--no-check-resources) to try all the same"
+
+#: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
+BASE = 0.9 * GIB
+
+#: Bytes per pixel of a chart while it is painted, with what its thread's heap keeps (8.0 GiB were
+#: found for two at a time at nside 2048), and of the sources of each of the 192 charts.
+PER_CHART_PIXEL, PER_CHART_SOURCES = 535, 1.0e6
+
+#: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
+#: (`mlsky.sphere.field.Field`).
+PER_ALM, PER_FIELD = 8, 18
+
+#: Bytes of the pieces in which maps are transformed, lensed and written: at most, and per pixel
+#: of a map that is one piece.
+PIECES, PER_PIECE_PIXEL = 0.6 * GIB, 100
+
+#: The same for maps whose rows do not hold whole rings: each pixel is a ring of its own there.
+POINT_PIECES, PER_POINT_PIXEL = 0.8 * GIB, 200
+
+#: Bytes per pixel of the deflection at pixels that lie on no rings, which is there as a whole; per
+#: l^2 of the transforms at such pixels, of kappa and of the deflection (46 and 22 found).
+PER_DEFLECTION, PER_POINTS_SPIN_0, PER_POINTS_SPIN_1 = 16, 23, 46
+
+#: Bytes per halo while the objects of a sky are drawn and listed, with the densities they are drawn
+#: from; while they are painted; in the list alone. Found for 1.8 million: 0.9, 0.8 and 0.14 GiB.
+PER_DRAWN, PER_OBJECT, PER_LISTED = 540, 480, 80
+#: Bytes of their maps per pixel of a chart.
+PER_OBJECT_PIXEL = 40
+
+
+def memory(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    on_disk: bool,
+    cib_maps: int = 1,
+    haloes: int = 0,
+) -> dict[str, float]:
+    """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
+
+    Parameters
+    ----------
+    pixel_arcmin
+        Of the networks.
+    on_disk
+        Whether maps go to a file as they are made.
+    cib_maps
+        Maps that the CIB is kept as: of its templates, and of their remainder.
+    haloes
+        Number of the objects of the sky, painted one by one.
+    """
+    one = 4.0 * geometry.npix
+    painted = 0.0 if on_disk else one * _painted(components, cib_maps)
+    cmb = "cmb" in components
+    held = painted + (0 if on_disk else one)  # kappa
+    pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
+    start = kappa_lmax(pixel_arcmin)
+    lmax, grid = kappa_grid(geometry, pixel_arcmin)
+    kept = 0.0 if on_disk else 4.0 * grid.npix
+    chart = max(c.npix for c in charts.charts(pixel_arcmin))
+    at_once = chart_workers()
+    sources = 192 * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
+    top = min(geometry.lmax, 10000)
+    fields = 1 if stokes == "T" else 3
+    peaks = {
+        "networks": PER_FIELD * start**2
+        + max(PER_ALM * start**2, at_once * chart * PER_CHART_PIXEL)
+        + (at_once * chart * PER_OBJECT_PIXEL if haloes else 0.0)
+        + haloes * PER_OBJECT
+        + painted
+        + kept
+        + sources,
+        "kappa": painted
+        + sources
+        + max(
+            kept + 8.0 * grid.nrings * lmax,
+            one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
+        )
+        + PER_ALM * lmax**2,
+        "bands": held + sources * 5 + (0 if on_disk or not cmb else one * len(stokes)) + one,
+    }
+    if cmb:
+        peaks["lensing"] = (
+            held
+            + sources
+            + (0 if on_disk else one * len(stokes))
+            + (PER_FIELD + PER_ALM) * fields * top**2
+            + 2 * PER_ALM * lmax**2
+            + deflection(geometry, lmax)
+        )
+    listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
+    if haloes:
+        listed["haloes"] = BASE + PER_ALM * start**2 + haloes * PER_DRAWN
+    return listed
+
+
+def deflection(geometry: Geometry, lmax: int) -> float:
+    """Bytes of the pieces in which a map is lensed, and of the deflection there.
+
+    Parameters
+    ----------
+    lmax
+        Of kappa.
+    """
+    layout = rings(geometry)
+    if layout is not None and layout.full:
+        return min(PIECES, PER_PIECE_PIXEL * geometry.npix)
+    pieces = min(POINT_PIECES, PER_POINT_PIXEL * geometry.npix)
+    if layout is not None:
+        return pieces
+    return pieces + PER_DEFLECTION * geometry.npix + PER_POINTS_SPIN_1 * lmax**2
+
+
+def disk(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    nfreq: int,
+    fits: bool,
+    cib_maps: int = 1,
+) -> float:
+    """Bytes that are written for one sky while it is made."""
+    one = 4.0 * geometry.npix
+    _, grid = kappa_grid(geometry, pixel_arcmin)
+    maps = 1 + _painted(components, cib_maps)
+    maps += len(stokes) if "cmb" in components else 0
+    total = maps * one + 4.0 * grid.npix + 192 * PER_CHART_SOURCES
+    return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
+
+
+def _painted(components: tuple[str, ...], cib_maps: int) -> int:
+    """Number of maps that networks paint, and the remainder of the CIB."""
+    return sum(cib_maps if name == "cib" else name in ("tsz", "ksz") for name in components)
+
+
+def memory_free() -> float:
+    """Bytes of memory that this process may still take.
+
+    What the machine has available, or less where the process is in a control group with a limit.
+    """
+    import psutil
+
+    found = [float(psutil.virtual_memory().available)]
+    try:
+        limit = (CONTROL_GROUP / "memory.max").read_text().strip()
+        if limit != "max":
+            used = int((CONTROL_GROUP / "memory.current").read_text())
+            lines = (CONTROL_GROUP / "memory.stat").read_text().splitlines()
+            stat = dict(line.split() for line in lines)
+            # Cached files make room when it is wanted.
+            found.append(float(int(limit) - used + int(stat["inactive_file"])))
+    except (OSError, KeyError, ValueError):
+        pass
+    return min(found)
+
+
+def check(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    nfreq: int,
+    out: Path | None,
+    cib_maps: int = 1,
+    haloes: int = 0,
+) -> None:
+    """Refuse a sky for which there is not the memory or the disk.
+
+    Raises
+    ------
+    ValueError
+        With the need in GiB, what is there, and what would do.
+    """
+    request = (geometry, pixel_arcmin, components, stokes)
+    more = {"cib_maps": cib_maps, "haloes": haloes}
+    need = max(memory(*request, on_disk=out is not None, **more).values())
+    free = memory_free()
+    what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
+    if need > free:
+        remedy = f"ask for fewer pixels, or {ANYWAY}"
+        if out is None:
+            less = max(memory(*request, on_disk=True, **more).values())
+            remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
+        raise ValueError(
+            f"{what}: {need / GIB:.1f} GiB of memory needed and {free / GIB:.1f} GiB free; {remedy}"
+        )
+    if out is not None:
+        part = out.with_name(out.name + SUFFIX)
+        there = part.glob("*") if part.is_dir() else ()
+        kept = sum(file.stat().st_blocks * 512 for file in there)
+        fits = out.suffix.lower() == ".fits"
+        check_disk(
+            part, disk(*request, nfreq, fits, cib_maps) - kept, f"ask for fewer pixels, or {ANYWAY}"
+        )

@@ -1,0 +1,589 @@
+"""Gaussian kappa to a correlated sky at 148 GHz, chart by chart.
+
+For each of the 192 charts: sample kappa, draw noise anchored to the sky, run the networks,
+draw the point sources, and give the pixels that the chart owns to the output maps. Memory
+is bounded by the output maps and one chart.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import registry, seeds
+from mlsky.frequency import cib_templates
+from mlsky.io.store import Memory
+from mlsky.sphere import resolution
+from mlsky.sphere.geometry import Geometry, Legendre
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from mlsky.haloes.paint import HaloPainter
+    from mlsky.io.store import Array, Store
+    from mlsky.networks.weights import Weights
+    from mlsky.painting.large_scales import Completion
+    from mlsky.painting.objects import SkyObjects
+    from mlsky.painting.rescale import Rescaling
+    from mlsky.sphere.chart_area import Area
+    from mlsky.sphere.charts import Chart
+    from mlsky.theory.response import Response
+
+__all__ = [
+    "Foregrounds",
+    "generate",
+    "halves_pixels",
+    "kappa_gain",
+    "kappa_lmax",
+    "made_with",
+    "select",
+]
+
+_log = logging.getLogger("mlsky")
+
+#: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
+#: a spline's coefficients depend on the values n pixels away by 0.27^n.
+SPLINE = 4
+#: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
+WIDER = 1 + 1e-4
+
+#: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
+#: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
+MARGIN = 8
+#: Below the first multipole kappa is the Gaussian start itself, above the second the
+#: network's; r between the two is 0.99 there, so little is lost in between.
+KAPPA_JOIN = (40, 120)
+#: Libraries whose other versions may give other last bits.
+LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
+#: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
+KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
+#: Tables of a calibration whose product is the gain of kappa.
+KAPPA_GAINS = ("kappa", "kappa_sky")
+#: Streams of the networks' noise.
+STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+#: Output pixels smaller than this many of the networks' are painted on ones half as large.
+FINE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Foregrounds:
+    """What the networks made of a kappa.
+
+    Attributes
+    ----------
+    kappa_alm
+        Nonlinear convergence, healpy order, up to some way beyond the output's band limit.
+    kappa
+        (*shape,) float32, the same on the output pixels.
+    maps
+        "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages. Weights that
+        paint several templates of the CIB give (n, *shape): the template maps, uK_CMB at their
+        frequencies, then the noise maps of the remainder, sr^(-1/2)
+        (`mlsky.frequency.cib_templates`).
+    catalogue
+        Every point source: radio ones, and dusty ones too bright for the CIB map.
+    objects_alm
+        Convergence of the objects if they were left out of all of the above, else None.
+    """
+
+    kappa_alm: NDArray[np.complex128]
+    kappa: Array
+    maps: dict[str, Array]
+    catalogue: Table | None
+    objects_alm: NDArray[np.complex128] | None = None
+
+
+def select(name: str, geometry: Geometry) -> Weights:
+    """The weight file for a geometry: the coarsest pixels that still resolve the map.
+
+    Parameters
+    ----------
+    name
+        Entry of the registry, "default", "name@version", or the path of a file.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such entry or file, or it cannot be used.
+    ValueError
+        If the file holds no networks that make a sky.
+    """
+    from mlsky.networks import evaluate
+    from mlsky.networks.weights import open_weights
+
+    name = os.fspath(name)
+    if name.endswith(".safetensors"):
+        weights = open_weights(name)
+    else:
+        files = registry.describe(name)["files"]
+        order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
+        fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin * WIDER]
+        index = fine[-1] if fine else order[0]
+        (path,) = registry.fetch(name, file=files[index]["file"])
+        weights = open_weights(path, sha256=files[index]["sha256"])
+    evaluate.kind(weights)
+    cib_templates.of_header(weights.header)  # the check
+    return weights
+
+
+def kappa_lmax(weights: Weights) -> int:
+    """Band limit of the Gaussian kappa that these weights start from."""
+    return resolution.kappa_lmax(weights.pixel_arcmin)
+
+
+def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
+    """Whether maps are put on pixels half as large as the networks' before they are sampled.
+
+    For weights whose calibration says how their CIB is split (`mlsky.painting.finer`).
+    """
+    table = weights.header.get("calibration", {}).get("split")
+    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
+
+
+def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
+    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
+
+    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
+    """
+    calibration = weights.header.get("calibration", {})
+    gain = np.ones(np.shape(ell))
+    for table in filter(None, map(calibration.get, KAPPA_GAINS)):
+        gain = gain * np.interp(ell, table["ell"], table["gain"])
+    return gain
+
+
+def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
+    """What the last bits of a sky depend on besides the code: versions, processor, number format.
+
+    Returns
+    -------
+    made_with
+        Versions of `LIBRARIES` by name; "instructions", the processor's as torch uses them;
+        "device" of the networks; "precision" of their convolutions.
+    """
+    import torch
+
+    from mlsky.networks import evaluate
+    from mlsky.networks.device import pick_device, pick_precision
+
+    target = pick_device(device)
+    name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
+    return {
+        **{library: metadata.version(library) for library in LIBRARIES},
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": name,
+        "precision": pick_precision(evaluate.TRAINED[evaluate.kind(weights)], target),
+    }
+
+
+def generate(
+    kappa_alm: NDArray[np.complex128],
+    geometry: Geometry,
+    *,
+    weights: Weights,
+    seed: int,
+    nonlinear: bool = False,
+    response: Response | None = None,
+    objects: HaloPainter | None = None,
+    add_objects: bool = True,
+    components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
+    device: str = "auto",
+    progress: Callable[[str, float], None] | None = None,
+    store: Store | None = None,
+    precision: str | None = None,
+) -> Foregrounds:
+    """Run the networks over the whole sky.
+
+    Parameters
+    ----------
+    kappa_alm
+        Kappa with the full nonlinear power, healpy order, to `kappa_lmax`.
+    geometry
+        Output pixels.
+    weights
+        From `select`.
+    seed
+        Of noise and sources.
+    nonlinear
+        Whether kappa is nonlinear already: it is painted on, and given back, as it is.
+        Otherwise it is Gaussian.
+    response
+        Of the maps to the cosmology of `kappa_alm`, from `mlsky.theory.response`; None if it is
+        that of the networks.
+    objects
+        Haloes to add to what the networks paint, for weights that leave them out. A nonlinear
+        kappa holds them already.
+    add_objects
+        False to show the objects to the networks and add them nowhere: kappa, maps and sources are
+        those of the rest, and `Foregrounds.objects_alm` is the kappa of the objects.
+    components
+        Which maps to keep; kappa is always made, and sources if cib or radio are.
+    device
+        "auto", "cpu", "cuda", "cuda:N".
+    progress
+        Called as ``progress(stage, fraction)``.
+    store
+        Where maps are kept while they are made, and which charts are done; memory by default.
+    precision
+        "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
+        "fp32" on a processor without instructions for bfloat16.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    import torch
+
+    from mlsky.networks import evaluate
+    from mlsky.networks.device import pick_device
+    from mlsky.painting import large_scales
+    from mlsky.painting.objects import SkyObjects
+    from mlsky.painting.regions import painting
+    from mlsky.painting.rescale import Rescaling
+    from mlsky.sphere import charts, gaussian
+    from mlsky.sphere.field import Field
+
+    rescaling, sky_alm = None, kappa_alm
+    if response is not None:
+        _log.warning("%s", response.told())
+        rescaling = Rescaling(response)
+        kappa_alm = rescaling.to_networks(kappa_alm)
+    if nonlinear:
+        weights = painting(weights)
+    report = progress or (lambda stage, fraction: None)
+    target = pick_device(device)
+    for network in weights.networks.values():
+        network.to(target, memory_format=torch.channels_last)
+    multiple = evaluate.multiple(weights)
+    pixel = weights.pixel_arcmin
+    margin = MARGIN + _further(weights) + sum(evaluate.SPREAD)
+    report("Gaussian kappa on charts", 0.0)
+    store = store or Memory()
+    lmax, grid = resolution.kappa_grid(geometry, pixel)
+    large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
+    start = Field(kappa_alm)
+    # The join needs the lowest multipoles alone.
+    kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
+    sky_alm = _truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
+    whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
+    kappa_maps, maps, sources = _paint_sky(
+        start,
+        charts.charts(pixel, margin, multiple),
+        (grid, geometry),
+        weights,
+        seed,
+        components,
+        (large, rescaling),
+        whole,
+        lambda fraction: report("networks", 0.05 + 0.85 * fraction),
+        store,
+        precision,
+    )
+    del start
+    report("kappa", 0.92)
+    alm, objects_alm = kappa_alm, None
+    if not nonlinear:
+        alm, *others = (gaussian.legendre_to_alm(m, grid, lmax) for m in kappa_maps)
+        ell = np.arange(lmax + 1)
+        if others:
+            (objects_alm,) = others
+            sky_alm = sky_alm - _truncate(objects_alm, _lmax(sky_alm))
+        if objects is None:
+            # calibrated here, at no cost: nothing is in it that is to stay as it is
+            alm = _join(alm, kappa_alm, kappa_gain(weights, ell))
+        else:
+            alm = _join(alm, sky_alm, np.ones(lmax + 1))
+    del kappa_maps
+    if rescaling is not None and (nonlinear or objects is None):
+        alm = rescaling.to_sky(alm)
+    for name in KAPPA_MAPS:
+        store.drop(name)
+    law = cib_templates.of_header(weights.header)
+    if law is not None and "cib" in maps:
+        from mlsky.painting.remainder import add_remainder
+
+        report("CIB remainder", 0.95)
+        add_remainder(maps["cib"], law, geometry, seed)
+    kappa = store.array("kappa", geometry.shape)
+    kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
+    catalogue = None
+    if sources:
+        report("sources", 0.97)
+        catalogue = _catalogue(sources, seed)
+    return Foregrounds(alm, kappa, maps, catalogue, objects_alm)
+
+
+def _paint_sky(
+    start: Callable,
+    all_charts: Sequence[Chart],
+    grids: tuple[Legendre, Geometry],
+    weights: Weights,
+    seed: int,
+    components: Sequence[str],
+    corrections: tuple[Completion, Rescaling | None],
+    whole: SkyObjects,
+    report: Callable[[float], None],
+    store: Store,
+    precision: str | None,
+) -> tuple[list[Array], dict[str, Array], list[dict]]:
+    """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
+    from mlsky.networks import evaluate
+    from mlsky.painting import finer
+    from mlsky.sources import draw
+    from mlsky.sphere import charts
+
+    grid, geometry = grids
+    large, rescaling = corrections
+    reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
+    table = weights.header.get("calibration", {}).get("split")
+    halve = halves_pixels(weights, geometry)
+    kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
+    names = [n for n in ("tsz", "ksz", "cib") if n in components]
+    law = cib_templates.of_header(weights.header)
+    painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
+    rows = {}
+    if law is not None and "cib" in painted:
+        painted["cib"] = cib_templates.map_names(law.templates_ghz)
+        rows["cib"] = law.n_templates + law.n_noise
+    own = whole.tsz_names()
+    if "tsz" in painted and own:
+        painted["tsz"] = ("tsz", *own)
+        rows["tsz"] = len(painted["tsz"])
+    maps = {
+        n: store.array(n, (rows[n], *geometry.shape) if n in rows else geometry.shape)
+        for n in names
+    }
+    want_sources = bool({"cib", "radio"} & set(components))
+
+    def paint(chart: Chart) -> dict[str, np.ndarray]:
+        found = store.done(chart.index)
+        if found is not None:
+            return found
+        area = charts.owned_area(chart, reach)
+        shown_on = finer.finer_chart(chart) if halve else chart
+        shown_haloes, members = whole.on(shown_on)
+        haloes = shown_haloes
+        if halve:
+            haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
+        noise = _noise(all_charts, chart.index, weights, seed, area, halve)
+        normals = noise.pop("split", None)
+        made = evaluate.evaluate(
+            weights,
+            whole.without(start.on(chart), chart, haloes),
+            noise,
+            area,
+            precision,
+            whole.shown(haloes) if evaluate.takes_objects(weights) else None,
+        )
+        made = {name: field.cpu().numpy() for name, field in made.items()}
+        large.apply(chart, made)
+        found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
+        if members and found and whole.added:
+            found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
+        pixel = charts.owned(chart, grid)
+        for one, convergence in zip(
+            kappa_maps, whole.kappa(made, chart, area, haloes), strict=True
+        ):
+            one.put(pixel, charts.interpolate(chart, convergence, grid, pixel))
+        owned = charts.owned(chart, geometry)
+        if maps and owned.size:
+            shown = made if rescaling is None else rescaling.maps(chart, made, area)
+            each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
+            if halve:
+                shown = _halved(shown, normals, table)
+            none = np.zeros(shown_on.shape, np.float32)
+            stack = np.stack([shown.get(m, none) for _, _, m in each])
+            values = charts.resample(shown_on, stack, geometry, owned)
+            by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
+            whole.add(by_name, shown_on, shown_haloes, geometry, owned)
+            for (n, row, _), value in zip(each, values, strict=True):
+                maps[n].put(owned + row * geometry.npix, value)
+        store.mark(chart.index, found)
+        return found
+
+    sources = []
+    on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
+    for number, found in enumerate(_each(paint, all_charts, on_cpu)):
+        report((number + 1) / len(all_charts))
+        if found:
+            sources.append(found)
+    return kappa_maps, maps, sources
+
+
+def _further(weights: Weights) -> int:
+    """Chart pixels farther than others that the pixels half as large see.
+
+    The same for every geometry, whether it has such pixels or not: a seed is one sky.
+    """
+    from mlsky.painting import finer
+
+    return finer.REACH if "split" in weights.header.get("calibration", {}) else 0
+
+
+def _halved(
+    maps: dict[str, np.ndarray], normals: list[np.ndarray], table: dict
+) -> dict[str, np.ndarray]:
+    """Maps of a chart on pixels half as large: the CIB split, the others interpolated."""
+    from mlsky.painting import finer
+
+    cib = [name for name in maps if name.split("_")[0] == "cib"]
+    smooth = [name for name in maps if name in ("tsz", "ksz")]
+    fine = finer.interpolate(np.stack([maps[name] for name in smooth])) if smooth else ()
+    out = dict(zip(smooth, fine, strict=True))
+    if cib:
+        split = finer.split([maps[name] for name in cib], normals[0], table)
+        out |= dict(zip(cib, split, strict=True))
+    return out
+
+
+def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
+    """Gain of what networks make of kappa, calibration and another cosmology; None for one."""
+    calibration = weights.header.get("calibration", {})
+    if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
+        return None
+
+    def gain(ell: NDArray) -> NDArray[np.float64]:
+        out = kappa_gain(weights, ell)
+        return out if rescaling is None else out * rescaling.kappa_gain(ell)
+
+    return gain
+
+
+def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
+    """Results of `paint` in the order of the charts, a few charts at a time on a CPU.
+
+    Each chart's networks have one core: the last bits of a convolution depend on the number
+    of its threads, and much of a chart's other work does not use more than one.
+    """
+    import torch
+
+    from mlsky.sphere.threads import chart_workers, trim_memory
+
+    workers = chart_workers() if on_cpu else 1
+    before = torch.get_num_threads()
+    each = (1,) if on_cpu else (before,)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=each)
+    try:
+        yield from pool.map(paint, all_charts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+        trim_memory()
+
+
+def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
+    """Chart pixels beyond the owned area that output pixels see.
+
+    Output pixels whose centres are owned reach beyond it by half their diagonal, and parts of
+    them, or splines, by a few chart pixels more.
+    """
+    widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
+    # What a network makes depends a little on what it sees far away: at least this much, so that
+    # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
+    widest = max(widest, 3.6 * pixel_arcmin)
+    return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
+
+
+def _noise(
+    all_charts: Sequence[Chart],
+    index: int,
+    weights: Weights,
+    seed: int,
+    area: Area,
+    split: bool = False,
+) -> dict[str, list[np.ndarray]]:
+    """Noise of every network on a chart; the same numbers wherever charts overlap.
+
+    With `split`, also that of `mlsky.painting.finer.split`.
+    """
+    from mlsky.networks import evaluate
+    from mlsky.painting import finer
+    from mlsky.sphere import noise
+
+    channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
+    if split:
+        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
+    seen = area.widened(sum(evaluate.SPREAD))
+    levels = sorted({level for z in channels.values() for level, _ in z})
+    far = dict.fromkeys(levels, 0)
+    for name, wanted in channels.items():
+        for (level, _), e in zip(wanted, beyond[name], strict=True):
+            far[level] = max(far[level], e)
+    lattice = {
+        level: noise.lattice(
+            all_charts, index, level, far[level], seen.halved(level).widened(2 if level else 0)
+        )
+        for level in levels
+    }
+    out = {}
+    for name, wanted in channels.items():
+        key = seeds.integer(seed, "network", STREAMS[name])
+        total = {level: sum(c for l, c in wanted if l == level) for level in levels}
+        drawn = {
+            level: noise.chart_noise(lattice[level], n, level, key) for level, n in total.items()
+        }
+        used = dict.fromkeys(levels, 0)
+        parts = []
+        for (level, c), e in zip(wanted, beyond[name], strict=True):
+            part = drawn[level][used[level] : used[level] + c]
+            cut = far[level] - e
+            parts.append(part[:, cut : part.shape[1] - cut, cut : part.shape[2] - cut])
+            used[level] += c
+        out[name] = parts
+    return out
+
+
+def _catalogue(sources: list[dict], seed: int) -> Table:
+    from mlsky.sources import catalogue
+
+    vectors = np.concatenate([s["vectors"] for s in sources], 1)
+    flux, dusty, number = (
+        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
+    )
+    ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
+    dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
+    kind = np.where(dusty, "dusty", "radio")
+    return catalogue.make(ra, dec, flux, kind, seed, number=number)
+
+
+def _lmax(alm: np.ndarray) -> int:
+    from mlsky.sphere import gaussian
+
+    return gaussian.alm_lmax(alm)
+
+
+def _truncate(alm: np.ndarray, lmax: int) -> np.ndarray:
+    """Drop the multipoles above `lmax`."""
+    import healpy
+
+    have = _lmax(alm)
+    return alm if have <= lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
+
+
+def _join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The network's kappa times a gain, with the Gaussian start on the largest scales.
+
+    A network trained on patches knows nothing below their size: there kappa *is* the
+    Gaussian start, so that low multipoles are never altered.
+    """
+    import healpy
+
+    lmax = _lmax(alm)
+    ell = np.arange(lmax + 1)
+    phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
+    share = 0.5 - 0.5 * np.cos(np.pi * phase)
+    low = np.zeros_like(alm)
+    top = min(KAPPA_JOIN[1], _lmax(start), lmax)
+    part = healpy.resize_alm(start, _lmax(start), _lmax(start), top, top)
+    l, m = healpy.Alm.getlm(top)
+    low[healpy.Alm.getidx(lmax, l, m)] = part
+    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)

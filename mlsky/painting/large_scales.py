@@ -1,0 +1,201 @@
+"""Large scales of the foregrounds: what networks trained on patches do not know.
+
+A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
+multipoles below about 400, in tSZ of smaller patches below 1900, is measured once per weight file
+(`mlsky.training.sky_calibration`) and kept in its header: a response to the Gaussian start of kappa
+and the roots of the power that is still missing, by multipole. From these and the sky's own kappa
+follow, before any network runs, a few band-limited fields; chart by chart they modulate the maps.
+
+The fields are applied so that no map leaves its sign. The templates of the CIB, the rate of radio
+sources, and tSZ of networks that leave clusters to the sky are multiplied by one plus a field, each
+by its own; the fields of a few per cent are correlated as the maps are. kSZ has both signs and gets
+a Gaussian field, added.
+
+Networks that paint the clusters too lack, in tSZ, for the most part the shot noise of near,
+degree-wide ones, of an rms near the mean of the map: Gaussian waves would make a fifth of the sky
+positive. The tables of such weight files state a number of clusters. They are drawn as round
+negative profiles at random places, added with their mean taken off again, and the few pixels (1e-3)
+that end above zero are set to zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import seeds
+from mlsky.sphere import gaussian, refine
+from mlsky.sphere.field import Field
+
+if TYPE_CHECKING:
+    from mlsky.sphere.charts import Chart
+
+__all__ = ["JOIN", "Completion", "correlated", "modes", "prepare"]
+
+#: Below the first multipole the sky has the spectra of the truth, above the second those of
+#: the networks alone: measured, they are then within a few per cent of each other. The table of
+#: a weight file goes further for tSZ alone, whose near clusters are wider than small patches.
+JOIN = (330, 480)
+#: Order of the white fields that are drawn, part of what a seed means; further templates of the
+#: CIB follow. "radio" is the density of radio sources relative to its mean, the others are in uK.
+WHITE = ("cib", "radio", "ksz", "tsz")
+#: Fields up to l = JOIN[1] vary over no less than 20': values on pixels up to this size tell them
+#: all, arcmin; others need smaller ones in proportion.
+COARSE_ARCMIN = 4.0
+#: A density is nowhere below this share of its mean.
+LEAST = 0.05
+
+
+class Completion:
+    """What makes the maps of networks those of a sky, chart by chart; see `prepare`.
+
+    Parameters
+    ----------
+    alm
+        Of "tsz", "ksz", "cib", "cib_353" and so on (uK) and "radio" (relative density): those
+        there are.
+    mean
+        Of the sky without them, uK, of the maps that are multiplied; other fields are added.
+    amplitude
+        Factors of the maps.
+    """
+
+    def __init__(
+        self,
+        alm: Mapping[str, NDArray[np.complex128]],
+        mean: Mapping[str, float],
+        amplitude: Mapping[str, float],
+    ) -> None:
+        self.fields = {name: Field(values) for name, values in alm.items()}
+        self.mean, self.amplitude = dict(mean), dict(amplitude)
+
+    def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
+        """Complete what the networks made on a chart, in place.
+
+        Parameters
+        ----------
+        made
+            Some of "tsz", "ksz", "log_rate" and the templates of the CIB, (ny, nx) float32.
+        """
+        for name, factor in self.amplitude.items():
+            if name in made:
+                made[name] *= np.float32(factor)
+        for name in self.fields.keys() & made.keys():
+            if name in self.mean:
+                made[name] *= _density(self._on(chart, name) * np.float32(1 / self.mean[name]))
+            else:
+                made[name] += self._on(chart, name)
+        if "tsz" in made:
+            np.minimum(made["tsz"], 0, out=made["tsz"])
+        if "log_rate" in made and "radio" in self.fields:
+            made["log_rate"] += np.log(_density(self._on(chart, "radio")))
+
+    def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
+        """A field on the pixels of a chart."""
+        field = self.fields[name]
+        return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
+
+
+def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> Completion:
+    """What a sky needs beside its networks.
+
+    Parameters
+    ----------
+    calibration
+        Of a weight file. Its ``completion``, if it has one: ``ell``, ``response`` {name: values},
+        ``root`` {"cib tsz": values} and ``mean`` {name: uK}; ``clusters`` (on the sky), if the
+        networks paint them, and then ``mean_cib`` (uK) in place of ``mean``. And ``amplitude``
+        {name: factor}.
+    start
+        Gaussian kappa of the sky, healpy order.
+    seed
+        Of the sky; the stream is "large_scales", and one of its own at each multipole.
+    """
+    table = calibration.get("completion")
+    alm = modes(table, start, seed) if table else {}
+    mean = table.get("mean", {"cib": table.get("mean_cib")}) if table else {}
+    return Completion(alm, mean, calibration.get("amplitude", {}))
+
+
+def correlated(names: Iterable[str]) -> list[str]:
+    """Those of some fields that are correlated, in the order of the Cholesky factor."""
+    cib = sorted((n for n in names if n.split("_")[0] == "cib"), key=_template_ghz)
+    return [n for n in ("tsz", *cib, "radio") if n in names]
+
+
+def _template_ghz(name: str) -> float:
+    """Frequency of a further template of the CIB; 0 for "cib"."""
+    return float(name.partition("_")[2] or 0)
+
+
+def modes(
+    table: Mapping, start: NDArray[np.complex128], seed: int
+) -> dict[str, NDArray[np.complex128]]:
+    """Alm of the fields of `Completion`; see `prepare`."""
+    import healpy
+
+    have = gaussian.alm_lmax(start)
+    lmax = min(have, table["ell"][-1])
+    ell = np.arange(lmax + 1)
+    kappa = healpy.resize_alm(start, have, have, lmax, lmax)
+
+    def at(values) -> NDArray[np.float64]:
+        out = np.interp(ell, table["ell"], values)
+        out[:2] = 0  # the mean of a map stays as it is
+        return out
+
+    root = {tuple(key.split()): at(values) for key, values in table["root"].items()}
+    order = correlated(table["response"])
+    drawn = (*WHITE, *(name for name in order if name not in WHITE))
+    if "clusters" in table:
+        drawn = tuple(name for name in drawn if name != "tsz")
+    each = gaussian.white(lmax, seed, "large_scales", len(drawn))
+    white = dict(zip(drawn, each, strict=True))
+    if "clusters" in table:
+        white["tsz"] = _clusters(int(table["clusters"]), lmax, seed)
+    alm = {}
+    for name in order:
+        parts = [gaussian.scale_alm(kappa.copy(), at(table["response"][name]))]
+        for other in order:
+            factor = root.get((name,) if other == name else (name, other))
+            if factor is not None and factor.any():
+                parts.append(gaussian.scale_alm(white[other].copy(), factor))
+        alm[name] = sum(parts)
+    alm["ksz"] = gaussian.scale_alm(white["ksz"], root[("ksz",)])
+    return {name: _bare(values, table["ell"]) for name, values in alm.items() if values.any()}
+
+
+def _bare(alm: NDArray[np.complex128], nodes: Sequence[int]) -> NDArray[np.complex128]:
+    """Without the multipoles beyond the first node of a table above which all are zero."""
+    import healpy
+
+    lmax = gaussian.alm_lmax(alm)
+    last = max(np.flatnonzero(healpy.alm2cl(alm)))
+    top = min(lmax, min((n for n in nodes if n > last), default=lmax))
+    return healpy.resize_alm(alm, lmax, lmax, top, top)
+
+
+def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:
+    """White alm of unit power of `count` negative points at random places."""
+    import ducc0
+
+    rng = seeds.generator(seed, "large_scales", 0, 0)
+    z, phi = rng.uniform(-1, 1, count), rng.uniform(0, 2 * np.pi, count)
+    places = np.stack([np.arccos(z), phi], 1)
+    # One thread: the bits of this transform depend on how many there are.
+    alm = ducc0.sht.adjoint_synthesis_general(
+        map=np.full((1, count), -np.sqrt(4 * np.pi / max(count, 1))),
+        loc=places,
+        lmax=lmax,
+        spin=0,
+        epsilon=1e-7,
+        nthreads=1,
+    )
+    return np.asarray(alm[0], np.complex128)
+
+
+def _density(modulation: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.maximum(1 + modulation, np.float32(LEAST))

@@ -1,0 +1,1 @@
+"""Pictures: of a sky, of a training set, of the images of the toys."""

@@ -1,0 +1,567 @@
+"""The chain: `simulate` asks every stage in turn; `mlsky.sky.Sky` holds what they made.
+
+No physics lives here. In order: spectra, Gaussian kappa, networks
+(`mlsky.painting.foregrounds`), lensing of the CMB by the sky's own kappa, bands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlsky import components as fields
+from mlsky._version import __version__
+from mlsky.frequency import bands, cib_templates
+from mlsky.io import skies
+from mlsky.io.layers import Layer
+from mlsky.io.store import Array, Disk, Memory, Store
+from mlsky.request import Progress, Request, check
+from mlsky.sky import Sky
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from mlsky.frequency.cib_templates import CibTemplates
+    from mlsky.haloes.paint import HaloPainter
+
+__all__ = ["Realisation", "list_sources", "observe", "realise", "run", "simulate"]
+
+#: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
+CATALOG_MIN_MJY = 1.0
+
+#: Highest multipole of the unlensed CMB; beyond it the primary CMB is below 1e-3 uK^2 in D_l.
+CMB_LMAX = 10000
+
+#: Multipoles beyond the band limit that lensing still moves into it. Below 3000 less is enough
+#: (the deflection of 2.5' is small against the wavelength), and more would alias.
+LENSING_MARGIN = 500
+
+#: Highest multipole at which T and E are drawn given kappa: beyond it they are correlated by less
+#: than 0.003, and a kappa of the user's that is nonlinear is Gaussian below it.
+CMB_KAPPA_LMAX = 500
+
+#: Multipoles of kappa that place the haloes, `mlsky.haloes.shells.LMAX`.
+HALO_LMAX = 1024
+
+#: Terms in the temperature of each cluster beyond the non-relativistic one.
+TSZ_ORDER = 2
+
+#: Kind of source in the catalogue that belongs to a component.
+KINDS = {"cib": "dusty", "radio": "radio"}
+
+#: Components that are maps; "radio" is sources alone.
+MAPS = ("cmb", "tsz", "ksz", "cib")
+
+#: What of the provenance the maps at 148 GHz depend on.
+MADE_OF = (
+    "version",
+    "seed",
+    "cmb_seed",
+    "weights",
+    "cosmology",
+    "kappa",
+    "haloes",
+    "geometry",
+    "monopole_off",
+)
+
+CITE = (
+    "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
+    "mlsky and the weight files used (mlsky weights show NAME)"
+)
+LICENCE = "BSD-3-Clause (code); the licence of the weights is in the registry"
+
+
+@dataclass(frozen=True, eq=False)
+class Realisation:
+    """One sky at the reference frequency, before any band is chosen.
+
+    Attributes
+    ----------
+    maps
+        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
+        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
+        the noise maps of `cib`.
+    catalog
+        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+    clusters
+        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
+        paint them.
+    kappa
+        (*shape,) float32, dimensionless.
+    cib
+        Law of a CIB of several templates; None for one map and one colour.
+    """
+
+    geometry: pixels.Geometry
+    components: tuple[str, ...]
+    maps: dict[str, Array]
+    catalog: Table | None
+    clusters: Table | None
+    kappa: Array
+    flux_cut_mjy: float | None
+    tsz_temperature_kev: float | None
+    meta: dict
+    cib: CibTemplates | None = None
+
+
+def simulate(
+    freqs,
+    nside: int | None = None,
+    seed: int = 0,
+    *,
+    geometry=None,
+    components: Sequence[str] | None = None,
+    stokes: str = "TQU",
+    kappa: ArrayLike | tuple | None = None,
+    kappa_kind: str = "gaussian",
+    fill_kappa: bool = False,
+    cosmology="planck2018",
+    weights: str = "default",
+    flux_cut_mjy: float | None = None,
+    tsz_temperature_kev: float | None = None,
+    haloes: Table | dict | None = None,
+    monopole: bool | str | Sequence[str] = True,
+    unit: str = "uK_CMB",
+    cmb_seed: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    out: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    check_resources: bool = True,
+) -> Sky:
+    """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
+
+    The same arguments give the same maps to the bit on one kind of machine and set of versions, and
+    the same sky on all (docs/conventions); a seed's sky does not depend on bands or components, nor
+    on `nside` while the same networks paint it (2' to nside 1024, 0.5' above).
+
+    Parameters
+    ----------
+    freqs
+        Frequencies, GHz numbers or an astropy Quantity, one or many.
+    nside
+        HEALPix resolution, a power of two; RING, equatorial. Or give `geometry`.
+    seed
+        Integer >= 0.
+    geometry
+        ``(shape, wcs)`` of a CAR map, as from ``pixell.enmap.fullsky_geometry``.
+    components
+        Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
+    stokes
+        "TQU", "T" or "QU"; polarisation in the COSMO (HEALPix) convention.
+    kappa
+        Convergence in place of a drawn one, dimensionless, positive for overdensity, of the full
+        sky: a HEALPix RING map (used up to l = 2 nside), a CAR map as ``(map, wcs)`` or enmap, or
+        a healpy-ordered complex alm. Foregrounds follow it and it lenses the CMB. Higher
+        multipoles, which it does not hold, are drawn from `seed` as a Gaussian field.
+    kappa_kind
+        "gaussian", of which the networks make a nonlinear one, or "nonlinear", as of an N-body
+        simulation, which stays as it is: without multipoles up to Nyquist of the networks' pixels
+        (5400 to nside 1024, 10800 above) it has no cores of haloes, and clusters are too faint.
+    fill_kappa
+        Draw a Gaussian sky in the holes (NaN, UNSEEN) of a map, which are refused otherwise.
+    cosmology
+        "planck2018", another name, a dict such as ``{"sigma8": 0.8, "H0": 70}``, a
+        `pyccl.Cosmology` or a `camb.CAMBparams`, see `mlsky.theory.parse`.
+    weights
+        Name of the networks, see ``mlsky weights list``.
+    flux_cut_mjy
+        Leave sources brighter than this at 148 GHz out of the maps, mJy.
+    tsz_temperature_kev
+        Electron temperature of the gas, keV or a Quantity, 0 to 15: tSZ with relativistic
+        corrections, as of gas of one temperature. None for the non-relativistic limit.
+    haloes
+        Clusters of the user's own in place of drawn ones, an astropy Table or dict of Quantities:
+        "ra", "dec", "z", "m200m" and, if known, "velocity" (radial, positive if receding). Every
+        column but "z" must state its unit. Lighter ones than the networks leave out are not used.
+        With a nonlinear `kappa` they are the haloes that it holds.
+    monopole
+        Whether maps keep their mean over the sky. False takes that of the CIB off, as for use with
+        dust that has it already (PySM's d9 to d11); or names of those of "tsz" and "cib" that keep
+        theirs, so () takes both off. The sources of the catalogue stay as they are.
+    unit
+        "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
+    cmb_seed
+        Seed of the unlensed CMB alone; `seed` by default.
+    device
+        "auto", "cpu", "cuda" or "cuda:N", for the networks.
+    progress
+        Called as ``progress(stage, fraction)``.
+    out
+        A file, ``.h5`` or ``.fits`` as for `Sky.write`, into which the maps go as they are made:
+        the sky may be larger than memory. What is done so far is in the folder ``out.partial``
+        beside it; a call that was interrupted goes on from there when it is made again, and gives
+        the same bits. The file appears when it is whole.
+    overwrite
+        Replace `out` if it exists.
+    check_resources
+        Refuse a sky for which the memory or the disk is estimated not to suffice. False makes it
+        all the same, where you know better, as on a machine that swaps.
+
+    Returns
+    -------
+    Sky
+        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx). With `out` its maps
+        lie in that file and are read at each access.
+
+    Raises
+    ------
+    ValueError
+        For an argument that is not allowed, before any work starts.
+    RegistryError
+        If the weight file is missing, truncated, altered or of another architecture.
+
+    Examples
+    --------
+    >>> import mlsky
+    >>> sky = mlsky.simulate(freqs=[93, 145, 225], nside=1024, seed=1)  # doctest: +SKIP
+    """
+    return run(check(**locals()))
+
+
+def run(request: Request) -> Sky:
+    """`simulate` with arguments that were checked before."""
+    store = Memory() if request.out is None else _disk(request)
+    finished = False
+    try:
+        realisation = realise(request, store)
+        request.progress("bands and sources", 0.95)
+        sky = observe(realisation, request.freqs_ghz, stokes=request.stokes, unit=request.unit)
+        del realisation
+        if request.out is not None:
+            request.progress(f"writing {request.out.name}", 0.97)
+            sky = _finish(sky, store, request.out)
+        finished = True
+    finally:
+        store.close(remove=finished)
+    request.progress("done", 1.0)
+    return sky
+
+
+def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
+    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
+    made = store.file
+    store.protect()
+    skies.write_hdf5(sky, made, store.paths)
+    store.settle()
+    if out.suffix.lower() in skies.HDF5:
+        store.move(out)
+    else:
+        # in the folder too, so that a run that is killed leaves nothing elsewhere
+        image = store.folder / f"sky{out.suffix}"
+        image.unlink(missing_ok=True)
+        skies.write_fits(Sky.read(made, lazy=True), image)
+        store.move(out, image)
+    return Sky.read(out, lazy=True)
+
+
+def _disk(request: Request) -> Disk:
+    """The folder beside `request.out`, with room for the maps that stay in the sky."""
+    shape = request.geometry.shape
+    kept = {"kappa": ("kappa", shape)}
+    for name in request.components:
+        stokes = request.stokes if name == "cmb" else "T"
+        if name in MAPS and set(stokes) <= set(request.stokes):
+            rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
+            if name == "tsz" and _tsz_order(request) is not None:
+                rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
+            kept[name] = (skies.template_path(name), (rows, len(stokes), *shape))
+    made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
+    made_of |= {"components": list(request.components), "stokes": request.stokes}
+    if request.kappa is not None:
+        given = request.kappa
+        made_of["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
+        made_of["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
+    return Disk(request.out, made_of, kept)
+
+
+def realise(request: Request, store: Store | None = None) -> Realisation:
+    """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
+    from mlsky.painting import foregrounds
+    from mlsky.sphere import kappa as given_kappa
+    from mlsky.theory import response
+
+    progress = request.progress
+    store = store or Memory()
+    progress("spectra", 0.0)
+    lmax = foregrounds.kappa_lmax(request.weights)
+    start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
+    large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
+    changed = response.response(
+        request.cosmology, request.weights.header, response.fields_of(request.components)
+    )
+    objects, clusters = _objects(request, start[0])
+    start[0] = given_kappa.cut(start[0], lmax)
+    made = foregrounds.generate(
+        # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
+        start.pop(),
+        request.geometry,
+        weights=request.weights,
+        seed=request.seed,
+        nonlinear=request.kappa is not None and request.kappa.kind == "nonlinear",
+        response=changed,
+        objects=objects,
+        components=tuple(name for name in request.components if name != "cmb"),
+        device=request.device,
+        progress=_span(progress, 0.15, 0.75),
+        store=store,
+    )
+    del objects  # a gigabyte that lensing can have
+    shape = (1, *request.geometry.shape)  # each has T alone
+    maps = {
+        name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
+        for name, values in made.maps.items()
+    }
+    for name in request.monopole_off:
+        if name in maps:
+            _take_mean_off(maps[name], request.geometry)
+    if "cmb" in request.components:
+        progress("lensing of the CMB", 0.75)
+        cmb = _lensed_cmb(request, large_scales, made.kappa_alm, store)
+        maps["cmb"] = cmb.reshape(1, *cmb.shape)
+    return Realisation(
+        geometry=request.geometry,
+        components=request.components,
+        maps=maps,
+        catalog=_wanted_sources(made.catalogue, request.components),
+        clusters=clusters,
+        kappa=made.kappa,
+        flux_cut_mjy=request.flux_cut_mjy,
+        tsz_temperature_kev=request.tsz_temperature_kev,
+        meta=_provenance(request),
+        cib=cib_templates.of_header(request.weights.header),
+    )
+
+
+def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
+    """Subtract from each of several maps its mean over the sphere, in place."""
+    weights = None if geometry.kind == "healpix" else geometry.area()
+    for row in range(len(maps)):
+        values = maps[row]
+        mean = np.average(np.asarray(values, np.float64).reshape(-1), weights=weights)
+        maps[row] = values - np.float32(mean)
+
+
+def observe(
+    realisation: Realisation, freqs_ghz: NDArray[np.float64], *, stokes: str, unit: str
+) -> Sky:
+    """The sky at the bands: scaling laws, sources painted, units; nothing random.
+
+    Parameters
+    ----------
+    freqs_ghz
+        (nfreq,), checked by `mlsky.frequency.bands.parse_freqs`.
+    """
+    from mlsky.sources.catalogue import paint_hit
+
+    to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
+    layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
+    for name, values in realisation.maps.items():
+        held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
+        kept = "".join(s for s in held if s in stokes)
+        if kept:
+            if kept != held:
+                values = values[:, [held.index(s) for s in kept]]
+            weights = _weights(realisation, name, freqs_ghz) * to_unit[:, np.newaxis]
+            layers[name].append(Layer(values, weights, kept))
+    catalog = realisation.catalog
+    if catalog is not None:
+        painted = _is_painted(catalog, realisation.flux_cut_mjy)
+        for name, kind in KINDS.items():
+            chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
+            if name in layers and len(chosen):
+                hit, templates = paint_hit(chosen, realisation.geometry, freqs_ghz, stokes)
+                layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
+    return Sky(
+        freqs_ghz=freqs_ghz,
+        geometry=realisation.geometry,
+        stokes=stokes,
+        unit=unit,
+        components=layers,
+        kappa=realisation.kappa,
+        catalog=list_sources(realisation),
+        clusters=realisation.clusters,
+        meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
+    )
+
+
+def list_sources(realisation: Realisation) -> Table | None:
+    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
+    if realisation.catalog is None:
+        return None
+    listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY
+    catalog = realisation.catalog[listed]
+    catalog["in_map"] = _is_painted(catalog, realisation.flux_cut_mjy)
+    return catalog
+
+
+def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]:
+    """Which sources are in the maps."""
+    flux_mjy = np.asarray(catalog["flux_mjy"])
+    return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
+
+
+def _objects(
+    request: Request, kappa_alm: NDArray[np.complex128]
+) -> tuple[HaloPainter | None, Table | None]:
+    """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
+    if not request.weights.mass_cut:
+        return None, None
+    request.progress("haloes", 0.1)
+    from mlsky.haloes import catalogue
+    from mlsky.haloes import tables as halo_tables
+    from mlsky.painting.objects import objects_of_sky
+    from mlsky.sphere import gaussian
+    from mlsky.theory import spectra
+
+    tables = halo_tables.of(request.cosmology)
+    cl = spectra.kappa_spectrum(gaussian.alm_lmax(kappa_alm), cosmology=request.cosmology)
+    haloes, objects = objects_of_sky(
+        kappa_alm,
+        cl,
+        request.seed,
+        weights=request.weights,
+        tables=tables,
+        geometry=request.geometry,
+        components=request.components,
+        tsz_order=_tsz_order(request),
+        given=request.haloes,
+    )
+    return objects, catalogue.table(haloes, tables, request.weights.mass_cut)
+
+
+def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
+    """Weights of the maps of a component at the bands, (nfreq, n)."""
+    from mlsky.frequency import relativistic, scaling
+
+    law = realisation.cib
+    if name == "cib" and law is not None:
+        return np.concatenate([law.weights(freqs_ghz), law.noise_weights(freqs_ghz)], axis=1)
+    factor = scaling.factor(
+        fields.COMPONENTS[name].scaling,
+        freqs_ghz,
+        tsz_temperature_kev=realisation.tsz_temperature_kev,
+    )
+    terms = len(realisation.maps[name]) - 1
+    if name != "tsz" or not terms:
+        return factor[:, np.newaxis]
+    # clusters have temperatures of their own; their maps are in uK at 148 GHz, not relativistic
+    own = relativistic.relativistic_terms(freqs_ghz, terms - 1)
+    own = own.T / scaling.tsz.uk_per_y(fields.REFERENCE_GHZ)
+    return np.concatenate([factor[:, np.newaxis], own], axis=1)
+
+
+def _tsz_order(request: Request) -> int | None:
+    """Highest power of their temperature in the tSZ of clusters; None if they have none."""
+    hot = request.tsz_temperature_kev is not None and request.weights.mass_cut
+    return TSZ_ORDER if hot else None
+
+
+def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
+    """What to start from, up to `lmax`: drawn, with the user's own multipoles if given."""
+    from mlsky.sphere import gaussian, kappa
+    from mlsky.theory import spectra
+
+    if request.kappa is not None and request.kappa.lmax >= lmax and request.kappa.holes is None:
+        return kappa.complete(request.kappa, lmax)
+    cl = spectra.kappa_spectrum(lmax, cosmology=request.cosmology)
+    request.progress("Gaussian kappa", 0.08)
+    drawn = gaussian.draw_alm(cl, request.seed, field="kappa")
+    return drawn if request.kappa is None else kappa.complete(request.kappa, lmax, drawn)
+
+
+def _lensed_cmb(
+    request: Request,
+    large_scales: NDArray[np.complex128],
+    kappa_alm: NDArray[np.complex128],
+    store: Store,
+) -> Array:
+    """The CMB drawn given the Gaussian kappa on large scales, lensed by the whole kappa."""
+    from mlsky.sphere import cmb, lensing
+    from mlsky.theory import spectra
+
+    band_limit = min(request.geometry.lmax, CMB_LMAX - LENSING_MARGIN)
+    lmax = band_limit + min(LENSING_MARGIN, band_limit // 6)
+    cls = spectra.cmb_spectra(lmax, cosmology=request.cosmology)
+    polarised = request.stokes != "T"
+    cmb_alm = cmb.draw_cmb(cls, request.cmb_seed, large_scales, polarised=polarised)
+    rows = ["TQU".index(s) for s in request.stokes]
+    lensed = store.array("cmb", (len(rows), *request.geometry.shape))
+    for pixel, values in lensing.pieces(cmb_alm, kappa_alm, request.geometry):
+        for number, row in enumerate(rows):
+            lensed.put(pixel + number * request.geometry.npix, values[row])
+    return lensed
+
+
+def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:
+    kinds = [kind for name, kind in KINDS.items() if name in names]
+    if table is None or not kinds:
+        return None
+    return table[np.isin(np.asarray(table["kind"]), kinds)]
+
+
+def _provenance(request: Request) -> dict:
+    """Plain JSON types only; no date, so that two runs on one machine give the same."""
+    from mlsky.painting import foregrounds
+
+    weights = request.weights
+    return {
+        "version": __version__,
+        "seed": request.seed,
+        "cmb_seed": request.cmb_seed,
+        "weights": {
+            "name": request.weights_name,
+            "sha256": weights.sha256,
+            "pixel_arcmin": float(weights.pixel_arcmin),
+        },
+        "cosmology": request.cosmology.to_dict(),
+        "kappa": "drawn" if request.kappa is None else request.kappa.told(),
+        "haloes": _told_haloes(request),
+        "flux_cut_mjy": request.flux_cut_mjy,
+        "tsz_temperature_kev": request.tsz_temperature_kev,
+        "monopole_off": list(request.monopole_off),
+        "cib": _told_cib(request),
+        "geometry": skies.describe_geometry(request.geometry),
+        "made_with": foregrounds.made_with(weights, request.device),
+        "command": request.command,
+        "licence": LICENCE,
+        "cite": CITE,
+    }
+
+
+def _told_haloes(request: Request) -> str:
+    """What the clusters of a sky are, in words, for its provenance."""
+    if not request.weights.mass_cut:
+        return "painted by the networks"
+    if request.haloes is None:
+        return f"drawn, M200m > {request.weights.mass_cut:g} Msun"
+    digest = hashlib.sha256()
+    for name, values in sorted(request.haloes.items()):
+        digest.update(name.encode() + values.tobytes())
+    return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
+
+
+def _told_cib(request: Request) -> dict:
+    """How the CIB gets to the bands: the frequencies of its maps, and the law."""
+    law = cib_templates.of_header(request.weights.header)
+    if law is None:
+        return {"templates_ghz": [fields.REFERENCE_GHZ], "law": "one colour"}
+    return {"templates_ghz": law.templates_ghz.tolist(), "law": "templates and remainder"}
+
+
+def _span(progress: Progress, start: float, stop: float) -> Progress:
+    """A progress for one stage that reports to the progress of the whole."""
+
+    def inner(stage: str, fraction: float) -> None:
+        progress(stage, start + (stop - start) * min(max(float(fraction), 0.0), 1.0))
+
+    return inner

@@ -1,0 +1,1 @@
+"""How good networks and truth are: scores, tables, pages, published and observed figures."""

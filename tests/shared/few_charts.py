@@ -1,0 +1,27 @@
+"""A sky of a few charts, as another process paints it too."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+
+from mlsky.painting import foregrounds
+from mlsky.sphere.geometry import Healpix
+
+
+def on_a_machine(start, weight_file, precision="fp32"):
+    """Maps and sources of every twelfth chart, as plain arrays."""
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    each = foregrounds._each
+
+    def some(paint, every, on_cpu):
+        return each(paint, every[::12], on_cpu)
+
+    with mock.patch.object(foregrounds, "_each", some):
+        made = foregrounds.generate(
+            start, Healpix(64), weights=weights, seed=3, device="cpu", precision=precision
+        )
+    sources = {name: np.asarray(made.catalogue[name]) for name in made.catalogue.colnames}
+    instructions = foregrounds.made_with(weights)["instructions"]
+    return {"kappa": made.kappa, **made.maps, **sources, "instructions": instructions}

@@ -1,0 +1,107 @@
+"""Generated images of blobs against true ones, and their pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlsky import seeds
+from mlsky.plotting import blob_figures
+from mlsky.toys import blobs
+from mlsky.toys import comparison as statistics
+
+SIGMA = blobs.SIGMA
+
+
+def _bad(found):
+    return {name for name, line in found.items() if not line.good}
+
+
+def _compare(made, count, n=24):
+    kind = blobs.BLOBS[count]
+    return statistics.compare(made, blobs.sample(count, n, 2), count, kind.sigma, kind.scaled)
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_truth_against_truth_is_good(count):
+    found = _compare(blobs.sample(count, 24, 1), count)
+    assert not _bad(found)
+    assert all(np.isfinite([line.made, line.true]).all() for line in found.values())
+
+
+def test_many_blobs_against_truth():
+    """Power is asked for within 5 %: images of 50 blobs scatter by far more than that in a ring of
+    few modes, so only the histogram of so few is good for sure."""
+    found = _compare(blobs.sample(1000, 64, 1), 1000, 64)
+    assert found["histogram, worst quantile of 1 % to 99.9 %"].good
+    assert found["noise of pixels over their spread"].good
+
+
+def test_each_failing_of_the_report_is_seen():
+    good = blobs.sample(1, 24, 1)
+    second = blobs.sample(1, 24, 9)
+    two = good + 0.6 * second  # sometimes two blobs, of different heights
+    assert {"images with one blob", "blobs per image"} <= _bad(_compare(two, 1))
+    assert _bad(_compare(1.3 * good, 1)) == {"highest pixel"}  # a wider range
+    wide = blobs.sample(blobs.Blobs(1, sigma=3.2), 24, 1)
+    assert "width of a blob (pixels)" in _bad(_compare(wide, 1))
+    salt = good + 0.05 * seeds.generator(1, "truth").standard_normal(good.shape)
+    assert "noise of pixels over their spread" in _bad(_compare(salt, 1))
+    corner = np.concatenate([good[:, :, 64:], np.zeros((24, 1, 64, 128))], 2)
+    corner[:, :, 20:60, 20:60] += blobs.sample(blobs.Blobs(1, size=40), 24, 4)
+    assert "centres uniform in y (KS p)" in _bad(_compare(corner, 1))
+    assert "blobs per image" in _bad(_compare(blobs.sample(blobs.Blobs(8, scaled=True), 24, 1), 10))
+
+
+def test_nothing_at_all_is_no_blob():
+    found = _compare(np.full((24, 1, 128, 128), 1e-9) + 1e-6 * blobs.sample(1, 24, 1), 1)
+    assert found["images with one blob"].made == 0
+    assert not found["width of a blob (pixels)"].good
+
+
+def test_elongated_blobs_are_not_round():
+    y, x = np.indices((128, 128))
+    one = np.exp(-((y - 60) ** 2) / (2 * 3.3**2) - (x - 64) ** 2 / (2 * (9 / 3.3) ** 2))
+    found = statistics.find_all(np.stack([one] * 2), SIGMA)
+    np.testing.assert_allclose(found.ratios, (9 / 3.3) / 3.3, rtol=1e-4)
+    np.testing.assert_allclose(found.widths, 3, rtol=1e-4)
+
+
+def test_noise_is_that_of_pixels():
+    x = seeds.generator(1, "truth").standard_normal((4, 64, 64))
+    assert statistics.noise(x) == pytest.approx(np.sqrt(1.25), rel=0.02)
+    with pytest.raises(ValueError, match="images are constant"):
+        statistics.noise(np.ones((2, 8, 8)))
+
+
+def test_bad_images():
+    good = blobs.sample(1, 16, 1)
+    with pytest.raises(ValueError, match="4 patches: a comparison needs at least 16; give more"):
+        statistics.compare(good[:4], good, 1, SIGMA)
+    with pytest.raises(ValueError, match="must be images of one size"):
+        statistics.compare(good, good[:, :, :64, :64], 1, SIGMA)
+    with pytest.raises(ValueError, match="made: hold NaN or infinity"):
+        statistics.compare(np.full_like(good, np.nan), good, 1, SIGMA)
+    with pytest.raises(ValueError, match="images are constant"):
+        statistics.compare(np.ones_like(good), np.ones_like(good), 50, SIGMA)
+
+
+def test_pictures():
+    pytest.importorskip("matplotlib")
+    good, other = blobs.sample(10, 8, 1), blobs.sample(10, 8, 2)
+    drawing = blob_figures.figure(good, other, "ten")
+    assert len(drawing.axes) >= 16
+    # a network that has learned nothing has no peaks to stack, and is drawn all the same
+    assert blob_figures.figure(np.zeros_like(good), other)
+    assert blob_figures.grid(good[:6].reshape(2, 3, 128, 128))
+    with pytest.raises(ValueError, match="must be \\(rows, columns, n, n\\)"):
+        blob_figures.grid(good[0])
+    with pytest.raises(ValueError, match="must be of one size"):
+        blob_figures.figure(good, other[:, :, :64, :64])
+    with pytest.raises(ValueError, match="2 patches"):
+        blob_figures.figure(good[:2], other)
+
+
+def test_a_constant_image_holds_no_blob():
+    found = statistics.find_all(np.ones((2, 32, 32)), SIGMA)
+    assert found.counts.tolist() == [0, 0]

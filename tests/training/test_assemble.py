@@ -1,0 +1,138 @@
+"""Trained runs to one calibrated weight file, in miniature."""
+
+from __future__ import annotations
+
+import functools
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from begun_runs import NORMALISER, SMALL, begun_run
+from stub_painter import StubPainter
+
+from mlsky import seeds
+from mlsky.haloes import painter as halos
+from mlsky.networks import weights
+from mlsky.networks.default import Convergence, Points
+from mlsky.networks.normaliser import Normaliser
+from mlsky.training import assemble as assembling
+from mlsky.training import isotropy
+from mlsky.training.assemble import assemble
+from mlsky.training.run import BEST, save_best
+
+
+def _set(path, seed, n=192, leave_out=()):
+    rng = seeds.generator(seed, "truth")
+    g = rng.standard_normal((2, 2, n, n)).astype(np.float32)
+    mass = np.exp(g[0])
+    fields = {"kappa": 0.05 * (mass - 1.6), "kappa_in": 0.08 * g[0], "ksz": 2 * g[1] * mass}
+    fields |= {"tsz": -3 * mass, "cib": 10 * mass, "radio": np.where(g[1] > 2, 300 * mass, 0)}
+    with h5py.File(path, "w") as file:
+        file.attrs["pixel_arcmin"] = 0.5
+        for name in set(fields) - set(leave_out):
+            file[name] = fields[name].astype(np.float32)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path):
+    _set(tmp_path / "train.h5", 1)
+    _set(tmp_path / "val.h5", 2)
+    begun_run(tmp_path / "c", "convergence-0.5", NORMALISER.select(["kappa"]))
+    run = begun_run(tmp_path / "p", "paint-0.5")
+    save_best(run, tmp_path / "p", 1, {"distance": 1.5, "step": 7})
+    return tmp_path
+
+
+def _assemble(place, out="w.safetensors", validation="val.h5", **parts):
+    parts = {"convergence": place / "c", "paint": place / "p", **parts}
+    options = {"device": "two cores", "point_steps": 2}
+    return assemble(place / out, parts, place / "train.h5", place / validation, **options)
+
+
+def test_two_runs_and_what_is_fitted(place):
+    found = _assemble(place)
+    opened = weights.open_weights(place / "w.safetensors", sha256=found["sha256"])
+    assert set(opened.networks) == {"convergence", "paint", "points"}
+    header = opened.header
+    assert header["calibration"] == found["calibration"]
+    gains = ("flow_gains", "stamp_gains")
+    assert set(header["calibration"]) >= {*gains, "kappa", "cib", "radio_mean_rate"}
+    assert header["training"]["paint"]["score"] == {"distance": 1.5, "step": 7}
+    assert "score" not in header["training"]["convergence"]
+    assert header["sources"] == {}  # not painted
+    assert set(header["data"]) == {"train", "validation"}
+    assert found["points"]["rate"] == pytest.approx(0.023, rel=0.2)
+    assert {p.name for p in place.iterdir()} == {
+        *("train.h5", "val.h5", "c", "p", "w.safetensors"),
+    }
+    # the networks of the file are balanced, once, and then isotropic
+    paint = assembling.load_generator(place / "p", "best")[0]
+    with torch.no_grad():
+        for layer, gain in zip(paint.flow, header["calibration"]["flow_gains"], strict=True):
+            layer.weight.mul_(gain)
+    isotropy.make_isotropic(paint)
+    for layer, made in zip(paint.flow, opened["paint"].flow, strict=True):
+        # gains are told to four digits, weights are of half precision
+        torch.testing.assert_close(made.weight, layer.weight, rtol=2e-2, atol=1e-3)
+
+
+@pytest.fixture
+def shipped(place):
+    """Weights whose convergence and points are handed on."""
+    networks = {"convergence": Convergence(**SMALL), "points": Points(-4.0)}
+    header = {
+        "networks": {
+            "convergence": weights.network_header(networks["convergence"], ["kappa_in"], ["kappa"]),
+            "points": weights.network_header(networks["points"], Points.INPUTS, ["log_rate"]),
+        },
+        "normaliser": NORMALISER.to_dict(),
+        "pixel_arcmin": 0.5,
+        "calibration": {"kappa": {"ell": [200.0, 9000.0], "gain": [1.0, 1.1]}},
+    }
+    path = place / "old.safetensors"
+    weights.save(path, weights.pack(networks), header)
+    return path
+
+
+def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shipped):
+    _set(place / "cut.h5", 3, n=128, leave_out=("kappa_in",))
+    found = _assemble(place, validation="cut.h5", convergence=shipped, points=shipped)
+    assert "points" not in found
+    opened = weights.open_weights(place / "w.safetensors")
+    assert opened["points"].log_rate == -4.0
+    assert set(opened.header["taken_from"]) == {"convergence", "points"}
+    assert set(opened.header["calibration"]) == {"kappa"}
+    assert opened.header["calibration"]["kappa"]["gain"] == [1.0, 1.1]
+
+
+def test_brightest_sources_of_painted_truth(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        assembling, "dusty_tail", lambda *args: asked.append(args) or {"per_sr": 2.0}
+    )
+    monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
+    with h5py.File(place / "train.h5", "a") as file:
+        file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
+    _assemble(place)
+    ((painter, regions, seed),) = asked
+    assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 192, 2, 5)
+    header = weights.read_header(place / "w.safetensors")
+    assert header["sources"] == {"dusty": {"per_sr": 2.0}}
+
+
+def test_parts_that_do_not_fit(place, shipped):
+    other = Normaliser(NORMALISER.channels, (None, None, 1.0, 1.0), (0,) * 4, (1,) * 4)
+    begun_run(place / "p2", "paint-0.5", other)
+    bad = functools.partial(pytest.raises, ValueError)
+    with bad(match="parts=convergence, paint, radio: must be convergence, paint and"):
+        _assemble(place, radio=place / "c")
+    with bad(match="paint must be a run folder, points a weight file"):
+        _assemble(place, paint=shipped)
+    with bad(match=r"convergence=.*old.safetensors: has other pixels or another normaliser"):
+        _assemble(place, convergence=shipped, paint=place / "p2")
+    with bad(match="the same sky is trained on"):
+        _assemble(place, validation="train.h5")
+    assert not (place / "w.safetensors").exists()
+    assert (place / "p" / BEST).exists()
