@@ -203,7 +203,8 @@ def generate(
     if "radio" not in made:
         rng = seeds.generator(seed, "points", tile)
         pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
-        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr)
+        share = calibration.get("radio_share", 1.0)
+        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, share)
         rate = gain * np.exp(made["log_rate"].double().numpy())
         number = rng.poisson(rate).ravel()
         flux = counts.draw_radio_flux(rng.random(number.sum()))

@@ -52,7 +52,7 @@ TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
-FITTED = ("completion", "amplitude", "sky")
+FITTED = ("completion", "amplitude", "radio_share", "sky")
 
 
 def calibrate(
@@ -100,6 +100,7 @@ def calibrate(
     from mlsky.networks import evaluate
     from mlsky.networks.weights import load, open_weights, save
     from mlsky.theory import spectra
+    from mlsky.theory.foregrounds import radio_share
 
     path = Path(path)
     out = path if out is None else Path(out)
@@ -160,6 +161,8 @@ def calibrate(
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
     calibration |= {_gain_name(weights): gain, "completion": table}
+    if rest:
+        calibration["radio_share"] = rounded(radio_share("rest", weights.mass_cut))
     if amplitude:
         calibration["amplitude"] = {n: a["applied"] for n, a in amplitude.items()}
     calibration["sky"] = {"seed": seed, "nside": nside, "patches": patches}

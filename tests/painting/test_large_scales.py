@@ -167,3 +167,53 @@ def test_fields_end_where_their_table_does():
         "radio": 480,
         "ksz": 480,
     }
+
+
+def rest() -> dict:
+    """Of networks that leave clusters to the sky, with two templates of the CIB."""
+    ell, flat = [0, 2, LMAX, 480], np.array([1.0, 1.0, 1.0, 0.0])
+    root = {"tsz": 2e-4, "cib tsz": -1e-3, "cib": 0.004, "cib_353 cib": 0.05, "cib_353": 0.01}
+    root |= {"radio": 3e-4, "ksz": 2e-3}
+    return {
+        "ell": ell,
+        # as headers are kept, in the order of the alphabet
+        "response": {
+            "cib": [3.0] * 4,
+            "cib_353": [40.0] * 4,
+            "radio": [0.0] * 4,
+            "tsz": [-0.1] * 4,
+        },
+        "root": {k: (v * flat).tolist() for k, v in root.items()},
+        "mean": {"cib": 20.0, "cib_353": 300.0, "tsz": -0.8},
+    }
+
+
+def test_power_of_several_templates():
+    alm = large_scales.modes(rest(), start(), 7)
+    expected = {
+        ("tsz", "tsz"): 4e-8 + 1e-2 * 1e-7,
+        ("tsz", "cib"): -2e-7 - 0.3e-7,
+        ("cib", "cib"): 1.7e-5 + 9e-7,
+        ("cib", "cib_353"): 2e-4 + 1.2e-5,
+        ("cib_353", "cib_353"): 2.6e-3 + 1.6e-4,
+    }
+    for (a, b), value in expected.items():
+        error = SIGMAS * np.sqrt(2 * expected[a, a] * expected[b, b]) / LMAX
+        assert power(alm[a], alm[b]) == pytest.approx(value, abs=error), (a, b)
+    # without clusters tSZ is a field like the others
+    values = Field(alm["tsz"])(*healpy.pix2ang(64, np.arange(12 * 64**2)))
+    assert abs((values**3).mean() / values.std() ** 3) < 0.1
+
+
+def test_every_template_is_multiplied_by_its_own_field():
+    chart = charts.charts(10.0, 4, 8)[77]
+    made = {name: np.full(chart.shape, 1, np.float32) for name in ("cib", "cib_353", "cib_857")}
+    made |= {"tsz": np.full(chart.shape, -1, np.float32)}
+    large_scales.prepare({"completion": rest()}, start(), 7).apply(chart, made)
+    alm = large_scales.modes(rest(), start(), 7)
+    for name, mean in rest()["mean"].items():
+        expected = 1 + Field(alm[name]).on(chart) / mean
+        np.testing.assert_allclose(np.abs(made[name]), expected, rtol=1e-5)
+        assert expected.std() > 1e-3
+    np.testing.assert_array_equal(made["cib_857"], 1)
+    assert made["tsz"].max() < 0
