@@ -74,9 +74,7 @@ def _tables(found: dict) -> list[str]:
         kappa = [f"{row['kappa'][n]:12.3f}" for n in crossed]
         lines.append("".join([f"{row['ell']:7.0f}{row['error']:7.3f}", *auto, *kappa]))
     added = ", ".join(f"{name} {rms:g}" for name, rms in found["added"].items())
-    lines.append(
-        f"Rms of what is added, over the mean where maps are multiplied, else uK: {added}."
-    )
+    lines.append(f"Rms of what completes them (uK; over the mean if multiplied): {added}.")
     if found["transfer"]:
         parts = [n for n in found["transfer"][0] if n != "ell"]
         lines.append("Transfer: C_l of the sky over that of the same networks on regions.")

@@ -120,7 +120,7 @@ def test_objects_are_in_the_maps_or_left_out(make):
     )
     place = healpy.ang2pix(NSIDE, [45.0, 52.0], [0.0, -6.0], lonlat=True)
     more = whole.maps["tsz"] - rest.maps["tsz"]
-    assert (more[place] < -1).all()
+    assert (more[place] < -0.3).all()  # pixels of a degree
     assert more.max() < ROUNDED * np.abs(whole.maps["tsz"]).max()
     for row in range(3):
         more = whole.maps["cib"][row] - rest.maps["cib"][row]
