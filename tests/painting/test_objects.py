@@ -21,9 +21,12 @@ from mlsky.sphere.geometry import Healpix
 NSIDE, SEED = 64, 3
 #: Maps are sums in float32.
 ROUNDED = 1e-5
+#: Charts of 20' do not hold the cores of clusters: their band ends, and maps ring.
+RINGING = 0.1
 #: A filter on a flat chart of 7 degrees against one on the sphere, over the rms: pixels of a
-#: stereographic chart differ by 1 %, and beyond its edge a chart knows nothing.
-FLAT = 0.01
+#: stereographic chart differ by 1 %, and beyond its edge a chart knows nothing, here of
+#: wavelengths as long as the chart.
+FLAT = 0.05
 #: Of what networks make.
 GAIN = 0.8
 
@@ -121,11 +124,11 @@ def test_objects_are_in_the_maps_or_left_out(make):
     place = healpy.ang2pix(NSIDE, [45.0, 52.0], [0.0, -6.0], lonlat=True)
     more = whole.maps["tsz"] - rest.maps["tsz"]
     assert (more[place] < -0.3).all()  # pixels of a degree
-    assert more.max() < ROUNDED * np.abs(whole.maps["tsz"]).max()
+    assert more.max() < -RINGING * more.min()
     for row in range(3):
         more = whole.maps["cib"][row] - rest.maps["cib"][row]
         assert (more[place] > 0).all()
-        assert more.min() > -ROUNDED * whole.maps["cib"][row].max()
+        assert more.min() > -RINGING * more.max()
     assert rest.maps["tsz"].max() <= 0
     numbers = [set(np.asarray(sky.catalogue["number"])) for sky in (rest, whole)]
     assert numbers[0] < numbers[1]
@@ -186,7 +189,7 @@ def test_a_filter_on_a_chart_is_that_of_the_sphere():
     of_sphere = Field(gaussian.scale_alm(alm.copy(), gain(np.arange(lmax + 1.0)))).on(chart)
     made = objects.filtered(Field(alm).on(chart), chart.pixel_rad, gain)
     inner = (slice(24, -24),) * 2
-    assert (made - of_sphere)[inner].std() < 5 * FLAT * of_sphere.std()
+    assert (made - of_sphere)[inner].std() < FLAT * of_sphere.std()
     constant = np.full(chart.shape, 3.0, np.float32)
     inside = np.zeros(chart.shape, bool)
     inside[40:50, 40:50] = True
