@@ -201,6 +201,26 @@ def test_a_sky_on_disk_needs_less_memory():
     assert 0 < resources.memory_free() <= psutil.virtual_memory().total
 
 
+#: Memory of machines (GiB) and charts painted at a time for nside 4096 on each, with 64 cores.
+MACHINES = ((10.0, 1), (24.0, 4), (96.0, 34), (512.0, 64))
+
+
+def test_as_many_charts_at_a_time_as_cores_and_memory_allow(monkeypatch):
+    names = ("cmb", "tsz", "ksz", "cib", "radio")
+    request = (Healpix(4096), 0.5, names, "T", True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    for gib, workers in MACHINES:
+        monkeypatch.setattr(resources, "memory_free", lambda gib=gib: gib * resources.GIB)
+        assert resources.chart_workers(*request) == pytest.approx(workers, abs=0.1 * workers)
+        need = resources.memory(*request, workers=resources.chart_workers(*request))["networks"]
+        assert need <= gib * resources.GIB or resources.chart_workers(*request) == 1
+    for cores in (1, 2, 64):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+        assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) <= resources.CHARTS
+
+
 def test_memory_of_a_control_group(monkeypatch, tmp_path):
     """A limit counts with what is used, but for files in the cache, which make room."""
     gib = 2**30
