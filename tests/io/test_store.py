@@ -17,7 +17,7 @@ from pixell import enmap
 
 import mlsky
 from mlsky import simulation
-from mlsky.io import resources, skies, store
+from mlsky.io import hdf5, resources, store
 from mlsky.sphere.geometry import Healpix
 
 FREQS = [93, 145, 225]
@@ -124,7 +124,7 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, out="sky.h5")
     with monkeypatch.context() as patch:
-        patch.setattr(skies, "_write_table", interrupt)
+        patch.setattr(hdf5, "_write_table", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, flux_cut_mjy=1e-3, out="sky.h5")
     assert os.listdir() == ["sky.h5.partial"]
