@@ -251,6 +251,7 @@ def run(request: Request) -> Sky:
 def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     """The file `out` from the one that holds the maps, which is used up; the sky in it."""
     made = store.file
+    store.protect()
     hdf5.write_hdf5(sky, made, store.paths)
     store.settle()
     if out.suffix.lower() in skies.HDF5:
@@ -419,6 +420,7 @@ def _objects(
     request.progress("haloes", 0.1)
     from mlsky.haloes import catalogue, draw, paint
     from mlsky.haloes import tables as halo_tables
+    from mlsky.painting import foregrounds
     from mlsky.sphere import gaussian
     from mlsky.theory import spectra
 
@@ -432,6 +434,7 @@ def _objects(
         haloes = catalogue.parse(request.haloes, tables, cut, *given)
     names = ("kappa", *(n for n in request.components if n != "cmb"))
     law = cib_templates.of_header(request.weights.header)
+    halved = foregrounds.halves_pixels(request.weights, request.geometry)
     objects = paint.HaloPainter(
         haloes,
         tables,
@@ -440,7 +443,7 @@ def _objects(
         tsz_order=_tsz_order(request),
         cib_ghz=(fields.REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
-        pixel_arcmin=request.weights.pixel_arcmin,
+        pixel_arcmin=request.weights.pixel_arcmin / (1 + halved),
         geometry=request.geometry,
         kappa_gain=_kappa_gain(request, changed),
     )

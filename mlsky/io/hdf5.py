@@ -48,7 +48,6 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
     import h5py
 
     with h5py.File(path, "a") as file:
-        _clear(file, there)
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -76,16 +75,6 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
         if sky.clusters is not None:
             _write_table(_group(file, "clusters"), sky.clusters)
         checksums.seal_hdf5(file)
-
-
-def _clear(file, there: Collection[str]) -> None:
-    """Leave the maps that are `there` alone: a run before may have been stopped right here."""
-    layers = [f"components/{c}/{n}" for c, g in file.get("components", {}).items() for n in g]
-    for name in ("freqs_ghz", "catalog", "clusters", *layers):
-        if name in file and f"{name}/templates" not in there:
-            del file[name]
-        elif f"{name}/weights" in file:
-            del file[f"{name}/weights"]
 
 
 def _group(parent, name: str):

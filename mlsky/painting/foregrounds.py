@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Foregrounds",
     "generate",
+    "halves_pixels",
     "kappa_gain",
     "kappa_lmax",
     "made_with",
@@ -62,7 +63,9 @@ KAPPA_JOIN = (40, 120)
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Streams of the networks' noise.
-STREAMS = {"convergence": 0, "paint": 1}
+STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+#: Output pixels smaller than this many of the networks' are painted on ones half as large.
+FINE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,15 @@ def select(name: str, geometry: Geometry) -> Weights:
 def kappa_lmax(weights: Weights) -> int:
     """Band limit of the Gaussian kappa that these weights start from."""
     return resolution.kappa_lmax(weights.pixel_arcmin)
+
+
+def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
+    """Whether maps are put on pixels half as large as the networks' before they are sampled.
+
+    For weights whose calibration says how their CIB is split (`mlsky.painting.finer`).
+    """
+    table = weights.header.get("calibration", {}).get("split")
+    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
 
 
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
@@ -234,7 +246,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = MARGIN + sum(evaluate.SPREAD)
+    margin = MARGIN + _further(weights) + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
@@ -294,12 +306,15 @@ def _paint_sky(
 ) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
+    from mlsky.painting import finer
     from mlsky.sources import draw
     from mlsky.sphere import charts
 
     grid, geometry = grids
     large, rescaling = corrections
-    reach = _reach(geometry, weights.pixel_arcmin)
+    reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
+    table = weights.header.get("calibration", {}).get("split")
+    halve = halves_pixels(weights, geometry)
     kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
@@ -323,11 +338,17 @@ def _paint_sky(
         if found is not None:
             return found
         area = charts.owned_area(chart, reach)
-        haloes, members = whole.on(chart)
+        shown_on = finer.finer_chart(chart) if halve else chart
+        shown_haloes, members = whole.on(shown_on)
+        haloes = shown_haloes
+        if halve:
+            haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
+        noise = _noise(all_charts, chart.index, weights, seed, area, halve)
+        normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
             whole.without(start.on(chart), haloes),
-            _noise(all_charts, chart.index, weights, seed, area),  # not kept here
+            noise,
             area,
             precision,
             haloes if evaluate.takes_objects(weights) else None,
@@ -344,11 +365,13 @@ def _paint_sky(
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
-            none = np.zeros(chart.shape, np.float32)
+            if halve:
+                shown = _halved(shown, normals, table)
+            none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
-            values = charts.resample(chart, stack, geometry, owned)
+            values = charts.resample(shown_on, stack, geometry, owned)
             by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
-            whole.add(by_name, chart, haloes, geometry, owned)
+            whole.add(by_name, shown_on, shown_haloes, geometry, owned)
             for (n, row, _), value in zip(each, values, strict=True):
                 maps[n].put(owned + row * geometry.npix, value)
         store.mark(chart.index, found)
@@ -361,6 +384,32 @@ def _paint_sky(
         if found:
             sources.append(found)
     return kappa_map, maps, sources
+
+
+def _further(weights: Weights) -> int:
+    """Chart pixels farther than others that the pixels half as large see.
+
+    The same for every geometry, whether it has such pixels or not: a seed is one sky.
+    """
+    from mlsky.painting import finer
+
+    return finer.REACH if "split" in weights.header.get("calibration", {}) else 0
+
+
+def _halved(
+    maps: dict[str, np.ndarray], normals: list[np.ndarray], table: dict
+) -> dict[str, np.ndarray]:
+    """Maps of a chart on pixels half as large: the CIB split, the others interpolated."""
+    from mlsky.painting import finer
+
+    cib = [name for name in maps if name.split("_")[0] == "cib"]
+    smooth = [name for name in maps if name in ("tsz", "ksz")]
+    fine = finer.interpolate(np.stack([maps[name] for name in smooth])) if smooth else ()
+    out = dict(zip(smooth, fine, strict=True))
+    if cib:
+        split = finer.split([maps[name] for name in cib], normals[0], table)
+        out |= dict(zip(cib, split, strict=True))
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -443,13 +492,24 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
 
 
 def _noise(
-    all_charts: Sequence[Chart], index: int, weights: Weights, seed: int, area: Area
+    all_charts: Sequence[Chart],
+    index: int,
+    weights: Weights,
+    seed: int,
+    area: Area,
+    split: bool = False,
 ) -> dict[str, list[np.ndarray]]:
-    """Noise of every network on a chart; the same numbers wherever charts overlap."""
+    """Noise of every network on a chart; the same numbers wherever charts overlap.
+
+    With `split`, also that of `mlsky.painting.finer.split`.
+    """
     from mlsky.networks import evaluate
+    from mlsky.painting import finer
     from mlsky.sphere import noise
 
     channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
+    if split:
+        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
     seen = area.widened(sum(evaluate.SPREAD))
     levels = sorted({level for z in channels.values() for level, _ in z})
     far = dict.fromkeys(levels, 0)

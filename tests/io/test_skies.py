@@ -292,7 +292,7 @@ TEXTS = [
 def test_any_text_survives(record, suffix, tmp_path):
     rng = np.random.default_rng(1)
     letters = [*list("ab'&/\\\" é={}"), "\u2028"]
-    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 7)]
+    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 23)]
     sky = mlsky.simulate([145], 1, 1, components=["tsz"])
     for number, text in enumerate([*TEXTS, *random]):
         # every length of the text before it, so that each letter comes to the end of a card
@@ -327,7 +327,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
     sky.write(path)
     good, rng = path.read_bytes(), np.random.default_rng(3)
     found = 0
-    for _ in range(40):
+    for _ in range(25):
         data = bytearray(good)
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(data)
@@ -339,7 +339,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
         np.testing.assert_array_equal(back.total, sky.total)
         np.testing.assert_array_equal(back.kappa, sky.kappa)
         assert back.meta == sky.meta
-    assert found > 25
+    assert found > 15
 
 
 def test_files_without_checksums_are_read(sky, tmp_path):
