@@ -4,7 +4,7 @@ python benchmarks/clusters.py counts|clustering|power|list|flux|minima|time|pict
                               [--seeds 20] [--nside 1024] [--out clusters.jpg]
 
 counts      haloes by mass and redshift over the mass function, with Poisson errors
-clustering  C_l of haloes over bias^2 P, between shells and with kappa; velocities
+clustering  C_l of haloes over the analytic ones, between shells and with kappa; velocities
 power       spectra of the objects alone at nside 512 over the analytic ones, mean of seeds
 list        spectrum of tSZ at --nside over that of the list of haloes, to the Nyquist multipole
 flux        Compton y summed over pixels within R500c over that of the table, on several pixels
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import resource
 import time
 
@@ -29,6 +30,8 @@ from mlsky.haloes.painter import TSZ_148, Painter
 from mlsky.sphere import charts, gaussian, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum
+from mlsky.theory.clustering import Clustering
+from mlsky.theory.foregrounds import model
 from mlsky.theory.halo_model import C_KM_S
 from mlsky.theory.objects import is_object
 
@@ -71,7 +74,9 @@ def clustering(t: dict, seeds: int) -> None:
     spectra = shells.spectra(t)
     objects = is_object(t["z"], t["log10_mass"])
     number = np.where(objects, t["number"], 0)
-    bias = (number * t["bias"]).sum(1) / np.maximum(number.sum(1), 1e-30)
+    analytic = Clustering(model())
+    first = analytic.bias[0][:, -number.shape[1] :]  # as capped, which linear bias is not
+    bias = (number * first).sum(1) / np.maximum(number.sum(1), 1e-30)
     cl = kappa_spectrum(shells.LMAX)
     edges = draw.redshift(t, t["edges"].astype(float))
     chosen = (16, 17, 20, 21)
@@ -101,7 +106,8 @@ def clustering(t: dict, seeds: int) -> None:
         same = cell[order][1:] == cell[order][:-1]
         pairs.append([(v[1:] * v[:-1])[same].mean() / (v**2).mean()])
     ell = np.arange(401)
-    print("C_l of haloes over the linear ones, mean of seeds (error)")
+    print("C_l of haloes over the analytic ones, mean of seeds (error): every order of bias for a")
+    print("shell with itself, linear bias between shells and with kappa")
     print("pair          " + "".join(f"{a:>6d}-{b:<8d}" for a, b in itertools.pairwise(bands)))
     window = windows.square(ell, Healpix(512).pixel_arcmin)
     for pair, values in found.items():
@@ -114,6 +120,8 @@ def clustering(t: dict, seeds: int) -> None:
                 want[e] = bias[a] * c[a] * np.sqrt(cl[e] / power) * window[e]
             else:
                 want[e] = bias[a] * bias[b] * covariance[a, b] * window[e] ** 2
+        if a == b:
+            want += _beyond_linear(analytic, number[a], a, ell) * window**2
         row = f"{a!s:>3s} x {b!s:6s} "
         for low, high in itertools.pairwise(bands):
             w = 2 * ell[low:high] + 1
@@ -129,6 +137,14 @@ def clustering(t: dict, seeds: int) -> None:
         f"correlation of velocities of neighbours in cells of 27', z = {t['z'][20]:.2f}: "
         f"{np.mean(pairs):.3f}, linear theory {_neighbours(t, spectra, 20):.3f}"
     )
+
+
+def _beyond_linear(analytic: Clustering, number, shell: int, ell) -> np.ndarray:
+    """What orders of bias beyond the first add to C_l of the haloes of a shell."""
+    orders = analytic.bias[1:, shell, -len(number) :] @ number / number.sum()
+    terms = enumerate(zip(orders, analytic.powers, strict=True), start=2)
+    total = sum(b**2 * power[shell] / math.factorial(k) for k, (b, power) in terms)
+    return np.interp(ell, analytic.model.ell, total)
 
 
 def _neighbours(t: dict, spectra: shells.Spectra, shell: int) -> float:
@@ -151,14 +167,16 @@ def power(t: dict, seeds: int) -> None:
     names = ("kappa", "tsz", "ksz", "cib")
     pairs = [(n, n) for n in names] + [("kappa", "tsz"), ("tsz", "cib"), ("kappa", "cib")]
     window = windows.square(ell, geometry.pixel_arcmin)
-    point = window * windows.square(ell, pixel)  # the CIB lies on the pixels of charts
+    # galaxies are counted in the pixels of charts, and these are squares: two windows in a product
+    # with a smooth field. Counts are white, so that their own power has only the squares', twice
+    points = windows.square(ell, pixel) ** 2
     found: dict = {pair: [] for pair in pairs}
     for seed in range(1, seeds + 1):
         h = haloes(t, seed)
         made = paint.maps(h, t, seed, geometry, pixel)
         alms = {n: healpy.map2alm(made[n], lmax=lmax, iter=1) for n in names}
         for a, b in pairs:
-            w = (point if a == "cib" else window) * (point if b == "cib" else window)
+            w = window**2 * (points if "cib" in (a, b) else 1)
             found[a, b].append(healpy.alm2cl(alms[a], alms[b]) / w)
         if seed % 5 == 0 or seed == seeds:
             _print_ratios(found, ell, {k: np.interp(ell, fine, v) for k, v in spectra.items()})
@@ -206,7 +224,7 @@ def of_list(t: dict, nside: int) -> None:
     del objects
     made = paint.maps(h, t, 1, geometry, pixel, fields=("tsz",))["tsz"]
     got = healpy.map2alm(made, lmax=lmax, iter=1)
-    window = healpy.pixwin(nside, lmax=lmax)
+    window = windows.square(ell, geometry.pixel_arcmin)
     both, own = healpy.alm2cl(got, want), healpy.alm2cl(want)
     power_ = healpy.alm2cl(got)
     print(f"tSZ at nside {nside}, {pixel:g}' charts, over the list: power, and r with the list's")
@@ -287,7 +305,9 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
         values = charts.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
         area = np.broadcast_to(geometry.area(owned[some]), values.shape)
         total += (values * area).sum(dtype=float)
-        share = np.clip((np.radians(radius / 60) - distance[some]) / np.sqrt(area) + 0.5, 0, 1)
+        # the height of pixels, which at the poles of CAR are no squares
+        size = np.radians(geometry.pixel_arcmin / 60)
+        share = np.clip((np.radians(radius / 60) - distance[some]) / size + 0.5, 0, 1)
         inside += (values * area * share).sum(dtype=float)
     flux_of = objects._at.positive(objects.gaussians.flux["y"])[0]
     resolved = radius > 4 * geometry.pixel_arcmin

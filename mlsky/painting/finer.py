@@ -22,7 +22,7 @@ from mlsky import seeds
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
-__all__ = ["CHILDREN", "REACH", "finer_chart", "fit_split", "interpolate", "split"]
+__all__ = ["CHILDREN", "REACH", "coarser", "finer_chart", "fit_split", "interpolate", "split"]
 
 #: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
 REACH, KAISER = 8, 6.0
@@ -39,6 +39,12 @@ def finer_chart(chart: Chart) -> Chart:
     """The same part of the plane in pixels half as large."""
     ny, nx = chart.shape
     return dataclasses.replace(chart, shape=(2 * ny, 2 * nx), pixel_arcmin=chart.pixel_arcmin / 2)
+
+
+def coarser(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means (ny, nx) of four pixels of a map (2 ny, 2 nx)."""
+    ny, nx = field.shape
+    return field.reshape(ny // 2, 2, nx // 2, 2).mean((1, 3))
 
 
 def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:

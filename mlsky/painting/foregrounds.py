@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Foregrounds",
     "generate",
+    "halves_pixels",
     "kappa_gain",
     "kappa_lmax",
     "made_with",
@@ -62,7 +63,11 @@ KAPPA_JOIN = (40, 120)
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Streams of the networks' noise.
-STREAMS = {"convergence": 0, "paint": 1}
+STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+#: Charts painted at a time where it is not known how many there is memory for.
+FEW = 4
+#: Output pixels smaller than this many of the networks' are painted on ones half as large.
+FINE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +133,15 @@ def kappa_lmax(weights: Weights) -> int:
     return resolution.kappa_lmax(weights.pixel_arcmin)
 
 
+def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
+    """Whether maps are put on pixels half as large as the networks' before they are sampled.
+
+    For weights whose calibration says how their CIB is split (`mlsky.painting.finer`).
+    """
+    table = weights.header.get("calibration", {}).get("split")
+    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
+
+
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
     """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`."""
     table = weights.header.get("calibration", {}).get("kappa")
@@ -172,6 +186,7 @@ def generate(
     progress: Callable[[str, float], None] | None = None,
     store: Store | None = None,
     precision: str | None = None,
+    workers: int | None = None,
 ) -> Foregrounds:
     """Run the networks over the whole sky.
 
@@ -205,6 +220,9 @@ def generate(
     precision
         "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
         "fp32" on a processor without instructions for bfloat16.
+    workers
+        Charts to paint at a time on a CPU, for instance `mlsky.io.resources.chart_workers`; by
+        default one for each core, `FEW` at most. The sky is the same.
 
     Raises
     ------
@@ -220,6 +238,7 @@ def generate(
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
+    from mlsky.sphere.threads import threads
 
     rescaling = None
     if response is not None:
@@ -234,7 +253,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = MARGIN + sum(evaluate.SPREAD)
+    margin = MARGIN + _further(weights) + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
@@ -254,6 +273,7 @@ def generate(
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
+        workers or min(FEW, threads()),
     )
     del start
     report("kappa", 0.92)
@@ -291,15 +311,19 @@ def _paint_sky(
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
+    workers: int,
 ) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
+    from mlsky.painting import finer
     from mlsky.sources import draw
     from mlsky.sphere import charts
 
     grid, geometry = grids
     large, rescaling = corrections
-    reach = _reach(geometry, weights.pixel_arcmin)
+    reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
+    table = weights.header.get("calibration", {}).get("split")
+    halve = halves_pixels(weights, geometry)
     kappa_map = store.array("kappa_grid", grid.shape)
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
@@ -323,11 +347,17 @@ def _paint_sky(
         if found is not None:
             return found
         area = charts.owned_area(chart, reach)
-        haloes, members = whole.on(chart)
+        shown_on = finer.finer_chart(chart) if halve else chart
+        shown_haloes, members = whole.on(shown_on)
+        haloes = shown_haloes
+        if halve:
+            haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
+        noise = _noise(all_charts, chart.index, weights, seed, area, halve)
+        normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
             whole.without(start.on(chart), haloes),
-            _noise(all_charts, chart.index, weights, seed, area),  # not kept here
+            noise,
             area,
             precision,
             haloes if evaluate.takes_objects(weights) else None,
@@ -344,11 +374,13 @@ def _paint_sky(
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
-            none = np.zeros(chart.shape, np.float32)
+            if halve:
+                shown = _halved(shown, normals, table)
+            none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
-            values = charts.resample(chart, stack, geometry, owned)
+            values = charts.resample(shown_on, stack, geometry, owned)
             by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
-            whole.add(by_name, chart, haloes, geometry, owned)
+            whole.add(by_name, shown_on, shown_haloes, geometry, owned)
             for (n, row, _), value in zip(each, values, strict=True):
                 maps[n].put(owned + row * geometry.npix, value)
         store.mark(chart.index, found)
@@ -356,11 +388,37 @@ def _paint_sky(
 
     sources = []
     on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
-    for number, found in enumerate(_each(paint, all_charts, on_cpu)):
+    for number, found in enumerate(_each(paint, all_charts, workers if on_cpu else None)):
         report((number + 1) / len(all_charts))
         if found:
             sources.append(found)
     return kappa_map, maps, sources
+
+
+def _further(weights: Weights) -> int:
+    """Chart pixels farther than others that the pixels half as large see.
+
+    The same for every geometry, whether it has such pixels or not: a seed is one sky.
+    """
+    from mlsky.painting import finer
+
+    return finer.REACH if "split" in weights.header.get("calibration", {}) else 0
+
+
+def _halved(
+    maps: dict[str, np.ndarray], normals: list[np.ndarray], table: dict
+) -> dict[str, np.ndarray]:
+    """Maps of a chart on pixels half as large: the CIB split, the others interpolated."""
+    from mlsky.painting import finer
+
+    cib = [name for name in maps if name.split("_")[0] == "cib"]
+    smooth = [name for name in maps if name in ("tsz", "ksz")]
+    fine = finer.interpolate(np.stack([maps[name] for name in smooth])) if smooth else ()
+    out = dict(zip(smooth, fine, strict=True))
+    if cib:
+        split = finer.split([maps[name] for name in cib], normals[0], table)
+        out |= dict(zip(cib, split, strict=True))
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,20 +465,19 @@ class _Whole:
         return kappa - haloes["kappa"] if self.nonlinear and haloes else kappa
 
 
-def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
-    """Results of `paint` in the order of the charts, a few charts at a time on a CPU.
+def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:
+    """Results of `paint` in the order of the charts, `workers` charts at a time on a CPU.
 
     Each chart's networks have one core: the last bits of a convolution depend on the number
     of its threads, and much of a chart's other work does not use more than one.
     """
     import torch
 
-    from mlsky.sphere.threads import chart_workers, trim_memory
+    from mlsky.sphere.threads import trim_memory
 
-    workers = chart_workers() if on_cpu else 1
     before = torch.get_num_threads()
-    each = (1,) if on_cpu else (before,)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=each)
+    each = (before,) if workers is None else (1,)
+    pool = ThreadPoolExecutor(workers or 1, initializer=torch.set_num_threads, initargs=each)
     try:
         yield from pool.map(paint, all_charts)
     finally:
@@ -443,13 +500,24 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
 
 
 def _noise(
-    all_charts: Sequence[Chart], index: int, weights: Weights, seed: int, area: Area
+    all_charts: Sequence[Chart],
+    index: int,
+    weights: Weights,
+    seed: int,
+    area: Area,
+    split: bool = False,
 ) -> dict[str, list[np.ndarray]]:
-    """Noise of every network on a chart; the same numbers wherever charts overlap."""
+    """Noise of every network on a chart; the same numbers wherever charts overlap.
+
+    With `split`, also that of `mlsky.painting.finer.split`.
+    """
     from mlsky.networks import evaluate
+    from mlsky.painting import finer
     from mlsky.sphere import noise
 
     channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
+    if split:
+        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
     seen = area.widened(sum(evaluate.SPREAD))
     levels = sorted({level for z in channels.values() for level, _ in z})
     far = dict.fromkeys(levels, 0)

@@ -433,3 +433,38 @@ def test_templates_of_another_truth_are_refused(tmp_path):
     path = coarse_weights(tmp_path / "wrong.safetensors", cib_templates=entry)
     with pytest.raises(ValueError, match=r"CIB templates at \[148, 545\] GHz"):
         foregrounds.select(str(path), Healpix(64))
+
+
+#: Rms of what pixels half as large add to a smooth sky of pixels twice as large, over its own: the
+#: windows of charts differ by a few per cent of a map whose power is near the pixels' scale.
+HALVED = {"tsz": 0.1, "ksz": 0.1, "cib": 0.5}  # what is split lies elsewhere in its pixel
+
+
+def test_finer_pixels_show_the_same_sky(tmp_path, start):
+    """Averages of a sky on pixels half as large are the sky on those of the networks."""
+    table = {"value": [0.0, 100.0], "width": [1.0, 1.0]}
+    file = coarse_weights(tmp_path / "split.safetensors", calibration={"split": table})
+    weights = foregrounds.select(str(file), Healpix(64))
+    assert not foregrounds.halves_pixels(weights, Healpix(64))
+    assert foregrounds.halves_pixels(weights, Healpix(256))
+    options = {"weights": weights, "seed": 3, "device": "cpu"}
+    wide = foregrounds.generate(start, Healpix(64), **options)
+    fine = foregrounds.generate(start, Healpix(256), **options)
+    for name in ("tsz", "ksz", "cib"):
+        down = healpy.ud_grade(fine.maps[name], 64)
+        ours = wide.maps[name]
+        assert (down - ours).std() < HALVED[name] * ours.std(), name
+        assert abs(down.mean() - ours.mean()) < 0.01 * ours.std(), name
+    assert fine.maps["cib"].min() >= -0.05 * fine.maps["cib"].std()
+    # the CIB is white below the networks' pixels, the others smooth
+    plain = coarse_weights(tmp_path / "plain.safetensors")
+    options["weights"] = foregrounds.select(str(plain), Healpix(256))
+    before = foregrounds.generate(start, Healpix(256), **options)
+    high = slice(600, 750)
+    for name, least, most in (("cib", 2.0, np.inf), ("ksz", 0.5, 4.0)):
+        power = [
+            healpy.anafast(sky.maps[name] - sky.maps[name].mean(), lmax=767, iter=0)[high].mean()
+            for sky in (fine, before)
+        ]
+        assert least < power[0] / power[1] < most, name
+    assert len(fine.catalogue) == len(wide.catalogue)
