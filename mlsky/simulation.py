@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlsky import components as fields
 from mlsky.frequency import cib_templates
-from mlsky.io import fits, hdf5, skies
+from mlsky.io import fits, hdf5, resources, skies
 from mlsky.io.store import Array, Disk, Memory, Store
 from mlsky.observation import KINDS, Realisation, list_sources, observe
 from mlsky.provenance import provenance
@@ -222,6 +222,19 @@ def _disk(request: Request) -> Disk:
     return Disk(request.out, made_of, kept)
 
 
+def _workers(request: Request, haloes: int) -> int:
+    """Charts that are painted at a time."""
+    return resources.chart_workers(
+        request.geometry,
+        request.weights.pixel_arcmin,
+        request.components,
+        request.stokes,
+        request.out is not None,
+        cib_templates.map_count(request.weights.header),
+        haloes,
+    )
+
+
 def realise(request: Request, store: Store | None = None) -> Realisation:
     """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
     from mlsky.painting import foregrounds
@@ -252,6 +265,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         device=request.device,
         progress=_span(progress, 0.15, 0.75),
         store=store,
+        workers=_workers(request, 0 if clusters is None else len(clusters)),
     )
     del objects  # a gigabyte that lensing can have
     shape = (1, *request.geometry.shape)  # each has T alone
