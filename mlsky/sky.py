@@ -225,14 +225,17 @@ class Sky:
         ----------
         lazy
             Leave the maps on disk and read what is asked for, at each access; the file must stay.
-            `band` and `integrate` then need the memory of their result.
+            `band` and `integrate` then need the memory of their result. Checksums are not compared
+            then: `mlsky verify` does that.
 
         Raises
         ------
         ValueError
-            If the file is not one of mlsky's, or is damaged.
+            If the file is not one of mlsky's, is damaged, or was changed since it was written.
         """
-        return cls(**skies.read(path, lazy), source=os.fspath(path))
+        content = skies.read(path, lazy)
+        del content["version"]
+        return cls(**content, source=os.fspath(path))
 
     def __repr__(self) -> str:
         geometry = self.geometry

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["BLOCK", "chart_workers", "run_blocks", "threads", "trim_memory"]
+__all__ = ["BLOCK", "chart_workers", "lock", "run_blocks", "threads", "trim_memory"]
 
 #: Points worked on at a time: the temporary arrays of a block stay in a core's cache.
 BLOCK = 16384
@@ -18,6 +18,14 @@ BLOCK = 16384
 AT_ONCE = 4
 
 _NAME = "mlsky-blocks"
+
+
+def lock() -> threading.RLock:
+    """A lock for threads that is free again in a forked child, which has no other thread."""
+    made = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=made._at_fork_reinit)
+    return made
 
 
 def threads() -> int:

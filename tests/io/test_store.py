@@ -492,7 +492,8 @@ before = peak()
 for _ in lensing.pieces(cmb[None], kappa, geometry):
     pass
 found = peak() - before
-print(resources.deflection(geometry, {lmax}) + (resources.PER_FIELD + resources.PER_ALM) * {lmax}**2, found)
+per_mode = resources.PER_FIELD + resources.PER_ALM
+print(resources.deflection(geometry, {lmax}) + per_mode * {lmax}**2, found)
 """
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
