@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky import components as fields
 from mlsky._version import __version__
 from mlsky.frequency import bands, cib_templates
-from mlsky.io import skies
+from mlsky.io import content, fits, hdf5, resources, skies
 from mlsky.io.layers import Layer
 from mlsky.io.store import Array, Disk, Memory, Store
 from mlsky.request import Progress, Request, check
@@ -252,7 +252,7 @@ def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
     """The file `out` from the one that holds the maps, which is used up; the sky in it."""
     made = store.file
     store.protect()
-    skies.write_hdf5(sky, made, store.paths)
+    hdf5.write_hdf5(sky, made, store.paths)
     store.settle()
     if out.suffix.lower() in skies.HDF5:
         store.move(out)
@@ -260,7 +260,7 @@ def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
         # in the folder too, so that a run that is killed leaves nothing elsewhere
         image = store.folder / f"sky{out.suffix}"
         image.unlink(missing_ok=True)
-        skies.write_fits(Sky.read(made, lazy=True), image)
+        fits.write_fits(Sky.read(made, lazy=True), image)
         store.move(out, image)
     return Sky.read(out, lazy=True)
 
@@ -275,7 +275,7 @@ def _disk(request: Request) -> Disk:
             rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
-            kept[name] = (skies.template_path(name), (rows, len(stokes), *shape))
+            kept[name] = (hdf5.template_path(name), (rows, len(stokes), *shape))
     made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
@@ -283,6 +283,19 @@ def _disk(request: Request) -> Disk:
         made_of["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
         made_of["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
     return Disk(request.out, made_of, kept)
+
+
+def _workers(request: Request, haloes: int) -> int:
+    """Charts that are painted at a time."""
+    return resources.chart_workers(
+        request.geometry,
+        request.weights.pixel_arcmin,
+        request.components,
+        request.stokes,
+        request.out is not None,
+        cib_templates.map_count(request.weights.header),
+        haloes,
+    )
 
 
 def realise(request: Request, store: Store | None = None) -> Realisation:
@@ -315,6 +328,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         device=request.device,
         progress=_span(progress, 0.15, 0.75),
         store=store,
+        workers=_workers(request, 0 if clusters is None else len(clusters)),
     )
     del objects  # a gigabyte that lensing can have
     shape = (1, *request.geometry.shape)  # each has T alone
@@ -561,7 +575,7 @@ def _provenance(request: Request) -> dict:
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "monopole_off": list(request.monopole_off),
         "cib": _told_cib(request),
-        "geometry": skies.describe_geometry(request.geometry),
+        "geometry": content.describe_geometry(request.geometry),
         "made_with": foregrounds.made_with(weights, request.device),
         "command": request.command,
         "licence": LICENCE,

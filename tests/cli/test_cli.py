@@ -226,7 +226,7 @@ def test_interrupted(record, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mlsky.io.skies._write_table", interrupt)
+        patch.setattr("mlsky.io.hdf5._write_table", interrupt)
         assert cli.main([*BASE, "--out", "sky.h5"]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert os.listdir() == ["sky.h5.partial"]

@@ -18,7 +18,7 @@ from pixell import enmap
 
 import mlsky
 from mlsky import simulation
-from mlsky.io import resources, skies, store
+from mlsky.io import hdf5, resources, store
 from mlsky.sphere.geometry import Healpix
 
 FREQS = [93, 145, 225]
@@ -125,7 +125,7 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, out="sky.h5")
     with monkeypatch.context() as patch:
-        patch.setattr(skies, "_write_table", interrupt)
+        patch.setattr(hdf5, "_write_table", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, flux_cut_mjy=1e-3, out="sky.h5")
     assert os.listdir() == ["sky.h5.partial"]
@@ -446,6 +446,26 @@ def test_a_sky_on_disk_needs_less_memory():
     assert 0 < resources.memory_free() <= psutil.virtual_memory().total
 
 
+#: Memory of machines (GiB) and charts painted at a time for nside 4096 on each, with 64 cores.
+MACHINES = ((6.0, 1), (24.0, 8), (96.0, 38), (512.0, 64))
+
+
+def test_as_many_charts_at_a_time_as_cores_and_memory_allow(monkeypatch):
+    names = ("cmb", "tsz", "ksz", "cib", "radio")
+    request = (Healpix(4096), 0.5, names, "T", True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    for gib, workers in MACHINES:
+        monkeypatch.setattr(resources, "memory_free", lambda gib=gib: gib * resources.GIB)
+        assert resources.chart_workers(*request) == pytest.approx(workers, abs=0.1 * workers)
+        need = resources.memory(*request, workers=resources.chart_workers(*request))["networks"]
+        assert need <= gib * resources.GIB or resources.chart_workers(*request) == 1
+    for cores in (1, 2, 64):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+        assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) <= resources.CHARTS
+
+
 def test_memory_of_a_control_group(monkeypatch, tmp_path):
     """A limit counts with what is used, but for files in the cache, which make room."""
     gib = 2**30
@@ -492,8 +512,8 @@ before = peak()
 for _ in lensing.pieces(cmb[None], kappa, geometry):
     pass
 found = peak() - before
-per_mode = resources.PER_FIELD + resources.PER_ALM
-print(resources.deflection(geometry, {lmax}) + per_mode * {lmax}**2, found)
+need = resources.deflection(geometry, {lmax})
+print(need + (resources.PER_FIELD + resources.PER_ALM) * {lmax}**2, found)
 """
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""FITS files of skies, and what they share with HDF5 ones: format, geometry, frame."""
+"""Skies in FITS (HEALPix, CAR): the total or one component, with what made it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.io import checksums
+from mlsky.io.content import (
+    FORMAT_VERSION,
+    NotOurs,
+    build_geometry,
+    check_version,
+    describe_geometry,
+    now,
+)
 from mlsky.io.layers import TOTAL, Layer, StoredFits
-from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 __all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
-    "NotOurs",
-    "build_geometry",
-    "check_version",
-    "describe_geometry",
-    "now",
     "read_fits",
     "write_fits",
 ]
-
-FORMAT = "mlsky sky"
-#: Since 2 files carry checksums.
-FORMAT_VERSION = 2
 
 #: Column names that healpy.write_map gives to T, Q and U.
 COLUMNS = {"T": "TEMPERATURE", "Q": "Q_POLARISATION", "U": "U_POLARISATION"}
@@ -46,99 +42,6 @@ BLOCK, FITS_RECORD = 2**22, 2880
 
 #: Characters of a text in one FITS card (FITS standard 4.0, Sec. 4.2.1).
 CARD = 68
-
-
-class NotOurs(ValueError):
-    """A file of others, or of a later mlsky: said as it is, not as damage."""
-
-
-def describe_geometry(geometry: pixels.Geometry) -> dict:
-    """A geometry in plain JSON types; `build_geometry` gives it back."""
-    if geometry.kind == "healpix":
-        return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
-    return geometry.describe()
-
-
-def build_geometry(description: dict) -> pixels.Geometry:
-    """The geometry that `describe_geometry` described."""
-    if description["kind"] == "healpix":
-        return pixels.Healpix(description["nside"])
-    return pixels.Car.build(description)
-
-
-def check_version(path: Path, version: int) -> None:
-    if version > FORMAT_VERSION:
-        raise NotOurs(
-            f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
-        )
-
-
-def write_fits(sky, path: Path, component: str | None = None, ordering: str = "RING") -> None:
-    """Write the total or one component to a FITS file that is not there yet."""
-    if sky.geometry.kind == "healpix":
-        _write_healpix(sky, path, component, ordering)
-    else:
-        _write_car(sky, path, component)
-    checksums.seal_fits(path)
-
-
-def read_fits(path: Path, lazy: bool) -> dict:
-    from astropy.io import fits
-    from astropy.table import Table
-
-    with fits.open(path, memmap=False) as file:
-        header = file[0].header
-        if "METAJSON" not in header:
-            raise NotOurs(f"{path}: a FITS file, but no sky written by mlsky")
-        version = int(header.get("MLSKYFMT", 1))
-        check_version(path, version)
-        if version > 1 and not lazy:
-            checksums.check_fits(path)
-        if len(file) != header["NHDU"]:
-            raise OSError(f"{len(file)} of {header['NHDU']} parts, truncated")
-        geometry = build_geometry(json.loads(header["GEOMETRY"]))
-        stokes, nfreq = header["STOKES"], header["NFREQ"]
-        kappa = None
-        healpix = geometry.kind == "healpix"
-        if lazy and not (healpix and file["BAND0"].header["ORDERING"] == "NESTED"):
-            shape = (nfreq, len(stokes), *geometry.shape)
-            hdus = tuple(f"BAND{band}" for band in range(nfreq)) if healpix else (0,)
-            templates = StoredFits(path.absolute(), hdus, shape)
-            if "KAPPA" in file:
-                kappa = StoredFits(path.absolute(), ("KAPPA",), geometry.shape)
-        elif healpix:
-            bands = [_healpix_maps(file[f"BAND{band}"], geometry) for band in range(nfreq)]
-            templates = np.stack(bands)
-            if "KAPPA" in file:
-                kappa = _healpix_maps(file["KAPPA"], geometry)[0]
-        else:
-            templates = file[0].data.astype(np.float32)
-            if "KAPPA" in file:
-                kappa = file["KAPPA"].data.astype(np.float32)
-        if templates.shape != (nfreq, len(stokes), *geometry.shape):
-            raise OSError(f"maps of shape {templates.shape}")
-        catalog, clusters = (
-            Table.read(file[name], character_as_bytes=False) if name in file else None
-            for name in ("CATALOG", "CLUSTERS")
-        )
-        return {
-            "freqs_ghz": [header[f"FREQ{band}"] for band in range(nfreq)],
-            "geometry": geometry,
-            "stokes": stokes,
-            "unit": header["UNITS"],
-            "components": {header["COMPONEN"]: [Layer(templates, np.eye(nfreq), stokes)]},
-            "kappa": kappa,
-            "catalog": catalog,
-            "clusters": clusters,
-            "meta": json.loads(header["METAJSON"]),
-            "version": version,
-        }
-
-
-def now() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _provenance(sky, header: Header, component: str | None) -> None:
@@ -178,6 +81,15 @@ def _card(text: str) -> str:
     plain = text.encode("ascii", "backslashreplace").decode()
     plain = "".join(c if c.isprintable() and c not in "'&" else "?" for c in plain)
     return plain if len(plain) <= CARD else plain[: CARD - 3] + "..."
+
+
+def write_fits(sky, path: Path, component: str | None = None, ordering: str = "RING") -> None:
+    """Write the total or one component to a FITS file that is not there yet."""
+    if sky.geometry.kind == "healpix":
+        _write_healpix(sky, path, component, ordering)
+    else:
+        _write_car(sky, path, component)
+    checksums.seal_fits(path)
 
 
 def _number_of_hdus(sky) -> int:
@@ -306,6 +218,59 @@ def _append_tables(sky, path: Path) -> None:
             hdu = fits.table_to_hdu(table)
             hdu.name = name
             _append(path, hdu)
+
+
+def read_fits(path: Path, lazy: bool) -> dict:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(path, memmap=False) as file:
+        header = file[0].header
+        if "METAJSON" not in header:
+            raise NotOurs(f"{path}: a FITS file, but no sky written by mlsky")
+        version = int(header.get("MLSKYFMT", 1))
+        check_version(path, version)
+        if version > 1 and not lazy:
+            checksums.check_fits(path)
+        if len(file) != header["NHDU"]:
+            raise OSError(f"{len(file)} of {header['NHDU']} parts, truncated")
+        geometry = build_geometry(json.loads(header["GEOMETRY"]))
+        stokes, nfreq = header["STOKES"], header["NFREQ"]
+        kappa = None
+        healpix = geometry.kind == "healpix"
+        if lazy and not (healpix and file["BAND0"].header["ORDERING"] == "NESTED"):
+            shape = (nfreq, len(stokes), *geometry.shape)
+            hdus = tuple(f"BAND{band}" for band in range(nfreq)) if healpix else (0,)
+            templates = StoredFits(path.absolute(), hdus, shape)
+            if "KAPPA" in file:
+                kappa = StoredFits(path.absolute(), ("KAPPA",), geometry.shape)
+        elif healpix:
+            bands = [_healpix_maps(file[f"BAND{band}"], geometry) for band in range(nfreq)]
+            templates = np.stack(bands)
+            if "KAPPA" in file:
+                kappa = _healpix_maps(file["KAPPA"], geometry)[0]
+        else:
+            templates = file[0].data.astype(np.float32)
+            if "KAPPA" in file:
+                kappa = file["KAPPA"].data.astype(np.float32)
+        if templates.shape != (nfreq, len(stokes), *geometry.shape):
+            raise OSError(f"maps of shape {templates.shape}")
+        catalog, clusters = (
+            Table.read(file[name], character_as_bytes=False) if name in file else None
+            for name in ("CATALOG", "CLUSTERS")
+        )
+        return {
+            "freqs_ghz": [header[f"FREQ{band}"] for band in range(nfreq)],
+            "geometry": geometry,
+            "stokes": stokes,
+            "unit": header["UNITS"],
+            "components": {header["COMPONEN"]: [Layer(templates, np.eye(nfreq), stokes)]},
+            "kappa": kappa,
+            "catalog": catalog,
+            "clusters": clusters,
+            "meta": json.loads(header["METAJSON"]),
+            "version": version,
+        }
 
 
 def _healpix_maps(hdu, geometry) -> NDArray[np.float32]:
