@@ -633,9 +633,23 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     import json
 
     import analytic_set
+    from halo_cases import shipped
 
-    from mlsky.validation import truth_text
+    from mlsky.plotting import truth_figures
+    from mlsky.validation import observed, truth_text
 
+    # the analytic model of the shipped tables takes seconds and is the same each time
+    model = functools.cache(lambda: observed_model(shipped()))
+    observed_model = observed.Model
+    monkeypatch.setattr(observed, "Model", lambda tables: model())
+
+    def draw(figures, maps, folder, apart):  # tests of validation.truth draw them
+        folder.mkdir(exist_ok=True)
+        for name in truth_figures.PICTURES:
+            (folder / name).write_text("picture")
+            yield folder / name
+
+    monkeypatch.setattr(truth_figures, "draw", draw)
     monkeypatch.chdir(tmp_path)
     analytic_set.write("set.h5", 3)
     arguments = ["data", "check", "set.h5", "--out", "pictures", "--json", "figures.json"]
@@ -644,7 +658,9 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     figures = json.loads(Path("figures.json").read_text())
     assert figures["regions"] == 3
     assert out[: -len(os.listdir("pictures"))] == list(truth_text.lines(figures))
-    assert sorted(out[-5:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
+    assert sorted(out[-len(truth_figures.PICTURES) :]) == sorted(
+        f"pictures/{name}" for name in os.listdir("pictures")
+    )
     assert "figures.json: exists" in error_of(capsys, arguments)
     assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
     assert json.loads(Path("figures.json").read_text())["regions"] == 2
