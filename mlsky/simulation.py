@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky import components as fields
 from mlsky._version import __version__
 from mlsky.frequency import bands, cib_templates
-from mlsky.io import content, fits, hdf5, resources, skies
+from mlsky.io import content, hdf5, resources
 from mlsky.io.layers import Layer
 from mlsky.io.store import Array, Disk, Memory, Store
 from mlsky.request import Progress, Request, check
-from mlsky.sky import Sky
+from mlsky.sky import Sky, finish
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -240,29 +239,12 @@ def run(request: Request) -> Sky:
         del realisation
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
-            sky = _finish(sky, store, request.out)
+            sky = finish(sky, store, request.out)
         finished = True
     finally:
         store.close(remove=finished)
     request.progress("done", 1.0)
     return sky
-
-
-def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
-    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
-    made = store.file
-    store.protect()
-    hdf5.write_hdf5(sky, made, store.paths)
-    store.settle()
-    if out.suffix.lower() in skies.HDF5:
-        store.move(out)
-    else:
-        # in the folder too, so that a run that is killed leaves nothing elsewhere
-        image = store.folder / f"sky{out.suffix}"
-        image.unlink(missing_ok=True)
-        fits.write_fits(Sky.read(made, lazy=True), image)
-        store.move(out, image)
-    return Sky.read(out, lazy=True)
 
 
 def _disk(request: Request) -> Disk:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry, seeds
-from mlsky.errors import RegistryError
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
 from mlsky.sphere import resolution
@@ -364,7 +363,7 @@ def _paint_sky(
             haloes if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
-        _check_finite(made, chart)
+        evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found:
@@ -395,16 +394,6 @@ def _paint_sky(
         if found:
             sources.append(found)
     return kappa_map, maps, sources
-
-
-def _check_finite(maps: dict[str, np.ndarray], chart: Chart) -> None:
-    """Refuse networks whose numbers overflow: a sky of NaN would say nothing."""
-    for name, values in maps.items():
-        if not np.isfinite(values).all():
-            raise RegistryError(
-                f"the networks' {name} is not finite on chart {chart.index}: the weight file is no "
-                "trained one, or damaged; use another (mlsky weights list)"
-            )
 
 
 def _further(weights: Weights) -> int:
