@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -22,6 +23,7 @@ import mlsky
 from mlsky import cli, request, seeds
 from mlsky.cli import simulate
 from mlsky.plotting import sky_maps
+from mlsky.request import Arguments
 from mlsky.sky import Sky
 
 
@@ -62,14 +64,20 @@ def test_every_way_to_give_frequencies(record, freqs, last):
     np.testing.assert_array_equal(Sky.read("a.fits").freqs_ghz, [93, 145, 225])
 
 
+def test_every_argument_of_simulate_is_an_option():
+    from mlsky.cli import simulate as command
+
+    assert set(command.OPTIONS) == {f.name for f in dataclasses.fields(Arguments)} - {"progress"}
+
+
 def test_every_option_reaches_simulate(record, monkeypatch):
     seen = {}
     real = request.check
 
     @functools.wraps(real)
-    def spy(**arguments):
-        seen.update(arguments)
-        return real(**arguments)
+    def spy(asked):
+        seen.update(vars(asked))
+        return real(asked)
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
