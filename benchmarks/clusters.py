@@ -201,7 +201,7 @@ def of_list(t: dict, nside: int, disc: float) -> None:
     import ducc0
 
     geometry, lmax = Healpix(nside), 3 * nside
-    pixel = {512: 2.0, 1024: 2.0, 2048: 1.0}.get(nside, 0.5)
+    pixel = 2.0 if nside <= 1024 else 1.0 if nside == 2048 else 0.5
     h = haloes(t, 1)
     centre = healpy.ang2vec(50.0, 10.0, lonlat=True)
     h = h[np.flatnonzero(centre @ h.vectors >= np.cos(np.radians(disc)))]
