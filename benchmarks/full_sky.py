@@ -24,7 +24,7 @@ from mlsky import simulation
 from mlsky.io import resources
 from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
-from mlsky.sphere.threads import chart_workers, threads
+from mlsky.sphere.threads import threads
 
 GIB = 2**30
 SIDE = 512  # of the picture on which the networks' floor is measured, pixels
@@ -121,7 +121,7 @@ def networks_floor(weights) -> tuple[float, float, float]:
         ]
         for name, wanted in evaluate.noise_channels(weights).items()
     }
-    workers = chart_workers()
+    workers = threads()
     evaluate.evaluate(weights, kappa, noise)  # compiles and warms up
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 

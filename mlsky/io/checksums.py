@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["check_fits", "check_hdf5", "digest", "hdf5_parts", "seal_fits", "seal_hdf5"]
+__all__ = [
+    "check_fits",
+    "check_hdf5",
+    "digest",
+    "hdf5_parts",
+    "seal",
+    "seal_fits",
+    "seal_hdf5",
+    "unseal",
+]
 
 #: Attribute of an HDF5 file, and extension of a FITS file, with the digests.
 ATTRIBUTE, EXTENSION = "sha256", "SHA256"
@@ -27,6 +36,9 @@ ATTRIBUTE, EXTENSION = "sha256", "SHA256"
 #: Limits of a sky file, our choice: levels of groups, things in all, and how much smaller than its
 #: values a data set may be stored (gzip reaches a thousand; a larger ratio is no data).
 DEPTH, PARTS, RATIO = 6, 10_000, 2000
+
+#: Bytes of a sha256.
+_CODE = 32
 
 #: Bytes hashed at once.
 _BLOCK = 2**24
@@ -68,6 +80,25 @@ def hdf5_parts(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             else:
                 _check_dataset(path, found)
                 yield path, found
+
+
+def seal(data: bytes) -> bytes:
+    """Bytes with their sha256 at the end."""
+    return data + hashlib.sha256(data).digest()
+
+
+def unseal(data: bytes) -> bytes:
+    """What `seal` was given.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are others, or cut.
+    """
+    content, code = data[:-_CODE], data[-_CODE:]
+    if len(data) < _CODE or hashlib.sha256(content).digest() != code:
+        raise ValueError("its checksum differs: damaged")
+    return content
 
 
 def seal_hdf5(file: h5py.File) -> None:
@@ -124,7 +155,7 @@ def check_fits(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _RECORD * 2))
-        header, data = file.read(_RECORD), file.read(32)
+        header, data = file.read(_RECORD), file.read(_CODE)
     if size < 3 * _RECORD or not header.startswith(b"XTENSION= 'IMAGE"):
         raise OSError("no checksum at its end, truncated")
     if data != _of_bytes(path, size - 2 * _RECORD):

@@ -10,9 +10,9 @@ from mlsky.sphere import charts
 from mlsky.sphere.gaussian import rings
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.resolution import kappa_grid, kappa_lmax
-from mlsky.sphere.threads import chart_workers
+from mlsky.sphere.threads import threads
 
-__all__ = ["check", "disk", "memory", "memory_free"]
+__all__ = ["chart_workers", "check", "disk", "memory", "memory_free"]
 
 GIB = 2**30
 
@@ -25,8 +25,10 @@ ANYWAY = "check_resources=False (--no-check-resources) to try all the same"
 #: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
 BASE = 0.9 * GIB
 
+#: Charts of a sky, of which no more can be painted at a time.
+CHARTS = 192
 #: Bytes per pixel of a chart while it is painted, with what its thread's heap keeps (8.0 GiB were
-#: found for two at a time at nside 2048), and of the sources of each of the 192 charts.
+#: found for two at a time at nside 2048), and of the sources of each chart.
 PER_CHART_PIXEL, PER_CHART_SOURCES = 535, 1.0e6
 
 #: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
@@ -59,6 +61,7 @@ def memory(
     on_disk: bool,
     cib_maps: int = 1,
     haloes: int = 0,
+    workers: int = 1,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
 
@@ -72,6 +75,8 @@ def memory(
         Maps that the CIB is kept as: of its templates, and of their remainder.
     haloes
         Number of the objects of the sky, painted one by one.
+    workers
+        Charts that are painted at a time.
     """
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
@@ -82,14 +87,13 @@ def memory(
     lmax, grid = kappa_grid(geometry, pixel_arcmin)
     kept = 0.0 if on_disk else 4.0 * grid.npix
     chart = max(c.npix for c in charts.charts(pixel_arcmin))
-    at_once = chart_workers()
-    sources = 192 * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
+    sources = CHARTS * PER_CHART_SOURCES if {"cib", "radio"} & set(components) else 0.0
     top = min(geometry.lmax, 10000)
     fields = 1 if stokes == "T" else 3
     peaks = {
         "networks": PER_FIELD * start**2
-        + max(PER_ALM * start**2, at_once * chart * PER_CHART_PIXEL)
-        + (at_once * chart * PER_OBJECT_PIXEL if haloes else 0.0)
+        + max(PER_ALM * start**2, workers * chart * PER_CHART_PIXEL)
+        + (workers * chart * PER_OBJECT_PIXEL if haloes else 0.0)
         + haloes * PER_OBJECT
         + painted
         + kept
@@ -116,6 +120,28 @@ def memory(
     if haloes:
         listed["haloes"] = BASE + PER_ALM * start**2 + haloes * PER_DRAWN
     return listed
+
+
+def chart_workers(
+    geometry: Geometry,
+    pixel_arcmin: float,
+    components: tuple[str, ...],
+    stokes: str,
+    on_disk: bool,
+    cib_maps: int = 1,
+    haloes: int = 0,
+) -> int:
+    """Charts to paint at a time on a CPU: one for each core, as far as there is memory for them.
+
+    Parameters are those of `memory`. It is one at least; whether there is room for that is for
+    `check` to say.
+    """
+    free = memory_free()
+    request = (geometry, pixel_arcmin, components, stokes, on_disk, cib_maps, haloes)
+    workers = min(threads(), CHARTS)
+    while workers > 1 and memory(*request, workers=workers)["networks"] > free:
+        workers -= 1
+    return workers
 
 
 def deflection(geometry: Geometry, lmax: int) -> float:
@@ -149,7 +175,7 @@ def disk(
     _, grid = kappa_grid(geometry, pixel_arcmin)
     maps = 1 + _painted(components, cib_maps)
     maps += len(stokes) if "cmb" in components else 0
-    total = maps * one + 4.0 * grid.npix + 192 * PER_CHART_SOURCES
+    total = maps * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
     return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
 
 

@@ -7,7 +7,11 @@ it stopped, and a sky larger than memory needs no more of it than one map and a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import logging
 import os
 import re
 import threading
@@ -17,14 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.arguments import short
-from mlsky.io.files import real, whole, write_whole
+from mlsky.errors import MlskyError
+from mlsky.io import checksums
+from mlsky.io.files import real, write_whole
 
 __all__ = ["Array", "Disk", "DiskArray", "Memory", "Store"]
 
 #: Added to the name of the file that is being made: the folder with all that is done so far.
 SUFFIX = ".partial"
 
-FILE, REQUEST = "sky.h5", "request.json"
+FILE, REQUEST, JOURNAL = "sky.h5", "request.json", "journal.npz"
+
+#: How often a folder is made again that other processes remove at that moment.
+TRIES = 20
+
+LOG = logging.getLogger("mlsky")
 
 #: Charts that are marked together: a killed run paints these again. To wait for the disk after each
 #: took a quarter of the time at nside 4096.
@@ -126,17 +137,18 @@ class Disk:
         out = real(out)
         self.folder = out.with_name(out.name + SUFFIX)
         self.file = self.folder / FILE
-        request = {**request, "maps": {name: list(shape) for name, (_, shape) in kept.items()}}
+        maps = {name: list(shape) for name, (_, shape) in kept.items()}
+        request = json.loads(json.dumps({**request, "maps": maps}))
         self._lock = None
         self._marking = threading.Lock()
         self._unmarked: list[tuple[int, dict[str, NDArray]]] = []
-        self._claim(out, request)
-        if not self._has_maps():
-            self._empty()
-            self._create(kept)
-            # Written last: without it the folder is begun again.
-            write_whole(self.folder / REQUEST, json.dumps(request).encode())
-        self._kept = kept
+        self._request, self._kept, self._arrays = request, kept, {}
+        self._claim(out)
+        try:
+            self._open(out)
+        except BaseException:
+            self.close(remove=False)
+            raise
 
     @property
     def paths(self) -> set[str]:
@@ -148,9 +160,13 @@ class Disk:
         shape = tuple(shape)
         if name not in self._kept:
             path = self.folder / f"{name}.f32"
-            if not path.exists():
-                with path.open("wb") as file:
-                    file.truncate(int(np.prod(shape)) * DiskArray.dtype.itemsize)
+            if name not in self._arrays:
+                size = int(np.prod(shape)) * DiskArray.dtype.itemsize
+                with _one_line(path):
+                    path.unlink(missing_ok=True)
+                    _allocate(path, size)
+                self._arrays[name] = size
+                self._write_request()
             return DiskArray(path, shape)
         import h5py
 
@@ -163,10 +179,13 @@ class Disk:
 
     def done(self, chart: int) -> dict[str, NDArray] | None:
         """What `mark` was given for a chart, or None if it is still to be painted."""
+        path = self._mark(chart)
         try:
-            with np.load(self._mark(chart), allow_pickle=False) as data:
-                return dict(data)
+            return _load(path)
         except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            path.unlink()  # damaged, as by a full disk: not done
             return None
 
     def mark(self, chart: int, found: dict[str, NDArray]) -> None:
@@ -188,8 +207,7 @@ class Disk:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         for chart, found in done:
-            with whole(self._mark(chart)) as temporary, temporary.open("wb") as file:
-                np.savez(file, **found)
+            _save(self._mark(chart), **found)
 
     def drop(self, name: str) -> None:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
@@ -218,12 +236,83 @@ class Disk:
         os.replace(made, target)
         _sync_folder(target.parent)
 
-    def _has_maps(self) -> bool:
-        """Whether the folder has what its marks stand for.
+    def protect(self) -> None:
+        """Keep what the file holds beside its maps: `write_hdf5` in it may be killed half way.
 
-        A run that was killed after `move` leaves request and marks without the maps.
+        The next run puts it back. HDF5 never writes over the room of a data set.
         """
-        return (self.folder / REQUEST).exists() and self.file.exists()
+        with self.file.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            gaps = _gaps(self._ranges(), size)
+            parts = [(file.seek(low), file.read(high - low))[1] for low, high in gaps]
+        values = np.frombuffer(b"".join(parts), np.uint8)
+        _save(self.folder / JOURNAL, size=size, gaps=np.array(gaps, np.int64), values=values)
+
+    def _open(self, out: Path) -> None:
+        """Go on with what is in the folder, or begin; another sky's is refused."""
+        before = self._read_request()
+        if before is not None:
+            arrays = before.pop("arrays", {})
+            if before != self._request:
+                differ = [k for k in self._request if before.get(k) != self._request[k]]
+                raise ValueError(
+                    f"{self.folder}: holds another sky, not finished ({', '.join(differ)} differ); "
+                    "finish it with its own arguments, remove the folder, or choose another name"
+                )
+            if self._restore(arrays):
+                self._arrays = arrays
+                return
+        self._empty()
+        self._create(self._kept)
+        # Written last: without it the folder is begun again.
+        self._write_request()
+
+    def _read_request(self) -> dict | None:
+        """The request in the folder; None if there is none, no maps of it, or it is damaged."""
+        try:
+            before = json.loads((self.folder / REQUEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        # A run that was killed after `move` leaves request and marks without the maps.
+        return before if isinstance(before, dict) and self.file.exists() else None
+
+    def _write_request(self) -> None:
+        values = {**self._request, "arrays": self._arrays}
+        write_whole(self.folder / REQUEST, json.dumps(values).encode())
+
+    def _restore(self, arrays: dict[str, int]) -> bool:
+        """Undo what `protect` foresaw; whether everything is there that marks stand for."""
+        journal = self.folder / JOURNAL
+        try:
+            if journal.exists():
+                data = _load(journal)
+                with self.file.open("rb+") as file:
+                    values, at = data["values"].tobytes(), 0
+                    file.truncate(int(data["size"]))
+                    for low, high in data["gaps"].tolist():
+                        file.seek(low)
+                        file.write(values[at : at + high - low])
+                        at += high - low
+                    os.fsync(file.fileno())
+                journal.unlink()
+            sizes = {name: (self.folder / f"{name}.f32").stat().st_size for name in arrays}
+            self._ranges()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return sizes == arrays
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Where the maps lie in the file, in bytes; KeyError or OSError if they do not."""
+        import h5py
+
+        found = []
+        with h5py.File(self.file, "r") as file:
+            for inside, shape in self._kept.values():
+                offset, size = file[inside].id.get_offset(), int(np.prod(shape)) * 4
+                if file[inside].shape != tuple(shape) or offset is None:
+                    raise OSError(f"{inside} is not as it was made")
+                found.append((offset, offset + size))
+        return sorted(found)
 
     def _empty(self) -> None:
         """Remove what runs of ours left in the folder, the request first.
@@ -238,40 +327,55 @@ class Disk:
     def _mark(self, chart: int) -> Path:
         return self.folder / f"chart-{chart:03d}.npz"
 
-    def _claim(self, out: Path, request: dict) -> None:
-        """Take the folder for this process; what does not belong to the request is refused."""
+    def _claim(self, out: Path) -> None:
+        """Take the folder for this process."""
         if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
             raise ValueError(f"{self.folder}: is in the way and no folder of ours; move it")
-        self.folder.mkdir(exist_ok=True)
+        for _ in range(TRIES):
+            try:
+                with _one_line(self.folder):
+                    self.folder.mkdir(exist_ok=True)
+                if self._take(out):
+                    break
+            except FileNotFoundError:
+                continue  # another process finished and removed it just now
+        else:
+            raise ValueError(_busy(self.folder, out))
         strange = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path))
         if strange:
+            self.close(remove=False)
             raise ValueError(
                 f"{self.folder}: holds {short(strange[0])}, which is not of a sky under way; move "
                 "it, or choose another name"
             )
+
+    def _take(self, out: Path) -> bool:
+        """Lock the folder; False if it was removed meanwhile."""
         try:
             import fcntl
         except ImportError:  # not POSIX: two processes on one file are not noticed
-            fcntl = None
-        if fcntl is not None:
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(self._lock)
-                raise ValueError(
-                    f"{self.folder}: another process is making {out.name}; wait for it, or choose "
-                    "another name"
-                ) from None
-        kept = self.folder / REQUEST
-        if self._has_maps() and json.loads(kept.read_text()) != json.loads(json.dumps(request)):
-            before = json.loads(kept.read_text())
-            differ = [k for k in request if before.get(k) != json.loads(json.dumps(request[k]))]
-            self.close(remove=False)
-            raise ValueError(
-                f"{self.folder}: holds another sky, not finished ({', '.join(differ)} differ); "
-                "finish it with its own arguments, remove the folder, or choose another name"
+            return True
+        number = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(number)
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                raise ValueError(_busy(self.folder, out)) from None
+            LOG.warning(
+                "%s: this file system has no locks (%s): see to it that no other process makes %s",
+                self.folder,
+                error.strerror,
+                out.name,
             )
+            return True
+        self._lock = number
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(number), os.stat(self.folder)):
+                return True
+        os.close(number)
+        self._lock = None
+        return False
 
     def _create(self, kept: dict[str, tuple[str, tuple[int, ...]]]) -> None:
         """The HDF5 file with room for every array, so that it is whole from the start."""
@@ -282,7 +386,7 @@ class Disk:
         # A place in the file is needed at once; the file system gives zeros without writing them.
         plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        with h5py.File(self.file, "w") as file:
+        with _one_line(self.file), h5py.File(self.file, "w") as file:
             for inside, shape in kept.values():
                 head, _, name = inside.rpartition("/")
                 group = file
@@ -291,13 +395,65 @@ class Disk:
                     group = group[part] if made else group.create_group(part, track_order=True)
                 space = h5py.h5s.create_simple(shape)
                 h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F32LE, space, plan)
+        with _one_line(self.file):
+            _allocate(self.file, self.file.stat().st_size)
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a file in the folder is one that `Disk` makes; others are never removed."""
     name = re.sub(r"^\.[0-9a-f]{8}\.", "", path.name)  # of mlsky.io.files.temporary_name
-    ours = name in (FILE, REQUEST, "sky.fits") or re.fullmatch(r"chart-\d+\.npz|\w+\.f32", name)
+    ours = name in (FILE, REQUEST, JOURNAL, "sky.fits") or re.fullmatch(
+        r"chart-\d+\.npz|\w+\.f32", name
+    )
     return bool(ours) and path.is_file() and not path.is_symlink()
+
+
+def _save(path: Path, **values) -> None:
+    """Arrays in a file with their checksum, whole or not at all."""
+    data = io.BytesIO()
+    np.savez(data, **values)
+    write_whole(path, checksums.seal(data.getvalue()))
+
+
+def _load(path: Path) -> dict[str, NDArray]:
+    """What `_save` wrote; ValueError if it is damaged."""
+    with np.load(io.BytesIO(checksums.unseal(path.read_bytes())), allow_pickle=False) as data:
+        return dict(data)
+
+
+def _gaps(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """What `ranges`, in order, leave of a file of `size` bytes."""
+    edges = [0, *(edge for pair in ranges for edge in pair), size]
+    return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if high > low]
+
+
+def _allocate(path: Path, size: int) -> None:
+    """Give a file its size, and the disk's room for it: later there may be none.
+
+    Maps are written through memory, where a full disk is a signal that ends the process.
+    """
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
+
+
+@contextlib.contextmanager
+def _one_line(path: Path):
+    """What the file system refuses, in one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise MlskyError(
+            f"{path}: {error.strerror or error}; make room for it or choose another folder, what "
+            "is done so far is kept"
+        ) from None
+
+
+def _busy(folder: Path, out: Path) -> str:
+    return f"{folder}: another process is making {out.name}; wait for it, or choose another name"
 
 
 #: Either kind.

@@ -26,10 +26,9 @@ WIDTHS = (16, 32, 64, 96)
 NOISE = (4, 4, 4, 8)
 SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
 VELOCITY_CHANNELS = 4
-#: Where the fields of further colours of the CIB begin, in standard deviations of the first: a
-#: tenth of its mean.
-FAINT = -4.0
-#: Sharpness of the bend at zero of the fields that the CIB is made of.
+#: Logarithm of the share that every further colour of the CIB begins with, over the first one's.
+OTHER_COLOURS = -2.4
+#: Sharpness of the bend at zero of a CIB of several templates, which is nowhere negative.
 BEND = 4.0
 #: Rms of the differences between templates of the CIB, in normalised units, from painted regions
 #: of 1': of 353 less 148 GHz, and 857 less 353. Further ones count as the last.
@@ -346,9 +345,10 @@ class Paint(_Generator):
     objects
         Further inputs: maps of the clusters that the outputs leave out.
     cib_mix : (n, k)
-        For a CIB of n template maps: of what colours it is made. Template i, over its scale in the
-        normaliser, is the sum over j of ``cib_mix[i][j]`` F_j, with k fields F_j >= 0: the colours
-        of any pixel lie between those of the columns, and the templates see the same sources.
+        For a CIB of n template maps: the k colours it is made of, each as the templates' heights
+        over their scales in the normaliser, relative to the first template's (a first row of
+        ones). Every pixel has a share of each, so that its colours lie between theirs, and all
+        templates see the same sources.
     cib_mean, cib_std : (n,)
         Of the templates in the normaliser.
     seed
@@ -410,8 +410,8 @@ class Paint(_Generator):
             bias = self.trunk.head.bias
             for i, sigma in enumerate(self.stamp_widths):
                 bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
-            # of one colour at first
-            bias[velocities + len(self.stamp_widths) + 1 :] = FAINT
+            # mostly of the first colour
+            bias[velocities + len(self.stamp_widths) + 1 :] = OTHER_COLOURS
 
     @property
     def noise_levels(self) -> list[tuple[int, int]]:
@@ -477,11 +477,12 @@ class Paint(_Generator):
         fields = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
         if self.cib_templates == 1:
             return fields
-        level = self.cib_std[0] * fields[:, 1:] + self.cib_mean[0]
-        parts = torch.expm1(F.softplus(level, BEND))
-        mixed = torch.log1p(torch.einsum("ij,bjyx->biyx", self.cib_mix, parts))
+        level = self.cib_std[0] * fields[:, 1:2] + self.cib_mean[0]
+        first = torch.expm1(F.softplus(level, BEND))
+        shares = torch.softmax(torch.cat([torch.zeros_like(level), fields[:, 2:]], 1), 1)
+        heights = first * torch.einsum("ij,bjyx->biyx", self.cib_mix, shares)
         mean, std = (x[:, None, None] for x in (self.cib_mean, self.cib_std))
-        return torch.cat([fields[:, :1], (mixed - mean) / std], 1)
+        return torch.cat([fields[:, :1], (torch.log1p(heights) - mean) / std], 1)
 
     def tsz(self, stamps: torch.Tensor) -> torch.Tensor:
         """tSZ from the logarithms of the stamps' amplitudes."""

@@ -64,6 +64,8 @@ KAPPA_JOIN = (40, 120)
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Streams of the networks' noise.
 STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+#: Charts painted at a time where it is not known how many there is memory for.
+FEW = 4
 #: Output pixels smaller than this many of the networks' are painted on ones half as large.
 FINE = 0.9
 
@@ -184,6 +186,7 @@ def generate(
     progress: Callable[[str, float], None] | None = None,
     store: Store | None = None,
     precision: str | None = None,
+    workers: int | None = None,
 ) -> Foregrounds:
     """Run the networks over the whole sky.
 
@@ -217,6 +220,9 @@ def generate(
     precision
         "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
         "fp32" on a processor without instructions for bfloat16.
+    workers
+        Charts to paint at a time on a CPU, for instance `mlsky.io.resources.chart_workers`; by
+        default one for each core, `FEW` at most. The sky is the same.
 
     Raises
     ------
@@ -232,6 +238,7 @@ def generate(
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
+    from mlsky.sphere.threads import threads
 
     rescaling = None
     if response is not None:
@@ -266,6 +273,7 @@ def generate(
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
+        workers or min(FEW, threads()),
     )
     del start
     report("kappa", 0.92)
@@ -303,6 +311,7 @@ def _paint_sky(
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
+    workers: int,
 ) -> tuple[Array, dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
@@ -379,7 +388,7 @@ def _paint_sky(
 
     sources = []
     on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
-    for number, found in enumerate(_each(paint, all_charts, on_cpu)):
+    for number, found in enumerate(_each(paint, all_charts, workers if on_cpu else None)):
         report((number + 1) / len(all_charts))
         if found:
             sources.append(found)
@@ -456,20 +465,19 @@ class _Whole:
         return kappa - haloes["kappa"] if self.nonlinear and haloes else kappa
 
 
-def _each(paint: Callable, all_charts: Sequence[Chart], on_cpu: bool) -> Iterator:
-    """Results of `paint` in the order of the charts, a few charts at a time on a CPU.
+def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:
+    """Results of `paint` in the order of the charts, `workers` charts at a time on a CPU.
 
     Each chart's networks have one core: the last bits of a convolution depend on the number
     of its threads, and much of a chart's other work does not use more than one.
     """
     import torch
 
-    from mlsky.sphere.threads import chart_workers, trim_memory
+    from mlsky.sphere.threads import trim_memory
 
-    workers = chart_workers() if on_cpu else 1
     before = torch.get_num_threads()
-    each = (1,) if on_cpu else (before,)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=each)
+    each = (before,) if workers is None else (1,)
+    pool = ThreadPoolExecutor(workers or 1, initializer=torch.set_num_threads, initargs=each)
     try:
         yield from pool.map(paint, all_charts)
     finally:

@@ -306,6 +306,7 @@ def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> 
     return flat.reshape(ny, nx)
 
 
+@functools.lru_cache(maxsize=12 * NSIDE**2)
 def owned_area(chart: Chart, beyond: int = 0) -> Area:
     """Pixels of the chart whose centres it owns, and those at most `beyond` pixels away."""
     return Area.of(owners(chart) == chart.index).widened(beyond)

@@ -9,13 +9,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["BLOCK", "chart_workers", "run_blocks", "threads", "trim_memory"]
+__all__ = ["BLOCK", "run_blocks", "threads", "trim_memory"]
 
 #: Points worked on at a time: the temporary arrays of a block stay in a core's cache.
 BLOCK = 16384
-
-#: Charts under way at a time on a CPU; each holds a few copies of its maps in memory.
-AT_ONCE = 4
 
 _NAME = "mlsky-blocks"
 
@@ -26,11 +23,6 @@ def threads() -> int:
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def chart_workers() -> int:
-    """Charts that are painted at a time on a CPU, each by one thread."""
-    return min(AT_ONCE, threads())
 
 
 def trim_memory() -> None:

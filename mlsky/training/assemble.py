@@ -2,7 +2,7 @@
 
 The rate of radio sources on the training set; the balance of kSZ, whose kernels are then made
 isotropic, that of tSZ, and the calibration, on validation truth; the infrared sources above the
-flux cut, if the truth was painted.
+flux cut, and how pixels of the CIB are split into finer ones, if the truth was painted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 import h5py
 
 from mlsky.components import REFERENCE_GHZ
+from mlsky.haloes.region import FIELDS
 from mlsky.io.sets import attributes_of, file_hash, painted_seed
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
+from mlsky.painting import finer
 from mlsky.training import calibrate, isotropy
 from mlsky.training.export import export
 from mlsky.training.points import dusty_tail, fit_points
@@ -30,6 +32,7 @@ __all__ = ["assemble"]
 
 NAMES = ("convergence", "paint", "points")
 FLOW_ON = 20  # regions: no cluster rules the power of kSZ
+SPLIT_ARCMIN, SPLIT_REGIONS = 1.0, 16  # networks whose CIB is split, and what it is fitted on
 DUSTY_REGIONS = 20  # of the training set, painted again for their brightest sources
 
 
@@ -130,6 +133,8 @@ def assemble(
         "which": which,
         **header,
     }
+    if apart and state["recipe"]["pixel_arcmin"] <= SPLIT_ARCMIN:
+        calibration |= _split(data, state["recipe"]["pixel_arcmin"])
     if whole:
         with tempfile.TemporaryDirectory(dir=Path(out).parent) as beside:
             bare = Path(beside) / Path(out).name
@@ -187,6 +192,20 @@ def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
     from mlsky.haloes.painter import Painter
 
     return {"dusty": dusty_tail(Painter(pixel_arcmin, n, objects=objects), count, seed)}
+
+
+def _split(data: str | os.PathLike, pixel_arcmin: float) -> dict:
+    """How pixels of the CIB are split into ones half as large, from truth painted on those."""
+    with h5py.File(data, "r") as file:
+        seed, n, objects = painted_seed(file.attrs), file["kappa"].shape[-1], file.attrs["mass_cut"]
+    if seed is None:
+        return {}
+    from mlsky.haloes.painter import Painter
+
+    painter = Painter(pixel_arcmin / 2, n, objects=objects)
+    cib = FIELDS.index("cib")
+    maps = (painter.region(seed, i).maps[cib] for i in range(SPLIT_REGIONS))
+    return {"split": finer.fit_split([m.cpu().numpy() for m in maps])}
 
 
 def _part_painted(

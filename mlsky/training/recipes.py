@@ -111,10 +111,11 @@ _NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
 
 # Clusters are objects: networks are given their kappa and tSZ, and make what is left.
 _OBJECTS = ("objects_kappa", "objects_tsz")
-# Colours of the CIB at 148, 353 and 857 GHz: the mean, one as blue as the bluest bright sources
-# (857 GHz over 148 GHz 7.5 times the mean) and one as red as the reddest (a quarter), times the
-# templates' means over their scales in the normaliser, .96 and .73 of that at 148 GHz.
-_CIB_MIX = ((1.0, 0.2, 1.0), (0.96, 0.40, 0.58), (0.73, 1.1, 0.18))
+# Colours of the CIB at 148, 353 and 857 GHz: the most common one, one as blue as the bluest bright
+# sources (857 GHz over 148 GHz 7.5 times the mean) and one as red as the reddest (a quarter), times
+# the templates' means over their scales in the normaliser, .96 and .73 of that at 148 GHz. With a
+# twelfth of each of the others the first is the mean.
+_CIB_MIX = ((1.0, 1.0, 1.0), (0.93, 2.0, 0.58), (0.455, 5.5, 0.18))
 # Without clusters tSZ is that of groups, which are small.
 _STAMPS = (0.3, 0.6, 1.2, 2.4, 4.8)
 _PAINT_OBJECTS = replace(

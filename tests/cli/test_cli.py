@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -22,6 +23,7 @@ import mlsky
 from mlsky import cli, request, seeds
 from mlsky.cli import simulate
 from mlsky.plotting import sky_maps
+from mlsky.request import Arguments
 from mlsky.sky import Sky
 
 
@@ -62,14 +64,20 @@ def test_every_way_to_give_frequencies(record, freqs, last):
     np.testing.assert_array_equal(Sky.read("a.fits").freqs_ghz, [93, 145, 225])
 
 
+def test_every_argument_of_simulate_is_an_option():
+    from mlsky.cli import simulate as command
+
+    assert set(command.OPTIONS) == {f.name for f in dataclasses.fields(Arguments)} - {"progress"}
+
+
 def test_every_option_reaches_simulate(record, monkeypatch):
     seen = {}
     real = request.check
 
     @functools.wraps(real)
-    def spy(**arguments):
-        seen.update(arguments)
-        return real(**arguments)
+    def spy(asked):
+        seen.update(vars(asked))
+        return real(asked)
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
@@ -226,7 +234,7 @@ def test_interrupted(record, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mlsky.io.skies._write_table", interrupt)
+        patch.setattr("mlsky.io.hdf5._write_table", interrupt)
         assert cli.main([*BASE, "--out", "sky.h5"]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert os.listdir() == ["sky.h5.partial"]
@@ -612,9 +620,23 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     import json
 
     import analytic_set
+    from halo_cases import shipped
 
-    from mlsky.validation import truth_text
+    from mlsky.plotting import truth_figures
+    from mlsky.validation import observed, truth_text
 
+    # the analytic model of the shipped tables takes seconds and is the same each time
+    model = functools.cache(lambda: observed_model(shipped()))
+    observed_model = observed.Model
+    monkeypatch.setattr(observed, "Model", lambda tables: model())
+
+    def draw(figures, maps, folder, apart):  # tests of validation.truth draw them
+        folder.mkdir(exist_ok=True)
+        for name in truth_figures.PICTURES:
+            (folder / name).write_text("picture")
+            yield folder / name
+
+    monkeypatch.setattr(truth_figures, "draw", draw)
     monkeypatch.chdir(tmp_path)
     analytic_set.write("set.h5", 3)
     arguments = ["data", "check", "set.h5", "--out", "pictures", "--json", "figures.json"]
@@ -623,7 +645,9 @@ def test_data_check(monkeypatch, tmp_path, capsys):
     figures = json.loads(Path("figures.json").read_text())
     assert figures["regions"] == 3
     assert out[: -len(os.listdir("pictures"))] == list(truth_text.lines(figures))
-    assert sorted(out[-5:]) == sorted(f"pictures/{name}" for name in os.listdir("pictures"))
+    assert sorted(out[-len(truth_figures.PICTURES) :]) == sorted(
+        f"pictures/{name}" for name in os.listdir("pictures")
+    )
     assert "figures.json: exists" in error_of(capsys, arguments)
     assert cli.main([*arguments, "--overwrite", "--regions", "2"]) == 0
     assert json.loads(Path("figures.json").read_text())["regions"] == 2

@@ -13,7 +13,8 @@ from astropy.io import fits
 from pixell import enmap
 
 import mlsky
-from mlsky.io import skies
+from mlsky.io import content, hdf5
+from mlsky.io import fits as fits_files
 from mlsky.sky import Sky
 from mlsky.sphere.geometry import Car, Healpix
 
@@ -166,7 +167,7 @@ def test_a_sky_without_kappa_or_catalogue(tmp_path):
     ids=["healpix", "fullsky", "band", "car", "tan", "cea"],
 )
 def test_a_geometry_is_described_exactly(geometry):
-    back = skies.build_geometry(skies.describe_geometry(geometry))
+    back = content.build_geometry(content.describe_geometry(geometry))
     assert back.shape == geometry.shape
     if geometry.kind == "car":
         x, y = np.meshgrid(np.arange(0, back.shape[1], 7), np.arange(0, back.shape[0], 5))
@@ -221,7 +222,8 @@ def test_a_failure_leaves_nothing(sky, suffix, failure, tmp_path, monkeypatch):
         raise failure
 
     # Half way through: part of the file is written by then.
-    monkeypatch.setattr(skies, "_write_table" if suffix == "h5" else "_append_tables", fail)
+    module, name = (hdf5, "_write_table") if suffix == "h5" else (fits_files, "_append_tables")
+    monkeypatch.setattr(module, name, fail)
     expected = KeyboardInterrupt if failure is KeyboardInterrupt else mlsky.MlskyError
     with pytest.raises(expected):
         sky.write(path, overwrite=True)
@@ -290,7 +292,7 @@ TEXTS = [
 def test_any_text_survives(record, suffix, tmp_path):
     rng = np.random.default_rng(1)
     letters = [*list("ab'&/\\\" é={}"), "\u2028"]
-    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 7)]
+    random = ["".join(rng.choice(letters, n)) for n in range(1, 400, 23)]
     sky = mlsky.simulate([145], 1, 1, components=["tsz"])
     for number, text in enumerate([*TEXTS, *random]):
         # every length of the text before it, so that each letter comes to the end of a card
@@ -325,7 +327,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
     sky.write(path)
     good, rng = path.read_bytes(), np.random.default_rng(3)
     found = 0
-    for _ in range(40):
+    for _ in range(25):
         data = bytearray(good)
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(data)
@@ -337,7 +339,7 @@ def test_changed_values_are_found(sky, suffix, tmp_path):
         np.testing.assert_array_equal(back.total, sky.total)
         np.testing.assert_array_equal(back.kappa, sky.kappa)
         assert back.meta == sky.meta
-    assert found > 25
+    assert found > 15
 
 
 def test_files_without_checksums_are_read(sky, tmp_path):
@@ -431,9 +433,9 @@ def test_options_that_do_not_fit(sky, tmp_path):
 
 
 def test_large_maps_are_chunked(tmp_path):
-    values = np.zeros((2, 3, skies.CHUNK_BYTES // 2), np.float32)
+    values = np.zeros((2, 3, hdf5.CHUNK_BYTES // 2), np.float32)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        skies._dataset(file, "a", values)
-        assert file["a"].chunks == (1, 1, skies.CHUNK_BYTES // 4)
-        skies._dataset(file, "empty", np.zeros((0, 3)))
+        hdf5._dataset(file, "a", values)
+        assert file["a"].chunks == (1, 1, hdf5.CHUNK_BYTES // 4)
+        hdf5._dataset(file, "empty", np.zeros((0, 3)))
         assert file["empty"].shape == (0, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from pixell import enmap
 
 import mlsky
 from mlsky import simulation
-from mlsky.io import resources, skies, store
+from mlsky.io import hdf5, resources, store
 from mlsky.sphere.geometry import Healpix
 
 FREQS = [93, 145, 225]
@@ -124,7 +125,7 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, out="sky.h5")
     with monkeypatch.context() as patch:
-        patch.setattr(skies, "_write_table", interrupt)
+        patch.setattr(hdf5, "_write_table", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mlsky.simulate(FREQS, 16, 1, flux_cut_mjy=1e-3, out="sky.h5")
     assert os.listdir() == ["sky.h5.partial"]
@@ -136,6 +137,250 @@ def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
     assert os.listdir() == ["sky.h5"]
     with pytest.raises(ValueError, match=r"sky\.h5: exists"):
         mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+
+
+KEPT = {"kappa": ("kappa", (48,)), "tsz": ("components/tsz/0/templates", (1, 1, 48))}
+
+
+def begun(folder, charts=3):
+    """A sky under way, left as by a kill: values, marks, another array."""
+    disk = store.Disk(folder / "a.h5", {"seed": 1}, KEPT)
+    disk.array("kappa", (48,))[...] = np.arange(48)
+    disk.array("grid", (2, 4))[1] = 7
+    for chart in range(charts):
+        disk.mark(chart, {"flux": np.arange(3.0)})
+    disk.close(remove=False)
+    return disk.folder
+
+
+def gone_on_with(folder):
+    """(charts that count as done, kappa) of what a next run finds, and the folder removed."""
+    disk = store.Disk(folder / "a.h5", {"seed": 1}, KEPT)
+    done = sum(disk.done(chart) is not None for chart in range(10))
+    kappa = np.asarray(disk.array("kappa", (48,)))
+    disk.close(remove=True)
+    assert os.listdir(folder) == []
+    return done, kappa
+
+
+def test_the_same_run_goes_on(tmp_path):
+    begun(tmp_path)
+    done, kappa = gone_on_with(tmp_path)
+    assert done == 3
+    np.testing.assert_array_equal(kappa, np.arange(48))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"[" * 9999, b"\xff\xfe", b'{"seed": 1'])
+def test_a_damaged_request_means_begin_again(data, tmp_path):
+    (begun(tmp_path) / store.REQUEST).write_bytes(data)
+    assert gone_on_with(tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"\x00" * 100, None])
+def test_a_damaged_mark_is_no_mark(data, tmp_path):
+    path = begun(tmp_path) / "chart-001.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if data is None else data)
+    assert gone_on_with(tmp_path)[0] == 2
+
+
+def test_bits_of_marks_that_are_flipped(tmp_path):
+    """A mark says what it said, or counts as not there."""
+    folder = begun(tmp_path, 1)
+    path = folder / "chart-000.npz"
+    good, rng = path.read_bytes(), np.random.default_rng(1)
+    disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT)
+    for _ in range(50):
+        data = bytearray(good)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        assert disk.done(0) is None
+    disk.close(remove=True)
+
+
+@pytest.mark.parametrize("lost", ["grid.f32", "sky.h5"])
+@pytest.mark.parametrize("how", ["removed", "short", "empty"])
+def test_marks_without_their_maps_mean_begin_again(lost, how, tmp_path):
+    path = begun(tmp_path) / lost
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 20 if how == "short" else 0])
+    done, kappa = gone_on_with(tmp_path)
+    assert done == 0
+    assert not kappa.any()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 50, b"\xff" * 300])
+def test_a_file_damaged_in_its_last_write_is_put_back(damage, tmp_path):
+    """Of what HDF5 writes at the end, a kill may leave any part."""
+    folder = begun(tmp_path)
+    disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT)
+    disk.protect()
+    disk.close(remove=False)
+    file = folder / store.FILE
+    with file.open("rb+") as stream:
+        stream.write(damage)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"half of a table")
+    done, kappa = gone_on_with(tmp_path)
+    assert done == 3
+    np.testing.assert_array_equal(kappa, np.arange(48))
+
+
+#: Runs a sky of fakes and kills itself, as kill -9 does, when it comes to the n-th call that
+#: changes a file.
+KILLED = """
+import os, signal, sys
+import pytest, fakes, mlsky, h5py
+from mlsky.io import store
+left = [int(sys.argv[1])]
+
+def counted(real):
+    def call(*args, **options):
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+    return call
+
+import io, pathlib
+for name in ("replace", "unlink", "rmdir", "mkdir", "posix_fallocate", "fsync"):
+    setattr(os, name, counted(getattr(os, name)))
+for name in ("unlink", "rmdir"):
+    setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
+for cls, name in ((h5py.Group, "create_dataset"), (h5py.AttributeManager, "__setitem__"),
+                  (h5py.File, "close"), (store.DiskArray, "__setitem__"), (store.DiskArray, "put")):
+    setattr(cls, name, counted(getattr(cls, name)))
+fakes.install(pytest.MonkeyPatch())
+mlsky.simulate([93, 145], 8, 1, out=sys.argv[2], overwrite=True)
+print("made")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals are POSIX's")
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_killed_anywhere_nothing_is_lost(record, suffix, tmp_path):
+    """At call after call that changes a file: the next run gives the same bits and cleans up."""
+    expected = mlsky.simulate([93, 145], 8, 1)
+    file = f"sky.{suffix}"
+    mlsky.simulate([93, 145], 8, 1, out="other.h5")
+    env = {**os.environ, "PYTHONPATH": str(Path(fakes.__file__).parent), "OMP_NUM_THREADS": "1"}
+    for number in KILLS:
+        command = [sys.executable, "-W", "ignore", "-c", KILLED, str(number), file]
+        ran = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert ran.returncode == -9, ran.stderr
+        sky = mlsky.simulate([93, 145], 8, 1, out=file, overwrite=True)
+        np.testing.assert_array_equal(sky.total, expected.total)
+        np.testing.assert_array_equal(sky.kappa, expected.kappa)
+        assert sorted(os.listdir()) == ["other.h5", file]
+        os.unlink(file)
+
+
+#: Which calls the run above is killed at: benchmarks/attack.py takes all of some sixty.
+KILLS = (45,)
+
+
+def test_a_folder_of_the_users_own_is_left_alone(record, tmp_path):
+    folder = tmp_path / "sky.h5.partial"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("precious")
+    (folder / "request.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds 'thesis\.tex', which is not of a sky") as caught:
+        mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(folder)) == ["request.json", "thesis.tex"]
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    with pytest.raises(ValueError, match=r"is in the way and no folder of ours"):
+        mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    folder.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"is in the way and no folder of ours"):
+        mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    assert not record.kappa_alm
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_a_link_as_output(record, suffix, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link = tmp_path / f"sky.{suffix}"
+    link.symlink_to(tmp_path / "scratch" / f"real.{suffix}")
+    sky = mlsky.simulate(FREQS, 16, 1, out=link)
+    assert link.is_symlink()
+    assert os.listdir("scratch") == [f"real.{suffix}"]
+    assert sorted(os.listdir()) == ["scratch", f"sky.{suffix}"]
+    np.testing.assert_array_equal(sky.kappa, mlsky.simulate(FREQS, 16, 1).kappa)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524])
+def test_a_file_system_without_locks(code, record, monkeypatch, caplog):
+    import fcntl
+
+    def refuse(number, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+    assert os.listdir() == ["sky.h5"]
+    assert "this file system has no locks" in caplog.text
+
+
+def test_the_folder_is_removed_while_another_takes_it(tmp_path, monkeypatch):
+    """Another process finishes between the making of the folder and its locking."""
+    real, count = os.open, []
+
+    def slow(path, *arguments, **options):
+        if str(path).endswith(store.SUFFIX) and not count:
+            count.append(1)
+            os.rmdir(path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(store.os, "open", slow)
+    store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT).close(remove=True)
+    assert count
+
+    def swapped(path, *arguments, **options):
+        number = real(path, *arguments, **options)
+        if str(path).endswith(store.SUFFIX) and len(count) < 2:
+            count.append(1)
+            os.rmdir(path)
+            os.mkdir(path)
+        return number
+
+    monkeypatch.setattr(store.os, "open", swapped)
+    disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT)
+    monkeypatch.setattr(store.os, "open", real)
+    with pytest.raises(ValueError, match="another process"):
+        store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT)
+    disk.close(remove=True)
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(number, offset, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    begun(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "posix_fallocate", full)
+        disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, KEPT)
+        with pytest.raises(mlsky.MlskyError, match="No space left on device; make room") as caught:
+            disk.array("more", (10**6,))
+        disk.close(remove=False)
+        with pytest.raises(mlsky.MlskyError, match="No space left on device"):
+            store.Disk(tmp_path / "b.h5", {"seed": 1}, KEPT)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(tmp_path / "b.h5.partial")
+    assert gone_on_with(tmp_path)[0] == 3
+
+
+def test_room_is_taken_at_once(tmp_path):
+    disk = store.Disk(tmp_path / "a.h5", {"seed": 1}, {"tsz": ("tsz", (10**6,))})
+    paths = [disk.file, disk.array("grid", (10**6,)).path]
+    for path in paths:
+        assert path.stat().st_blocks * 512 >= 4 * 10**6
+    disk.close(remove=True)
 
 
 class Killed(BaseException):
@@ -201,6 +446,26 @@ def test_a_sky_on_disk_needs_less_memory():
     assert 0 < resources.memory_free() <= psutil.virtual_memory().total
 
 
+#: Memory of machines (GiB) and charts painted at a time for nside 4096 on each, with 64 cores.
+MACHINES = ((6.0, 1), (24.0, 8), (96.0, 38), (512.0, 64))
+
+
+def test_as_many_charts_at_a_time_as_cores_and_memory_allow(monkeypatch):
+    names = ("cmb", "tsz", "ksz", "cib", "radio")
+    request = (Healpix(4096), 0.5, names, "T", True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    for gib, workers in MACHINES:
+        monkeypatch.setattr(resources, "memory_free", lambda gib=gib: gib * resources.GIB)
+        assert resources.chart_workers(*request) == pytest.approx(workers, abs=0.1 * workers)
+        need = resources.memory(*request, workers=resources.chart_workers(*request))["networks"]
+        assert need <= gib * resources.GIB or resources.chart_workers(*request) == 1
+    for cores in (1, 2, 64):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+        assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    assert resources.chart_workers(Healpix(512), 2.0, names, "T", True) <= resources.CHARTS
+
+
 def test_memory_of_a_control_group(monkeypatch, tmp_path):
     """A limit counts with what is used, but for files in the cache, which make room."""
     gib = 2**30
@@ -231,7 +496,7 @@ def test_the_memory_that_lensing_takes(projection, corners, res_arcmin):
 import re, numpy as np
 from pathlib import Path
 from pixell import enmap
-from mlsky import needs
+from mlsky.io import resources
 from mlsky.sphere import gaussian, lensing
 from mlsky.sphere.geometry import Car
 geometry = Car(*enmap.geometry(
@@ -247,7 +512,8 @@ before = peak()
 for _ in lensing.pieces(cmb[None], kappa, geometry):
     pass
 found = peak() - before
-print(needs.deflection(geometry, {lmax}) + (needs.PER_FIELD + needs.PER_ALM) * {lmax}**2, found)
+need = resources.deflection(geometry, {lmax})
+print(need + (resources.PER_FIELD + resources.PER_ALM) * {lmax}**2, found)
 """
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -285,6 +551,9 @@ def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     from mlsky.painting import foregrounds
     from mlsky.sphere import gaussian
 
+    # every fourth chart tells as much as all do
+    each = foregrounds._each
+    monkeypatch.setattr(foregrounds, "_each", lambda one, every, cpu: each(one, every[::4], cpu))
     start = gaussian.draw_alm(np.r_[0, 0, 1e-3 / np.arange(2.0, 541) ** 1.5], seed=5)
     pixels = Healpix(32)
     weights = foregrounds.select(str(coarse_weights(tmp_path / "small.safetensors")), pixels)
@@ -294,7 +563,7 @@ def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     expected = foregrounds.generate(*arguments, **options)
 
     def stop(stage, fraction):
-        if stage == "networks" and fraction > 0.5:
+        if stage == "networks" and fraction > 0.12:
             raise KeyboardInterrupt
 
     kept = {name: (name, pixels.shape) for name in ("kappa", "tsz", "ksz", "cib")}
@@ -303,7 +572,7 @@ def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
         foregrounds.generate(*arguments, **options, progress=stop, store=disk)
     disk.close(remove=False)
     done = len(list(disk.folder.glob("chart-*.npz")))
-    assert 50 < done < 192
+    assert 12 < done < 48
 
     painted = []
     real = evaluate.evaluate
@@ -311,7 +580,7 @@ def test_charts_that_are_done_are_not_painted_again(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     disk = store.Disk(tmp_path / "a.h5", {}, kept)
     found = foregrounds.generate(*arguments, **options, store=disk)
-    assert len(painted) == 192 - done
+    assert len(painted) == 48 - done
     for name, values in expected.maps.items():
         np.testing.assert_array_equal(np.asarray(found.maps[name]), values)
     np.testing.assert_array_equal(np.asarray(found.kappa), expected.kappa)

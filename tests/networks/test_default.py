@@ -13,6 +13,8 @@ from mlsky.networks.normaliser import Normaliser
 FLOAT32 = 2e-5
 # A layer with more channels sums in yet another order: 5e-5 measured in outputs up to 15.
 WIDER = 2e-4
+# Ratios of heights after an exponential and a logarithm in float32: 5e-4 found.
+ROUNDED = 2e-3
 # Kernels and matrices are stored in half precision, 11 bits, and errors of a few layers add.
 HALF = 2e-2
 
@@ -185,7 +187,7 @@ def test_points_start_at_their_rate():
     torch.testing.assert_close(rate, torch.full_like(rate, -5.0))
 
 
-MIX = ((1.0, 0.2, 1.0), (1.0, 0.4, 0.6), (0.7, 1.1, 0.2))
+MIX = ((1.0, 1.0, 1.0), (0.9, 2.0, 0.6), (0.5, 5.5, 0.2))
 COLOURS = {"cib_mix": MIX, "cib_mean": (1.2, 1.1, 0.9), "cib_std": (0.27, 0.28, 0.3)}
 
 
@@ -202,8 +204,8 @@ def test_templates_of_the_cib_are_never_negative_and_of_colours_between_the_give
     bounds = [[a / b for a, b in zip(MIX[i], MIX[0], strict=True)] for i in (1, 2)]
     for ratio, between in zip(raw[1:] / raw[:1], bounds, strict=True):
         assert ratio.std() > 1e-3
-        assert min(between) * (1 - WIDER) <= ratio.min()
-        assert ratio.max() <= max(between) * (1 + WIDER)
+        assert min(between) * (1 - ROUNDED) <= ratio.min()
+        assert ratio.max() <= max(between) * (1 + ROUNDED)
     again = Paint(**network.kwargs)
     again.load_state_dict(network.state_dict())
     torch.testing.assert_close(again(kappa, noise), out)

@@ -137,6 +137,9 @@ def install(monkeypatch, header: dict | None = None) -> Recorder:
         ),
     )
     monkeypatch.setattr(painting, "foregrounds", foregrounds, raising=False)
+    # what another cosmology changes takes two halo models; networks follow it in tests of response
+    monkeypatch.setattr("mlsky.theory.response.check", lambda cosmology, header, fields: None)
+    monkeypatch.setattr("mlsky.theory.response.response", lambda cosmology, header, fields: None)
     monkeypatch.setattr(theory, "spectra", spectra, raising=False)
     monkeypatch.setattr(sphere, "gaussian", gaussian, raising=False)
     monkeypatch.setattr(sphere, "cmb", SimpleNamespace(draw_cmb=draw_cmb), raising=False)

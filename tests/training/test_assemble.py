@@ -122,6 +122,38 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     assert header["sources"] == {"dusty": {"per_sr": 2.0}}
 
 
+def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):
+    """Its part and mass cut, its templates, and how its pixels are split, from finer truth."""
+    channels = ("kappa", "objects_kappa", "objects_tsz", "ksz", "tsz", "cib", "cib_353", "cib_857")
+    n = len(channels)
+    normaliser = Normaliser(channels, (None,) * n, (0.0,) * n, (1.0,) * n)
+    source = '{"cosmology": {}, "preset": "planck"}'
+    with h5py.File(place / "train.h5", "a") as file:
+        file.attrs.update({"seed": 5, "source": source, "mass_cut": 2e14})
+    tell = functools.partial(assembling._part_painted, place / "train.h5")
+    told = tell({"mass_cut": 2e14}, normaliser, True)
+    assert told == {
+        **{"part": "rest", "mass_cut": 2e14},
+        "cib_templates": {"ghz": [148.0, 353.0, 857.0], "preset": "planck"},
+    }
+    with pytest.raises(
+        ValueError, match=r"objects above 2e\+14 Msun .* above 1e\+14 in that of val"
+    ):
+        tell({"mass_cut": 1e14}, normaliser, True)
+    asked = []
+
+    def painter(pixel, side, objects=None):
+        asked.append((pixel, side, objects))
+        return StubPainter(side, pixel)
+
+    monkeypatch.setattr(halos, "Painter", painter)
+    monkeypatch.setattr(assembling, "SPLIT_REGIONS", 2)
+    table = assembling._split(place / "train.h5", 1.0)["split"]
+    assert asked == [(0.5, 192, 2e14)]
+    assert len(table["value"]) == len(table["width"]) > 3
+    assert min(table["width"]) >= 0
+
+
 def test_parts_that_do_not_fit(place, shipped):
     other = Normaliser(NORMALISER.channels, (None, None, 1.0, 1.0), (0,) * 4, (1,) * 4)
     begun_run(place / "p2", "paint-0.5", other)

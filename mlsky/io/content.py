@@ -1,0 +1,78 @@
+"""What both kinds of sky file hold: versions, geometries, and whether the parts fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "NotOurs",
+    "build_geometry",
+    "check_content",
+    "check_version",
+    "describe_geometry",
+    "now",
+]
+
+FORMAT = "mlsky sky"
+
+#: Since 2 files carry checksums.
+FORMAT_VERSION = 2
+
+
+class NotOurs(ValueError):
+    """A file of others, or of a later mlsky: said as it is, not as damage."""
+
+
+def check_content(content: dict) -> None:
+    """Whether the parts of a sky are of the right kind and fit each other; ValueError if not."""
+    freqs = np.asarray(content["freqs_ghz"], np.float64)
+    if freqs.ndim != 1 or not freqs.size or not (np.isfinite(freqs) & (freqs > 0)).all():
+        raise ValueError(f"frequencies of shape {freqs.shape}, or not positive")
+    if str(content["stokes"]) not in ("T", "QU", "TQU"):
+        raise ValueError(f"Stokes parameters {content['stokes']!r}")
+    if not isinstance(content["meta"], dict) or not isinstance(content["unit"], str):
+        raise ValueError("meta or unit of another type")
+    shape = content["geometry"].shape
+    for layers in content["components"].values():
+        for layer in layers:
+            layer.check(freqs.size, shape)
+    kappa = content["kappa"]
+    if kappa is not None and tuple(kappa.shape) != tuple(shape):
+        raise ValueError(f"kappa of shape {tuple(kappa.shape)}")
+
+
+def describe_geometry(geometry: pixels.Geometry) -> dict:
+    """A geometry in plain JSON types; `build_geometry` gives it back."""
+    if geometry.kind == "healpix":
+        return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
+    return geometry.describe()
+
+
+def build_geometry(description: dict) -> pixels.Geometry:
+    """The geometry that `describe_geometry` described."""
+    if description["kind"] == "healpix":
+        return pixels.Healpix(description["nside"])
+    return pixels.Car.build(description)
+
+
+def check_version(path: Path, version: int) -> None:
+    if version > FORMAT_VERSION:
+        raise NotOurs(
+            f"{path}: format {version}, this mlsky reads up to {FORMAT_VERSION}; update mlsky"
+        )
+
+
+def now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
