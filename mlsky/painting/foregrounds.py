@@ -363,6 +363,7 @@ def _paint_sky(
             haloes if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
+        evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found:
