@@ -348,7 +348,7 @@ def _paint_sky(
     from mlsky.networks import evaluate
     from mlsky.painting import finer
     from mlsky.sources import draw
-    from mlsky.sphere import charts
+    from mlsky.sphere import charts, resampling
 
     grid, geometry = grids
     large, rescaling = corrections
@@ -394,15 +394,15 @@ def _paint_sky(
             whole.shown(haloes) if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
+        evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found and whole.added:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
         pixel = charts.owned(chart, grid)
-        for one, convergence in zip(
-            kappa_maps, whole.kappa(made, chart, area, haloes), strict=True
-        ):
-            one.put(pixel, charts.interpolate(chart, convergence, grid, pixel))
+        kappas = whole.kappa(made, chart, area, haloes)
+        for one, convergence in zip(kappa_maps, kappas, strict=True):
+            one.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
@@ -411,7 +411,7 @@ def _paint_sky(
                 shown = _halved(shown, normals, table)
             none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
-            values = charts.resample(shown_on, stack, geometry, owned)
+            values = resampling.resample(shown_on, stack, geometry, owned)
             by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
             whole.add(by_name, shown_on, shown_haloes, geometry, owned)
             for (n, row, _), value in zip(each, values, strict=True):

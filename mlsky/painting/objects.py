@@ -14,8 +14,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import cib_templates
 from mlsky.haloes import catalogue, draw, paint
 from mlsky.networks import evaluate
-from mlsky.painting.foregrounds import halves_pixels
-from mlsky.sphere import charts
+from mlsky.sphere import resampling
 
 if TYPE_CHECKING:
     from mlsky.haloes.draw import HaloList
@@ -37,6 +36,7 @@ def objects_of_sky(
     tables: dict,
     geometry: Geometry,
     components: Sequence[str],
+    halved: bool = False,
     tsz_order: int | None = None,
     given: dict | None = None,
 ) -> tuple[HaloList, HaloPainter]:
@@ -58,6 +58,8 @@ def objects_of_sky(
         Output pixels.
     components
         Of the sky: what is painted beside kappa, and beside tSZ if the networks are given it.
+    halved
+        Whether haloes are painted on pixels half as large as the networks'.
     tsz_order
         As for `HaloPainter`.
     given
@@ -84,7 +86,7 @@ def objects_of_sky(
         tsz_order=tsz_order,
         cib_ghz=(REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
         mass_cut=cut,
-        pixel_arcmin=weights.pixel_arcmin / (1 + halves_pixels(weights, geometry)),
+        pixel_arcmin=weights.pixel_arcmin / (1 + halved),
         geometry=geometry,
     )
     return haloes, objects
@@ -174,7 +176,7 @@ class SkyObjects:
         shared = [name for name in haloes if name in values and self.added]
         smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
         points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, charts.average), (points, charts.resample)):
+        for names, sample in ((smooth, resampling.average), (points, resampling.resample)):
             if names:
                 stack = np.stack([haloes[name] for name in names])
                 for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):

@@ -110,15 +110,16 @@ def for_cosmology(
 
     from mlsky.plugins import ccl  # told what to install, if it is not there
 
-    # CCL writes this global of CAMB's and leaves it so.
-    accuracy = getattr(camb.config, "AccuracyTarget", None)
-    try:
-        return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
-    except (ccl.pyccl.CCLError, camb.CAMBError) as error:
-        raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
-    finally:
-        if accuracy is not None:
-            camb.config.AccuracyTarget = accuracy
+    with ccl.LOCK:
+        # CCL writes this global of CAMB's and leaves it so.
+        accuracy = getattr(camb.config, "AccuracyTarget", None)
+        try:
+            return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
+        except (ccl.pyccl.CCLError, camb.CAMBError) as error:
+            raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
+        finally:
+            if accuracy is not None:
+                camb.config.AccuracyTarget = accuracy
 
 
 def infrared_sed(nu_ghz: float, z: np.ndarray, parameters: Parameters) -> np.ndarray:

@@ -350,6 +350,7 @@ def _objects(
         tables=tables.load(),
         geometry=geometry,
         components=("tsz",),
+        halved=foregrounds.halves_pixels(weights, geometry),
     )
     return objects
 
