@@ -28,8 +28,8 @@ from mlsky.theory.clustering import LOG10_MASS_MIN, Clustering
 from mlsky.theory.infrared import InfraredGalaxies
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
     from mlsky.theory.halo_model import HaloModel
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["build", "build_for", "load", "of", "save"]
 

@@ -26,9 +26,10 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import cib_templates, tsz
 from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.theory import foregrounds, presets
-from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
+from mlsky.theory.cosmology import parse
 from mlsky.theory.infrared import InfraredGalaxies
 from mlsky.theory.objects import MASS_CUT, is_object
+from mlsky.theory.parameters import DEFAULT, Cosmology
 from mlsky.theory.spectra import keep
 
 __all__ = [
