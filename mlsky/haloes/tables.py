@@ -2,7 +2,7 @@
 
 `build` turns the analytic halo model into what the painter needs at run time: a
 low-rank basis of the halo profiles, abundances, the power of the shells, the
-analytic spectra. The large mixing matrix that draws densities and velocities
+analytic spectra. The large factor of the covariance that draws densities and velocities
 jointly is rebuilt from the linear power spectrum by `mlsky.haloes.covariance_factor`.
 """
 
@@ -331,7 +331,7 @@ def _spectra(
 
 
 def _slices(m: HaloModel) -> dict[str, np.ndarray]:
-    """Thin slices that carry the velocities, and what the mixing needs of the cosmology."""
+    """Thin slices that carry the velocities, and what the factor needs of the cosmology."""
     number = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
     inner = [
         np.linspace(low, high, n + 1)[:-1]

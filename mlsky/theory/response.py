@@ -93,7 +93,7 @@ class Response:
         """Gain of a map at any multipoles; constant beyond the first and the last node."""
         return np.interp(np.log(np.maximum(ell, 1.0)), np.log(self.ell), self.gain[name])
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What is rescaled, in one line."""
         power = [
             f"{name} x {np.min(gain) ** 2:.2f}-{np.max(gain) ** 2:.2f}"
@@ -137,7 +137,7 @@ def check(cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS)
     trained = trained_on(header)
     if same(cosmology, trained) or not fields:
         return
-    mine, theirs = _told(cosmology), _told(trained)
+    mine, theirs = _parameters_in_words(cosmology), _parameters_in_words(trained)
     for name, share in RANGE.items():
         low, high = ((1 + sign * share) * theirs[name] for sign in (-1, 1))
         if not low <= mine[name] <= high:
@@ -220,7 +220,7 @@ class _Asked:
 
 
 @functools.lru_cache(maxsize=8)
-def _told(cosmology: Cosmology) -> dict[str, float]:
+def _parameters_in_words(cosmology: Cosmology) -> dict[str, float]:
     """The parameters of `RANGE`."""
     from mlsky.plugins import camb
 
