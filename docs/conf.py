@@ -46,7 +46,10 @@ napoleon_use_ivar = True
 
 #: Reference pages: title, and the modules on it (a package brings all of its modules).
 GROUPS = {
-    "simulate": ("Simulating", ("simulation", "request", "sky", "plotting")),
+    "simulate": (
+        "Simulating",
+        ("simulation", "request", "observation", "provenance", "sky", "plotting"),
+    ),
     "fields": ("Fields and seeds", ("components", "seeds")),
     "frequency": ("Frequencies", ("frequency",)),
     "theory": ("Theory", ("theory",)),

@@ -1,13 +1,15 @@
-"""The arguments of `mlsky.simulate`, checked before any work starts."""
+"""The arguments of `mlsky.simulate`: what they are, written once, and whether they are allowed."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,16 +25,78 @@ if TYPE_CHECKING:
 
     from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import Given
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
-__all__ = ["Progress", "Request", "check"]
+__all__ = ["DEFAULTS", "Arguments", "Progress", "Request", "check", "takes"]
 
 #: ``progress(stage, fraction)``: name of the stage under way, share of all the work done.
 Progress = Callable[[str, float], None]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Share of the sphere that pixels of a full-sky map may miss.
 FULL_SKY = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """What `mlsky.simulate` takes, as the caller gives it: the one place where it is listed.
+
+    The signature of `simulate`, the options of the command line and the arguments of the PySM
+    component are made from these fields, with their defaults.
+    """
+
+    freqs: ArrayLike
+    nside: int | None = None
+    seed: int = 0
+    _: KW_ONLY
+    geometry: tuple | None = None
+    components: Sequence[str] | None = None
+    stokes: str = "TQU"
+    kappa: ArrayLike | tuple | None = None
+    kappa_kind: str = "gaussian"
+    fill_kappa: bool = False
+    cosmology: object = "planck2018"
+    weights: str = "default"
+    flux_cut_mjy: float | None = None
+    tsz_temperature_kev: float | None = None
+    haloes: Table | dict | None = None
+    monopole: bool | str | Sequence[str] = True
+    unit: str = "uK_CMB"
+    cmb_seed: int | None = None
+    device: str = "auto"
+    progress: Progress | None = None
+    out: str | os.PathLike | None = None
+    overwrite: bool = False
+    check_resources: bool = True
+
+
+#: Defaults of the arguments, by name.
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(Arguments)}
+
+
+def takes(
+    arguments: Callable[P, Arguments],
+) -> Callable[[Callable[[Arguments], R]], Callable[P, R]]:
+    """Make of a function of `Arguments` one that is called with the fields themselves."""
+
+    def decorate(function: Callable[[Arguments], R]) -> Callable[P, R]:
+        returned = inspect.signature(function).return_annotation
+        signature = inspect.signature(arguments).replace(return_annotation=returned)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}(): {error}") from None
+            return function(arguments(*args, **kwargs))
+
+        call.__signature__ = signature
+        return call
+
+    return decorate
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,31 +124,7 @@ class Request:
     command: str
 
 
-def check(
-    freqs,
-    nside: int | None = None,
-    seed: int = 0,
-    *,
-    geometry=None,
-    components: Sequence[str] | None = None,
-    stokes: str = "TQU",
-    kappa: ArrayLike | tuple | None = None,
-    kappa_kind: str = "gaussian",
-    fill_kappa: bool = False,
-    cosmology="planck2018",
-    weights: str = "default",
-    flux_cut_mjy: float | None = None,
-    tsz_temperature_kev: float | None = None,
-    haloes: Table | dict | None = None,
-    monopole: bool | str | Sequence[str] = True,
-    unit: str = "uK_CMB",
-    cmb_seed: int | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    out: str | os.PathLike | None = None,
-    overwrite: bool = False,
-    check_resources: bool = True,
-) -> Request:
+def check(asked: Arguments) -> Request:
     """Check every argument of `mlsky.simulate` before any work; cheap ones first.
 
     Raises
@@ -99,34 +139,32 @@ def check(
     from mlsky.theory import cosmology as cosmologies
     from mlsky.theory import response
 
-    freqs_ghz = bands.parse_freqs(freqs)
-    grid = pixels.geometry(nside, geometry)
-    names = fields.parse(components)
-    stokes = fields.parse_stokes(stokes)
-    unit = bands.parse_unit(unit)
-    seed = seeds.check(seed)
-    cmb_seed = seed if cmb_seed is None else seeds.check(cmb_seed, "cmb_seed")
-    cut = catalogue.parse_flux_cut(flux_cut_mjy)
-    temperature = relativistic.parse_temperature(tsz_temperature_kev)
-    monopole_off = _means_off(monopole, grid)
-    _check_device(device)
+    freqs_ghz = bands.parse_freqs(asked.freqs)
+    grid = pixels.geometry(asked.nside, asked.geometry)
+    names = fields.parse(asked.components)
+    stokes = fields.parse_stokes(asked.stokes)
+    unit = bands.parse_unit(asked.unit)
+    seed = seeds.check(asked.seed)
+    cmb_seed = seed if asked.cmb_seed is None else seeds.check(asked.cmb_seed, "cmb_seed")
+    cut = catalogue.parse_flux_cut(asked.flux_cut_mjy)
+    temperature = relativistic.parse_temperature(asked.tsz_temperature_kev)
+    monopole_off = _means_off(asked.monopole, grid)
+    _check_device(asked.device)
+    progress = asked.progress
     if progress is not None and not callable(progress):
         raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
-    overwrite = arguments.boolean("overwrite", overwrite)
-    if out is not None:
-        out = skies.check(out, overwrite)
-    weights = str(arguments.path("weights", weights, "a name, see mlsky weights list"))
-    kappa_kind, fill_kappa = given_kappa.check_options(kappa_kind, fill_kappa)
-    given = None if kappa is None else given_kappa.parse(kappa, kappa_kind, fill_kappa)
-    cosmos = cosmologies.parse(cosmology)
+    overwrite = arguments.boolean("overwrite", asked.overwrite)
+    out = None if asked.out is None else skies.check(asked.out, overwrite)
+    weights = str(arguments.path("weights", asked.weights, "a name, see mlsky weights list"))
+    kappa_kind, fill_kappa = given_kappa.check_options(asked.kappa_kind, asked.fill_kappa)
+    given = None if asked.kappa is None else given_kappa.parse(asked.kappa, kappa_kind, fill_kappa)
+    cosmos = cosmologies.parse(asked.cosmology)
     chosen = foregrounds.select(weights, grid)
     response.check(cosmos, chosen.header, response.fields_of(names))
-    clusters = _check_haloes(haloes, chosen, given, cosmos)
+    clusters = _check_haloes(asked.haloes, chosen, given, cosmos)
     cib_maps = cib_templates.map_count(chosen.header)
-    if not isinstance(check_resources, (bool, np.bool_)):
-        raise ValueError(f"check_resources={check_resources!r}: must be True or False")
     number = _count_haloes(clusters, chosen.mass_cut)
-    if check_resources:
+    if arguments.boolean("check_resources", asked.check_resources):
         resources.check(
             grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number
         )
@@ -136,23 +174,22 @@ def check(
         "nside": getattr(grid, "nside", None),
         "seed": seed,
         "geometry": None if grid.kind == "healpix" else grid.shape,
-        "components": None if components is None else list(names),
+        "components": None if asked.components is None else list(names),
         "stokes": stokes,
         "kappa": None if given is None else "given",
         "kappa_kind": "gaussian" if given is None else kappa_kind,
         "fill_kappa": given is not None and given.holes is not None,
-        "cosmology": cosmology if isinstance(cosmology, str) else "given",
+        "cosmology": asked.cosmology if isinstance(asked.cosmology, str) else "given",
         "weights": weights,
         "flux_cut_mjy": cut,
         "tsz_temperature_kev": temperature,
         "haloes": None if clusters is None else "given",
-        "monopole": monopole if isinstance(monopole, (bool, str)) else tuple(monopole),
+        "monopole": _shown(asked.monopole),
         "unit": unit,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
     }
-    defaults = {name: p.default for name, p in inspect.signature(check).parameters.items()}
-    call = [f"{k}={v!r}" for k, v in shown.items() if k == "seed" or v != defaults[k]]
+    call = [f"{k}={v!r}" for k, v in shown.items() if k == "seed" or v != DEFAULTS[k]]
     return Request(
         freqs_ghz=freqs_ghz,
         geometry=grid,
@@ -169,7 +206,7 @@ def check(
         tsz_temperature_kev=temperature,
         haloes=clusters,
         monopole_off=monopole_off,
-        device=device,
+        device=asked.device,
         progress=_silent if progress is None else progress,
         out=out,
         command=f"mlsky.simulate({', '.join(call)})",
@@ -239,6 +276,10 @@ def _check_device(device) -> None:
         from mlsky.networks.device import pick_device
 
         pick_device(device)
+
+
+def _shown(monopole) -> bool | str | tuple:
+    return monopole if isinstance(monopole, (bool, str)) else tuple(monopole)
 
 
 def _silent(stage: str, fraction: float) -> None:

@@ -1,42 +1,43 @@
-"""The chain: `simulate` asks every stage in turn; `mlsky.sky.Sky` holds what they made.
+"""The simulation: `simulate` asks every stage in turn; `mlsky.sky.Sky` holds what they made.
 
 No physics lives here. In order: spectra, Gaussian kappa, networks
-(`mlsky.painting.foregrounds`), lensing of the CMB by the sky's own kappa, bands.
+(`mlsky.painting.foregrounds`), lensing of the CMB by the sky's own kappa, bands
+(`mlsky.observation`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mlsky import components as fields
-from mlsky._version import __version__
-from mlsky.frequency import bands, cib_templates
-from mlsky.io import content, fits, hdf5, resources, skies
-from mlsky.io.layers import Layer
+from mlsky.frequency import cib_templates
+from mlsky.io import hdf5, resources
 from mlsky.io.store import Array, Disk, Memory, Store
-from mlsky.request import Progress, Request, check
-from mlsky.sky import Sky
+from mlsky.observation import KINDS, Realisation, list_sources, observe
+from mlsky.provenance import provenance
+from mlsky.request import Arguments, Progress, Request, check, takes
+from mlsky.sky import Sky, finish
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from mlsky.frequency.cib_templates import CibTemplates
     from mlsky.haloes.paint import HaloPainter
     from mlsky.theory.response import Response
 
-__all__ = ["Realisation", "list_sources", "observe", "realise", "run", "simulate"]
-
-#: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
-CATALOG_MIN_MJY = 1.0
+__all__ = [
+    "Realisation",
+    "list_sources",
+    "observe",
+    "realise",
+    "run",
+    "simulate",
+]
 
 #: Highest multipole of the unlensed CMB; beyond it the primary CMB is below 1e-3 uK^2 in D_l.
 CMB_LMAX = 10000
@@ -55,9 +56,6 @@ HALO_LMAX = 1024
 #: Terms in the temperature of each cluster beyond the non-relativistic one.
 TSZ_ORDER = 2
 
-#: Kind of source in the catalogue that belongs to a component.
-KINDS = {"cib": "dusty", "radio": "radio"}
-
 #: Components that are maps; "radio" is sources alone.
 MAPS = ("cmb", "tsz", "ksz", "cib")
 
@@ -74,71 +72,9 @@ MADE_OF = (
     "monopole_off",
 )
 
-CITE = (
-    "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
-    "mlsky and the weight files used (mlsky weights show NAME)"
-)
-LICENCE = "BSD-3-Clause (code); the licence of the weights is in the registry"
 
-
-@dataclass(frozen=True, eq=False)
-class Realisation:
-    """One sky at the reference frequency, before any band is chosen.
-
-    Attributes
-    ----------
-    maps
-        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
-        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
-        the noise maps of `cib`.
-    catalog
-        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
-    clusters
-        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
-        paint them.
-    kappa
-        (*shape,) float32, dimensionless.
-    cib
-        Law of a CIB of several templates; None for one map and one colour.
-    """
-
-    geometry: pixels.Geometry
-    components: tuple[str, ...]
-    maps: dict[str, Array]
-    catalog: Table | None
-    clusters: Table | None
-    kappa: Array
-    flux_cut_mjy: float | None
-    tsz_temperature_kev: float | None
-    meta: dict
-    cib: CibTemplates | None = None
-
-
-def simulate(
-    freqs,
-    nside: int | None = None,
-    seed: int = 0,
-    *,
-    geometry=None,
-    components: Sequence[str] | None = None,
-    stokes: str = "TQU",
-    kappa: ArrayLike | tuple | None = None,
-    kappa_kind: str = "gaussian",
-    fill_kappa: bool = False,
-    cosmology="planck2018",
-    weights: str = "default",
-    flux_cut_mjy: float | None = None,
-    tsz_temperature_kev: float | None = None,
-    haloes: Table | dict | None = None,
-    monopole: bool | str | Sequence[str] = True,
-    unit: str = "uK_CMB",
-    cmb_seed: int | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    out: str | os.PathLike | None = None,
-    overwrite: bool = False,
-    check_resources: bool = True,
-) -> Sky:
+@takes(Arguments)
+def simulate(asked: Arguments) -> Sky:
     """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
 
     The same arguments give the same maps to the bit on one kind of machine and set of versions, and
@@ -226,7 +162,7 @@ def simulate(
     >>> import mlsky
     >>> sky = mlsky.simulate(freqs=[93, 145, 225], nside=1024, seed=1)  # doctest: +SKIP
     """
-    return run(check(**locals()))
+    return run(check(asked))
 
 
 def run(request: Request) -> Sky:
@@ -240,29 +176,12 @@ def run(request: Request) -> Sky:
         del realisation
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
-            sky = _finish(sky, store, request.out)
+            sky = finish(sky, store, request.out)
         finished = True
     finally:
         store.close(remove=finished)
     request.progress("done", 1.0)
     return sky
-
-
-def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
-    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
-    made = store.file
-    store.protect()
-    hdf5.write_hdf5(sky, made, store.paths)
-    store.settle()
-    if out.suffix.lower() in skies.HDF5:
-        store.move(out)
-    else:
-        # in the folder too, so that a run that is killed leaves nothing elsewhere
-        image = store.folder / f"sky{out.suffix}"
-        image.unlink(missing_ok=True)
-        fits.write_fits(Sky.read(made, lazy=True), image)
-        store.move(out, image)
-    return Sky.read(out, lazy=True)
 
 
 def _disk(request: Request) -> Disk:
@@ -276,7 +195,7 @@ def _disk(request: Request) -> Disk:
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
             kept[name] = (hdf5.template_path(name), (rows, len(stokes), *shape))
-    made_of = {k: v for k, v in _provenance(request).items() if k in MADE_OF}
+    made_of = {k: v for k, v in provenance(request).items() if k in MADE_OF}
     made_of |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
         given = request.kappa
@@ -352,7 +271,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         kappa=made.kappa,
         flux_cut_mjy=request.flux_cut_mjy,
         tsz_temperature_kev=request.tsz_temperature_kev,
-        meta=_provenance(request),
+        meta=provenance(request),
         cib=cib_templates.of_header(request.weights.header),
     )
 
@@ -364,65 +283,6 @@ def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
         values = maps[row]
         mean = np.average(np.asarray(values, np.float64).reshape(-1), weights=weights)
         maps[row] = values - np.float32(mean)
-
-
-def observe(
-    realisation: Realisation, freqs_ghz: NDArray[np.float64], *, stokes: str, unit: str
-) -> Sky:
-    """The sky at the bands: scaling laws, sources painted, units; nothing random.
-
-    Parameters
-    ----------
-    freqs_ghz
-        (nfreq,), checked by `mlsky.frequency.bands.parse_freqs`.
-    """
-    from mlsky.sources.catalogue import paint_hit
-
-    to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
-    layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
-    for name, values in realisation.maps.items():
-        held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
-        kept = "".join(s for s in held if s in stokes)
-        if kept:
-            if kept != held:
-                values = values[:, [held.index(s) for s in kept]]
-            weights = _weights(realisation, name, freqs_ghz) * to_unit[:, np.newaxis]
-            layers[name].append(Layer(values, weights, kept))
-    catalog = realisation.catalog
-    if catalog is not None:
-        painted = _is_painted(catalog, realisation.flux_cut_mjy)
-        for name, kind in KINDS.items():
-            chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
-            if name in layers and len(chosen):
-                hit, templates = paint_hit(chosen, realisation.geometry, freqs_ghz, stokes)
-                layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
-    return Sky(
-        freqs_ghz=freqs_ghz,
-        geometry=realisation.geometry,
-        stokes=stokes,
-        unit=unit,
-        components=layers,
-        kappa=realisation.kappa,
-        catalog=list_sources(realisation),
-        clusters=realisation.clusters,
-        meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
-    )
-
-
-def list_sources(realisation: Realisation) -> Table | None:
-    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
-    if realisation.catalog is None:
-        return None
-    listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY
-    catalog = realisation.catalog[listed]
-    catalog["in_map"] = _is_painted(catalog, realisation.flux_cut_mjy)
-    return catalog
-
-
-def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]:
-    """Which sources are in the maps."""
-    flux_mjy = np.asarray(catalog["flux_mjy"])
-    return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
 
 
 def _objects(
@@ -484,27 +344,6 @@ def _kappa_gain(
     return gain
 
 
-def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
-    """Weights of the maps of a component at the bands, (nfreq, n)."""
-    from mlsky.frequency import relativistic, scaling
-
-    law = realisation.cib
-    if name == "cib" and law is not None:
-        return np.concatenate([law.weights(freqs_ghz), law.noise_weights(freqs_ghz)], axis=1)
-    factor = scaling.factor(
-        fields.COMPONENTS[name].scaling,
-        freqs_ghz,
-        tsz_temperature_kev=realisation.tsz_temperature_kev,
-    )
-    terms = len(realisation.maps[name]) - 1
-    if name != "tsz" or not terms:
-        return factor[:, np.newaxis]
-    # clusters have temperatures of their own; their maps are in uK at 148 GHz, not relativistic
-    own = relativistic.relativistic_terms(freqs_ghz, terms - 1)
-    own = own.T / scaling.tsz.uk_per_y(fields.REFERENCE_GHZ)
-    return np.concatenate([factor[:, np.newaxis], own], axis=1)
-
-
 def _tsz_order(request: Request) -> int | None:
     """Highest power of their temperature in the tSZ of clusters; None if they have none."""
     hot = request.tsz_temperature_kev is not None and request.weights.mass_cut
@@ -552,55 +391,6 @@ def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None
     if table is None or not kinds:
         return None
     return table[np.isin(np.asarray(table["kind"]), kinds)]
-
-
-def _provenance(request: Request) -> dict:
-    """Plain JSON types only; no date, so that two runs on one machine give the same."""
-    from mlsky.painting import foregrounds
-
-    weights = request.weights
-    return {
-        "version": __version__,
-        "seed": request.seed,
-        "cmb_seed": request.cmb_seed,
-        "weights": {
-            "name": request.weights_name,
-            "sha256": weights.sha256,
-            "pixel_arcmin": float(weights.pixel_arcmin),
-        },
-        "cosmology": request.cosmology.to_dict(),
-        "kappa": "drawn" if request.kappa is None else request.kappa.told(),
-        "haloes": _told_haloes(request),
-        "flux_cut_mjy": request.flux_cut_mjy,
-        "tsz_temperature_kev": request.tsz_temperature_kev,
-        "monopole_off": list(request.monopole_off),
-        "cib": _told_cib(request),
-        "geometry": content.describe_geometry(request.geometry),
-        "made_with": foregrounds.made_with(weights, request.device),
-        "command": request.command,
-        "licence": LICENCE,
-        "cite": CITE,
-    }
-
-
-def _told_haloes(request: Request) -> str:
-    """What the clusters of a sky are, in words, for its provenance."""
-    if not request.weights.mass_cut:
-        return "painted by the networks"
-    if request.haloes is None:
-        return f"drawn, M200m > {request.weights.mass_cut:g} Msun"
-    digest = hashlib.sha256()
-    for name, values in sorted(request.haloes.items()):
-        digest.update(name.encode() + values.tobytes())
-    return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
-
-
-def _told_cib(request: Request) -> dict:
-    """How the CIB gets to the bands: the frequencies of its maps, and the law."""
-    law = cib_templates.of_header(request.weights.header)
-    if law is None:
-        return {"templates_ghz": [fields.REFERENCE_GHZ], "law": "one colour"}
-    return {"templates_ghz": law.templates_ghz.tolist(), "law": "templates and remainder"}
 
 
 def _span(progress: Progress, start: float, stop: float) -> Progress:

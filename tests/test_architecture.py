@@ -37,6 +37,7 @@ LAYERS = (
     ("painting",),
     ("sky",),
     ("request",),
+    ("observation", "provenance"),
     ("simulation",),
     ("statistics", "cutting"),
     ("validation",),

@@ -8,101 +8,117 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, numbers, progress_bar, split, to_be_gone_on_with
+from mlsky.cli.options import ManyValues, numbers, progress_bar, resumable, split
+from mlsky.request import DEFAULTS
 
 __all__ = ["plot", "simulate"]
 
 
+#: How each argument of `mlsky.simulate` is given on the command line: settings of its option. Its
+#: name is the argument's unless "flag" says otherwise, its default the argument's own.
+OPTIONS = {
+    "freqs": {
+        "required": True,
+        "multiple": True,
+        "callback": numbers,
+        "metavar": "GHZ...",
+        "help": "Bands.",
+    },
+    "nside": {"type": int, "help": "HEALPix resolution, a power of two."},
+    "geometry": {
+        "flag": "--car",
+        "type": float,
+        "metavar": "ARCMIN",
+        "help": "Full-sky CAR map (Fejer-1) instead.",
+    },
+    "seed": {"type": int},
+    "cmb_seed": {"type": int, "help": "Seed of the unlensed CMB alone.  [default: seed]"},
+    "components": {
+        "multiple": True,
+        "callback": split,
+        "metavar": "NAME...",
+        "help": "[default: all]",
+    },
+    "stokes": {},
+    "unit": {},
+    "flux_cut_mjy": {"type": float, "help": "Leave brighter sources out (at 148 GHz)."},
+    "tsz_temperature_kev": {
+        "type": float,
+        "help": "Electron temperature: tSZ with corrections for it.",
+    },
+    "monopole": {
+        "flag": "--monopole/--no-monopole",
+        "help": "Whether the CIB keeps its mean over the sky.",
+    },
+    "cosmology": {},
+    "weights": {"help": "See mlsky weights list."},
+    "kappa": {
+        "type": click.Path(path_type=Path),
+        "help": "Full-sky kappa: HEALPix or CAR map or alm in FITS, or HEALPix map or alm in .npy.",
+    },
+    "kappa_kind": {
+        "type": click.Choice(["gaussian", "nonlinear"]),
+        "help": "nonlinear: as of an N-body simulation.",
+    },
+    "fill_kappa": {"is_flag": True, "help": "Draw a Gaussian sky in holes of that map."},
+    "haloes": {
+        "type": click.Path(path_type=Path),
+        "help": "Clusters in place of drawn ones: a table (FITS, ECSV, HDF5) with units, or a list "
+        "that mlsky clusters wrote.",
+    },
+    "device": {"help": "auto, cpu, cuda or cuda:N."},
+    "overwrite": {"is_flag": True, "help": "Replace the output file."},
+    "check_resources": {
+        "flag": "--check-resources/--no-check-resources",
+        "help": "Whether to refuse a sky that memory or disk are estimated not to suffice for.",
+    },
+    "out": {
+        "required": True,
+        "type": click.Path(path_type=Path),
+        "help": ".h5 (everything) or .fits.",
+    },
+}
+
+
+def _with_options(function):
+    """Give a command the options of `OPTIONS`, with the defaults of `mlsky.simulate`."""
+    for name, settings in reversed(OPTIONS.items()):
+        settings = dict(settings)
+        flag = settings.pop("flag", "--" + name.replace("_", "-"))
+        default = DEFAULTS[name]
+        if not settings.get("required") and default is not None:
+            settings |= {"default": default, "show_default": not isinstance(default, bool)}
+        function = click.option(flag, name, **settings)(function)
+    return function
+
+
 @click.command(cls=ManyValues)
-@click.option(
-    "--freqs", required=True, multiple=True, callback=numbers, metavar="GHZ...", help="Bands."
-)
-@click.option("--nside", type=int, help="HEALPix resolution, a power of two.")
-@click.option("--car", type=float, metavar="ARCMIN", help="Full-sky CAR map (Fejer-1) instead.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--cmb-seed", type=int, help="Seed of the unlensed CMB alone.  [default: seed]")
-@click.option(
-    "--components", multiple=True, callback=split, metavar="NAME...", help="[default: all]"
-)
-@click.option("--stokes", default="TQU", show_default=True)
-@click.option("--unit", default="uK_CMB", show_default=True)
-@click.option("--flux-cut-mjy", type=float, help="Leave brighter sources out (at 148 GHz).")
-@click.option(
-    "--tsz-temperature-kev", type=float, help="Electron temperature: tSZ with corrections for it."
-)
-@click.option(
-    "--monopole/--no-monopole", default=True, help="Whether the CIB keeps its mean over the sky."
-)
-@click.option("--cosmology", default="planck2018", show_default=True)
-@click.option("--weights", default="default", show_default=True, help="See mlsky weights list.")
-@click.option(
-    "--kappa",
-    type=click.Path(path_type=Path),
-    help="Full-sky kappa: HEALPix or CAR map or alm in FITS, or HEALPix map or alm in .npy.",
-)
-@click.option(
-    "--kappa-kind",
-    type=click.Choice(["gaussian", "nonlinear"]),
-    default="gaussian",
-    show_default=True,
-    help="nonlinear: as of an N-body simulation.",
-)
-@click.option("--fill-kappa", is_flag=True, help="Draw a Gaussian sky in holes of that map.")
-@click.option(
-    "--haloes",
-    type=click.Path(path_type=Path),
-    help="Clusters in place of drawn ones: a table (FITS, ECSV, HDF5) with units, or a list that "
-    "mlsky clusters wrote.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--overwrite", is_flag=True, help="Replace the output file.")
-@click.option(
-    "--check-resources/--no-check-resources",
-    default=True,
-    help="Whether to refuse a sky that memory or disk are estimated not to suffice for.",
-)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help=".h5 (everything) or .fits."
-)
+@_with_options
 @click.pass_context
-def simulate(ctx: click.Context, /, out: Path, overwrite: bool, **options) -> None:
+def simulate(ctx: click.Context, /, **options) -> None:
     """Make one sky and write it, map by map as they are done.
 
     What is done so far is in the folder OUT.partial; the same command goes on from there.
     """
     from mlsky.io import skies
 
-    skies.check(out, overwrite)
+    out = options["out"]
+    skies.check(out, options["overwrite"])
     begin = time.monotonic()
-    arguments = _simulate_arguments(**options)
+    options["components"] = options["components"] or None
+    for name, read in READERS.items():
+        if options[name] is not None:
+            options[name] = read(options[name])
 
     import dataclasses
 
     from mlsky import request, simulation
 
-    with to_be_gone_on_with(), progress_bar() as progress:
-        checked = request.check(**arguments, progress=progress, out=out, overwrite=overwrite)
+    with resumable(), progress_bar() as progress:
+        checked = request.check(request.Arguments(**options, progress=progress))
         command = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
         sky = simulation.run(dataclasses.replace(checked, command=command))
     click.echo(_summary(sky, out, time.monotonic() - begin))
-
-
-def _simulate_arguments(
-    *,
-    car: float | None,
-    components: list[str],
-    kappa: Path | None,
-    haloes: Path | None,
-    **options,
-) -> dict:
-    """Options of the command line as arguments of `mlsky.simulate`."""
-    if car is not None:
-        options["geometry"] = _car_geometry(car)
-    if kappa is not None:
-        options["kappa"] = _read_kappa(kappa)
-    if haloes is not None:
-        options["haloes"] = _read_haloes(haloes)
-    return {**options, "components": components or None}
 
 
 def _car_geometry(res_arcmin: float):
@@ -160,6 +176,10 @@ def _read_haloes(path: Path):
             f"--haloes {path}: cannot be read ({reason}); must be a FITS, ECSV or HDF5 table with "
             "columns ra, dec, z, m200m and their units"
         ) from None
+
+
+#: Arguments that are given as something to be read.
+READERS = {"geometry": _car_geometry, "kappa": _read_kappa, "haloes": _read_haloes}
 
 
 def _summary(sky, path: Path, seconds: float) -> str:

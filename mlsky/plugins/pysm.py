@@ -16,14 +16,13 @@ coordinates. A rotation goes through spherical harmonics and rings around bright
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from mlsky import seeds
+from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.bands import parse_freqs
-from mlsky.request import check
+from mlsky.request import DEFAULTS, Arguments, check
 from mlsky.simulation import Realisation, list_sources, observe, realise
 
 try:
@@ -36,6 +35,14 @@ except ImportError as error:
     ) from error
 
 __all__ = ["Extragalactic"]
+
+#: Arguments of `mlsky.simulate` that the component does not set itself.
+OPTIONS = tuple(
+    name
+    for name in DEFAULTS
+    if name
+    not in ("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite")
+)
 
 #: Highest nside of mlsky.sphere.geometry.
 MAX_NSIDE = 8192
@@ -57,12 +64,9 @@ class Extragalactic(pysm3.Model):
         Number of the realisation, which mapsims passes: 0 is the sky of ``mlsky.simulate`` with
         `seed`, any other one that of ``mlsky.seeds.realisation(seed, num)``. Every pair of seed and
         number is another sky.
-    components
-        Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
-    weights, kappa, cosmology, flux_cut_mjy, tsz_temperature_kev, haloes, monopole, cmb_seed, \
-    device, check_resources
-        As in `mlsky.simulate`. Beside PySM's dust d9, d10 or d11, which have the mean of the CIB in
-        them, give ``monopole=False``: otherwise it is in the sum twice.
+    **options
+        Any of `OPTIONS`, as in `mlsky.simulate`. Beside PySM's dust d9, d10 or d11, which have the
+        mean of the CIB in them, give ``monopole=False``: otherwise it is in the sum twice.
     max_nside
         As in ``pysm3.Model``; 8192 by default.
     map_dist
@@ -77,51 +81,29 @@ class Extragalactic(pysm3.Model):
     #: ``fwhm`` is applied by `get_emission` itself; mapsims asks for this.
     includes_smoothing = True
 
-    # Arguments are spelt out, and undecorated, because mapsims looks for their names.
+    # nside and num are spelt out, and this is undecorated: mapsims looks for their names.
     def __init__(
         self,
         nside: int,
         seed: int = 0,
         num: int = 0,
-        components: Sequence[str] | None = None,
-        weights: str = "default",
-        kappa=None,
-        cosmology="planck2018",
-        flux_cut_mjy: float | None = None,
-        tsz_temperature_kev: float | None = None,
-        haloes=None,
-        monopole: bool | str | Sequence[str] = True,
-        cmb_seed: int | None = None,
-        device: str = "auto",
-        check_resources: bool = True,
         max_nside: int | None = None,
         map_dist=None,
+        **options,
     ) -> None:
         if map_dist is not None:
             raise ValueError(
                 f"map_dist={map_dist!r}: must be None, mlsky skies are not distributed; "
                 "give each process a realisation of its own (num=)"
             )
-        self._request = check(
-            freqs=148.0,  # not used: bands come with get_emission
-            nside=nside,
-            seed=seeds.realisation(seed, num),
-            geometry=None,
-            components=components,
-            stokes="TQU",
-            kappa=kappa,
-            cosmology=cosmology,
-            weights=weights,
-            flux_cut_mjy=flux_cut_mjy,
-            tsz_temperature_kev=tsz_temperature_kev,
-            haloes=haloes,
-            monopole=monopole,
-            unit="uK_RJ",
-            cmb_seed=cmb_seed,
-            device=device,
-            check_resources=check_resources,
-            progress=None,
-        )
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise TypeError(
+                f"Extragalactic(): unexpected argument {unknown[0]!r}; may be {', '.join(OPTIONS)}"
+            )
+        # bands come with get_emission, these are not used
+        given = {"freqs": REFERENCE_GHZ, "nside": nside, "unit": "uK_RJ"}
+        self._request = check(Arguments(seed=seeds.realisation(seed, num), **given, **options))
         self._realisation: Realisation | None = None
         super().__init__(nside=nside, max_nside=max_nside or MAX_NSIDE, map_dist=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -22,6 +23,7 @@ import mlsky
 from mlsky import cli, request, seeds
 from mlsky.cli import simulate
 from mlsky.plotting import sky_maps
+from mlsky.request import Arguments
 from mlsky.sky import Sky
 
 
@@ -62,14 +64,20 @@ def test_every_way_to_give_frequencies(record, freqs, last):
     np.testing.assert_array_equal(Sky.read("a.fits").freqs_ghz, [93, 145, 225])
 
 
+def test_every_argument_of_simulate_is_an_option():
+    from mlsky.cli import simulate as command
+
+    assert set(command.OPTIONS) == {f.name for f in dataclasses.fields(Arguments)} - {"progress"}
+
+
 def test_every_option_reaches_simulate(record, monkeypatch):
     seen = {}
     real = request.check
 
     @functools.wraps(real)
-    def spy(**arguments):
-        seen.update(arguments)
-        return real(**arguments)
+    def spy(asked):
+        seen.update(vars(asked))
+        return real(asked)
 
     monkeypatch.setattr("mlsky.request.check", spy)
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
@@ -266,6 +274,27 @@ def test_a_signal_while_writing_leaves_no_sky(tmp_path, number, status):
         assert process.wait(30) == status
     # What was made, to go on from; no file that looks like a sky.
     assert os.listdir(folder) == ["sky.h5.partial"]
+
+
+def test_verify(record, capsys):
+    for name in ("sky.h5", "sky.fits"):
+        assert cli.main([*BASE, "--out", name]) == 0
+        capsys.readouterr()
+        assert cli.main(["verify", name]) == 0
+        assert capsys.readouterr().out == f"{name}: as it was written\n"
+        data = bytearray(Path(name).read_bytes())
+        data[len(data) // 2] ^= 1
+        Path(name).write_bytes(data)
+        assert f"{name}: damaged" in error_of(capsys, ["verify", name])
+    assert "no such file" in error_of(capsys, ["verify", "none.h5"])
+
+
+def test_errors_of_the_file_system_are_one_line(record, capsys, monkeypatch):
+    def full(request):
+        raise OSError(28, "No space left on device", "sky.h5.partial")
+
+    monkeypatch.setattr("mlsky.simulation.run", full)
+    assert "sky.h5.partial: No space left on device" in error_of(capsys, [*BASE, "--out", "a.h5"])
 
 
 def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):

@@ -291,6 +291,20 @@ def test_a_rounded_step_has_the_same_networks(side, digits):
     assert chosen(float(f"{side / 60:.{digits}g}")) == chosen(side / 60)
 
 
+def test_networks_that_overflow_are_one_line(tmp_path, start):
+    """Finite weights of 1e20: a sky of NaN in silence before."""
+    path = coarse_weights(tmp_path / "a.safetensors")
+    weights = foregrounds.select(str(path), Healpix(16))
+    with torch.no_grad():
+        for parameter in weights.networks["paint"].parameters():
+            parameter.mul_(1e20)
+    with pytest.raises(
+        RegistryError, match=r"the networks' \w+ is not finite on chart 0"
+    ) as caught:
+        foregrounds.generate(start, Healpix(16), weights=weights, seed=3, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_unknown_weights():
     with pytest.raises(RegistryError, match=r"must be one of|unknown|no entry"):
         foregrounds.select("nothing", Healpix(64))

@@ -12,11 +12,11 @@ from astropy.table import QTable
 from fakes import PIXEL_ARCMIN, coarse_weights
 from halo_cases import shipped
 
-import mlsky
 from mlsky import simulate, simulation
 from mlsky.haloes import catalogue, draw, paint, profiles, tables
 from mlsky.networks import evaluate
 from mlsky.painting import foregrounds
+from mlsky.request import Arguments, check
 from mlsky.sky import Sky
 from mlsky.sphere import charts, gaussian, lensing
 from mlsky.sphere.geometry import Healpix
@@ -505,7 +505,7 @@ def test_templates_of_the_cib_hold_the_clusters(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "evaluate", with_templates)
     request = [
-        mlsky.request.check(148, NSIDE, SEED, components="cib", weights=str(path), haloes=given)
+        check(Arguments(148, NSIDE, SEED, components="cib", weights=str(path), haloes=given))
         for given in (clusters(), none())
     ]
     one, two = (simulation.realise(r).maps["cib"][:, 0] for r in request)

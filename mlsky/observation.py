@@ -1,0 +1,148 @@
+"""The sky at the bands: maps at 148 GHz scaled, sources painted, units; nothing random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky import components as fields
+from mlsky.frequency import bands
+from mlsky.io.layers import Layer
+from mlsky.io.store import Array
+from mlsky.sky import Sky
+from mlsky.sphere import geometry as pixels
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from mlsky.frequency.cib_templates import CibTemplates
+
+__all__ = [
+    "CATALOG_MIN_MJY",
+    "KINDS",
+    "Realisation",
+    "list_sources",
+    "observe",
+]
+
+#: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
+CATALOG_MIN_MJY = 1.0
+
+#: Kind of source in the catalogue that belongs to a component.
+KINDS = {"cib": "dusty", "radio": "radio"}
+
+
+@dataclass(frozen=True, eq=False)
+class Realisation:
+    """One sky at the reference frequency, before any band is chosen.
+
+    Attributes
+    ----------
+    maps
+        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
+        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
+        the noise maps of `cib`.
+    catalog
+        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+    clusters
+        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
+        paint them.
+    kappa
+        (*shape,) float32, dimensionless.
+    cib
+        Law of a CIB of several templates; None for one map and one colour.
+    """
+
+    geometry: pixels.Geometry
+    components: tuple[str, ...]
+    maps: dict[str, Array]
+    catalog: Table | None
+    clusters: Table | None
+    kappa: Array
+    flux_cut_mjy: float | None
+    tsz_temperature_kev: float | None
+    meta: dict
+    cib: CibTemplates | None = None
+
+
+def observe(
+    realisation: Realisation, freqs_ghz: NDArray[np.float64], *, stokes: str, unit: str
+) -> Sky:
+    """The sky at the bands: scaling laws, sources painted, units; nothing random.
+
+    Parameters
+    ----------
+    freqs_ghz
+        (nfreq,), checked by `mlsky.frequency.bands.parse_freqs`.
+    """
+    from mlsky.sources.catalogue import paint_sparse
+
+    to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
+    layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
+    for name, values in realisation.maps.items():
+        held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
+        kept = "".join(s for s in held if s in stokes)
+        if kept:
+            if kept != held:
+                values = values[:, [held.index(s) for s in kept]]
+            weights = _weights(realisation, name, freqs_ghz) * to_unit[:, np.newaxis]
+            layers[name].append(Layer(values, weights, kept))
+    catalog = realisation.catalog
+    if catalog is not None:
+        painted = _is_painted(catalog, realisation.flux_cut_mjy)
+        for name, kind in KINDS.items():
+            chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
+            if name in layers and len(chosen):
+                hit, templates = paint_sparse(chosen, realisation.geometry, freqs_ghz, stokes)
+                layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
+    return Sky(
+        freqs_ghz=freqs_ghz,
+        geometry=realisation.geometry,
+        stokes=stokes,
+        unit=unit,
+        components=layers,
+        kappa=realisation.kappa,
+        catalog=list_sources(realisation),
+        clusters=realisation.clusters,
+        meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
+    )
+
+
+def list_sources(realisation: Realisation) -> Table | None:
+    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
+    if realisation.catalog is None:
+        return None
+    listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY
+    catalog = realisation.catalog[listed]
+    catalog["in_map"] = _is_painted(catalog, realisation.flux_cut_mjy)
+    return catalog
+
+
+def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]:
+    """Which sources are in the maps."""
+    flux_mjy = np.asarray(catalog["flux_mjy"])
+    return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
+
+
+def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
+    """Weights of the maps of a component at the bands, (nfreq, n)."""
+    from mlsky.frequency import relativistic, scaling
+
+    law = realisation.cib
+    if name == "cib" and law is not None:
+        return np.concatenate([law.weights(freqs_ghz), law.noise_weights(freqs_ghz)], axis=1)
+    factor = scaling.factor(
+        fields.COMPONENTS[name].scaling,
+        freqs_ghz,
+        tsz_temperature_kev=realisation.tsz_temperature_kev,
+    )
+    terms = len(realisation.maps[name]) - 1
+    if name != "tsz" or not terms:
+        return factor[:, np.newaxis]
+    # clusters have temperatures of their own; their maps are in uK at 148 GHz, not relativistic
+    own = relativistic.relativistic_terms(freqs_ghz, terms - 1)
+    own = own.T / scaling.tsz.uk_per_y(fields.REFERENCE_GHZ)
+    return np.concatenate([factor[:, np.newaxis], own], axis=1)

@@ -1,0 +1,75 @@
+"""What a sky was made of, in plain words and numbers, as its file keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from mlsky import components as fields
+from mlsky._version import __version__
+from mlsky.frequency import cib_templates
+from mlsky.io import content
+from mlsky.request import Request
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "provenance",
+]
+
+CITE = (
+    "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "
+    "mlsky and the weight files used (mlsky weights show NAME)"
+)
+
+LICENCE = "BSD-3-Clause (code); the licence of the weights is in the registry"
+
+
+def provenance(request: Request) -> dict:
+    """Plain JSON types only; no date, so that two runs on one machine give the same."""
+    from mlsky.painting import foregrounds
+
+    weights = request.weights
+    return {
+        "version": __version__,
+        "seed": request.seed,
+        "cmb_seed": request.cmb_seed,
+        "weights": {
+            "name": request.weights_name,
+            "sha256": weights.sha256,
+            "pixel_arcmin": float(weights.pixel_arcmin),
+        },
+        "cosmology": request.cosmology.to_dict(),
+        "kappa": "drawn" if request.kappa is None else request.kappa.describe(),
+        "haloes": _describe_haloes(request),
+        "flux_cut_mjy": request.flux_cut_mjy,
+        "tsz_temperature_kev": request.tsz_temperature_kev,
+        "monopole_off": list(request.monopole_off),
+        "cib": _describe_cib(request),
+        "geometry": content.describe_geometry(request.geometry),
+        "made_with": foregrounds.made_with(weights, request.device),
+        "command": request.command,
+        "licence": LICENCE,
+        "cite": CITE,
+    }
+
+
+def _describe_haloes(request: Request) -> str:
+    """What the clusters of a sky are, in words, for its provenance."""
+    if not request.weights.mass_cut:
+        return "painted by the networks"
+    if request.haloes is None:
+        return f"drawn, M200m > {request.weights.mass_cut:g} Msun"
+    digest = hashlib.sha256()
+    for name, values in sorted(request.haloes.items()):
+        digest.update(name.encode() + values.tobytes())
+    return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
+
+
+def _describe_cib(request: Request) -> dict:
+    """How the CIB gets to the bands: the frequencies of its maps, and the law."""
+    law = cib_templates.of_header(request.weights.header)
+    if law is None:
+        return {"templates_ghz": [fields.REFERENCE_GHZ], "law": "one colour"}
+    return {"templates_ghz": law.templates_ghz.tolist(), "law": "templates and remainder"}
