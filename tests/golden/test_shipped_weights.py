@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from golden_spectra import CASES
 
-from mlsky import networks, registry
+from mlsky import registry
 from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
-from mlsky.toys import blobs
+from mlsky.toys import blobs, unconditional
 from mlsky.toys import comparison as blob_statistics
 from mlsky.training import sky_calibration
 from mlsky.validation import scores
@@ -133,7 +133,7 @@ def test_signs_and_mean(patches):
 
 
 def test_blobs_1_has_one_blob():
-    images = networks.sample("blobs-1", BLOB_IMAGES, seed=11)
+    images = unconditional.sample("blobs-1", BLOB_IMAGES, seed=11)
     assert images.shape == (BLOB_IMAGES, 1, blobs.SIZE, blobs.SIZE)
     found = blob_statistics.find_all(images[:, 0], blobs.SIGMA)
     assert np.mean([len(b) == 1 for b in found.blobs]) >= ONE_BLOB
