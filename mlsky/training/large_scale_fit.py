@@ -20,7 +20,7 @@ from mlsky.sphere import gaussian
 
 __all__ = [
     "EDGES",
-    "fit_completion",
+    "fit_large_scales",
     "rms_added",
     "rounded",
     "truncated",
@@ -125,7 +125,7 @@ def tsz_join(pixel_arcmin: float) -> tuple[int, int]:
     return round(low * wider), round(high * wider)
 
 
-def fit_completion(
+def fit_large_scales(
     alm: Mapping[str, NDArray[np.complex128]],
     means: Mapping[str, float],
     truth: Mapping[tuple[str, str], NDArray[np.float64]],

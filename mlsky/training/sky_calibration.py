@@ -30,7 +30,7 @@ from mlsky.sphere.geometry import Healpix
 from mlsky.training.calibrate import gain_beside
 from mlsky.training.large_scale_fit import (
     EDGES,
-    fit_completion,
+    fit_large_scales,
     rms_added,
     rounded,
     truncated,
@@ -52,7 +52,7 @@ TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
-FITTED = ("completion", "amplitude", "radio_share", "sky")
+FITTED = ("large_scales", "completion", "amplitude", "radio_share", "sky")
 
 
 def calibrate(
@@ -87,7 +87,7 @@ def calibrate(
     Returns
     -------
     dict
-        ``sha256``, ``completion`` (rows of the table printed by ``mlsky calibrate``), ``added``
+        ``sha256``, ``large_scales`` (rows of the table printed by ``mlsky calibrate``), ``added``
         (from `rms_added`), ``transfer``, ``amplitude`` and ``gain``.
 
     Raises
@@ -156,11 +156,11 @@ def calibrate(
     if density is not None:
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
-    table, rows = fit_completion(low, means, truth, shot, join, clusters=not rest)
+    table, rows = fit_large_scales(low, means, truth, shot, join, clusters=not rest)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
-    calibration |= {_gain_name(weights): gain, "completion": table}
+    calibration |= {_gain_name(weights): gain, "large_scales": table}
     if rest:
         calibration["radio_share"] = rounded(radio_share("rest", weights.mass_cut))
     if amplitude:
@@ -171,7 +171,7 @@ def calibrate(
     report("done", 1.0)
     return {
         "sha256": digest,
-        "completion": rows,
+        "large_scales": rows,
         "added": rms_added(table, truth["kappa", "kappa"]),
         "transfer": transfer,
         "amplitude": amplitude,
