@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlsky.haloes.paint import HaloPainter
     from mlsky.io.store import Array, Store
     from mlsky.networks.weights import Weights
-    from mlsky.painting.large_scales import Completion
+    from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
@@ -242,7 +242,7 @@ def generate(
 
     rescaling = None
     if response is not None:
-        _log.warning("%s", response.told())
+        _log.warning("%s", response.describe())
         rescaling = Rescaling(response)
         kappa_alm = rescaling.to_networks(kappa_alm)
     if nonlinear:
@@ -306,7 +306,7 @@ def _paint_sky(
     weights: Weights,
     seed: int,
     components: Sequence[str],
-    corrections: tuple[Completion, Rescaling | None],
+    corrections: tuple[LargeScales, Rescaling | None],
     whole: _Whole,
     report: Callable[[float], None],
     store: Store,
