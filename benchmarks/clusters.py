@@ -27,7 +27,7 @@ import numpy as np
 from mlsky.haloes import catalogue, draw, paint, profiles, shells
 from mlsky.haloes import tables as halo_tables
 from mlsky.haloes.painter import TSZ_148, Painter
-from mlsky.sphere import charts, gaussian, windows
+from mlsky.sphere import charts, gaussian, resampling, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum
 from mlsky.theory.clustering import Clustering
@@ -196,13 +196,15 @@ def _print_ratios(found: dict, ell: np.ndarray, spectra: dict) -> None:
         print(row, flush=True)
 
 
-def of_list(t: dict, nside: int) -> None:
-    """The same haloes, mode by mode: no error of the sky's variance."""
+def of_list(t: dict, nside: int, disc: float) -> None:
+    """The same haloes, mode by mode: no error of the sky's variance. Those in a disc will do."""
     import ducc0
 
     geometry, lmax = Healpix(nside), 3 * nside
-    pixel = {512: 2.0, 1024: 2.0, 2048: 1.0}.get(nside, 0.5)
+    pixel = 2.0 if nside <= 1024 else 1.0 if nside == 2048 else 0.5
     h = haloes(t, 1)
+    centre = healpy.ang2vec(50.0, 10.0, lonlat=True)
+    h = h[np.flatnonzero(centre @ h.vectors >= np.cos(np.radians(disc)))]
     objects = paint.HaloPainter(h, t, 1, fields=("tsz",), pixel_arcmin=pixel)
     place = np.stack([objects.haloes.theta, objects.haloes.phi], 1)
     flux_of = objects._flux("tsz", np.arange(len(h)))
@@ -225,6 +227,7 @@ def of_list(t: dict, nside: int) -> None:
     made = paint.maps(h, t, 1, geometry, pixel, fields=("tsz",))["tsz"]
     got = healpy.map2alm(made, lmax=lmax, iter=1)
     window = windows.square(ell, geometry.pixel_arcmin)
+    want = want.astype(np.complex128)
     both, own = healpy.alm2cl(got, want), healpy.alm2cl(want)
     power_ = healpy.alm2cl(got)
     print(f"tSZ at nside {nside}, {pixel:g}' charts, over the list: power, and r with the list's")
@@ -302,7 +305,7 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
         if not some.any():
             continue
         made, _ = objects.on(chart)
-        values = charts.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
+        values = resampling.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
         area = np.broadcast_to(geometry.area(owned[some]), values.shape)
         total += (values * area).sum(dtype=float)
         # the height of pixels, which at the poles of CAR are no squares
@@ -461,6 +464,7 @@ def main() -> None:
     parser.add_argument("--out", default="clusters.jpg")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--nside", type=int, default=1024)
+    parser.add_argument("--disc", type=float, default=180.0, help="radius, degrees, of list alone")
     parser.add_argument("--pixels", default="", help="part of the name of pixels, of flux alone")
     parser.add_argument("--regions", type=int, default=30, help="painted ones, of minima")
     arguments = parser.parse_args()
@@ -468,7 +472,7 @@ def main() -> None:
     if arguments.what == "flux":
         flux(t, arguments.pixels)
     elif arguments.what == "list":
-        of_list(t, arguments.nside)
+        of_list(t, arguments.nside, arguments.disc)
     elif arguments.what == "minima":
         minima(t, arguments.seeds, arguments.regions)
     elif arguments.what == "picture":

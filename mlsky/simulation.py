@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from mlsky import components as fields
 from mlsky.frequency import cib_templates
-from mlsky.io import fits, hdf5, resources, skies
+from mlsky.io import hdf5, resources
 from mlsky.io.store import Array, Disk, Memory, Store
 from mlsky.observation import KINDS, Realisation, list_sources, observe
 from mlsky.provenance import provenance
 from mlsky.request import Arguments, Progress, Request, check, takes
-from mlsky.sky import Sky
+from mlsky.sky import Sky, finish
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -177,29 +176,12 @@ def run(request: Request) -> Sky:
         del realisation
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
-            sky = _finish(sky, store, request.out)
+            sky = finish(sky, store, request.out)
         finished = True
     finally:
         store.close(remove=finished)
     request.progress("done", 1.0)
     return sky
-
-
-def _finish(sky: Sky, store: Disk, out: Path) -> Sky:
-    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
-    made = store.file
-    store.protect()
-    hdf5.write_hdf5(sky, made, store.paths)
-    store.settle()
-    if out.suffix.lower() in skies.HDF5:
-        store.move(out)
-    else:
-        # in the folder too, so that a run that is killed leaves nothing elsewhere
-        image = store.folder / f"sky{out.suffix}"
-        image.unlink(missing_ok=True)
-        fits.write_fits(Sky.read(made, lazy=True), image)
-        store.move(out, image)
-    return Sky.read(out, lazy=True)
 
 
 def _disk(request: Request) -> Disk:

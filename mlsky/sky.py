@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky.io import skies
+from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from astropy.table import Table
     from astropy.units import Quantity
 
-__all__ = ["Sky"]
+    from mlsky.io.store import Disk
+
+__all__ = ["Sky", "finish"]
 
 
 class Sky:
@@ -225,14 +229,17 @@ class Sky:
         ----------
         lazy
             Leave the maps on disk and read what is asked for, at each access; the file must stay.
-            `band` and `integrate` then need the memory of their result.
+            `band` and `integrate` then need the memory of their result. Checksums are not compared
+            then: `mlsky verify` does that.
 
         Raises
         ------
         ValueError
-            If the file is not one of mlsky's, or is damaged.
+            If the file is not one of mlsky's, is damaged, or was changed since it was written.
         """
-        return cls(**skies.read(path, lazy), source=os.fspath(path))
+        content = skies.read(path, lazy)
+        del content["version"]
+        return cls(**content, source=os.fspath(path))
 
     def __repr__(self) -> str:
         geometry = self.geometry
@@ -247,3 +254,20 @@ class Sky:
             f"<Sky [{freqs}] GHz, {self.stokes}, {where}, {self.unit}, "
             f"seed={self.meta.get('seed')}: {held}>"
         )
+
+
+def finish(sky: Sky, store: Disk, out: Path) -> Sky:
+    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
+    made = store.file
+    store.protect()
+    hdf5.write_hdf5(sky, made, store.paths)
+    store.flush()
+    if out.suffix.lower() in skies.HDF5:
+        store.move(out)
+    else:
+        # in the folder too, so that a run that is killed leaves nothing elsewhere
+        image = store.folder / f"sky{out.suffix}"
+        image.unlink(missing_ok=True)
+        fits.write_fits(Sky.read(made, lazy=True), image)
+        store.move(out, image)
+    return Sky.read(out, lazy=True)

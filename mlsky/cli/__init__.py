@@ -1,4 +1,4 @@
-"""The command line: ``mlsky simulate | plot | clusters | weights | data | tables | train |
+"""The command line: ``mlsky simulate | plot | clusters | verify | weights | data | tables | train |
 train-log | tune | export | calibrate | validate | validate-images``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
@@ -18,6 +18,7 @@ from mlsky.cli import (
     train,
     tune,
     validate,
+    verify,
     weights,
 )
 from mlsky.cli.group import cli, main
@@ -28,6 +29,7 @@ for _command in (
     simulate.simulate,
     simulate.plot,
     clusters.clusters,
+    verify.verify,
     weights.weights,
     data.data,
     data.tables,

@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:  # of the file system: a full disk, a folder that refuses
+        if debug or error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror}", EXIT_BAD_INPUT)
     return 0
 
 

@@ -34,13 +34,17 @@ _MEND = (
 def cache_dir() -> Path:
     """Folder of everything fetched or computed once: ``MLSKY_CACHE_DIR`` or the user's cache."""
     own = os.environ.get("MLSKY_CACHE_DIR")
-    if own:
-        return Path(own).expanduser()
     try:
-        import pooch
-    except ImportError:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsky"
-    return Path(pooch.os_cache("mlsky"))
+        if own:
+            return Path(own).expanduser()
+        try:
+            import pooch
+        except ImportError:
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlsky"
+        return Path(pooch.os_cache("mlsky")).expanduser()
+    except (RuntimeError, KeyError, OSError):
+        # A user without a home, as in containers and batch jobs: nothing is kept.
+        return Path(os.devnull) / "mlsky"
 
 
 def package_data() -> Path:
@@ -79,7 +83,7 @@ def local_copies(folder: Path, item: Mapping[str, Any], what: str) -> tuple[tupl
     RegistryError
         If a copy is altered or truncated, or there is neither a copy nor an address.
     """
-    good = tuple(p for p in places(folder, item["file"], item["sha256"]) if p.is_file())
+    good = tuple(p for p in places(folder, item["file"], item["sha256"]) if _is_there(p))
     for copy in good:
         require(copy, item, what)
     addresses = _addresses(item)
@@ -88,6 +92,14 @@ def local_copies(folder: Path, item: Mapping[str, Any], what: str) -> tuple[tupl
             f"{what}: {item['file']} is nowhere to be found and has no url; {_MEND}"
         )
     return good, addresses
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file that this process may read; a folder that refuses has none."""
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except OSError:
+        return False
 
 
 def fetch(folder: Path, item: Mapping[str, Any], what: str) -> Path:
@@ -110,7 +122,7 @@ def fetch(folder: Path, item: Mapping[str, Any], what: str) -> Path:
     own = os.environ.get("MLSKY_DATA_DIR")
     wrong = []
     for place in places(folder, item["file"], item["sha256"]):
-        if not place.is_file():
+        if not _is_there(place):
             continue
         try:
             require(place, item, what)

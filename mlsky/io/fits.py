@@ -269,6 +269,7 @@ def read_fits(path: Path, lazy: bool) -> dict:
             "catalog": catalog,
             "clusters": clusters,
             "meta": json.loads(header["METAJSON"]),
+            "version": version,
         }
 
 

@@ -154,6 +154,7 @@ def read_hdf5(path: Path, lazy: bool) -> dict:
             "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
             "clusters": _read_table(file["clusters"]) if "clusters" in file else None,
             "meta": json.loads(file.attrs["meta"]),
+            "version": version,
         }
 
 

@@ -14,17 +14,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlsky import arguments
 from mlsky.errors import MlskyError
+from mlsky.io import checksums
 from mlsky.io.content import NotOurs, check_content
 from mlsky.io.files import real, temporary_name, whole
 from mlsky.io.fits import read_fits, write_fits
 from mlsky.io.hdf5 import read_hdf5, write_hdf5
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "SUFFIXES",
@@ -132,23 +129,11 @@ def read(path: str | os.PathLike, lazy: bool = False) -> dict:
         raise ValueError(f"{path}: suffix must be one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    from astropy.utils.exceptions import AstropyUserWarning
-
     hdf5 = path.suffix.lower() in HDF5
-    try:
-        with warnings.catch_warnings():
-            # Of a truncated file astropy only warns.
-            warnings.simplefilter("error", AstropyUserWarning)
-            content = read_hdf5(path, lazy) if hdf5 else read_fits(path, lazy)
-            check_content(content)
-            return content
-    except NotOurs:
-        raise
-    except (*_DAMAGE, AstropyUserWarning) as error:
-        reason = arguments.short(" ".join(str(error).split()), 160).strip("'\"")
-        raise ValueError(
-            f"{path}: damaged or not a file of mlsky's ({reason}); make it again"
-        ) from error
+    with _one_line(path):
+        content = read_hdf5(path, lazy) if hdf5 else read_fits(path, lazy)
+        check_content(content)
+    return content
 
 
 #: What the readers of a damaged file raise.
@@ -166,12 +151,43 @@ _DAMAGE = (
 )
 
 
-def verify(path: str | os.PathLike) -> None:
-    """Compare a sky file with the checksums in it, and read all of it.
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes its readers raise, as one ValueError."""
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    try:
+        with warnings.catch_warnings():
+            # Of a truncated file astropy only warns.
+            warnings.simplefilter("error", AstropyUserWarning)
+            yield
+    except NotOurs:
+        raise
+    except (*_DAMAGE, AstropyUserWarning) as error:
+        reason = arguments.short(" ".join(str(error).split()), 160).strip("'\"")
+        raise ValueError(
+            f"{path}: damaged or not a file of mlsky's ({reason}); make it again"
+        ) from error
+
+
+def verify(path: str | os.PathLike) -> str:
+    """Compare a sky file with the checksums in it, piece by piece; what was found, in words.
 
     Raises
     ------
     ValueError
         If there is no such file, or it is not as it was written.
     """
-    read(path)
+    path = arguments.path("path", path)
+    version = read(path, lazy=True)["version"]
+    if version < 2:
+        return "has no checksums, as files written by earlier versions have none"
+    with _one_line(path):
+        if path.suffix.lower() in HDF5:
+            import h5py
+
+            with h5py.File(path) as file:
+                checksums.check_hdf5(file)
+        else:
+            checksums.check_fits(path)
+    return "as it was written"

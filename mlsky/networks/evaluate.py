@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mlsky.errors import RegistryError
 from mlsky.networks import default, staged
 from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
@@ -26,6 +27,7 @@ __all__ = [
     "SPREAD",
     "TRAINED",
     "calibrated",
+    "check_finite",
     "cib_names",
     "evaluate",
     "filtered",
@@ -363,3 +365,19 @@ def evaluate(
         for name in out:
             out[name] = torch.where(inside, out[name], -torch.inf if name == "log_rate" else 0.0)
     return out
+
+
+def check_finite(maps: Mapping[str, np.ndarray], chart: int) -> None:
+    """Refuse networks whose numbers overflow: a sky of NaN would say nothing.
+
+    Raises
+    ------
+    RegistryError
+        If a map of a chart has a value that is not finite.
+    """
+    for name, values in maps.items():
+        if not np.isfinite(values).all():
+            raise RegistryError(
+                f"the networks' {name} is not finite on chart {chart}: the weight file is no "
+                "trained one, or damaged; use another (mlsky weights list)"
+            )

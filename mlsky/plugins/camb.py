@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import camb
 import numpy as np
 
-if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+from mlsky.errors import MlskyError
+from mlsky.sphere.threads import lock
 
-__all__ = ["SETTINGS", "parameters", "sigma8", "spectra", "to_params"]
+if TYPE_CHECKING:
+    from mlsky.theory.parameters import Cosmology
+
+__all__ = ["LOCK", "SETTINGS", "answer", "apart", "parameters", "sigma8", "spectra", "to_params"]
+
+#: Of CAMB inside this process: one thread at a time.
+LOCK = lock()
+
+#: The process that runs CAMB, and its status if CAMB refuses.
+_CHILD = """
+import json, sys
+text = sys.stdin.read()
+sys.path[:] = json.loads(text)["path"]
+import io
+sys.stdin = io.StringIO(text)
+from mlsky.plugins import camb
+camb.answer(sys.argv[1])
+"""
+_REFUSED = 3
 
 #: Part of the key of the spectra cache: a change here is a change of the spectra.
 SETTINGS = {
@@ -85,6 +109,68 @@ def _set_cosmology(params: camb.CAMBparams, cosmology: Cosmology, mnu: float) ->
     )
 
 
+def apart(task: str, cosmology: Cosmology, **options) -> dict[str, np.ndarray]:
+    """What a function of `TASKS` gives, from a Python of its own.
+
+    CAMB must not be entered by two threads, nor by a process that is forked from one that ran it
+    with OpenMP; and it keeps gigabytes that it does not give back. A process of its own has none
+    of this, and takes a second longer.
+
+    Raises
+    ------
+    ValueError
+        If CAMB refuses the cosmology.
+    MlskyError
+        If the process ends without an answer, as for want of memory.
+    """
+    request = {
+        "path": sys.path,
+        "task": task,
+        "cosmology": cosmology.to_dict(),
+        "options": options,
+        "settings": SETTINGS,
+    }
+    if not sys.executable:  # Python inside another program
+        with LOCK:
+            return TASKS[task](cosmology, **options)
+    with tempfile.TemporaryDirectory(prefix="mlsky-camb-") as folder:
+        answer = Path(folder, "answer.npz")
+        ran = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _CHILD, str(answer)],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode == _REFUSED:
+            raise ValueError(f"cosmology {cosmology}: CAMB cannot compute it: {ran.stderr.strip()}")
+        if ran.returncode or not answer.exists():
+            last = (ran.stderr.strip().splitlines() or ["no word"])[-1]
+            raise MlskyError(
+                f"CAMB's process ended with status {ran.returncode} ({last}); is there memory for "
+                "it (2.5 GiB)?"
+            )
+        with np.load(answer, allow_pickle=False) as data:
+            return dict(data)
+
+
+def answer(path: str) -> None:
+    """The other side of `apart`: the request is on stdin, the answer goes to a file."""
+    request = json.load(sys.stdin)
+    SETTINGS.update(request["settings"])
+    try:
+        cosmology = SimpleNamespace(**request["cosmology"])
+        found = TASKS[request["task"]](cosmology, **request["options"])
+    except (camb.CAMBError, ValueError) as error:
+        sys.exit(_refuse(" ".join(str(error).split())))
+    np.savez(path, **found)
+
+
+def _refuse(text: str) -> int:
+    sys.stderr.write(text)
+    return _REFUSED
+
+
 def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
     """C_l of kappa, of the unlensed scalar CMB and between them, in one run of CAMB.
 
@@ -98,6 +184,8 @@ def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
     ------
     ValueError
         If CAMB refuses the cosmology.
+    MlskyError
+        As `apart` says.
 
     Notes
     -----
@@ -105,16 +193,17 @@ def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
     C_L^Tk = L (L + 1) / 2 C_L^Tphi (Lewis & Challinor 2006,
     doi:10.1016/j.physrep.2006.03.002, Sec. 3).
     """
+    return apart("spectra", cosmology, lmax=lmax)
+
+
+def _spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
     params = to_params(cosmology)
     params.set_for_lmax(lmax, lens_potential_accuracy=SETTINGS["lens_potential_accuracy"])
     params.NonLinearModel.set_params(halofit_version=SETTINGS["halofit_version"])
-    try:
-        with _accuracy():
-            results = camb.get_results(params)
-            cmb = results.get_unlensed_scalar_cls(lmax, CMB_unit="muK", raw_cl=True)
-            phi = results.get_lens_potential_cls(lmax, CMB_unit="muK", raw_cl=True)
-    except camb.CAMBError as error:
-        raise ValueError(f"cosmology {cosmology}: CAMB cannot compute it: {error}") from error
+    with _accuracy():
+        results = camb.get_results(params)
+        cmb = results.get_unlensed_scalar_cls(lmax, CMB_unit="muK", raw_cl=True)
+        phi = results.get_lens_potential_cls(lmax, CMB_unit="muK", raw_cl=True)
     ell = np.arange(lmax + 1.0)
     # CAMB gives no monopole or dipole; this makes it so whatever its arrays hold there.
     used = ell >= 2
@@ -130,12 +219,20 @@ def spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
 
 
 def sigma8(cosmology: Cosmology) -> float:
-    """Linear rms of matter in spheres of 8 Mpc/h today."""
+    """Linear rms of matter in spheres of 8 Mpc/h today; errors as of `spectra`."""
+    return float(apart("sigma8", cosmology)["sigma8"])
+
+
+def _sigma8(cosmology: Cosmology) -> dict[str, np.ndarray]:
     params = to_params(cosmology)
     params.WantCls = False
     params.set_matter_power(redshifts=[0.0], kmax=10.0)
     with _accuracy():
-        return float(camb.get_results(params).get_sigma8_0())
+        return {"sigma8": np.asarray(camb.get_results(params).get_sigma8_0())}
+
+
+#: What `apart` can do.
+TASKS = {"spectra": _spectra, "sigma8": _sigma8}
 
 
 def parameters(params: camb.CAMBparams) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from mlsky.errors import MissingDependencyError
+from mlsky.sphere.threads import lock
 
 try:
     import pyccl
@@ -19,9 +20,12 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
-__all__ = ["SETTINGS", "kappa_spectrum", "parameters", "to_cosmology"]
+__all__ = ["LOCK", "SETTINGS", "kappa_spectrum", "parameters", "to_cosmology"]
+
+#: Of CCL, which runs CAMB inside this process: one thread at a time.
+LOCK = lock()
 
 #: Part of the key of the spectra cache: a change here is a change of the spectra.
 SETTINGS = {
@@ -66,6 +70,11 @@ def kappa_spectrum(cosmology: Cosmology, lmax: int) -> np.ndarray:
     ValueError
         If CCL or the CAMB inside it refuses the cosmology.
     """
+    with LOCK:
+        return _kappa_spectrum(cosmology, lmax)
+
+
+def _kappa_spectrum(cosmology: Cosmology, lmax: int) -> np.ndarray:
     ell = _nodes(lmax)
     # CCL writes this global of CAMB's and leaves it so.
     accuracy = getattr(camb.config, "AccuracyTarget", None)

@@ -9,12 +9,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["BLOCK", "run_blocks", "threads", "trim_memory"]
+__all__ = ["BLOCK", "lock", "run_blocks", "threads", "trim_memory"]
 
 #: Points worked on at a time: the temporary arrays of a block stay in a core's cache.
 BLOCK = 16384
 
 _NAME = "mlsky-blocks"
+
+
+def lock() -> threading.RLock:
+    """A lock for threads that is free again in a forked child, which has no other thread."""
+    made = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=made._at_fork_reinit)
+    return made
 
 
 def threads() -> int:

@@ -25,7 +25,7 @@ import numpy as np
 from mlsky.theory.quadrature import cusp_nodes, nfw_mass, spherical_transform
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["HaloModel", "Parameters", "for_cosmology", "infrared_sed", "shell_edges"]
 
@@ -97,7 +97,7 @@ def for_cosmology(
     Parameters
     ----------
     cosmology
-        A `mlsky.theory.cosmology.Cosmology`.
+        A `mlsky.theory.parameters.Cosmology`.
     parameters, **options
         Of `HaloModel`.
 
@@ -110,15 +110,16 @@ def for_cosmology(
 
     from mlsky.plugins import ccl  # told what to install, if it is not there
 
-    # CCL writes this global of CAMB's and leaves it so.
-    accuracy = getattr(camb.config, "AccuracyTarget", None)
-    try:
-        return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
-    except (ccl.pyccl.CCLError, camb.CAMBError) as error:
-        raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
-    finally:
-        if accuracy is not None:
-            camb.config.AccuracyTarget = accuracy
+    with ccl.LOCK:
+        # CCL writes this global of CAMB's and leaves it so.
+        accuracy = getattr(camb.config, "AccuracyTarget", None)
+        try:
+            return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
+        except (ccl.pyccl.CCLError, camb.CAMBError) as error:
+            raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
+        finally:
+            if accuracy is not None:
+                camb.config.AccuracyTarget = accuracy
 
 
 def infrared_sed(nu_ghz: float, z: np.ndarray, parameters: Parameters) -> np.ndarray:

@@ -21,7 +21,9 @@ import numpy as np
 
 from mlsky import registry
 from mlsky.io.files import whole
-from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
+from mlsky.sphere.threads import lock
+from mlsky.theory.cosmology import parse
+from mlsky.theory.parameters import DEFAULT, Cosmology
 
 __all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum", "keep"]
 
@@ -40,6 +42,8 @@ SLOPE_FROM = 20_000
 _FORMAT = 2
 
 _KEYS = {"camb": ("kk", "tt", "ee", "te", "tk", "ek"), "ccl": ("kk",)}
+
+_LOCK = lock()
 
 _log = logging.getLogger("mlsky")
 
@@ -151,14 +155,15 @@ def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
     else:
         from mlsky.plugins import ccl as adapter
     path = cache_dir() / f"{_key(cosmology, source, adapter.SETTINGS)}.npz"
-    table = _read(path, _KEYS[source])
-    if table is not None:
-        return table
-    if source == "camb":
-        table = adapter.spectra(cosmology, LMAX)
-    else:
-        table = {"kk": adapter.kappa_spectrum(cosmology, LMAX)}
-    keep(path, table)
+    with _LOCK:  # threads that ask for one cosmology compute it once
+        table = _read(path, _KEYS[source])
+        if table is not None:
+            return table
+        if source == "camb":
+            table = adapter.spectra(cosmology, LMAX)
+        else:
+            table = {"kk": adapter.kappa_spectrum(cosmology, LMAX)}
+        keep(path, table)
     return table
 
 

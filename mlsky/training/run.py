@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.arguments import short
 from mlsky.errors import MlskyError
 from mlsky.io.files import whole
 from mlsky.networks import default
@@ -214,7 +216,9 @@ def _save(path: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     try:
         with whole(path) as temporary:
-            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+            text = json.dumps({**state, "checked": True})
+            metadata = {"state": text, "sha256": _checksum(tensors, text)}
+            save_file(tensors, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise MlskyError(
             f"{path.parent}: the {path.stem} of step {state['step']} cannot be written ({error}); "
@@ -222,15 +226,41 @@ def _save(path: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
         ) from None
 
 
+def _checksum(tensors: dict[str, torch.Tensor], text: str) -> str:
+    """Sha256 of the state and of every tensor with its name, type and shape."""
+    out = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        values = tensors[name]
+        out.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        out.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return out.hexdigest()
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and state of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is not as it was written.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
+            metadata = file.metadata() or {}
+            state = json.loads(metadata["state"])
             tensors = {k: file.get_tensor(k) for k in file.keys()}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a checkpoint ({error}); remove it") from None
+        if not isinstance(state, dict):
+            raise ValueError("its state is no mapping")
+        # those of earlier versions have no checksum, and no state that says so
+        found = {"sha256", "checked"} & {*metadata, *state}
+        if found and metadata.get("sha256") != _checksum(tensors, metadata["state"]):
+            raise ValueError("its checksum differs")
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        reason = short(" ".join(str(error).split()), 160).strip("'\"")
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}); remove it") from None
+    state.pop("checked", None)
     return tensors, state
 
 

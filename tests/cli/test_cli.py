@@ -276,6 +276,27 @@ def test_a_signal_while_writing_leaves_no_sky(tmp_path, number, status):
     assert os.listdir(folder) == ["sky.h5.partial"]
 
 
+def test_verify(record, capsys):
+    for name in ("sky.h5", "sky.fits"):
+        assert cli.main([*BASE, "--out", name]) == 0
+        capsys.readouterr()
+        assert cli.main(["verify", name]) == 0
+        assert capsys.readouterr().out == f"{name}: as it was written\n"
+        data = bytearray(Path(name).read_bytes())
+        data[len(data) // 2] ^= 1
+        Path(name).write_bytes(data)
+        assert f"{name}: damaged" in error_of(capsys, ["verify", name])
+    assert "no such file" in error_of(capsys, ["verify", "none.h5"])
+
+
+def test_errors_of_the_file_system_are_one_line(record, capsys, monkeypatch):
+    def full(request):
+        raise OSError(28, "No space left on device", "sky.h5.partial")
+
+    monkeypatch.setattr("mlsky.simulation.run", full)
+    assert "sky.h5.partial: No space left on device" in error_of(capsys, [*BASE, "--out", "a.h5"])
+
+
 def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):
     """Only what mlsky can explain is one line; a bug keeps its traceback."""
 

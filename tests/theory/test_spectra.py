@@ -1,13 +1,17 @@
 """Spectra: CAMB against CCL, the cache, and independence of lmax."""
 
 import logging
+import os
 import subprocess
 import sys
+import threading
+import warnings
 
 import camb
 import numpy as np
 import pytest
 
+import mlsky
 from mlsky.plugins import camb as camb_plugin
 from mlsky.theory import cmb_spectra, kappa_spectrum, parse, spectra
 
@@ -241,6 +245,65 @@ def test_cache_that_cannot_be_written(counter, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, logger="mlsky"):
         assert kappa_spectrum(100).shape == (101,)
     assert str(blocked) in caplog.text
+
+
+def test_threads_compute_a_cosmology_once(counter):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: kappa_spectrum(10), range(8)))
+    assert counter.runs == 1
+    for cl in found:
+        np.testing.assert_array_equal(cl, found[0])
+
+
+def test_what_camb_gives_apart_is_what_it_gives_here():
+    """In a process of its own: no thread enters CAMB here, and its memory is given back."""
+    cosmology = parse({"ns": 0.95})
+    apart, here = camb_plugin.spectra(cosmology, 300), camb_plugin._spectra(cosmology, 300)
+    assert set(apart) == set(here)
+    for name, cl in here.items():
+        np.testing.assert_allclose(apart[name], cl, rtol=1e-12)
+    here = float(camb_plugin._sigma8(cosmology)["sigma8"])
+    assert camb_plugin.sigma8(cosmology) == pytest.approx(here, rel=1e-12)
+
+
+def test_a_process_of_camb_that_fails_is_one_line(monkeypatch):
+    monkeypatch.setattr(camb_plugin, "_CHILD", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(mlsky.MlskyError, match="CAMB's process ended with status -9") as caught:
+        camb_plugin.sigma8(parse())
+    assert "\n" not in str(caught.value)
+    refused = "import sys; sys.stderr.write('no such universe'); sys.exit(3)"
+    monkeypatch.setattr(camb_plugin, "_CHILD", refused)
+    with pytest.raises(ValueError, match="CAMB cannot compute it: no such universe"):
+        camb_plugin.sigma8(parse())
+    monkeypatch.setattr(camb_plugin.sys, "executable", "")
+    assert camb_plugin.sigma8(parse()) == pytest.approx(0.811, abs=0.002)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
+def test_a_lock_is_free_in_a_forked_child():
+    from mlsky.sphere.threads import lock
+
+    made, held, done = lock(), threading.Event(), threading.Event()
+
+    def hold():
+        with made:
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: forks with threads
+        child = os.fork()
+    if not child:
+        os._exit(0 if made.acquire(timeout=1) else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert status == 0
 
 
 def test_accuracy_of_camb_is_put_back():

@@ -259,6 +259,13 @@ def test_another_recipe_or_seed_is_refused(data, tmp_path):
         _train(_tiny(), data, tmp_path, normaliser=other)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     assert json.loads((tmp_path / "recipe.json").read_text())["clip"] == 20.0
+    rng = np.random.default_rng(1)
+    for _ in range(100):  # one bit anywhere: refused, never other numbers
+        changed = bytearray(before)
+        changed[rng.integers(len(before))] ^= 1 << rng.integers(8)
+        (tmp_path / "checkpoint.safetensors").write_bytes(changed)
+        with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+            runs.read_checkpoint(tmp_path / "checkpoint.safetensors")
     (tmp_path / "checkpoint.safetensors").write_bytes(before[:-8])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         _train(_tiny(), data, tmp_path)

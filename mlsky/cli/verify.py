@@ -1,0 +1,21 @@
+"""``mlsky verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument(
+    "paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE..."
+)
+def verify(paths: tuple[Path, ...]) -> None:
+    """Compare sky files with the checksums in them, value by value."""
+    from mlsky.io import skies
+
+    for path in paths:
+        click.echo(f"{path}: {skies.verify(path)}")
