@@ -24,8 +24,8 @@ from mlsky.painting.regions import run
 FIELDS = ("kappa", "tsz", "cib")
 #: Edges of the rings (arcmin), of the masses (Msun) and of the redshifts.
 RINGS = (0.0, 2.0, 4.0, 7.0, 12.0, 20.0, 30.0)
-MASSES = (1e14, 2e14, 4e14, 1e16)
-REDSHIFTS = (0.0, 0.3, 0.7, 3.0)
+MASSES = (1e13, 1e14, 2e14, 4e14, 1e16)  # near ones are objects from 1e13 on
+REDSHIFTS = (0.0, 0.3, 0.7, 10.0)
 
 
 def rings(field: np.ndarray, y: np.ndarray, x: np.ndarray, pixel: float) -> np.ndarray:
