@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import registry, seeds
+from mlsky import registry
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
+from mlsky.painting.kappa import KAPPA_JOIN, join, kappa_gain
+from mlsky.painting.noise import chart_noise
+from mlsky.painting.objects import Objects
 from mlsky.sphere import resolution
 from mlsky.sphere.geometry import Geometry, Legendre
+from mlsky.sphere.multipoles import truncate
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.rescale import Rescaling
-    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
     from mlsky.theory.response import Response
 
@@ -51,21 +54,20 @@ _log = logging.getLogger("mlsky")
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
 SPLINE = 4
+
 #: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
 WIDER = 1 + 1e-4
 
 #: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
 #: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
 MARGIN = 8
-#: Below the first multipole kappa is the Gaussian start itself, above the second the
-#: network's; r between the two is 0.99 there, so little is lost in between.
-KAPPA_JOIN = (40, 120)
+
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
-#: Streams of the networks' noise.
-STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+
 #: Charts painted at a time where it is not known how many there is memory for.
 FEW = 4
+
 #: Output pixels smaller than this many of the networks' are painted on ones half as large.
 FINE = 0.9
 
@@ -140,12 +142,6 @@ def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
     """
     table = weights.header.get("calibration", {}).get("split")
     return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
-
-
-def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
-    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`."""
-    table = weights.header.get("calibration", {}).get("kappa")
-    return np.interp(ell, table["ell"], table["gain"]) if table else np.ones(np.shape(ell))
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
@@ -236,6 +232,7 @@ def generate(
     from mlsky.painting import large_scales
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
+    from mlsky.sources import catalogue
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
     from mlsky.sphere.threads import threads
@@ -260,7 +257,7 @@ def generate(
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
     start = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
-    kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
+    kappa_alm = truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
     kappa_map, maps, sources = _paint_sky(
         start,
         charts.charts(pixel, margin, multiple),
@@ -269,7 +266,7 @@ def generate(
         seed,
         components,
         (large, rescaling),
-        _Whole(objects, nonlinear),
+        Objects(objects, nonlinear),
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
@@ -279,7 +276,7 @@ def generate(
     report("kappa", 0.92)
     alm = kappa_alm
     if not nonlinear:
-        alm = _join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
+        alm = join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
     del kappa_map
     if rescaling is not None:
         alm = rescaling.to_sky(alm)
@@ -291,12 +288,12 @@ def generate(
         report("CIB remainder", 0.95)
         add_remainder(maps["cib"], law, geometry, seed)
     kappa = store.array("kappa", geometry.shape)
-    kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
-    catalogue = None
+    kappa[...] = gaussian.alm_to_map(truncate(alm, geometry.lmax), geometry)
+    listed = None
     if sources:
         report("sources", 0.97)
-        catalogue = _catalogue(sources, seed)
-    return Foregrounds(alm, kappa, maps, catalogue)
+        listed = catalogue.of_drawn(sources, seed)
+    return Foregrounds(alm, kappa, maps, listed)
 
 
 def _paint_sky(
@@ -307,7 +304,7 @@ def _paint_sky(
     seed: int,
     components: Sequence[str],
     corrections: tuple[LargeScales, Rescaling | None],
-    whole: _Whole,
+    whole: Objects,
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
@@ -352,7 +349,7 @@ def _paint_sky(
         haloes = shown_haloes
         if halve:
             haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
-        noise = _noise(all_charts, chart.index, weights, seed, area, halve)
+        noise = chart_noise(all_charts, chart.index, weights, seed, area, halve)
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
@@ -422,50 +419,6 @@ def _halved(
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Whole:
-    """The objects of a sky beside what its networks paint; none of them if there are none."""
-
-    objects: HaloPainter | None
-    nonlinear: bool
-
-    def tsz_names(self) -> tuple[str, ...]:
-        """Maps of tSZ that the objects have to themselves."""
-        if self.objects is None or self.objects.tsz_order is None:
-            return ()
-        return tuple(name for name in self.objects.terms if name.startswith("tsz"))
-
-    def on(self, chart: Chart) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Maps of the objects on a chart, and their member sources."""
-        if self.objects is None:
-            return {}, {}
-        return self.objects.on(chart)
-
-    @staticmethod
-    def add(
-        values: dict[str, np.ndarray],
-        chart: Chart,
-        haloes: dict[str, np.ndarray],
-        geometry: Geometry,
-        owned: np.ndarray,
-    ) -> None:
-        """Add the objects of a chart to the output pixels that it owns, in place."""
-        from mlsky.sphere import resampling
-
-        shared = [name for name in haloes if name in values]
-        smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
-        points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, resampling.average), (points, resampling.resample)):
-            if names:
-                stack = np.stack([haloes[name] for name in names])
-                for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):
-                    values[name] += part
-
-    def without(self, kappa, haloes: dict[str, np.ndarray]):
-        """The convergence that networks see: without the objects, which they do not paint."""
-        return kappa - haloes["kappa"] if self.nonlinear and haloes else kappa
-
-
 def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:
     """Results of `paint` in the order of the charts, `workers` charts at a time on a CPU.
 
@@ -498,100 +451,3 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
     # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
     widest = max(widest, 3.6 * pixel_arcmin)
     return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
-
-
-def _noise(
-    all_charts: Sequence[Chart],
-    index: int,
-    weights: Weights,
-    seed: int,
-    area: Area,
-    split: bool = False,
-) -> dict[str, list[np.ndarray]]:
-    """Noise of every network on a chart; the same numbers wherever charts overlap.
-
-    With `split`, also that of `mlsky.painting.finer.split`.
-    """
-    from mlsky.networks import evaluate
-    from mlsky.painting import finer
-    from mlsky.sphere import noise
-
-    channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
-    if split:
-        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
-    seen = area.widened(sum(evaluate.SPREAD))
-    levels = sorted({level for z in channels.values() for level, _ in z})
-    far = dict.fromkeys(levels, 0)
-    for name, wanted in channels.items():
-        for (level, _), e in zip(wanted, beyond[name], strict=True):
-            far[level] = max(far[level], e)
-    lattice = {
-        level: noise.lattice(
-            all_charts, index, level, far[level], seen.halved(level).widened(2 if level else 0)
-        )
-        for level in levels
-    }
-    out = {}
-    for name, wanted in channels.items():
-        key = seeds.integer(seed, "network", STREAMS[name])
-        total = {level: sum(c for l, c in wanted if l == level) for level in levels}
-        drawn = {
-            level: noise.chart_noise(lattice[level], n, level, key) for level, n in total.items()
-        }
-        used = dict.fromkeys(levels, 0)
-        parts = []
-        for (level, c), e in zip(wanted, beyond[name], strict=True):
-            part = drawn[level][used[level] : used[level] + c]
-            cut = far[level] - e
-            parts.append(part[:, cut : part.shape[1] - cut, cut : part.shape[2] - cut])
-            used[level] += c
-        out[name] = parts
-    return out
-
-
-def _catalogue(sources: list[dict], seed: int) -> Table:
-    from mlsky.sources import catalogue
-
-    vectors = np.concatenate([s["vectors"] for s in sources], 1)
-    flux, dusty, number = (
-        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
-    )
-    ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
-    dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
-    kind = np.where(dusty, "dusty", "radio")
-    return catalogue.make(ra, dec, flux, kind, seed, number=number)
-
-
-def _lmax(alm: np.ndarray) -> int:
-    from mlsky.sphere import gaussian
-
-    return gaussian.alm_lmax(alm)
-
-
-def _truncate(alm: np.ndarray, lmax: int) -> np.ndarray:
-    """Drop the multipoles above `lmax`."""
-    import healpy
-
-    have = _lmax(alm)
-    return alm if have <= lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
-
-
-def _join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
-    """The network's kappa, its power calibrated, with the Gaussian start on the largest scales.
-
-    A network trained on patches knows nothing below their size: there kappa *is* the
-    Gaussian start, so that low multipoles are never altered.
-    """
-    import healpy
-
-    lmax = _lmax(alm)
-    ell = np.arange(lmax + 1)
-    gain = kappa_gain(weights, ell)
-    phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
-    share = 0.5 - 0.5 * np.cos(np.pi * phase)
-    low = np.zeros_like(alm)
-    top = min(KAPPA_JOIN[1], _lmax(start), lmax)
-    part = healpy.resize_alm(start, _lmax(start), _lmax(start), top, top)
-    l, m = healpy.Alm.getlm(top)
-    low[healpy.Alm.getidx(lmax, l, m)] = part
-    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)

@@ -14,7 +14,7 @@ from mlsky.sphere.geometry import Healpix
 from mlsky.theory import kappa_spectrum
 from mlsky.toys import blobs
 from mlsky.toys import comparison as blob_statistics
-from mlsky.training import sky_calibration
+from mlsky.training import large_scale_fit
 from mlsky.training.matching import Spectra
 from mlsky.validation import scores
 
@@ -63,7 +63,7 @@ def _power(fields, pixel_arcmin):
 def test_large_scales_are_completed_as_far_as_the_patches_lack_them(pixel_arcmin):
     weights = foregrounds.select("default", Healpix(CASES[pixel_arcmin][2]))
     table = weights.header["calibration"]["large_scales"]
-    assert table["ell"][-1] == sky_calibration.tsz_join(pixel_arcmin)[1]
+    assert table["ell"][-1] == large_scale_fit.tsz_join(pixel_arcmin)[1]
     assert table["root"]["tsz"][-1] == 0
     assert all(any(table["root"][name]) for name in ("tsz", "ksz"))
 

@@ -17,7 +17,7 @@ from mlsky.painting import foregrounds, large_scales, regions
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.theory import foreground_spectra, radio_sources, spectra
-from mlsky.training import sky_calibration
+from mlsky.training import large_scale_fit, sky_calibration
 
 LMAX = 530
 #: Deviations in units of the sampling error of what is measured.
@@ -66,7 +66,7 @@ def networks(seed: int) -> dict:
 def test_completed_spectra_are_those_of_the_truth():
     """Fitted on one sky, applied to another: every pair of fields within sampling error."""
     t = truth()
-    table, rows = sky_calibration.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
+    table, rows = large_scale_fit.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
     assert rows[0]["auto"]["tsz"] < 0.5  # there was something to complete
     made = networks(2)
     added = large_scales.modes(table, made["start"], 2)
@@ -92,7 +92,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
     white = gaussian.white(LMAX, 3, "truth", 5)
     drawn = np.tensordot(root, white, 1)
     alm = {n: gaussian.scale_alm(a, np.sqrt(KAPPA)) for n, a in zip(NAMES, drawn, strict=True)}
-    table, rows = sky_calibration.fit_large_scales(
+    table, rows = large_scale_fit.fit_large_scales(
         {"start": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
     )
     for row in rows:
@@ -105,7 +105,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
 
 
 def test_truth_spectra():
-    made = sky_calibration.truth_spectra(300)
+    made = large_scale_fit.truth_spectra(300)
     ell = np.array([20.0, 37.0, 111.0, 300.0])
     model = foreground_spectra(ell, 148.0, flux_cut_mjy=7.0, parts=True)
     at = ell.astype(int)
@@ -227,8 +227,8 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
 
 def test_clusters_are_added_as_far_as_patches_lack_them():
     """Half the power of tSZ is missing everywhere: it comes up to the join of its pixels."""
-    assert sky_calibration.tsz_join(2.0) == large_scales.JOIN == sky_calibration.tsz_join(4.0)
-    join = sky_calibration.tsz_join(1.0)
+    assert large_scale_fit.tsz_join(2.0) == large_scales.JOIN == large_scale_fit.tsz_join(4.0)
+    join = large_scale_fit.tsz_join(1.0)
     assert join == (660, 960)
     lmax = 1010
     ell = np.arange(lmax + 1)
@@ -239,7 +239,7 @@ def test_clusters_are_added_as_far_as_patches_lack_them():
     start = gaussian.draw_alm(kk, 1)
     half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
     alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
-    table, rows = sky_calibration.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
+    table, rows = large_scale_fit.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
     assert table["ell"][-1] == join[1]
     added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2
     # cosmic variance of the bands, some 1e4 modes: 3 % of the half that is there
