@@ -376,7 +376,9 @@ def check_finite(maps: Mapping[str, np.ndarray], chart: int) -> None:
         If a map of a chart has a value that is not finite.
     """
     for name, values in maps.items():
-        if not np.isfinite(values).all():
+        # a rate of zero, as beyond an area, has a logarithm of -inf
+        empty = values == -np.inf if name == "log_rate" else False
+        if not (np.isfinite(values) | empty).all():
             raise RegistryError(
                 f"the networks' {name} is not finite on chart {chart}: the weight file is no "
                 "trained one, or damaged; use another (mlsky weights list)"
