@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from mlsky import registry
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
-from mlsky.painting.kappa import KAPPA_JOIN, join, kappa_gain
+from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
 from mlsky.painting.noise import chart_noise
-from mlsky.painting.objects import Objects
 from mlsky.sphere import resolution
+from mlsky.sphere.gaussian import alm_lmax
 from mlsky.sphere.geometry import Geometry, Legendre
 from mlsky.sphere.multipoles import truncate
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlsky.io.store import Array, Store
     from mlsky.networks.weights import Weights
     from mlsky.painting.large_scales import LargeScales
+    from mlsky.painting.objects import SkyObjects
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere.charts import Chart
     from mlsky.theory.response import Response
@@ -65,6 +66,10 @@ MARGIN = 8
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 
+#: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
+KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
+
+
 #: Charts painted at a time where it is not known how many there is memory for.
 FEW = 4
 
@@ -89,12 +94,15 @@ class Foregrounds:
         (`mlsky.frequency.cib_templates`).
     catalogue
         Every point source: radio ones, and dusty ones too bright for the CIB map.
+    objects_alm
+        Convergence of the objects if they were left out of all of the above, else None.
     """
 
     kappa_alm: NDArray[np.complex128]
     kappa: Array
     maps: dict[str, Array]
     catalogue: Table | None
+    objects_alm: NDArray[np.complex128] | None = None
 
 
 def select(name: str, geometry: Geometry) -> Weights:
@@ -177,6 +185,7 @@ def generate(
     nonlinear: bool = False,
     response: Response | None = None,
     objects: HaloPainter | None = None,
+    add_objects: bool = True,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
@@ -205,6 +214,9 @@ def generate(
     objects
         Haloes to add to what the networks paint, for weights that leave them out. A nonlinear
         kappa holds them already.
+    add_objects
+        False to show the objects to the networks and add them nowhere: kappa, maps and sources are
+        those of the rest, and `Foregrounds.objects_alm` is the kappa of the objects.
     components
         Which maps to keep; kappa is always made, and sources if cib or radio are.
     device
@@ -230,14 +242,14 @@ def generate(
     from mlsky.networks import evaluate
     from mlsky.networks.device import pick_device
     from mlsky.painting import large_scales
+    from mlsky.painting.objects import SkyObjects
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
-    from mlsky.sources import catalogue
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
     from mlsky.sphere.threads import threads
 
-    rescaling = None
+    rescaling, sky_alm = None, kappa_alm
     if response is not None:
         _log.warning("%s", response.describe())
         rescaling = Rescaling(response)
@@ -258,7 +270,9 @@ def generate(
     start = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
     kappa_alm = truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
-    kappa_map, maps, sources = _paint_sky(
+    sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
+    whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
+    kappa_maps, maps, sources = _paint_sky(
         start,
         charts.charts(pixel, margin, multiple),
         (grid, geometry),
@@ -266,7 +280,7 @@ def generate(
         seed,
         components,
         (large, rescaling),
-        Objects(objects, nonlinear),
+        whole,
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
@@ -274,13 +288,23 @@ def generate(
     )
     del start
     report("kappa", 0.92)
-    alm = kappa_alm
+    alm, objects_alm = kappa_alm, None
     if not nonlinear:
-        alm = join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
-    del kappa_map
-    if rescaling is not None:
+        alm, *others = (gaussian.legendre_to_alm(m, grid, lmax) for m in kappa_maps)
+        ell = np.arange(lmax + 1)
+        if others:
+            (objects_alm,) = others
+            sky_alm = sky_alm - truncate(objects_alm, alm_lmax(sky_alm))
+        if objects is None:
+            # calibrated here, at no cost: nothing is in it that is to stay as it is
+            alm = join(alm, kappa_alm, kappa_gain(weights, ell))
+        else:
+            alm = join(alm, sky_alm, np.ones(lmax + 1))
+    del kappa_maps
+    if rescaling is not None and (nonlinear or objects is None):
         alm = rescaling.to_sky(alm)
-    store.drop("kappa_grid")
+    for name in KAPPA_MAPS:
+        store.drop(name)
     law = cib_templates.of_header(weights.header)
     if law is not None and "cib" in maps:
         from mlsky.painting.remainder import add_remainder
@@ -293,7 +317,7 @@ def generate(
     if sources:
         report("sources", 0.97)
         listed = catalogue.of_drawn(sources, seed)
-    return Foregrounds(alm, kappa, maps, listed)
+    return Foregrounds(alm, kappa, maps, listed, objects_alm)
 
 
 def _paint_sky(
@@ -304,12 +328,12 @@ def _paint_sky(
     seed: int,
     components: Sequence[str],
     corrections: tuple[LargeScales, Rescaling | None],
-    whole: Objects,
+    whole: SkyObjects,
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
     workers: int,
-) -> tuple[Array, dict[str, Array], list[dict]]:
+) -> tuple[list[Array], dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
     from mlsky.painting import finer
@@ -321,7 +345,7 @@ def _paint_sky(
     reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
     table = weights.header.get("calibration", {}).get("split")
     halve = halves_pixels(weights, geometry)
-    kappa_map = store.array("kappa_grid", grid.shape)
+    kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
     painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
@@ -353,21 +377,22 @@ def _paint_sky(
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(start.on(chart), haloes),
+            whole.without(start.on(chart), chart, haloes),
             noise,
             area,
             precision,
-            haloes if evaluate.takes_objects(weights) else None,
+            whole.shown(haloes) if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
-        if members and found:
+        if members and found and whole.added:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
         pixel = charts.owned(chart, grid)
-        convergence = made["kappa"] + haloes.get("kappa", np.float32(0))
-        kappa_map.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
+        kappas = whole.kappa(made, chart, area, haloes)
+        for one, convergence in zip(kappa_maps, kappas, strict=True):
+            one.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
@@ -390,7 +415,7 @@ def _paint_sky(
         report((number + 1) / len(all_charts))
         if found:
             sources.append(found)
-    return kappa_map, maps, sources
+    return kappa_maps, maps, sources
 
 
 def _further(weights: Weights) -> int:
@@ -417,6 +442,19 @@ def _halved(
         split = finer.split([maps[name] for name in cib], normals[0], table)
         out |= dict(zip(cib, split, strict=True))
     return out
+
+
+def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
+    """Gain of what networks make of kappa, calibration and another cosmology; None for one."""
+    calibration = weights.header.get("calibration", {})
+    if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
+        return None
+
+    def gain(ell: NDArray) -> NDArray[np.float64]:
+        out = kappa_gain(weights, ell)
+        return out if rescaling is None else out * rescaling.kappa_gain(ell)
+
+    return gain
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:

@@ -19,19 +19,27 @@ __all__ = [
     "kappa_gain",
 ]
 
+#: Tables of a calibration whose product is the gain of kappa.
+KAPPA_GAINS = ("kappa", "kappa_sky")
 #: Below the first multipole kappa is the Gaussian start itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
 
 
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
-    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`."""
-    table = weights.header.get("calibration", {}).get("kappa")
-    return np.interp(ell, table["ell"], table["gain"]) if table else np.ones(np.shape(ell))
+    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
+
+    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
+    """
+    calibration = weights.header.get("calibration", {})
+    gain = np.ones(np.shape(ell))
+    for table in filter(None, map(calibration.get, KAPPA_GAINS)):
+        gain = gain * np.interp(ell, table["ell"], table["gain"])
+    return gain
 
 
-def join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
-    """The network's kappa, its power calibrated, with the Gaussian start on the largest scales.
+def join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The network's kappa times a gain, with the Gaussian start on the largest scales.
 
     A network trained on patches knows nothing below their size: there kappa *is* the
     Gaussian start, so that low multipoles are never altered.
@@ -40,7 +48,6 @@ def join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
 
     lmax = alm_lmax(alm)
     ell = np.arange(lmax + 1)
-    gain = kappa_gain(weights, ell)
     phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
     share = 0.5 - 0.5 * np.cos(np.pi * phase)
     low = np.zeros_like(alm)

@@ -20,41 +20,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
-from mlsky.painting import foregrounds
+from mlsky.components import REFERENCE_GHZ
+from mlsky.frequency import cib_templates
+from mlsky.haloes import shells
+from mlsky.haloes.region import OBJECT_FIELDS
+from mlsky.painting import foregrounds, large_scales
 from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.multipoles import truncate
-
-if TYPE_CHECKING:
-    from mlsky.networks.weights import Weights
+from mlsky.training.calibrate import gain_beside
 from mlsky.training.large_scale_fit import (
     EDGES,
     fit_large_scales,
-    four_digits,
+    rms_added,
+    rounded,
     truth_spectra,
     tsz_join,
 )
 
-__all__ = [
-    "SEED",
-    "calibrate",
-    "fit_gain",
-    "fit_transfer",
-]
+if TYPE_CHECKING:
+    from mlsky.haloes.paint import HaloPainter
+    from mlsky.networks.weights import Weights
+
+__all__ = ["calibrate", "fit_gain", "fit_transfer"]
 
 #: Seed of the sky measured, far from those that users begin with.
 SEED = 20_000
-
 #: Bands of the transfer, from 500 on, where patches have modes enough.
 TRANSFER_FROM, TRANSFER_BANDS = 500, 8
-
 #: An amplitude is applied where it differs from one by this many of its errors.
 SIGNIFICANT = 3.0
-
 FLAT_PIXELS = 256
-
-#: What a sky fits, and `calibrate` replaces.
-FITTED = ("kappa", "large_scales", "completion", "amplitude", "sky")
+#: What a sky fits beside the gain of kappa, and `calibrate` replaces.
+FITTED = ("large_scales", "completion", "amplitude", "radio_share", "sky")
 
 
 def calibrate(
@@ -89,8 +87,8 @@ def calibrate(
     Returns
     -------
     dict
-        ``sha256``, ``large_scales`` (rows of the table printed by ``mlsky calibrate``),
-        ``transfer``, ``amplitude`` and ``gain``.
+        ``sha256``, ``large_scales`` (rows of the table printed by ``mlsky calibrate``), ``added``
+        (from `rms_added`), ``transfer``, ``amplitude`` and ``gain``.
 
     Raises
     ------
@@ -102,6 +100,7 @@ def calibrate(
     from mlsky.networks import evaluate
     from mlsky.networks.weights import load, open_weights, save
     from mlsky.theory import spectra
+    from mlsky.theory.foregrounds import radio_share
 
     path = Path(path)
     out = path if out is None else Path(out)
@@ -118,37 +117,52 @@ def calibrate(
     report = progress or (lambda stage, fraction: None)
     bare = _bare(weights)
     report("spectra", 0.0)
-    cl = spectra.kappa_spectrum(foregrounds.kappa_lmax(weights))
-    join = tsz_join(weights.pixel_arcmin)
-    truth = truth_spectra(min(e for e in EDGES if e > join[1]))
+    lmax = foregrounds.kappa_lmax(weights)
+    rest = weights.mass_cut is not None
+    cl = spectra.kappa_spectrum(max(lmax, shells.LMAX) if rest else lmax)
+    join = large_scales.JOIN if rest else tsz_join(weights.pixel_arcmin)
+    truth = truth_spectra(
+        min(e for e in EDGES if e > join[1]), weights.mass_cut, _templates_ghz(weights)
+    )
     start = gaussian.draw_alm(cl, seed, field="kappa")
+    objects = _objects(weights, start, cl, seed, geometry) if rest else None
+    start = truncate(start, lmax)
     made = foregrounds.generate(
         start,
         geometry,
         weights=bare,
         seed=seed,
+        objects=objects,
+        add_objects=False,
         device=device,
         progress=lambda stage, fraction: report(stage, 0.02 + 0.7 * fraction),
     )
-    gain = fit_gain(start, made.kappa_alm)
+    del objects
+    gain = fit_gain(start, made.kappa_alm, made.objects_alm)
     report("spectra of the sky", 0.72)
     top = min(3 * nside // 2, round(10800 / weights.pixel_arcmin / 2))
     window = _window(geometry, weights.pixel_arcmin, top)
+    maps = {name: m for name, m in made.maps.items() if name != "cib"}
+    rows = made.maps["cib"].reshape(-1, *geometry.shape)  # what the templates leave comes after
+    maps |= zip(cib_templates.map_names(_templates_ghz(weights)), rows, strict=False)
     alm = {
         name: gaussian.scale_alm(gaussian.map_to_alm(m, geometry, top), 1 / window)
-        for name, m in made.maps.items()
+        for name, m in maps.items()
     }
-    means = {name: float(m.mean(dtype=np.float64)) for name, m in made.maps.items()}
-    low = {"start": start, "kappa": made.kappa_alm, **alm}
+    means = {name: float(m.mean(dtype=np.float64)) for name, m in maps.items()}
+    whole = made.kappa_alm if made.objects_alm is None else made.kappa_alm + made.objects_alm
+    low = {"start": start, "kappa": whole, **alm}
     density = _radio_density(made.catalogue, min(top, EDGES[-1]))
     if density is not None:
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
-    table, rows = fit_large_scales(low, means, truth, shot, join)
+    table, rows = fit_large_scales(low, means, truth, shot, join, clusters=not rest)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
-    calibration |= {"kappa": gain, "large_scales": table}
+    calibration |= {_gain_name(weights): gain, "large_scales": table}
+    if rest:
+        calibration["radio_share"] = rounded(radio_share("rest", weights.mass_cut))
     if amplitude:
         calibration["amplitude"] = {n: a["applied"] for n, a in amplitude.items()}
     calibration["sky"] = {"seed": seed, "nside": nside, "patches": patches}
@@ -158,36 +172,46 @@ def calibrate(
     return {
         "sha256": digest,
         "large_scales": rows,
+        "added": rms_added(table, truth["kappa", "kappa"]),
         "transfer": transfer,
         "amplitude": amplitude,
         "gain": gain,
     }
 
 
-def fit_gain(start: NDArray[np.complex128], made: NDArray[np.complex128], bins: int = 60) -> dict:
+def fit_gain(
+    start: NDArray[np.complex128],
+    made: NDArray[np.complex128],
+    objects: NDArray[np.complex128] | None = None,
+    bins: int = 60,
+) -> dict:
     """Gain of kappa by multipole that gives a sky the power of its Gaussian start.
 
     Parameters
     ----------
     start, made
-        Alm before and after the networks, without a gain.
+        Alm before and after the networks, without this gain.
+    objects
+        What is added to what the networks make, without a gain.
 
     Returns
     -------
     dict
-        ``ell`` and ``gain``, for the weight file's ``calibration["kappa"]``.
+        ``ell`` and ``gain``, for the weight file's calibration.
     """
     import healpy
 
     lmax = min(gaussian.alm_lmax(made), gaussian.alm_lmax(start))
-    before, after = (healpy.alm2cl(truncate(a, lmax)) for a in (start, made))
+    before, after, *others = (truncate(a, lmax) for a in (start, made, objects) if a is not None)
+    pairs = [(before, before), (after, after)]
+    pairs += [pair for own in others for pair in ((after, own), (own, own))]
     first = min(foregrounds.KAPPA_JOIN[1], lmax // 2)
     edges = np.unique(np.geomspace(first, lmax + 1, bins + 1).astype(int))
     modes = 2 * np.arange(lmax + 1) + 1
-    total = [np.add.reduceat(c * modes, edges[:-1]) for c in (before, after)]
+    power = [np.add.reduceat(healpy.alm2cl(*pair) * modes, edges[:-1]) for pair in pairs]
     return {
         "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
-        "gain": np.sqrt(total[0] / total[1]).round(5).tolist(),
+        "gain": gain_beside(*power).round(5).tolist(),
         "of": "sky",  # it undoes the interpolation of charts too
     }
 
@@ -240,11 +264,16 @@ def fit_transfer(
         * n
         / (n * math.radians(pixel / 60))
     )
+    starts = _painted_starts(weights, n, seed) if weights.mass_cut else None
     powers = []
     for i in range(patches):
-        rng = seeds.generator(seed, "truth", i)
-        kappa = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((n, n))) / n * root, s=(n, n))
-        made = regions.run(weights, kappa.astype(np.float32), seed, i, periodic=True)
+        if starts is None:
+            rng = seeds.generator(seed, "truth", i)
+            modes = np.fft.rfft2(rng.standard_normal((n, n))) / n * root
+            kappa, objects = np.fft.irfft2(modes, s=(n, n)).astype(np.float32), None
+        else:
+            kappa, objects = starts(i)
+        made = regions.run(weights, kappa, seed, i, periodic=True, objects=objects)
         maps = np.stack([made[name].cpu().numpy() for name in alm])
         power = flat.power(flat.modes(maps))
         powers.append(power[range(len(alm)), range(len(alm))])
@@ -263,7 +292,7 @@ def fit_transfer(
             error = ratio * of_patches.std(ddof=1) / of_patches.mean() / math.sqrt(patches)
             rows[b] |= {
                 "ell": round(math.sqrt(low * high), 1),
-                name: [four_digits(ratio), four_digits(error)],
+                name: [rounded(ratio), rounded(error)],
             }
             log.append(np.log(of_patches / of_patches.mean()))
         ratios, errors = np.array([row[name] for row in rows]).T
@@ -273,17 +302,76 @@ def fit_transfer(
         fitted = float(np.exp(-0.5 * share @ np.log(ratios)))
         used = abs(fitted - 1) > SIGNIFICANT * spread / 2
         amplitude[name] = {
-            "fitted": four_digits(fitted),
-            "error": four_digits(spread / 2),
-            "applied": four_digits(fitted) if used else 1.0,
+            "fitted": rounded(fitted),
+            "error": rounded(spread / 2),
+            "applied": rounded(fitted) if used else 1.0,
         }
     return rows, amplitude
+
+
+def _painted_starts(weights: Weights, n: int, seed: int) -> Callable:
+    """Function of a number that gives the Gaussian kappa of a painted region, and its objects.
+
+    Networks that are given objects cannot be compared on regions without: these show them the
+    kappa and tSZ of the objects that belong to the kappa, as they lie on a sky.
+    """
+    from mlsky.haloes.painter import Painter
+    from mlsky.networks import evaluate
+
+    painter = Painter(weights.pixel_arcmin, n, objects=weights.mass_cut)
+
+    def start(index: int) -> tuple[NDArray[np.float32], dict | None]:
+        region = painter.region(seed, index)
+        kappa = painter.gaussian_start(region.maps[1]).cpu().numpy()
+        if not evaluate.takes_objects(weights):
+            return kappa, None
+        maps = dict(zip(OBJECT_FIELDS, region.objects.maps.cpu().numpy(), strict=True))
+        return kappa, {name: maps[name] for name in ("kappa", "tsz")}
+
+    return start
+
+
+def _objects(
+    weights: Weights,
+    start: NDArray[np.complex128],
+    cl: NDArray[np.float64],
+    seed: int,
+    geometry: Healpix,
+) -> HaloPainter:
+    """The haloes of the sky as networks are shown them."""
+    from mlsky.haloes import tables
+    from mlsky.painting.objects import objects_of_sky
+
+    _, objects = objects_of_sky(
+        start,
+        cl,
+        seed,
+        weights=weights,
+        tables=tables.load(),
+        geometry=geometry,
+        components=("tsz",),
+        halved=foregrounds.halves_pixels(weights, geometry),
+    )
+    return objects
+
+
+def _templates_ghz(weights: Weights) -> tuple[float, ...]:
+    law = cib_templates.of_header(weights.header)
+    return (REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz)
+
+
+def _gain_name(weights: Weights) -> str:
+    """Where the gain of kappa is kept.
+
+    Networks beside objects have one of regions too, without what charts add to it.
+    """
+    return "kappa" if weights.mass_cut is None else "kappa_sky"
 
 
 def _bare(weights: Weights) -> Weights:
     """The same weights without what is fitted on a sky."""
     old = weights.header.get("calibration", {})
-    kept = {k: v for k, v in old.items() if k not in FITTED}
+    kept = {k: v for k, v in old.items() if k not in (*FITTED, _gain_name(weights))}
     return dataclasses.replace(weights, header={**weights.header, "calibration": kept})
 
 
