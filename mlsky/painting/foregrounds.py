@@ -315,6 +315,8 @@ def generate(
     kappa[...] = gaussian.alm_to_map(truncate(alm, geometry.lmax), geometry)
     listed = None
     if sources:
+        from mlsky.sources import catalogue
+
         report("sources", 0.97)
         listed = catalogue.of_drawn(sources, seed)
     return Foregrounds(alm, kappa, maps, listed, objects_alm)
