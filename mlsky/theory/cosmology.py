@@ -176,7 +176,7 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
     if isinstance(cosmology, str):
         if cosmology not in _TABLE:
             raise ValueError(
-                f"cosmology={cosmology!r}: must be one of {', '.join(_TABLE)}, a dict, "
+                f"cosmology={arguments.short(cosmology)}: must be one of {', '.join(_TABLE)}, a dict, "
                 "a pyccl.Cosmology or a camb.CAMBparams"
             )
         return Cosmology(**_TABLE[cosmology])
