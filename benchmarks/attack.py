@@ -349,7 +349,8 @@ def attack_kills(folder: Path, number: int) -> None:
             ended = in_child(again) if first == "signal 9" else f"first {first}"
             left = sorted(p.name for p in place.iterdir() if p.name != file.name)
             found[ended if not left else f"LEFT {left}"] += 1
-            file.unlink(missing_ok=True)
+            for path in place.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         show(
             f"kill -9 of sky.{suffix}, at each call that changes a file", found, time.time() - start
         )

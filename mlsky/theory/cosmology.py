@@ -175,8 +175,9 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
         return cosmology
     if isinstance(cosmology, str):
         if cosmology not in _TABLE:
+            shown = arguments.short(cosmology)
             raise ValueError(
-                f"cosmology={arguments.short(cosmology)}: must be one of {', '.join(_TABLE)}, a dict, "
+                f"cosmology={shown}: must be one of {', '.join(_TABLE)}, a dict, "
                 "a pyccl.Cosmology or a camb.CAMBparams"
             )
         return Cosmology(**_TABLE[cosmology])
