@@ -27,7 +27,7 @@ import numpy as np
 from mlsky.haloes import catalogue, draw, paint, profiles, shells
 from mlsky.haloes import tables as halo_tables
 from mlsky.haloes.painter import TSZ_148, Painter
-from mlsky.sphere import charts, gaussian, windows
+from mlsky.sphere import charts, gaussian, resampling, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory import foreground_spectra, kappa_spectrum
 from mlsky.theory.clustering import Clustering
@@ -305,7 +305,7 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
         if not some.any():
             continue
         made, _ = objects.on(chart)
-        values = charts.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
+        values = resampling.average(chart, made["tsz"], geometry, owned[some]) / TSZ_148
         area = np.broadcast_to(geometry.area(owned[some]), values.shape)
         total += (values * area).sum(dtype=float)
         # the height of pixels, which at the poles of CAR are no squares

@@ -88,7 +88,7 @@ def compare(cosmology: object, part: str, trained: Painter, painted: list[dict])
             deep = [np.percentile(np.abs(m[name]), [50, 99, 99.99]) for m in (made, after)]
             row = (made[name].mean() / after[name].mean(), clipped, *(deep[0] / deep[1]))
             figures.setdefault(name, []).append([float(x) for x in row])
-    table = {"response": told.told()}
+    table = {"response": told.describe()}
     for name in NAMES:
         table[name] = _ratio(old, new, (name, name))
         table[f"{name} left alone"] = _ratio(plain, new, (name, name))

@@ -13,7 +13,8 @@ import numpy as np
 
 from mlsky.frequency.cib_templates import FILE
 from mlsky.theory import cib_templates, halo_model, presets
-from mlsky.theory.cosmology import DEFAULT, parse
+from mlsky.theory.cosmology import parse
+from mlsky.theory.parameters import DEFAULT
 
 BANDS_GHZ = np.array([20, 27, 39, 93, 145, 225, 280, 353, 545, 857, 900], float)
 PATH = Path(__file__).parents[1] / "data" / "tables" / FILE

@@ -78,7 +78,7 @@ def observe(
     freqs_ghz
         (nfreq,), checked by `mlsky.frequency.bands.parse_freqs`.
     """
-    from mlsky.sources.catalogue import paint_hit
+    from mlsky.sources.catalogue import paint_sparse
 
     to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
@@ -96,7 +96,7 @@ def observe(
         for name, kind in KINDS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
-                hit, templates = paint_hit(chosen, realisation.geometry, freqs_ghz, stokes)
+                hit, templates = paint_sparse(chosen, realisation.geometry, freqs_ghz, stokes)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
         freqs_ghz=freqs_ghz,

@@ -41,12 +41,12 @@ def provenance(request: Request) -> dict:
             "pixel_arcmin": float(weights.pixel_arcmin),
         },
         "cosmology": request.cosmology.to_dict(),
-        "kappa": "drawn" if request.kappa is None else request.kappa.told(),
-        "haloes": _told_haloes(request),
+        "kappa": "drawn" if request.kappa is None else request.kappa.describe(),
+        "haloes": _describe_haloes(request),
         "flux_cut_mjy": request.flux_cut_mjy,
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "monopole_off": list(request.monopole_off),
-        "cib": _told_cib(request),
+        "cib": _describe_cib(request),
         "geometry": content.describe_geometry(request.geometry),
         "made_with": foregrounds.made_with(weights, request.device),
         "command": request.command,
@@ -55,7 +55,7 @@ def provenance(request: Request) -> dict:
     }
 
 
-def _told_haloes(request: Request) -> str:
+def _describe_haloes(request: Request) -> str:
     """What the clusters of a sky are, in words, for its provenance."""
     if not request.weights.mass_cut:
         return "painted by the networks"
@@ -67,7 +67,7 @@ def _told_haloes(request: Request) -> str:
     return f"given, {len(request.haloes['z'])}, {digest.hexdigest()[:16]}"
 
 
-def _told_cib(request: Request) -> dict:
+def _describe_cib(request: Request) -> dict:
     """How the CIB gets to the bands: the frequencies of its maps, and the law."""
     law = cib_templates.of_header(request.weights.header)
     if law is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import Given
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["DEFAULTS", "Arguments", "Progress", "Request", "check", "takes"]
 

@@ -261,7 +261,7 @@ def finish(sky: Sky, store: Disk, out: Path) -> Sky:
     made = store.file
     store.protect()
     hdf5.write_hdf5(sky, made, store.paths)
-    store.settle()
+    store.flush()
     if out.suffix.lower() in skies.HDF5:
         store.move(out)
     else:

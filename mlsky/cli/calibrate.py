@@ -62,7 +62,7 @@ def calibrate(
 def _tables(found: dict) -> list[str]:
     """What was fitted, as lines of text."""
     lines = []
-    rows = found["completion"]
+    rows = found["large_scales"]
     names = list(rows[0]["auto"])
     crossed = list(rows[0]["kappa"])
     lines.append("Large scales: C_l of the networks over the truth, +- cosmic variance of C_l;")

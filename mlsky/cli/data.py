@@ -11,7 +11,7 @@ from mlsky.cli.options import (
     number_pairs,
     numbers,
     pairs,
-    to_be_gone_on_with,
+    resumable,
     write_json,
 )
 
@@ -56,7 +56,7 @@ def data_paint(out: Path, regions: int, pixels: int, device: str, **options: obj
     from mlsky.haloes import region_sets
     from mlsky.networks.device import pick_device
 
-    with to_be_gone_on_with():
+    with resumable():
         region_sets.paint(out, regions, n=pixels, device=str(pick_device(device)), **options)
     click.echo(f"{out}: {regions} regions, {out.stat().st_size / 1e6:.0f} MB")
 
@@ -139,7 +139,7 @@ def data_cut(
 
     from mlsky.cutting import patch_sets as maps
 
-    with to_be_gone_on_with():
+    with resumable():
         maps.cut(out, nu_ghz=freqs, **options)
     click.echo(f"{out}: {options['patches']} patches, {out.stat().st_size / 1e6:.0f} MB")
 

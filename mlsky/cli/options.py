@@ -15,8 +15,8 @@ __all__ = [
     "numbers",
     "pairs",
     "progress_bar",
+    "resumable",
     "split",
-    "to_be_gone_on_with",
     "write_json",
 ]
 
@@ -116,7 +116,7 @@ def progress_bar() -> Iterator:
 
 
 @contextlib.contextmanager
-def to_be_gone_on_with() -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Of commands that keep what they have done when they are interrupted."""
     try:
         yield

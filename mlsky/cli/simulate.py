@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, numbers, progress_bar, split, to_be_gone_on_with
+from mlsky.cli.options import ManyValues, numbers, progress_bar, resumable, split
 from mlsky.request import DEFAULTS
 
 __all__ = ["plot", "simulate"]
@@ -114,7 +114,7 @@ def simulate(ctx: click.Context, /, **options) -> None:
 
     from mlsky import request, simulation
 
-    with to_be_gone_on_with(), progress_bar() as progress:
+    with resumable(), progress_bar() as progress:
         checked = request.check(request.Arguments(**options, progress=progress))
         command = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
         sky = simulation.run(dataclasses.replace(checked, command=command))

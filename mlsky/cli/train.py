@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlsky.cli.options import to_be_gone_on_with
+from mlsky.cli.options import resumable
 
 if TYPE_CHECKING:
     from mlsky.training.data import Painted
@@ -128,7 +128,7 @@ def train(
                     f"--{name} {value}: the paper's chain starts anew, on a set, and is scored by "
                     "mlsky validate; leave it out"
                 )
-        with to_be_gone_on_with():
+        with resumable():
             runs = chain.han2021(data, out, suffix=chain.CHAINS[recipe], **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
@@ -143,7 +143,7 @@ def train(
         "converged": converged,
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(to_be_gone_on_with())
+        stack.enter_context(resumable())
         if painted is not None:
             data = _painted(painted, chosen, target, device)
             stack.callback(data.close)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import to_be_gone_on_with
+from mlsky.cli.options import resumable
 
 __all__ = ["tune"]
 
@@ -49,7 +49,7 @@ def tune(
     from mlsky.training.recipes import recipe as named
 
     chosen = named(recipe)
-    with to_be_gone_on_with():
+    with resumable():
         found = search.tune(
             chosen,
             data,

@@ -1,4 +1,4 @@
-"""Joint mixing of densities and velocities, built from the tables and kept on this machine.
+"""Factor of the joint covariance of densities and velocities, kept on this machine.
 
 Too large to ship (a matrix for each of 52 multipoles), it is made from the linear power
 spectrum in the tables when it is first needed, and cached.
@@ -16,7 +16,7 @@ from mlsky import registry
 from mlsky.io.files import write_whole
 from mlsky.theory.halo_model import SMOOTHING_MPC
 
-__all__ = ["covariance", "mixing"]
+__all__ = ["covariance", "covariance_factor"]
 
 _log = logging.getLogger("mlsky")
 
@@ -26,10 +26,10 @@ INPUTS = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growt
 MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
 
 
-def mixing(
+def covariance_factor(
     tables: dict, multipoles: tuple[float, float, int] = MIXING_ELL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joint mixing of shell densities and slice velocities at low multipoles.
+    """Factor of the joint covariance of shell densities and slice velocities at low multipoles.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def mixing(
     digest = hashlib.sha256(repr((VERSION, multipoles, SMOOTHING_MPC)).encode())
     for name in INPUTS:
         digest.update(np.ascontiguousarray(tables[name]).tobytes())
-    cached = registry.cache_dir() / f"mixing-{digest.hexdigest()[:16]}.npy"
+    cached = registry.cache_dir() / f"covariance-factor-{digest.hexdigest()[:16]}.npy"
     ell = np.geomspace(*multipoles)
     try:
         matrix = np.load(cached, allow_pickle=False)
@@ -61,14 +61,14 @@ def mixing(
             return ell, matrix
     except (OSError, ValueError, EOFError):
         pass  # none yet, or a damaged one: it is made again
-    matrix = _mixing(tables, ell)
+    matrix = _factor(tables, ell)
     buffer = io.BytesIO()
     np.save(buffer, matrix)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, buffer.getvalue())
     except OSError as error:
-        _log.warning("mixing matrix not kept in %s: %s", cached.parent, error)
+        _log.warning("factor of the covariance not kept in %s: %s", cached.parent, error)
     return ell, matrix
 
 
@@ -127,7 +127,7 @@ def covariance(tables: dict, ell: np.ndarray) -> np.ndarray:
     return out
 
 
-def _mixing(tables: dict, ell: np.ndarray) -> np.ndarray:
+def _factor(tables: dict, ell: np.ndarray) -> np.ndarray:
     """Factors of `covariance`."""
     every = covariance(tables, ell)
     n = every.shape[1]

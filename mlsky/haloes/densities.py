@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from mlsky.haloes.covariance_factor import mixing
+from mlsky.haloes.covariance_factor import covariance_factor
 
 __all__ = ["Densities", "Grid", "add_filtered", "pairs", "uniform", "white_noise"]
 
@@ -62,9 +62,9 @@ def _comb(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def _drift(ell_mix, power, ell, nearest) -> np.ndarray:
-    """Amplitude of modes over that at the nearest multipole of the mixing, (fields, modes).
+    """Amplitude of modes over that at the nearest multipole of the factor, (fields, modes).
 
-    Multipoles of the mixing are 11 % apart. With its steps the power of a band of modes was off
+    Multipoles of the factor are 11 % apart. With its steps the power of a band of modes was off
     by up to 2 %, as the band has more modes below or above the multipoles they are taken for.
     """
     from scipy.interpolate import CubicSpline
@@ -193,7 +193,7 @@ class Densities:
         high_variance = (count * power).sum((1, 2)) / grid.area
 
         # modes of the joint grid: everything but its Nyquist row and column and the mean
-        ell_mix, matrix = mixing(t)
+        ell_mix, matrix = covariance_factor(t)
         _, _, ell_j = grid.wave_numbers(nj)
         jy, jx = np.fft.fftfreq(nj, 1 / nj)[:, None], np.arange(nj // 2 + 1)[None]
         use = (np.abs(jy) < half) & (jx < half) & (ell_j > 0)
@@ -203,7 +203,7 @@ class Densities:
         order = np.argsort(bin_, kind="stable")
         y, x, ell_j, bin_ = y[order], x[order], ell_j[order], bin_[order]
         ends = np.flatnonzero(np.append(np.diff(bin_), 1)) + 1
-        #: multipole of the mixing, and its first and last columns (real and imaginary parts)
+        #: multipole of the factor, and its first and last columns (real and imaginary parts)
         self.segments = [
             (int(bin_[b - 1]), 2 * int(a), 2 * int(b)) for a, b in itertools.pairwise([0, *ends])
         ]

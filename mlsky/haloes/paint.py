@@ -24,7 +24,7 @@ from mlsky.haloes import kernels, members
 from mlsky.haloes.draw import HaloList, expansion
 from mlsky.haloes.painter import TSZ_148
 from mlsky.haloes.profiles import Gaussians, Interpolation, transform
-from mlsky.sphere import charts, gaussian, refine
+from mlsky.sphere import charts, gaussian, refine, resampling
 from mlsky.sphere.field import Field
 from mlsky.sphere.threads import threads
 from mlsky.sphere.windows import square
@@ -85,8 +85,8 @@ class HaloPainter:
     pixel_arcmin
         Of the charts on which they will be painted.
     geometry
-        Output pixels over which `averaged` fields are averaged by `mlsky.sphere.charts.average`;
-        None for values at points.
+        Output pixels over which `averaged` fields are averaged
+        (`mlsky.sphere.resampling.average`); None for values at points.
     averaged
         Names of those fields.
     kappa_gain
@@ -201,7 +201,7 @@ class HaloPainter:
             factor = transform(sigma[number], ell)
             if name.split("_")[0] in self.averaged:
                 middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
-                factor *= square(ell, charts.part_arcmin(self.geometry, middle))
+                factor *= square(ell, resampling.part_arcmin(self.geometry, middle))
             if name == "kappa" and self.kappa_gain is not None:
                 factor /= self.kappa_gain(ell.astype(np.float64))
             return gaussian.scale_alm(alm, factor)
@@ -313,7 +313,7 @@ class HaloPainter:
         }
         side = 0.0
         if self.averaged:
-            side = charts.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
+            side = resampling.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
         values = np.stack([share[kind] * flux[name][some] for name, kind in self.terms.items()])
         made = {}
         for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
@@ -434,7 +434,7 @@ def maps(
         if not owned.size:
             return
         made, _ = objects.on(chart)
-        for names, sample in ((smooth, charts.average), (others, charts.resample)):
+        for names, sample in ((smooth, resampling.average), (others, resampling.resample)):
             if names:
                 stack = np.stack([made[name] for name in names])
                 for name, values in zip(names, sample(chart, stack, geometry, owned), strict=True):

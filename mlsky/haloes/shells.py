@@ -109,7 +109,7 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
         Highest band limit of any density and velocity, at most `LMAX`.
     """
     t = {key: np.asarray(tables[key], np.float64) for key in ("slice_edges", "edges")}
-    nodes, root = covariance_factor.mixing(tables, (1.5, LMAX + 0.5, NODES))
+    nodes, root = covariance_factor.covariance_factor(tables, (1.5, LMAX + 0.5, NODES))
     root = root.astype(np.float64)
     rms = np.sqrt((root**2).sum(2))
     # near shells end at a lower multipole; a little keeps their logarithm

@@ -2,7 +2,7 @@
 
 `build` turns the analytic halo model into what the painter needs at run time: a
 low-rank basis of the halo profiles, abundances, the power of the shells, the
-analytic spectra. The large mixing matrix that draws densities and velocities
+analytic spectra. The large factor of the covariance that draws densities and velocities
 jointly is rebuilt from the linear power spectrum by `mlsky.haloes.covariance_factor`.
 """
 
@@ -28,8 +28,8 @@ from mlsky.theory.clustering import LOG10_MASS_MIN, Clustering
 from mlsky.theory.infrared import InfraredGalaxies
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
     from mlsky.theory.halo_model import HaloModel
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["build", "build_for", "load", "of", "save"]
 
@@ -331,7 +331,7 @@ def _spectra(
 
 
 def _slices(m: HaloModel) -> dict[str, np.ndarray]:
-    """Thin slices that carry the velocities, and what the mixing needs of the cosmology."""
+    """Thin slices that carry the velocities, and what the factor needs of the cosmology."""
     number = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
     inner = [
         np.linspace(low, high, n + 1)[:-1]

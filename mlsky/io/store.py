@@ -64,7 +64,7 @@ class DiskArray:
         return np.memmap(self.path, self.dtype, mode, self.offset, self.shape)
 
     def put(self, index: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-        """Set values by their flat numbers, as ``ndarray.put``; on disk once `Disk.settle` ran."""
+        """Set values by their flat numbers, as ``ndarray.put``; on disk once `Disk.flush` ran."""
         self._map("r+").reshape(-1)[index] = values
 
     def __setitem__(self, index, values) -> None:
@@ -191,15 +191,15 @@ class Disk:
     def mark(self, chart: int, found: dict[str, NDArray]) -> None:
         """Note that every pixel of a chart was put, with what else was found there.
 
-        The mark itself is written by `settle`, which waits for the disk: after every few charts.
+        The mark itself is written by `flush`, which waits for the disk: after every few charts.
         """
         with self._marking:
             self._unmarked.append((chart, found))
             due = len(self._unmarked) >= TOGETHER
         if due:
-            self.settle()
+            self.flush()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring all that was put to the disk, and after it the marks of finished charts."""
         with self._marking:
             done, self._unmarked = self._unmarked, []
@@ -218,7 +218,7 @@ class Disk:
             self._empty()
             self.folder.rmdir()
         elif self._unmarked:
-            self.settle()
+            self.flush()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mlsky.networks.inputs import squash
+from mlsky.networks.inputs import asinh_compression
 
 __all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur", "colours", "widened"]
 
@@ -303,7 +303,7 @@ class Convergence(_Generator):
 
     def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, 1 + objects, H, W) normalised inputs to (B, 1, H, W) normalised kappa."""
-        out = self.trunk(squash(kappa), noise).float()
+        out = self.trunk(asinh_compression(kappa), noise).float()
         with torch.autocast(kappa.device.type, enabled=False):
             kappa = kappa.float()
             return self.joined(kappa[:, :1], out + self.around_objects(kappa))
@@ -441,7 +441,7 @@ class Paint(_Generator):
 
     def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """The parts that tSZ is the sum of, by width of stamp: (B, stamps, H, W), positive."""
-        out = self.trunk(squash(kappa), noise[: len(self.trunk.widths)]).float()
+        out = self.trunk(asinh_compression(kappa), noise[: len(self.trunk.widths)]).float()
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
             log_amplitude = out[:, n : n + len(self.stamp_widths)].contiguous()
@@ -459,7 +459,7 @@ class Paint(_Generator):
         """
         levels = len(self.trunk.widths)
         # plane by plane in memory: what follows takes channels one by one
-        out = self.trunk(squash(kappa), noise[:levels])
+        out = self.trunk(asinh_compression(kappa), noise[:levels])
         out = out.to(torch.float32, memory_format=torch.contiguous_format)
         if velocity is None:
             velocity = self.velocity(noise[levels:])
@@ -502,7 +502,7 @@ def colours(fields: torch.Tensor) -> torch.Tensor:
         return first
     rms = torch.tensor([COLOUR_RMS[min(i, len(COLOUR_RMS) - 1)] for i in range(n)])
     differences = (fields[:, 3:] - fields[:, 2:-1]) / rms.to(fields.device)[:, None, None]
-    return torch.cat([first, squash(differences)], 1)
+    return torch.cat([first, asinh_compression(differences)], 1)
 
 
 def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -554,7 +554,7 @@ class Points(nn.Module):
 
     def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised kappa, tSZ, CIB to (B, 1, H, W) ln(sources per pixel)."""
-        x = _act(self.near(squash(fields)))
+        x = _act(self.near(asinh_compression(fields)))
         x = _add(x, _act(self.middle(x)))
         x = _add(x, _act(self.far(x)))
         return self.head(x).float() + self.log_rate

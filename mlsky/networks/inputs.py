@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["squash"]
+__all__ = ["asinh_compression"]
 
 
-class _Squash(torch.autograd.Function):
+class _AsinhCompression(torch.autograd.Function):
     """torch.asinh has no vector code on CPUs: twenty times the time of what is done here."""
 
     @staticmethod
@@ -25,6 +25,6 @@ class _Squash(torch.autograd.Function):
         return gradient * torch.rsqrt(1 + (x / 3) ** 2)
 
 
-def squash(x: torch.Tensor) -> torch.Tensor:
+def asinh_compression(x: torch.Tensor) -> torch.Tensor:
     """3 asinh(x / 3): linear near zero, logarithmic where one halo core would rule."""
-    return _Squash.apply(x)
+    return _AsinhCompression.apply(x)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks import default
-from mlsky.networks.inputs import squash
+from mlsky.networks.inputs import asinh_compression
 from mlsky.sphere.chart_area import Area
 
 __all__ = ["APRON", "BLOCK", "points", "reads", "trunk", "velocity", "velocity_block"]
@@ -127,7 +127,7 @@ def trunk(
             read, kept = reads(here, APRON, skips[i].shape)
             part = below[(..., *read)]
             if i == 0:
-                part = squash(part)
+                part = asinh_compression(part)
             made = default._join(network.enter[i], [part], noise[i][(..., *read)])
             made = default._add(made, default._act(network.enter_residual[i](made)))
             skips[i].put(here, made, kept)

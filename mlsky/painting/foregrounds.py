@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlsky.haloes.paint import HaloPainter
     from mlsky.io.store import Array, Store
     from mlsky.networks.weights import Weights
-    from mlsky.painting.large_scales import Completion
+    from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
@@ -242,7 +242,7 @@ def generate(
 
     rescaling = None
     if response is not None:
-        _log.warning("%s", response.told())
+        _log.warning("%s", response.describe())
         rescaling = Rescaling(response)
         kappa_alm = rescaling.to_networks(kappa_alm)
     if nonlinear:
@@ -306,7 +306,7 @@ def _paint_sky(
     weights: Weights,
     seed: int,
     components: Sequence[str],
-    corrections: tuple[Completion, Rescaling | None],
+    corrections: tuple[LargeScales, Rescaling | None],
     whole: _Whole,
     report: Callable[[float], None],
     store: Store,
@@ -317,7 +317,7 @@ def _paint_sky(
     from mlsky.networks import evaluate
     from mlsky.painting import finer
     from mlsky.sources import draw
-    from mlsky.sphere import charts
+    from mlsky.sphere import charts, resampling
 
     grid, geometry = grids
     large, rescaling = corrections
@@ -370,7 +370,7 @@ def _paint_sky(
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
         pixel = charts.owned(chart, grid)
         convergence = made["kappa"] + haloes.get("kappa", np.float32(0))
-        kappa_map.put(pixel, charts.interpolate(chart, convergence, grid, pixel))
+        kappa_map.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
@@ -379,7 +379,7 @@ def _paint_sky(
                 shown = _halved(shown, normals, table)
             none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
-            values = charts.resample(shown_on, stack, geometry, owned)
+            values = resampling.resample(shown_on, stack, geometry, owned)
             by_name = {m: value for (_, _, m), value in zip(each, values, strict=True)}
             whole.add(by_name, shown_on, shown_haloes, geometry, owned)
             for (n, row, _), value in zip(each, values, strict=True):
@@ -450,12 +450,12 @@ class _Whole:
         owned: np.ndarray,
     ) -> None:
         """Add the objects of a chart to the output pixels that it owns, in place."""
-        from mlsky.sphere import charts
+        from mlsky.sphere import resampling
 
         shared = [name for name in haloes if name in values]
         smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
         points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, charts.average), (points, charts.resample)):
+        for names, sample in ((smooth, resampling.average), (points, resampling.resample)):
             if names:
                 stack = np.stack([haloes[name] for name in names])
                 for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):

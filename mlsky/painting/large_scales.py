@@ -29,7 +29,7 @@ from mlsky.sphere.field import Field
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
-__all__ = ["CORRELATED", "JOIN", "Completion", "modes", "prepare"]
+__all__ = ["CORRELATED", "JOIN", "LargeScales", "modes", "prepare"]
 
 #: Below the first multipole the sky has the spectra of the truth, above the second those of
 #: the networks alone: measured, they are then within a few per cent of each other. The table of
@@ -45,7 +45,7 @@ COARSE_ARCMIN = 4.0
 LEAST = 0.05
 
 
-class Completion:
+class LargeScales:
     """What makes the maps of networks those of a sky, chart by chart; see `prepare`.
 
     Parameters
@@ -99,13 +99,13 @@ class Completion:
         return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
 
 
-def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> Completion:
+def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> LargeScales:
     """What a sky needs beside its networks.
 
     Parameters
     ----------
     calibration
-        Of a weight file. Its ``completion``, if it has one: ``ell``, ``response`` {name: values},
+        Of a weight file. Its ``large_scales``, if it has one: ``ell``, ``response`` {name: values},
         ``root`` {"cib tsz": values}, ``clusters`` (on the sky) and
         ``mean_cib`` (uK); and
         ``amplitude`` {name: factor}.
@@ -114,15 +114,15 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> C
     seed
         Of the sky; the stream is "large_scales", and one of its own at each multipole.
     """
-    table = calibration.get("completion")
+    table = calibration.get("large_scales", calibration.get("completion"))  # its name until v4
     alm = modes(table, start, seed) if table else {}
-    return Completion(alm, table["mean_cib"] if table else 1.0, calibration.get("amplitude", {}))
+    return LargeScales(alm, table["mean_cib"] if table else 1.0, calibration.get("amplitude", {}))
 
 
 def modes(
     table: Mapping, start: NDArray[np.complex128], seed: int
 ) -> dict[str, NDArray[np.complex128]]:
-    """Alm of the fields of `Completion`; see `prepare`."""
+    """Alm of the fields of `LargeScales`; see `prepare`."""
     import healpy
 
     have = gaussian.alm_lmax(start)

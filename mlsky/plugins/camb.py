@@ -19,7 +19,7 @@ from mlsky.errors import MlskyError
 from mlsky.sphere.threads import lock
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["LOCK", "SETTINGS", "answer", "apart", "parameters", "sigma8", "spectra", "to_params"]
 

@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["LOCK", "SETTINGS", "kappa_spectrum", "parameters", "to_cosmology"]
 

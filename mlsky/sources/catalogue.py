@@ -26,7 +26,7 @@ __all__ = [
     "draw_polarised_fraction",
     "make",
     "paint",
-    "paint_hit",
+    "paint_sparse",
     "parse_flux_cut",
 ]
 
@@ -186,13 +186,13 @@ def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.n
     ValueError
         If frequencies or stokes are not valid, or the table lacks a column.
     """
-    pixel, values = paint_hit(table, geometry, nu_ghz, stokes)
+    pixel, values = paint_sparse(table, geometry, nu_ghz, stokes)
     maps = np.zeros((*values.shape[:2], geometry.npix), dtype=np.float32)
     maps[..., pixel] = values
     return maps.reshape(*values.shape[:2], *geometry.shape)
 
 
-def paint_hit(
+def paint_sparse(
     table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU"
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `paint`, of the pixels that hold a source alone: a source map is mostly empty.

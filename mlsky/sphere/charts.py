@@ -24,41 +24,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.sphere.chart_area import Area
-from mlsky.sphere.field import gather
 from mlsky.sphere.geometry import Car, Geometry, Healpix, Legendre
-from mlsky.sphere.threads import BLOCK, run_blocks
+from mlsky.sphere.threads import run_blocks
 
 __all__ = [
     "NSIDE",
     "Chart",
-    "average",
     "charts",
-    "interpolate",
     "owned",
     "owned_area",
     "owners",
-    "part_arcmin",
-    "resample",
 ]
 
 #: One chart per pixel of this HEALPix grid (NESTED numbers).
 NSIDE = 4
 
-#: Largest side of a part of an output pixel, in chart pixels. At nside 1024 and 2 arcmin
-#: (and at 4096 and 0.5) the four children are 0.86 wide.
-_PART = 0.9
-
-#: Largest side of a part of an output pixel, in chart pixels, whose samples add up to the flux of
-#: a field that the chart's pixels hold: at 1.72 (nside 1024 and 2 arcmin) the first alias of its
-#: mean lies at 1.16 times the highest multipole of the chart.
-_SAMPLE, _POLAR = 1.75, 0.3
-
 #: Side of the blocks of pixels whose owner is asked for together, and how many blocks round one
 #: must agree (`owners`).
 _SURE, _AWAY = 8, 3
-
-
-# The charts
 
 
 @dataclass(frozen=True)
@@ -225,9 +208,6 @@ def _tightest(edge: np.ndarray, centre: np.ndarray):
     return rotation, half, rotation.T @ np.array([*(mid / (1 + q)), (1 - q) / (1 + q)])
 
 
-# Out of the charts
-
-
 def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
     """Flat numbers of the output pixels whose centres the chart owns.
 
@@ -242,12 +222,12 @@ def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
         block = (geometry.nside // NSIDE) ** 2
         nested = np.arange(chart.index * block, (chart.index + 1) * block)
         return np.sort(healpy.nest2ring(geometry.nside, nested))
-    axes = _car_axes(geometry)
+    axes = car_axes(geometry)
     if axes is None:
         theta, phi = geometry.angles()
         return np.flatnonzero(healpy.ang2pix(NSIDE, theta, phi, nest=True) == chart.index)
     theta, phi = axes
-    z, longitude = _extent(chart.index)
+    z, longitude = extent(chart.index)
     slack = 1e-6
     rows = np.flatnonzero((np.cos(theta) >= z[0] - slack) & (np.cos(theta) <= z[1] + slack))
     turn = (phi - longitude[0] + slack) % (2 * np.pi)
@@ -312,222 +292,13 @@ def owned_area(chart: Chart, beyond: int = 0) -> Area:
     return Area.of(owners(chart) == chart.index).widened(beyond)
 
 
-def resample(
-    chart: Chart,
-    maps: NDArray[np.float32],
-    geometry: Geometry,
-    pixel: NDArray[np.int64] | None = None,
-    nthreads: int = 0,
-) -> NDArray[np.float32]:
-    """Average intensity maps of a chart over the output pixels it owns.
-
-    Every chart pixel is a square of constant intensity. An output pixel is cut into
-    k x k parts (its NESTED children, for HEALPix) a little smaller than a chart pixel,
-    and each part takes the mean over its overlap with the chart pixels, as a square along
-    the chart's axes. Weights are positive and add up to one, so maps that are nowhere
-    negative stay so, and a source keeps its flux however it falls on the output pixels.
-
-    Parameters
-    ----------
-    maps
-        (..., ny, nx), intensity-like (uK): no Jacobian is applied.
-    pixel
-        What `owned` gave, if at hand.
-
-    Returns
-    -------
-    values
-        (..., n) float32 at ``owned(chart, geometry)``.
-
-    Notes
-    -----
-    The window is that of the output pixel times that of a chart pixel. Output pixels
-    smaller than 0.9 chart pixels get bilinear interpolation. For HEALPix nside < 4 the
-    mean is over the part of the pixel that the chart covers: make nside 4 and degrade.
-    """
-    maps, pixel = _check(chart, maps, geometry, pixel)
-    step = geometry.pixel_arcmin / chart.pixel_arcmin
-    parts = max(1, int(np.ceil(step / _PART)))
-    if isinstance(geometry, Healpix):
-        parts = 1 << (parts - 1).bit_length()
-    width = max(step, 1.0) if parts == 1 else step / parts
-
-    def weights(x):
-        """First of two cells, and the shares of boxes centred on x in both."""
-        low = x - (width - 1) / 2
-        first = np.floor(low)
-        share = np.minimum(1 - (low - first), width) / width
-        share = share.astype(np.float32)
-        return first.astype(np.int64), np.stack([share, 1 - share])
-
-    return _sample(chart, maps, geometry, pixel, weights, parts, nthreads)
-
-
-def interpolate(
-    chart: Chart,
-    maps: NDArray[np.float32],
-    geometry: Geometry,
-    pixel: NDArray[np.int64] | None = None,
-    nthreads: int = 0,
-) -> NDArray[np.float32]:
-    """Sample smooth maps of a chart at the centres of the output pixels it owns.
-
-    Cubic B-spline interpolation (Thevenaz, Blu & Unser 2000, doi:10.1109/42.875199):
-    exact on chart pixels, for band-limited fields such as kappa. Not positive.
-
-    Parameters
-    ----------
-    maps
-        (..., ny, nx).
-    pixel
-        What `owned` gave, if at hand.
-
-    Returns
-    -------
-    values
-        (..., n) float32 at ``owned(chart, geometry)``.
-    """
-    return _cubic(chart, maps, geometry, pixel, 1, nthreads)
-
-
-def average(
-    chart: Chart,
-    maps: NDArray[np.float32],
-    geometry: Geometry,
-    pixel: NDArray[np.int64] | None = None,
-    nthreads: int = 0,
-) -> NDArray[np.float32]:
-    """Average smooth maps of a chart over the output pixels it owns.
-
-    As `interpolate`, at the centres of parts of each output pixel. Two charts that meet sample
-    the same field, so a cluster on their border keeps its flux, which it does with `resample`
-    only if it is wide against a chart pixel. The maps must hold the window of a part,
-    `mlsky.sphere.windows.square` of `part_arcmin`, which completes the average over the pixel.
-
-    Parameters
-    ----------
-    maps
-        (..., ny, nx).
-    pixel
-        What `owned` gave, if at hand.
-
-    Returns
-    -------
-    values
-        (..., n) float32 at ``owned(chart, geometry)``.
-    """
-    return _cubic(chart, maps, geometry, pixel, _parts(geometry, chart), nthreads)
-
-
-def part_arcmin(geometry: Geometry, chart: Chart) -> float:
-    """Side of the parts of output pixels that `average` samples on a chart."""
-    return geometry.pixel_arcmin / _parts(geometry, chart)
-
-
-def _parts(geometry: Geometry, chart: Chart) -> int:
-    step = geometry.pixel_arcmin / chart.pixel_arcmin
-    # round a pole no grid is regular, and only fine parts add up to the flux
-    polar = abs(_extent(chart.index)[0][0]) > 1 or abs(_extent(chart.index)[0][1]) > 1
-    parts = max(1, int(np.ceil(step / (_POLAR if polar else _SAMPLE))))
-    return 1 << (parts - 1).bit_length() if isinstance(geometry, Healpix) else parts
-
-
-def _cubic(chart: Chart, maps, geometry: Geometry, pixel, parts: int, nthreads: int) -> np.ndarray:
-    """Means of cubic B-splines through the chart's pixels at the parts of output pixels."""
-    from scipy.ndimage import spline_filter
-
-    maps, pixel = _check(chart, maps, geometry, pixel)
-    flat = maps.reshape(-1, *chart.shape)
-    flat = np.stack([spline_filter(m, 3, output=np.float32, mode="mirror") for m in flat])
-    flat = flat.reshape(maps.shape)
-    sixth = np.float32(1 / 6)
-
-    def weights(x):
-        first = np.floor(x)
-        u = (x - first).astype(np.float32)
-        v = 1 - u
-        w0, w3 = v * v * v * sixth, u * u * u * sixth
-        w1 = (np.float32(4) - 3 * u * u * (1 + v)) * sixth
-        return first.astype(np.int64) - 1, np.stack([w0, w1, 1 - w0 - w1 - w3, w3])
-
-    return _sample(chart, flat, geometry, pixel, weights, parts, nthreads)
-
-
-def _check(chart: Chart, maps, geometry: Geometry, pixel):
-    maps = np.asarray(maps, np.float32)
-    if maps.shape[-2:] != chart.shape:
-        raise ValueError(f"maps of shape {maps.shape}: must end in the chart's {chart.shape}")
-    return maps, owned(chart, geometry) if pixel is None else np.asarray(pixel, np.int64)
-
-
-def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarray:
-    """Means over the parts of output pixels of separable weighted sums over chart cells."""
-    apron = 4
-    edge = ((0, 0), (apron, apron), (apron, apron))
-    stack = np.pad(maps.reshape(-1, *chart.shape), edge, mode="edge")
-    out = np.empty((len(stack), pixel.size), np.float32)
-    # Pixels wider than a chart reach beyond it; the others never do.
-    covered = not (isinstance(geometry, Healpix) and geometry.nside < NSIDE)
-
-    def work(s: slice) -> None:
-        y, x = chart.project_vectors(_vectors(geometry, pixel[s], parts))
-        share = None
-        if not covered:
-            inside = (np.abs(2 * y + 1 - chart.shape[0]) < chart.shape[0]) & (
-                np.abs(2 * x + 1 - chart.shape[1]) < chart.shape[1]
-            )
-            share = inside.reshape(-1, parts**2)
-            y, x = np.where(inside, y, 0), np.where(inside, x, 0)
-        fy, wy = weights(y)
-        fx, wx = weights(x)
-        base = (fy + apron) * stack.shape[2] + (fx + apron)
-        for i, grid in enumerate(stack):
-            value = gather(grid, base, wy, wx)
-            if parts > 1:
-                value = value.reshape(-1, parts**2)
-                value = np.average(value, axis=1, weights=share)
-            out[i, s] = value
-
-    run_blocks(work, pixel.size, nthreads, max(1, BLOCK // parts**2))
-    return out.reshape(*maps.shape[:-2], pixel.size)
-
-
-def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np.ndarray:
-    """Unit vectors (3, n * parts**2) of the centres of the parts of output pixels."""
-    import healpy
-
-    if isinstance(geometry, Healpix):
-        if parts == 1:
-            return np.stack(healpy.pix2vec(geometry.nside, pixel))
-        child = healpy.ring2nest(geometry.nside, pixel)[:, None] * parts**2
-        child = (child + np.arange(parts**2)).ravel()
-        return np.stack(healpy.pix2vec(geometry.nside * parts, child, nest=True))
-    axes = _car_axes(geometry)
-    row, column = np.divmod(pixel[:, None], geometry.shape[1])
-    inner = (np.arange(parts) + 0.5) / parts - 0.5
-    if axes is None:
-        y = (row + np.repeat(inner, parts)).ravel()
-        x = (column + np.tile(inner, parts)).ravel()
-        return np.stack(healpy.ang2vec(*geometry.angles_at(y, x)).T)
-    steps = (0.0, 0.0) if parts == 1 else geometry.steps
-    theta = axes[0][:, None] - steps[1] * inner
-    phi = axes[1][:, None] + steps[0] * inner
-    st, ct, sp, cp = np.sin(theta), np.cos(theta), np.sin(phi), np.cos(phi)
-    row, column = row[:, 0], column[:, 0]
-    v = np.empty((3, row.size, parts, parts))
-    v[0] = st[row][:, :, None] * cp[column][:, None]
-    v[1] = st[row][:, :, None] * sp[column][:, None]
-    v[2] = ct[row][:, :, None]
-    return v.reshape(3, -1)
-
-
-def _car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:
+def car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:
     """Colatitude by row and longitude by column (rad) of a plain grid, else None."""
     return geometry.axes() if isinstance(geometry, Legendre) else geometry.axes
 
 
 @functools.cache
-def _extent(index: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def extent(index: int) -> tuple[tuple[float, float], tuple[float, float]]:
     """Ranges of cos(theta) and of longitude (rad) that hold an nside-4 pixel."""
     import healpy
 

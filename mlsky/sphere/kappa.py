@@ -57,7 +57,7 @@ class Given:
         """Of a HEALPix map."""
         return getattr(self.geometry, "nside", None)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What it is, in words, for the provenance of a sky."""
         filled = "" if self.holes is None else f", {int(self.holes.sum())} pixels filled"
         return f"given, {self.kind}, up to l = {self.lmax}{filled}"

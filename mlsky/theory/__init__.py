@@ -4,8 +4,9 @@ Importing this package loads neither CAMB nor CCL; the first spectrum that is no
 in the cache does.
 """
 
-from mlsky.theory.cosmology import Cosmology, names, parse
+from mlsky.theory.cosmology import names, parse
 from mlsky.theory.foregrounds import foreground_spectra
+from mlsky.theory.parameters import Cosmology
 from mlsky.theory.spectra import cmb_spectra, kappa_spectrum
 
 __all__ = [

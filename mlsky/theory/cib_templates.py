@@ -25,8 +25,9 @@ from mlsky.frequency import bands
 from mlsky.frequency.cib_templates import TEMPLATES_GHZ, CibTemplates
 from mlsky.theory import halo_model, presets
 from mlsky.theory.clustering import Clustering
-from mlsky.theory.cosmology import DEFAULT, parse
+from mlsky.theory.cosmology import parse
 from mlsky.theory.infrared import InfraredGalaxies
+from mlsky.theory.parameters import DEFAULT
 
 if TYPE_CHECKING:
     from mlsky.theory.halo_model import HaloModel

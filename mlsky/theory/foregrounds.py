@@ -29,10 +29,11 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import bands, tsz
 from mlsky.theory import halo_model, presets, radio_sources
 from mlsky.theory.clustering import Clustering
-from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
+from mlsky.theory.cosmology import parse
 from mlsky.theory.halo_model import T_CMB_UK, HaloModel, Parameters
 from mlsky.theory.infrared import InfraredGalaxies
 from mlsky.theory.objects import MASS_CUT, check_mass_cut, is_object
+from mlsky.theory.parameters import DEFAULT, Cosmology
 
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None

@@ -25,7 +25,7 @@ import numpy as np
 from mlsky.theory.quadrature import cusp_nodes, nfw_mass, spherical_transform
 
 if TYPE_CHECKING:
-    from mlsky.theory.cosmology import Cosmology
+    from mlsky.theory.parameters import Cosmology
 
 __all__ = ["HaloModel", "Parameters", "for_cosmology", "infrared_sed", "shell_edges"]
 
@@ -97,7 +97,7 @@ def for_cosmology(
     Parameters
     ----------
     cosmology
-        A `mlsky.theory.cosmology.Cosmology`.
+        A `mlsky.theory.parameters.Cosmology`.
     parameters, **options
         Of `HaloModel`.
 

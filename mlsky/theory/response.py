@@ -26,9 +26,10 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import cib_templates, tsz
 from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.theory import foregrounds, presets
-from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
+from mlsky.theory.cosmology import parse
 from mlsky.theory.infrared import InfraredGalaxies
 from mlsky.theory.objects import MASS_CUT, is_object
+from mlsky.theory.parameters import DEFAULT, Cosmology
 from mlsky.theory.spectra import keep
 
 __all__ = [
@@ -92,7 +93,7 @@ class Response:
         """Gain of a map at any multipoles; constant beyond the first and the last node."""
         return np.interp(np.log(np.maximum(ell, 1.0)), np.log(self.ell), self.gain[name])
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What is rescaled, in one line."""
         power = [
             f"{name} x {np.min(gain) ** 2:.2f}-{np.max(gain) ** 2:.2f}"
@@ -136,7 +137,7 @@ def check(cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS)
     trained = trained_on(header)
     if same(cosmology, trained) or not fields:
         return
-    mine, theirs = _told(cosmology), _told(trained)
+    mine, theirs = _parameters_in_words(cosmology), _parameters_in_words(trained)
     for name, share in RANGE.items():
         low, high = ((1 + sign * share) * theirs[name] for sign in (-1, 1))
         if not low <= mine[name] <= high:
@@ -219,7 +220,7 @@ class _Asked:
 
 
 @functools.lru_cache(maxsize=8)
-def _told(cosmology: Cosmology) -> dict[str, float]:
+def _parameters_in_words(cosmology: Cosmology) -> dict[str, float]:
     """The parameters of `RANGE`."""
     from mlsky.plugins import camb
 

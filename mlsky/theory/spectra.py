@@ -22,7 +22,8 @@ import numpy as np
 from mlsky import registry
 from mlsky.io.files import whole
 from mlsky.sphere.threads import lock
-from mlsky.theory.cosmology import DEFAULT, Cosmology, parse
+from mlsky.theory.cosmology import parse
+from mlsky.theory.parameters import DEFAULT, Cosmology
 
 __all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum", "keep"]
 

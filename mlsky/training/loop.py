@@ -102,7 +102,7 @@ def _check_given(recipe: Recipe, data, converged: float | None) -> None:
         raise ValueError(f"converged={converged}: must be a share in 0 to 1, such as 0.1 or 0.01")
     if recipe.objective not in stopping.LOSSES:
         raise ValueError(
-            f"converged={converged}: recipe {recipe.name} matches statistics, whose losses settle "
+            f"converged={converged}: recipe {recipe.name} matches statistics, whose losses flush "
             "long before its networks; leave it out"
         )
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks.default import blur, colours
-from mlsky.networks.inputs import squash
+from mlsky.networks.inputs import asinh_compression
 from mlsky.networks.normaliser import Normaliser
 
 __all__ = ["Matching", "Spectra", "convergence_statistics", "paint_statistics"]
@@ -260,7 +260,7 @@ def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
         tsz = _raw(x[:, 1:2], "tsz", normaliser)
         raw = [_raw(x[:, 2 + i : 3 + i], name, normaliser) for i, name in enumerate(cibs)]
         cib = torch.cat([raw[0], *(b - a for a, b in pairwise(raw))], 1)
-        seen = torch.cat([kappa, squash(objects)], 1)
+        seen = torch.cat([kappa, asinh_compression(objects)], 1)
         bright = [_raw(objects[:, 1:2], "objects_tsz", normaliser)] if objects.shape[1] else []
         parts = (seen, x_own, *bright, ksz2, tsz, cib)
         modes = spectra.modes(torch.cat(parts, 1))
@@ -315,7 +315,9 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
         p8 = F.avg_pool2d(p4, 2)
         smooth = blur(x, 1.2)
         peaks = F.relu(smooth - 1.5).clamp(max=10.0)
-        modes = spectra.modes(torch.cat([start, squash(objects), x, squash(x), peaks], 1))
+        modes = spectra.modes(
+            torch.cat([start, asinh_compression(objects), x, asinh_compression(x), peaks], 1)
+        )
         n = condition.shape[1]
         power = spectra.pairs(modes)
 

@@ -29,7 +29,7 @@ from mlsky.sphere.geometry import Healpix
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
 
-__all__ = ["calibrate", "fit_completion", "fit_gain", "fit_transfer", "truth_spectra", "tsz_join"]
+__all__ = ["calibrate", "fit_gain", "fit_large_scales", "fit_transfer", "truth_spectra", "tsz_join"]
 
 #: Seed of the sky measured, far from those that users begin with.
 SEED = 20_000
@@ -60,7 +60,7 @@ FLAT_PIXELS = 256
 #: Share of a field's root power below which nothing else is made to follow what it lacks.
 NEGLIGIBLE = 0.05
 #: What a sky fits, and `calibrate` replaces.
-FITTED = ("kappa", "completion", "amplitude", "sky")
+FITTED = ("kappa", "large_scales", "completion", "amplitude", "sky")
 
 
 def calibrate(
@@ -95,8 +95,8 @@ def calibrate(
     Returns
     -------
     dict
-        ``sha256``, ``completion`` (rows of the table printed by ``mlsky calibrate``), ``transfer``,
-        ``amplitude`` and ``gain``.
+        ``sha256``, ``large_scales`` (rows of the table printed by ``mlsky calibrate``),
+        ``transfer``, ``amplitude`` and ``gain``.
 
     Raises
     ------
@@ -150,11 +150,11 @@ def calibrate(
     if density is not None:
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
-    table, rows = fit_completion(low, means, truth, shot, join)
+    table, rows = fit_large_scales(low, means, truth, shot, join)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
-    calibration |= {"kappa": gain, "completion": table}
+    calibration |= {"kappa": gain, "large_scales": table}
     if amplitude:
         calibration["amplitude"] = {n: a["applied"] for n, a in amplitude.items()}
     calibration["sky"] = {"seed": seed, "nside": nside, "patches": patches}
@@ -163,7 +163,7 @@ def calibrate(
     report("done", 1.0)
     return {
         "sha256": digest,
-        "completion": rows,
+        "large_scales": rows,
         "transfer": transfer,
         "amplitude": amplitude,
         "gain": gain,
@@ -241,7 +241,7 @@ def tsz_join(pixel_arcmin: float) -> tuple[int, int]:
     return round(low * wider), round(high * wider)
 
 
-def fit_completion(
+def fit_large_scales(
     alm: Mapping[str, NDArray[np.complex128]],
     means: Mapping[str, float],
     truth: Mapping[tuple[str, str], NDArray[np.float64]],

@@ -10,7 +10,7 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.networks.default import colours
-from mlsky.networks.inputs import squash
+from mlsky.networks.inputs import asinh_compression
 from mlsky.toys.unconditional import draw
 from mlsky.training import losses, matching
 from mlsky.training.elbo import elbo_step
@@ -41,7 +41,10 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
         conditional = run.recipe.generator == "han2021:PIXGAN"
         return torch.cat([condition, fields], 1) if conditional else fields
     several = "cib" in run.recipe.outputs
-    shown = [squash(condition), squash(colours(fields) if several else fields)]
+    shown = [
+        asinh_compression(condition),
+        asinh_compression(colours(fields) if several else fields),
+    ]
     if "tsz" in run.recipe.outputs:
         i = run.recipe.outputs.index("tsz")
         m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))

@@ -9,7 +9,7 @@ from halo_cases import shipped
 from mlsky.haloes import covariance_factor, tables
 from mlsky.theory import halo_model
 
-#: Sums over k in the mixing matrix, 0.0005/Mpc apart, and P(k) interpolated in 600 points.
+#: Sums over k in the covariance, 0.0005/Mpc apart, and P(k) interpolated in 600 points.
 MIXING = 5e-3
 #: All shells together against Limber's approximation, which leaves out that the edges of
 #: neighbours share structure: 1 % at most was found for 55 < ell < 3000.
@@ -19,15 +19,15 @@ CLIPPED = 0.01
 
 
 def spectrum(i: int, j: int, number: int) -> float:
-    """Power of two rows of the mixing matrix at its multipole `number`."""
-    matrix = covariance_factor.mixing(shipped())[1]
+    """Power of two rows of the factor of the covariance at its multipole `number`."""
+    matrix = covariance_factor.covariance_factor(shipped())[1]
     return float(matrix[number, i].astype(float) @ matrix[number, j].astype(float))
 
 
 @pytest.mark.parametrize("number", [10, 30])
 def test_velocity_power_is_its_integral(number):
     t = shipped()
-    ell = covariance_factor.mixing(t)[0][number]
+    ell = covariance_factor.covariance_factor(t)[0][number]
     for slice_ in (40, 100):
         low, high = t["slice_edges"][slice_ : slice_ + 2].astype(float)
         chi, width = (low + high) / 2, high - low
@@ -45,7 +45,7 @@ def test_velocity_power_is_its_integral(number):
 
 def test_densities_have_the_power_of_the_shells():
     t = shipped()
-    ell, matrix = covariance_factor.mixing(t)
+    ell, matrix = covariance_factor.covariance_factor(t)
     weight = t["linear_kappa"].astype(float)
     for number in (15, 30, 45):
         rows = matrix[number, : len(weight)].astype(float)
@@ -76,17 +76,17 @@ def test_mixing_is_kept_and_mended(tmp_path, monkeypatch):
         calls.append(1)
         return np.full((len(ell), 1, 1), 2, np.float32)
 
-    monkeypatch.setattr(covariance_factor, "_mixing", small)
+    monkeypatch.setattr(covariance_factor, "_factor", small)
     monkeypatch.setenv("MLSKY_CACHE_DIR", str(tmp_path))
-    first = covariance_factor.mixing(shipped())
-    assert np.array_equal(first[1], covariance_factor.mixing(shipped())[1])
+    first = covariance_factor.covariance_factor(shipped())
+    assert np.array_equal(first[1], covariance_factor.covariance_factor(shipped())[1])
     assert len(calls) == 1
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(b"damaged")
-    assert np.array_equal(first[1], covariance_factor.mixing(shipped())[1])
+    assert np.array_equal(first[1], covariance_factor.covariance_factor(shipped())[1])
     assert len(calls) == 2
     # Another cosmology has a matrix of its own.
-    covariance_factor.mixing({**shipped(), "p_k": shipped()["p_k"] * 1.1})
+    covariance_factor.covariance_factor({**shipped(), "p_k": shipped()["p_k"] * 1.1})
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -94,29 +94,29 @@ def test_mixing_does_without_a_cache(tmp_path, monkeypatch, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setattr(
-        covariance_factor, "_mixing", lambda t, ell: np.zeros((len(ell), 1, 1), np.float32)
+        covariance_factor, "_factor", lambda t, ell: np.zeros((len(ell), 1, 1), np.float32)
     )
     monkeypatch.setenv("MLSKY_CACHE_DIR", str(blocked))
-    assert covariance_factor.mixing(shipped())[1].shape == (52, 1, 1)
+    assert covariance_factor.covariance_factor(shipped())[1].shape == (52, 1, 1)
     assert "not kept" in caplog.text
 
 
 def test_other_tables_of_the_same_cosmology_share_the_matrix(tmp_path, monkeypatch):
     # What is painted on the densities is no concern of theirs.
     monkeypatch.setattr(
-        covariance_factor, "_mixing", lambda t, ell: np.ones((len(ell), 1, 1), np.float32)
+        covariance_factor, "_factor", lambda t, ell: np.ones((len(ell), 1, 1), np.float32)
     )
     monkeypatch.setenv("MLSKY_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tables, "FORMAT", 99)
-    covariance_factor.mixing(shipped())
-    covariance_factor.mixing(
+    covariance_factor.covariance_factor(shipped())
+    covariance_factor.covariance_factor(
         {**shipped(), "central_uk_sr": 2 * shipped()["central_uk_sr"], "header": {}}
     )
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_covariance_is_what_the_matrix_mixes_to():
-    ell, matrix = covariance_factor.mixing(shipped())
+    ell, matrix = covariance_factor.covariance_factor(shipped())
     number = 20
     covariance = covariance_factor.covariance(shipped(), ell[[number]])[0]
     assert np.array_equal(covariance, covariance.T)

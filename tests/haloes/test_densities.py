@@ -12,7 +12,7 @@ from mlsky.haloes.densities import Grid, white_noise
 
 #: Deviation of a mean from its expectation, in its own errors.
 SIGMAS = 4.5
-#: Power between multipoles of the mixing; clipped eigenvalues change that at them.
+#: Power between multipoles of the factor; clipped eigenvalues change that at them.
 STEPS = 0.01
 
 
@@ -78,8 +78,8 @@ def test_shells_have_their_power_and_variance():
 
 @pytest.mark.parametrize("number", [20, 35, 44])
 def test_every_mode_has_the_power_of_its_multipole(number):
-    """Not that of the next multipole of the mixing, as far as 5 % away."""
-    ell_mix, matrix = covariance_factor.mixing(shipped())
+    """Not that of the next multipole of the factor, as far as 5 % away."""
+    ell_mix, matrix = covariance_factor.covariance_factor(shipped())
     power = (matrix.astype(float) ** 2).sum(2)
     ell = np.sqrt(ell_mix[[number]] * ell_mix[number + 1])
     exact = np.diag(covariance_factor.covariance(shipped(), ell)[0])

@@ -13,7 +13,7 @@ from pixell import enmap
 from mlsky.components import REFERENCE_GHZ
 from mlsky.haloes import draw, paint, profiles
 from mlsky.haloes.painter import TSZ_148
-from mlsky.sphere import charts, windows
+from mlsky.sphere import charts, resampling, windows
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.theory.halo_model import T_CMB_UK
 
@@ -67,7 +67,7 @@ def summed(h, geometry, pixel_arcmin, reach_deg=4.0) -> dict[str, float]:
             made = objects.on(chart)[0]
             area = np.broadcast_to(geometry.area(near), near.shape)
             for name in fields:
-                total[name] += (charts.average(chart, made[name], geometry, near) * area).sum()
+                total[name] += (resampling.average(chart, made[name], geometry, near) * area).sum()
     return total
 
 

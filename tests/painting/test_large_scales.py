@@ -44,6 +44,19 @@ def power(a, b=None) -> float:
     return float((cl * modes)[2:].sum() / modes[2:].sum())
 
 
+def test_the_table_of_earlier_files_is_read():
+    """Until v4 it was named "completion"."""
+    chart = charts.charts(20.0)[5]
+    painted = []
+    for name in ("large_scales", "completion"):
+        made = {n: np.ones(chart.shape, np.float32) for n in ("tsz", "ksz", "cib", "log_rate")}
+        large_scales.prepare({name: table()}, start(), 7).apply(chart, made)
+        painted.append(made)
+    for name, values in painted[0].items():
+        np.testing.assert_array_equal(values, painted[1][name])
+        assert (values != 1).any()
+
+
 def test_a_file_without_a_table_completes_nothing():
     chart = charts.charts(20.0, 4, 8)[0]
     made = {"tsz": np.full(chart.shape, -1, np.float32)}
@@ -126,7 +139,7 @@ def test_signs_and_means_on_a_chart():
         "log_rate": noise[3],
     }
     before = {name: m.copy() for name, m in made.items()}
-    calibration = {"completion": table()}
+    calibration = {"large_scales": table()}
     large_scales.prepare(calibration, start(), 7).apply(chart, made)
     assert made["tsz"].max() <= 0
     assert made["cib"].min() > 0
@@ -148,7 +161,7 @@ def test_fine_pixels_are_interpolated(lmax):
     chart = charts.charts(0.5, 32, 8)[100]
     kappa = gaussian.draw_alm(np.full(lmax + 1, 1e-7), 2)
     told = table(ell=[0, 2, lmax - 100, lmax])
-    large = large_scales.prepare({"completion": told}, kappa, 7)
+    large = large_scales.prepare({"large_scales": told}, kappa, 7)
     assert large.fields["ksz"].lmax == lmax
     made = {"ksz": np.zeros(chart.shape, np.float32)}
     large.apply(chart, made)

@@ -9,9 +9,10 @@ from astropy.wcs import WCS
 from chart_cases import solid_angle
 from pixell import enmap
 
-from mlsky.sphere.charts import NSIDE, charts, interpolate, owned, owned_area, owners, resample
+from mlsky.sphere.charts import NSIDE, charts, owned, owned_area, owners
 from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Car, Healpix, Legendre
+from mlsky.sphere.resampling import interpolate, resample
 
 #: Rounding of float64 directions, in chart pixels.
 ROUND_TRIP = 1e-8

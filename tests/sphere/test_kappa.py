@@ -137,7 +137,7 @@ def test_holes_are_filled_when_asked():
     with pytest.raises(ValueError, match=rf"{hole.size} NaN.*fill_kappa=True \(--fill-kappa\)"):
         kappa.parse(values)
     given = kappa.parse(values, fill=True)
-    assert given.told() == f"given, gaussian, up to l = 64, {hole.size} pixels filled"
+    assert given.describe() == f"given, gaussian, up to l = 64, {hole.size} pixels filled"
     out = kappa.complete(given, lmax, drawn)
     filled = healpy.alm2map(out, nside)
     expected = healpy.alm2map(own, nside)

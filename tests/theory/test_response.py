@@ -24,9 +24,9 @@ def amplitude_alone(monkeypatch):
         return 0.8111 * (cosmology.As / parse().As) ** 0.5
 
     monkeypatch.setattr(camb, "sigma8", sigma8)
-    response._told.cache_clear()
+    response._parameters_in_words.cache_clear()
     yield
-    response._told.cache_clear()
+    response._parameters_in_words.cache_clear()
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_ratios(halo_model):
     assert set(got.mean) == {"tsz", "cib"}
     assert got.mean["cib"] == pytest.approx(amplitude**1.5)
     assert got.trained_mean == {"tsz": -1.5, "cib": 21.0}
-    told = got.told()
+    told = got.describe()
     assert f"tsz x {amplitude**4:.2f}-{amplitude**4:.2f}" in told
     assert "\n" not in told
 
@@ -113,7 +113,7 @@ def test_kappa_alone_is_rescaled_to_any_cosmology(halo_model):
     got = response.response(parse({"sigma8": 1.2}), {}, ())
     assert not got.gain
     assert not halo_model.calls
-    assert "kappa" in got.told()
+    assert "kappa" in got.describe()
 
 
 @pytest.mark.parametrize("name", ["act-dr6", "wmap5"])

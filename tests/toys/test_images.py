@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlsky import networks
 from mlsky.toys import blobs, images
+from mlsky.toys.unconditional import sample
 from mlsky.training import loop, stopping, unconditional
 from mlsky.training.loop import train
 from mlsky.training.recipes import recipe
@@ -135,14 +135,14 @@ def test_bad_data(tmp_path):
 def test_a_run_becomes_a_file_that_is_sampled(tmp_path):
     run = _train(tmp_path / "run")
     opened = unconditional.opened(tmp_path / "run")
-    made = networks.sample(opened, 2, seed=1)
+    made = sample(opened, 2, seed=1)
     for parameter, stored in zip(
         run.averaged.parameters(), opened["images"].parameters(), strict=True
     ):
         assert torch.equal(parameter, stored)
     unconditional.to_file(tmp_path / "run", tmp_path / "w.safetensors")
     file = unconditional.opened(tmp_path / "w.safetensors")
-    np.testing.assert_allclose(networks.sample(file, 2, seed=1), made, atol=0.02)
+    np.testing.assert_allclose(sample(file, 2, seed=1), made, atol=0.02)
     assert unconditional.blobs_of(file) == blobs.BLOBS[1]
     true = unconditional.truth(file, 3, seed=5)
     np.testing.assert_array_equal(true, blobs.sample(1, 3, 5))

@@ -159,15 +159,15 @@ def _drawn(decoder, normaliser):
 
 
 def test_a_run_of_an_autoencoder_can_be_gone_on_with_and_sampled(digits_run, tmp_path):
-    from mlsky import networks
+    from mlsky.toys.unconditional import sample
 
     folder, run = digits_run
     again = train(run.recipe, None, folder, steps=300, device="cpu", progress=False)
     assert again.step == 300
-    made = networks.sample(unconditional.opened(folder), 3, seed=1)
+    made = sample(unconditional.opened(folder), 3, seed=1)
     assert made.shape == (3, 1, 8, 8)
     unconditional.to_file(folder, tmp_path / "digits.safetensors")
-    stored = networks.sample(tmp_path / "digits.safetensors", 3, seed=1)
+    stored = sample(tmp_path / "digits.safetensors", 3, seed=1)
     np.testing.assert_allclose(stored, made, atol=0.05 * made.std())  # half precision
 
 

@@ -66,7 +66,7 @@ def networks(seed: int) -> dict:
 def test_completed_spectra_are_those_of_the_truth():
     """Fitted on one sky, applied to another: every pair of fields within sampling error."""
     t = truth()
-    table, rows = sky_calibration.fit_completion(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
+    table, rows = sky_calibration.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
     assert rows[0]["auto"]["tsz"] < 0.5  # there was something to complete
     made = networks(2)
     added = large_scales.modes(table, made["start"], 2)
@@ -92,7 +92,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
     white = gaussian.white(LMAX, 3, "truth", 5)
     drawn = np.tensordot(root, white, 1)
     alm = {n: gaussian.scale_alm(a, np.sqrt(KAPPA)) for n, a in zip(NAMES, drawn, strict=True)}
-    table, rows = sky_calibration.fit_completion(
+    table, rows = sky_calibration.fit_large_scales(
         {"start": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
     )
     for row in rows:
@@ -184,7 +184,7 @@ def test_the_file_keeps_its_networks(calibrated):
     for name in old:
         assert torch.equal(old[name], new[name]), name
     assert header["calibration"]["regions"] == 3
-    assert {"kappa", "completion", "sky"} <= set(header["calibration"])
+    assert {"kappa", "large_scales", "sky"} <= set(header["calibration"])
     kept = {k: v for k, v in header.items() if k not in ("calibration", "digest")}
     assert kept == {k: v for k, v in old_header.items() if k not in ("calibration", "digest")}
     assert stages[-1] == ("done", 1.0)
@@ -209,7 +209,7 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
     }
     start = gaussian.draw_alm(KAPPA, 5)
     maps = []
-    for name, header in (("bare", {}), ("told", {"completion": table})):
+    for name, header in (("bare", {}), ("told", {"large_scales": table})):
         path = coarse_weights(tmp_path / f"{name}.safetensors", calibration=header)
         made = foregrounds.generate(
             start, Healpix(64), weights=open_weights(path), seed=3, device="cpu"
@@ -239,7 +239,7 @@ def test_clusters_are_added_as_far_as_patches_lack_them():
     start = gaussian.draw_alm(kk, 1)
     half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
     alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
-    table, rows = sky_calibration.fit_completion(alm, {"tsz": -1.5}, truth, join=join)
+    table, rows = sky_calibration.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
     assert table["ell"][-1] == join[1]
     added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2
     # cosmic variance of the bands, some 1e4 modes: 3 % of the half that is there
