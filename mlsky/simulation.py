@@ -8,13 +8,11 @@ No physics lives here. In order: spectra, Gaussian kappa, networks
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import components as fields
 from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
 from mlsky.io.store import Array, Disk, Memory, Store
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from mlsky.haloes.paint import HaloPainter
-    from mlsky.theory.response import Response
 
 __all__ = [
     "Realisation",
@@ -232,7 +229,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     changed = response.response(
         request.cosmology, request.weights.header, response.fields_of(request.components)
     )
-    objects, clusters = _objects(request, start[0], changed)
+    objects, clusters = _objects(request, start[0])
     start[0] = given_kappa.cut(start[0], lmax)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
@@ -286,62 +283,34 @@ def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
 
 
 def _objects(
-    request: Request, kappa_alm: NDArray[np.complex128], changed: Response | None
+    request: Request, kappa_alm: NDArray[np.complex128]
 ) -> tuple[HaloPainter | None, Table | None]:
     """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
     if not request.weights.mass_cut:
         return None, None
     request.progress("haloes", 0.1)
-    from mlsky.haloes import catalogue, draw, paint
+    from mlsky.haloes import catalogue
     from mlsky.haloes import tables as halo_tables
     from mlsky.painting import foregrounds
+    from mlsky.painting.objects import objects_of_sky
     from mlsky.sphere import gaussian
     from mlsky.theory import spectra
 
     tables = halo_tables.of(request.cosmology)
-    cut = request.weights.mass_cut
     cl = spectra.kappa_spectrum(gaussian.alm_lmax(kappa_alm), cosmology=request.cosmology)
-    given = (request.seed, kappa_alm, cl)
-    if request.haloes is None:
-        haloes = draw.draw(tables, *given, mass_cut=cut)
-    else:
-        haloes = catalogue.parse(request.haloes, tables, cut, *given)
-    names = ("kappa", *(n for n in request.components if n != "cmb"))
-    law = cib_templates.of_header(request.weights.header)
-    halved = foregrounds.halves_pixels(request.weights, request.geometry)
-    objects = paint.HaloPainter(
-        haloes,
-        tables,
+    haloes, objects = objects_of_sky(
+        kappa_alm,
+        cl,
         request.seed,
-        fields=names,
-        tsz_order=_tsz_order(request),
-        cib_ghz=(fields.REFERENCE_GHZ,) if law is None else tuple(law.templates_ghz),
-        mass_cut=cut,
-        pixel_arcmin=request.weights.pixel_arcmin / (1 + halved),
+        weights=request.weights,
+        tables=tables,
         geometry=request.geometry,
-        kappa_gain=_kappa_gain(request, changed),
+        components=request.components,
+        halved=foregrounds.halves_pixels(request.weights, request.geometry),
+        tsz_order=_tsz_order(request),
+        given=request.haloes,
     )
-    return objects, catalogue.table(haloes, tables, cut)
-
-
-def _kappa_gain(
-    request: Request, changed: Response | None
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """By what the kappa of networks and haloes together will be multiplied, by multipole.
-
-    Calibration and another cosmology are of what networks paint; haloes are to stay as they are.
-    """
-    from mlsky.painting import foregrounds
-    from mlsky.painting.rescale import Rescaling
-
-    nonlinear = request.kappa is not None and request.kappa.kind == "nonlinear"
-    rescaling = None if changed is None else Rescaling(changed)
-
-    def gain(ell: NDArray[np.float64]) -> NDArray[np.float64]:
-        out = np.ones(ell.shape) if nonlinear else foregrounds.kappa_gain(request.weights, ell)
-        return out if rescaling is None else out * rescaling.kappa_gain(ell)
-
-    return gain
+    return objects, catalogue.table(haloes, tables, request.weights.mass_cut)
 
 
 def _tsz_order(request: Request) -> int | None:

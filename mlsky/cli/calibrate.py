@@ -67,12 +67,14 @@ def _tables(found: dict) -> list[str]:
     crossed = list(rows[0]["kappa"])
     lines.append("Large scales: C_l of the networks over the truth, +- cosmic variance of C_l;")
     lines.append("then C_l^{kappa X} / C_l^{kappa kappa} over the truth. Their lack is completed.")
-    head = [f"{n:>7}" for n in names] + [f"{'k x ' + n:>10}" for n in crossed]
+    head = [f"{n:>8}" for n in names] + [f"{'k x ' + n:>12}" for n in crossed]
     lines.append("".join([f"{'l':>7}{'+-':>7}", *head]))
     for row in rows:
-        auto = [f"{row['auto'][n]:7.3f}" for n in names]
-        kappa = [f"{row['kappa'][n]:10.3f}" for n in crossed]
+        auto = [f"{row['auto'][n]:8.3f}" for n in names]
+        kappa = [f"{row['kappa'][n]:12.3f}" for n in crossed]
         lines.append("".join([f"{row['ell']:7.0f}{row['error']:7.3f}", *auto, *kappa]))
+    added = ", ".join(f"{name} {rms:g}" for name, rms in found["added"].items())
+    lines.append(f"Rms of what completes them (uK; over the mean if multiplied): {added}.")
     if found["transfer"]:
         parts = [n for n in found["transfer"][0] if n != "ell"]
         lines.append("Transfer: C_l of the sky over that of the same networks on regions.")

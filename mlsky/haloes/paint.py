@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -89,9 +88,6 @@ class HaloPainter:
         (`mlsky.sphere.resampling.average`); None for values at points.
     averaged
         Names of those fields.
-    kappa_gain
-        Function of multipole by which the map of kappa will be multiplied later: its inverse is
-        taken here, so that objects end as they are.
     """
 
     def __init__(
@@ -106,7 +102,6 @@ class HaloPainter:
         pixel_arcmin: float = 2.0,
         geometry: Geometry | None = None,
         averaged: tuple[str, ...] = ("tsz", "ksz"),
-        kappa_gain: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     ) -> None:
         import healpy
 
@@ -118,7 +113,6 @@ class HaloPainter:
         self._ends = np.append(0, ends)
         self.fields, self.cib_ghz, self.tsz_order = fields, cib_ghz, tsz_order
         self.geometry = geometry
-        self.kappa_gain = kappa_gain
         self.averaged = averaged if geometry is not None else ()
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
@@ -202,8 +196,6 @@ class HaloPainter:
             if name.split("_")[0] in self.averaged:
                 middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
                 factor *= square(ell, resampling.part_arcmin(self.geometry, middle))
-            if name == "kappa" and self.kappa_gain is not None:
-                factor /= self.kappa_gain(ell.astype(np.float64))
             return gaussian.scale_alm(alm, factor)
 
         tasks = [
@@ -318,8 +310,7 @@ class HaloPainter:
         made = {}
         for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
             averaged = side if name.split("_")[0] in self.averaged else 0.0
-            gain = self.kappa_gain if name == "kappa" else None
-            modes *= _transfer(grid.shape, averaged, chart.pixel_rad, gain, beyond > 0)
+            modes *= _transfer(grid.shape, averaged, beyond > 0)
             made[name] = grid.image(modes)
         return made
 
@@ -364,9 +355,7 @@ def _smooth_spline(field: Field, chart: Chart) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=12)
-def _transfer(
-    shape: tuple[int, int], side: float, pixel_rad: float, gain: Callable | None, spline: bool
-) -> NDArray[np.float32]:
+def _transfer(shape: tuple[int, int], side: float, spline: bool) -> NDArray[np.float32]:
     """Half plane of filters of a map.
 
     `side` is that of the square over which a map is averaged, in pixels; 0 for none. Values
@@ -382,8 +371,6 @@ def _transfer(
     if side:
         # a pixel of unit multipoles is a radian wide
         band *= square(2 * np.pi * k, np.degrees(side) * 60)
-    if gain is not None:
-        band /= gain(2 * np.pi * k / pixel_rad)
     out = np.interp(fine, k, band).astype(np.float32)
     return out * kernels.spline_factor(shape) if spline else out
 

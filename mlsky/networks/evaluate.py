@@ -373,10 +373,14 @@ def check_finite(maps: Mapping[str, np.ndarray], chart: int) -> None:
     Raises
     ------
     RegistryError
-        If a map of a chart has a value that is not finite.
+        If a map of a chart has a value that is not finite. The logarithm of a rate may be minus
+        infinity, which it is where the rate is zero, as beyond the area that is wanted.
     """
     for name, values in maps.items():
-        if not np.isfinite(values).all():
+        allowed = np.isfinite(values)
+        if name == "log_rate":
+            allowed |= np.isneginf(values)
+        if not allowed.all():
             raise RegistryError(
                 f"the networks' {name} is not finite on chart {chart}: the weight file is no "
                 "trained one, or damaged; use another (mlsky weights list)"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlsky.io.store import Array, Store
     from mlsky.networks.weights import Weights
     from mlsky.painting.large_scales import LargeScales
+    from mlsky.painting.objects import SkyObjects
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
@@ -62,6 +63,10 @@ MARGIN = 8
 KAPPA_JOIN = (40, 120)
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
+#: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
+KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
+#: Tables of a calibration whose product is the gain of kappa.
+KAPPA_GAINS = ("kappa", "kappa_sky")
 #: Streams of the networks' noise.
 STREAMS = {"convergence": 0, "paint": 1, "split": 2}
 #: Charts painted at a time where it is not known how many there is memory for.
@@ -87,12 +92,15 @@ class Foregrounds:
         (`mlsky.frequency.cib_templates`).
     catalogue
         Every point source: radio ones, and dusty ones too bright for the CIB map.
+    objects_alm
+        Convergence of the objects if they were left out of all of the above, else None.
     """
 
     kappa_alm: NDArray[np.complex128]
     kappa: Array
     maps: dict[str, Array]
     catalogue: Table | None
+    objects_alm: NDArray[np.complex128] | None = None
 
 
 def select(name: str, geometry: Geometry) -> Weights:
@@ -143,9 +151,15 @@ def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
 
 
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
-    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`."""
-    table = weights.header.get("calibration", {}).get("kappa")
-    return np.interp(ell, table["ell"], table["gain"]) if table else np.ones(np.shape(ell))
+    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
+
+    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
+    """
+    calibration = weights.header.get("calibration", {})
+    gain = np.ones(np.shape(ell))
+    for table in filter(None, map(calibration.get, KAPPA_GAINS)):
+        gain = gain * np.interp(ell, table["ell"], table["gain"])
+    return gain
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
@@ -181,6 +195,7 @@ def generate(
     nonlinear: bool = False,
     response: Response | None = None,
     objects: HaloPainter | None = None,
+    add_objects: bool = True,
     components: Sequence[str] = ("tsz", "ksz", "cib", "radio"),
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
@@ -209,6 +224,9 @@ def generate(
     objects
         Haloes to add to what the networks paint, for weights that leave them out. A nonlinear
         kappa holds them already.
+    add_objects
+        False to show the objects to the networks and add them nowhere: kappa, maps and sources are
+        those of the rest, and `Foregrounds.objects_alm` is the kappa of the objects.
     components
         Which maps to keep; kappa is always made, and sources if cib or radio are.
     device
@@ -234,13 +252,14 @@ def generate(
     from mlsky.networks import evaluate
     from mlsky.networks.device import pick_device
     from mlsky.painting import large_scales
+    from mlsky.painting.objects import SkyObjects
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere import charts, gaussian
     from mlsky.sphere.field import Field
     from mlsky.sphere.threads import threads
 
-    rescaling = None
+    rescaling, sky_alm = None, kappa_alm
     if response is not None:
         _log.warning("%s", response.describe())
         rescaling = Rescaling(response)
@@ -261,7 +280,9 @@ def generate(
     start = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
     kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
-    kappa_map, maps, sources = _paint_sky(
+    sky_alm = _truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
+    whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
+    kappa_maps, maps, sources = _paint_sky(
         start,
         charts.charts(pixel, margin, multiple),
         (grid, geometry),
@@ -269,7 +290,7 @@ def generate(
         seed,
         components,
         (large, rescaling),
-        _Whole(objects, nonlinear),
+        whole,
         lambda fraction: report("networks", 0.05 + 0.85 * fraction),
         store,
         precision,
@@ -277,13 +298,23 @@ def generate(
     )
     del start
     report("kappa", 0.92)
-    alm = kappa_alm
+    alm, objects_alm = kappa_alm, None
     if not nonlinear:
-        alm = _join(gaussian.legendre_to_alm(kappa_map, grid, lmax), kappa_alm, weights)
-    del kappa_map
-    if rescaling is not None:
+        alm, *others = (gaussian.legendre_to_alm(m, grid, lmax) for m in kappa_maps)
+        ell = np.arange(lmax + 1)
+        if others:
+            (objects_alm,) = others
+            sky_alm = sky_alm - _truncate(objects_alm, _lmax(sky_alm))
+        if objects is None:
+            # calibrated here, at no cost: nothing is in it that is to stay as it is
+            alm = _join(alm, kappa_alm, kappa_gain(weights, ell))
+        else:
+            alm = _join(alm, sky_alm, np.ones(lmax + 1))
+    del kappa_maps
+    if rescaling is not None and (nonlinear or objects is None):
         alm = rescaling.to_sky(alm)
-    store.drop("kappa_grid")
+    for name in KAPPA_MAPS:
+        store.drop(name)
     law = cib_templates.of_header(weights.header)
     if law is not None and "cib" in maps:
         from mlsky.painting.remainder import add_remainder
@@ -296,7 +327,7 @@ def generate(
     if sources:
         report("sources", 0.97)
         catalogue = _catalogue(sources, seed)
-    return Foregrounds(alm, kappa, maps, catalogue)
+    return Foregrounds(alm, kappa, maps, catalogue, objects_alm)
 
 
 def _paint_sky(
@@ -307,12 +338,12 @@ def _paint_sky(
     seed: int,
     components: Sequence[str],
     corrections: tuple[LargeScales, Rescaling | None],
-    whole: _Whole,
+    whole: SkyObjects,
     report: Callable[[float], None],
     store: Store,
     precision: str | None,
     workers: int,
-) -> tuple[Array, dict[str, Array], list[dict]]:
+) -> tuple[list[Array], dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
     from mlsky.painting import finer
@@ -324,7 +355,7 @@ def _paint_sky(
     reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
     table = weights.header.get("calibration", {}).get("split")
     halve = halves_pixels(weights, geometry)
-    kappa_map = store.array("kappa_grid", grid.shape)
+    kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
     painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
@@ -356,21 +387,22 @@ def _paint_sky(
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(start.on(chart), haloes),
+            whole.without(start.on(chart), chart, haloes),
             noise,
             area,
             precision,
-            haloes if evaluate.takes_objects(weights) else None,
+            whole.shown(haloes) if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
         evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
-        if members and found:
+        if members and found and whole.added:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
         pixel = charts.owned(chart, grid)
-        convergence = made["kappa"] + haloes.get("kappa", np.float32(0))
-        kappa_map.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
+        kappas = whole.kappa(made, chart, area, haloes)
+        for one, convergence in zip(kappa_maps, kappas, strict=True):
+            one.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
@@ -393,7 +425,7 @@ def _paint_sky(
         report((number + 1) / len(all_charts))
         if found:
             sources.append(found)
-    return kappa_map, maps, sources
+    return kappa_maps, maps, sources
 
 
 def _further(weights: Weights) -> int:
@@ -422,48 +454,17 @@ def _halved(
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Whole:
-    """The objects of a sky beside what its networks paint; none of them if there are none."""
+def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
+    """Gain of what networks make of kappa, calibration and another cosmology; None for one."""
+    calibration = weights.header.get("calibration", {})
+    if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
+        return None
 
-    objects: HaloPainter | None
-    nonlinear: bool
+    def gain(ell: NDArray) -> NDArray[np.float64]:
+        out = kappa_gain(weights, ell)
+        return out if rescaling is None else out * rescaling.kappa_gain(ell)
 
-    def tsz_names(self) -> tuple[str, ...]:
-        """Maps of tSZ that the objects have to themselves."""
-        if self.objects is None or self.objects.tsz_order is None:
-            return ()
-        return tuple(name for name in self.objects.terms if name.startswith("tsz"))
-
-    def on(self, chart: Chart) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Maps of the objects on a chart, and their member sources."""
-        if self.objects is None:
-            return {}, {}
-        return self.objects.on(chart)
-
-    @staticmethod
-    def add(
-        values: dict[str, np.ndarray],
-        chart: Chart,
-        haloes: dict[str, np.ndarray],
-        geometry: Geometry,
-        owned: np.ndarray,
-    ) -> None:
-        """Add the objects of a chart to the output pixels that it owns, in place."""
-        from mlsky.sphere import resampling
-
-        shared = [name for name in haloes if name in values]
-        smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
-        points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, resampling.average), (points, resampling.resample)):
-            if names:
-                stack = np.stack([haloes[name] for name in names])
-                for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):
-                    values[name] += part
-
-    def without(self, kappa, haloes: dict[str, np.ndarray]):
-        """The convergence that networks see: without the objects, which they do not paint."""
-        return kappa - haloes["kappa"] if self.nonlinear and haloes else kappa
+    return gain
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:
@@ -576,8 +577,8 @@ def _truncate(alm: np.ndarray, lmax: int) -> np.ndarray:
     return alm if have <= lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
 
 
-def _join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
-    """The network's kappa, its power calibrated, with the Gaussian start on the largest scales.
+def _join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The network's kappa times a gain, with the Gaussian start on the largest scales.
 
     A network trained on patches knows nothing below their size: there kappa *is* the
     Gaussian start, so that low multipoles are never altered.
@@ -586,7 +587,6 @@ def _join(alm: np.ndarray, start: np.ndarray, weights: Weights) -> np.ndarray:
 
     lmax = _lmax(alm)
     ell = np.arange(lmax + 1)
-    gain = kappa_gain(weights, ell)
     phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
     share = 0.5 - 0.5 * np.cos(np.pi * phase)
     low = np.zeros_like(alm)

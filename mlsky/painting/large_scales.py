@@ -6,17 +6,21 @@ multipoles below about 400, in tSZ of smaller patches below 1900, is measured on
 and the roots of the power that is still missing, by multipole. From these and the sky's own kappa
 follow, before any network runs, a few band-limited fields; chart by chart they modulate the maps.
 
-The fields are applied so that no map leaves its sign. CIB and the rate of radio sources are
-multiplied by one plus a field of a few per cent. To tSZ the fields are added. What it lacks is
-for the most part the shot noise of near, degree-wide clusters, of an rms near the mean of the
-map: as Gaussian waves that would make a fifth of the sky positive. It is drawn as such clusters
-instead, round negative profiles at random places, with their mean taken off again, and the few
-pixels (1e-3) that end above zero are set to zero. kSZ has both signs and gets a Gaussian field.
+The fields are applied so that no map leaves its sign. The templates of the CIB, the rate of radio
+sources, and tSZ of networks that leave clusters to the sky are multiplied by one plus a field, each
+by its own; the fields of a few per cent are correlated as the maps are. kSZ has both signs and gets
+a Gaussian field, added.
+
+Networks that paint the clusters too lack, in tSZ, for the most part the shot noise of near,
+degree-wide ones, of an rms near the mean of the map: Gaussian waves would make a fifth of the sky
+positive. The tables of such weight files state a number of clusters. They are drawn as round
+negative profiles at random places, added with their mean taken off again, and the few pixels (1e-3)
+that end above zero are set to zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,15 +33,15 @@ from mlsky.sphere.field import Field
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
-__all__ = ["CORRELATED", "JOIN", "LargeScales", "modes", "prepare"]
+__all__ = ["JOIN", "LargeScales", "correlated", "modes", "prepare"]
 
 #: Below the first multipole the sky has the spectra of the truth, above the second those of
 #: the networks alone: measured, they are then within a few per cent of each other. The table of
 #: a weight file goes further for tSZ alone, whose near clusters are wider than small patches.
 JOIN = (330, 480)
-#: Fields that are correlated, in the order of the Cholesky factor; "radio" is the density of
-#: radio sources relative to its mean, the others are in uK at 148 GHz.
-CORRELATED = ("tsz", "cib", "radio")
+#: Order of the white fields that are drawn, part of what a seed means; further templates of the
+#: CIB follow. "radio" is the density of radio sources relative to its mean, the others are in uK.
+WHITE = ("cib", "radio", "ksz", "tsz")
 #: Fields up to l = JOIN[1] vary over no less than 20': values on pixels up to this size tell them
 #: all, arcmin; others need smaller ones in proportion.
 COARSE_ARCMIN = 4.0
@@ -51,21 +55,22 @@ class LargeScales:
     Parameters
     ----------
     alm
-        Of "tsz", "ksz", "cib" (uK) and "radio" (relative density): those there are.
-    mean_cib
-        Of the sky without them, uK.
+        Of "tsz", "ksz", "cib", "cib_353" and so on (uK) and "radio" (relative density): those
+        there are.
+    mean
+        Of the sky without them, uK, of the maps that are multiplied; other fields are added.
     amplitude
-        Factors of "tsz", "cib" and "ksz".
+        Factors of the maps.
     """
 
     def __init__(
         self,
         alm: Mapping[str, NDArray[np.complex128]],
-        mean_cib: float,
+        mean: Mapping[str, float],
         amplitude: Mapping[str, float],
     ) -> None:
         self.fields = {name: Field(values) for name, values in alm.items()}
-        self.mean_cib, self.amplitude = mean_cib, dict(amplitude)
+        self.mean, self.amplitude = dict(mean), dict(amplitude)
 
     def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
         """Complete what the networks made on a chart, in place.
@@ -73,23 +78,18 @@ class LargeScales:
         Parameters
         ----------
         made
-            Some of "tsz", "cib", "ksz" and "log_rate", (ny, nx) float32.
+            Some of "tsz", "ksz", "log_rate" and the templates of the CIB, (ny, nx) float32.
         """
-        # every template of the CIB follows the one at 148 GHz
-        cib = [name for name in made if name.split("_")[0] == "cib"]
         for name, factor in self.amplitude.items():
-            for one in cib if name == "cib" else [name]:
-                if one in made:
-                    made[one] *= np.float32(factor)
-        for name in ("tsz", "ksz"):
-            if name in made and name in self.fields:
+            if name in made:
+                made[name] *= np.float32(factor)
+        for name in self.fields.keys() & made.keys():
+            if name in self.mean:
+                made[name] *= _density(self._on(chart, name) * np.float32(1 / self.mean[name]))
+            else:
                 made[name] += self._on(chart, name)
         if "tsz" in made:
             np.minimum(made["tsz"], 0, out=made["tsz"])
-        if cib and "cib" in self.fields:
-            density = _density(self._on(chart, "cib") * np.float32(1 / self.mean_cib))
-            for name in cib:
-                made[name] *= density
         if "log_rate" in made and "radio" in self.fields:
             made["log_rate"] += np.log(_density(self._on(chart, "radio")))
 
@@ -106,9 +106,9 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> L
     ----------
     calibration
         Of a weight file. Its ``large_scales``, if it has one: ``ell``, ``response`` {name: values},
-        ``root`` {"cib tsz": values}, ``clusters`` (on the sky) and
-        ``mean_cib`` (uK); and
-        ``amplitude`` {name: factor}.
+        ``root`` {"cib tsz": values} and ``mean`` {name: uK}; ``clusters`` (on the sky), if the
+        networks paint them, and then ``mean_cib`` (uK) in place of ``mean``. And ``amplitude``
+        {name: factor}.
     start
         Gaussian kappa of the sky, healpy order.
     seed
@@ -116,7 +116,19 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> L
     """
     table = calibration.get("large_scales", calibration.get("completion"))  # its name until v4
     alm = modes(table, start, seed) if table else {}
-    return LargeScales(alm, table["mean_cib"] if table else 1.0, calibration.get("amplitude", {}))
+    mean = table.get("mean", {"cib": table.get("mean_cib")}) if table else {}
+    return LargeScales(alm, mean, calibration.get("amplitude", {}))
+
+
+def correlated(names: Iterable[str]) -> list[str]:
+    """Those of some fields that are correlated, in the order of the Cholesky factor."""
+    cib = sorted((n for n in names if n.split("_")[0] == "cib"), key=_template_ghz)
+    return [n for n in ("tsz", *cib, "radio") if n in names]
+
+
+def _template_ghz(name: str) -> float:
+    """Frequency of a further template of the CIB; 0 for "cib"."""
+    return float(name.partition("_")[2] or 0)
 
 
 def modes(
@@ -136,14 +148,18 @@ def modes(
         return out
 
     root = {tuple(key.split()): at(values) for key, values in table["root"].items()}
-    white = dict(
-        zip(("cib", "radio", "ksz"), gaussian.white(lmax, seed, "large_scales", 3), strict=True)
-    )
-    white["tsz"] = _clusters(int(table["clusters"]), lmax, seed)
+    order = correlated(table["response"])
+    drawn = (*WHITE, *(name for name in order if name not in WHITE))
+    if "clusters" in table:
+        drawn = tuple(name for name in drawn if name != "tsz")
+    each = gaussian.white(lmax, seed, "large_scales", len(drawn))
+    white = dict(zip(drawn, each, strict=True))
+    if "clusters" in table:
+        white["tsz"] = _clusters(int(table["clusters"]), lmax, seed)
     alm = {}
-    for name in CORRELATED:
+    for name in order:
         parts = [gaussian.scale_alm(kappa.copy(), at(table["response"][name]))]
-        for other in CORRELATED:
+        for other in order:
             factor = root.get((name,) if other == name else (name, other))
             if factor is not None and factor.any():
                 parts.append(gaussian.scale_alm(white[other].copy(), factor))

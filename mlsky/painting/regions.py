@@ -72,7 +72,8 @@ def painting(weights: Weights) -> Weights:
     """
     skipped = {"default": "convergence", "han2021": "vaegan"}[evaluate.kind(weights)]
     calibration = dict(weights.header.get("calibration", {}))
-    calibration.pop("kappa", None)
+    for name in ("kappa", "kappa_sky"):
+        calibration.pop(name, None)
     return dataclasses.replace(
         weights,
         networks={**weights.networks, skipped: _Unchanged()},
@@ -202,7 +203,8 @@ def generate(
     if "radio" not in made:
         rng = seeds.generator(seed, "points", tile)
         pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
-        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr)
+        share = calibration.get("radio_share", 1.0)
+        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, share)
         rate = gain * np.exp(made["log_rate"].double().numpy())
         number = rng.poisson(rate).ravel()
         flux = counts.draw_radio_flux(rng.random(number.sum()))

@@ -93,8 +93,9 @@ def of_chart(
 
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
     """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
-    mean_rate = header.get("calibration", {}).get("radio_mean_rate")
-    gain = counts.rate_gain(mean_rate, chart.pixel_rad**2)
+    table = header.get("calibration", {})
+    share = table.get("radio_share", 1.0)
+    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, share)
     dusty = header.get("sources", {}).get("dusty")
     per_uk = 0.0
     if dusty:  # bright dusty galaxies follow the CIB they belong to

@@ -38,7 +38,7 @@ from mlsky.theory.parameters import DEFAULT, Cosmology
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model"]
+__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model", "radio_share"]
 
 #: What there are spectra of; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
@@ -134,6 +134,22 @@ def foreground_spectra(
         spectra = {k: twin.at(log_ell, cl) for k, cl in done[a, b].items()}
         out[f"{a} x {b}"] = spectra if parts else sum(spectra.values())
     return out
+
+
+def radio_share(
+    part: str,
+    mass_cut: float | None = MASS_CUT,
+    cosmology: object = DEFAULT,
+    preset: str | Parameters = presets.DEFAULT,
+) -> float:
+    """Share of all radio sources that lie in one of `HALOES`; arguments as above."""
+    part, _ = _check_part(part)
+    par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
+    twin = _twin(parse(cosmology), par)
+    painted = twin.clustering.painted
+    cut = check_mass_cut(mass_cut, twin.model.log10_mass[painted])
+    sources = twin.model.number * twin.radio_rate
+    return float(sources[_members(twin, part, cut)].sum() / sources.sum())
 
 
 def model(cosmology: object = DEFAULT, preset: str | Parameters = presets.DEFAULT) -> HaloModel:
@@ -263,13 +279,19 @@ class _Twin:
             mean = radio_sources.moment((side.nu_ghz,), cut) * m.parameters.radio_counts
             flux = self.radio_rate * mean * _uk_per_jy_sr(side.nu_ghz)
             profile, whole = np.repeat(flux[:, :, None], len(m.ell), 2), None
-        objects = is_object(m.z, m.log10_mass, side.mass_cut) & self.clustering.painted
-        of = {"all": np.ones_like(objects), "objects": objects, "rest": ~objects}[side.part]
+        of = _members(self, side.part, side.mass_cut)
         taken = profile * of[:, :, None]
         linear = self.clustering.biased(taken)
         if whole is not None and side.part != "objects":  # what lies between haloes
             linear = linear + whole - self.clustering.biased(profile)
         return _Field(of, taken, linear, self.clustering.orders(taken))
+
+
+def _members(twin: _Twin, part: str, mass_cut: float | None) -> NDArray[np.bool_]:
+    """Which haloes are in one of `HALOES`, (n_shell, n_mass)."""
+    m = twin.model
+    objects = is_object(m.z, m.log10_mass, mass_cut) & twin.clustering.painted
+    return {"all": np.ones_like(objects), "objects": objects, "rest": ~objects}[part]
 
 
 @functools.lru_cache(maxsize=2)

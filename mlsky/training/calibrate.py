@@ -28,7 +28,7 @@ from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
 from mlsky.training.matching import Spectra
 
-__all__ = ["balance_flow", "balance_stamps", "fit_calibration"]
+__all__ = ["balance_flow", "balance_stamps", "fit_calibration", "gain_beside"]
 
 PATCH = 128  # pixels along a side of what networks are trained on, whose edges do not meet
 BINS = 20  # logarithmic bins of the kappa gain
@@ -125,10 +125,11 @@ def _fit_calibration(
             values[name][1].append(torch.from_numpy(np.maximum(field[i], 0)))
     centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
     filled = power[1] > 0  # small regions have no modes in some of the first bins
+    gain = gain_beside(*power[:, filled])
     calibration = {
         "kappa": {
             "ell": np.round(centre[filled], 1).tolist(),
-            "gain": np.round(_kappa_gain(*power[:, filled]), 4).tolist(),
+            "gain": np.round(np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN), 4).tolist(),
         },
         **{name: match_cib(*values[name], attrs["pixel_arcmin"]) for name in names},
         "regions": count,
@@ -138,13 +139,13 @@ def _fit_calibration(
     return calibration
 
 
-def _kappa_gain(goal, made, cross, beside) -> np.ndarray:
+def gain_beside(goal, made, cross=0.0, beside=0.0) -> np.ndarray:
     """Gain g of what networks make that gives the whole its power, objects (`beside`) included.
 
     g^2 made + 2 g cross + beside = goal, by band.
     """
     root = np.sqrt(np.maximum(cross**2 + made * (goal - beside), 0))
-    return np.clip((root - cross) / made, 1 / LARGEST_GAIN, LARGEST_GAIN)
+    return (root - cross) / made
 
 
 def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):

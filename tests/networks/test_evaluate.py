@@ -9,6 +9,7 @@ import pytest
 import torch
 from han2021_normaliser import HAN2021
 
+from mlsky import RegistryError
 from mlsky.networks import evaluate, han2021, staged
 from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
 from mlsky.networks.normaliser import Normaliser
@@ -306,3 +307,12 @@ def test_objects_where_they_belong(default, rest):
     maps = {"kappa": kappa, "tsz": kappa}
     with pytest.raises(ValueError, match=r"test.safetensors: its networks do not take maps"):
         evaluate.evaluate(default, kappa, noise, objects=maps)
+
+
+def test_numbers_that_are_lost_are_refused():
+    """Beyond the area the rate of sources is zero, and its logarithm is no failure."""
+    maps = {"tsz": np.zeros((2, 2)), "log_rate": np.array([[0.0, -np.inf], [1.0, 2.0]])}
+    evaluate.check_finite(maps, 3)
+    for name, value in (("tsz", -np.inf), ("log_rate", np.nan), ("log_rate", np.inf)):
+        with pytest.raises(RegistryError, match=f"{name} is not finite on chart 3"):
+            evaluate.check_finite({**maps, name: np.array([0.0, value])}, 3)

@@ -16,6 +16,8 @@ SIGMAS = 5
 #: Cubic convolution of a field of l < 480 from 4' pixels, over its rms: measured 2e-3.
 REFINED = 1e-2
 SIZE = 400  # clusters
+#: Fields that follow kappa and each other.
+NAMES = ("tsz", "cib", "radio")
 
 
 def table(**changes) -> dict:
@@ -119,9 +121,7 @@ def test_seeds_differ():
 
 def test_clusters_are_negative():
     """tSZ is skewed to decrements and bounded above, unlike a Gaussian field of its power."""
-    alm = large_scales.modes(
-        table(response={n: [0.0] * 4 for n in large_scales.CORRELATED}), start(), 7
-    )
+    alm = large_scales.modes(table(response={n: [0.0] * 4 for n in NAMES}), start(), 7)
     values = Field(alm["tsz"])(*healpy.pix2ang(64, np.arange(12 * 64**2)))
     values = values / values.std()
     assert (values**3).mean() < -1
@@ -172,7 +172,7 @@ def test_fine_pixels_are_interpolated(lmax):
 def test_fields_end_where_their_table_does():
     told = table(ell=[0, 2, 480, 1920])
     told["root"] = {k: [*v[:2], 0.0, 0.0] for k, v in told["root"].items()} | {"tsz": [0.01] * 4}
-    told["response"] = {name: [0.0] * 4 for name in large_scales.CORRELATED}
+    told["response"] = {name: [0.0] * 4 for name in NAMES}
     fields = large_scales.modes(told, start(1920), 7)
     assert {name: gaussian.alm_lmax(values) for name, values in fields.items()} == {
         "tsz": 1920,
@@ -180,3 +180,53 @@ def test_fields_end_where_their_table_does():
         "radio": 480,
         "ksz": 480,
     }
+
+
+def rest() -> dict:
+    """Of networks that leave clusters to the sky, with two templates of the CIB."""
+    ell, flat = [0, 2, LMAX, 480], np.array([1.0, 1.0, 1.0, 0.0])
+    root = {"tsz": 2e-4, "cib tsz": -1e-3, "cib": 0.004, "cib_353 cib": 0.05, "cib_353": 0.01}
+    root |= {"radio": 3e-4, "ksz": 2e-3}
+    return {
+        "ell": ell,
+        # as headers are kept, in the order of the alphabet
+        "response": {
+            "cib": [3.0] * 4,
+            "cib_353": [40.0] * 4,
+            "radio": [0.0] * 4,
+            "tsz": [-0.1] * 4,
+        },
+        "root": {k: (v * flat).tolist() for k, v in root.items()},
+        "mean": {"cib": 20.0, "cib_353": 300.0, "tsz": -0.8},
+    }
+
+
+def test_power_of_several_templates():
+    alm = large_scales.modes(rest(), start(), 7)
+    expected = {
+        ("tsz", "tsz"): 4e-8 + 1e-2 * 1e-7,
+        ("tsz", "cib"): -2e-7 - 0.3e-7,
+        ("cib", "cib"): 1.7e-5 + 9e-7,
+        ("cib", "cib_353"): 2e-4 + 1.2e-5,
+        ("cib_353", "cib_353"): 2.6e-3 + 1.6e-4,
+    }
+    for (a, b), value in expected.items():
+        error = SIGMAS * np.sqrt(2 * expected[a, a] * expected[b, b]) / LMAX
+        assert power(alm[a], alm[b]) == pytest.approx(value, abs=error), (a, b)
+    # without clusters tSZ is a field like the others
+    values = Field(alm["tsz"])(*healpy.pix2ang(64, np.arange(12 * 64**2)))
+    assert abs((values**3).mean() / values.std() ** 3) < 0.1
+
+
+def test_every_template_is_multiplied_by_its_own_field():
+    chart = charts.charts(10.0, 4, 8)[77]
+    made = {name: np.full(chart.shape, 1, np.float32) for name in ("cib", "cib_353", "cib_857")}
+    made |= {"tsz": np.full(chart.shape, -1, np.float32)}
+    large_scales.prepare({"large_scales": rest()}, start(), 7).apply(chart, made)
+    alm = large_scales.modes(rest(), start(), 7)
+    for name, mean in rest()["mean"].items():
+        expected = 1 + Field(alm[name]).on(chart) / mean
+        np.testing.assert_allclose(np.abs(made[name]), expected, rtol=1e-5)
+        assert expected.std() > 1e-3
+    np.testing.assert_array_equal(made["cib_857"], 1)
+    assert made["tsz"].max() < 0

@@ -147,6 +147,44 @@ def install(monkeypatch, header: dict | None = None) -> Recorder:
     return record
 
 
+#: Frequencies of the CIB that networks of the rest paint, and how its templates are mixed.
+TEMPLATES = {"ghz": [148, 353, 857], "preset": "act-dr6"}
+MIX = [[1.0, 0.5], [0.9, 0.8], [0.8, 1.1]]
+
+
+def rest_normaliser() -> Normaliser:
+    """Means and widths of the maps of networks that are given clusters."""
+    return Normaliser(
+        (
+            "kappa",
+            *("objects_kappa", "objects_tsz"),
+            *("ksz", "tsz"),
+            *("cib", "cib_353", "cib_857"),
+            "radio",
+        ),
+        (None, None, 3.4, None, 0.6, 16.4, 340.0, 450e3, 6.9),
+        (0.0, 0.0, -0.15, 0.0, -0.6, 0.75, 0.75, 0.7, 1.4),
+        (0.1, 0.03, 0.3, 2.5, 0.36, 0.32, 0.32, 0.3, 0.84),
+    )
+
+
+def coarse_rest(path, **header):
+    """The same for networks that are given the maps of clusters and paint three templates."""
+    rest = {"part": "rest", "mass_cut": 1e14, "cib_templates": TEMPLATES}
+    colours = {"cib_mix": MIX, "cib_mean": [0.75, 0.75, 0.7], "cib_std": [0.32, 0.32, 0.3]}
+    return _save_coarse(
+        path,
+        {
+            "convergence": default.Convergence(**NARROW, objects=2, seed=1),
+            "paint": default.Paint(
+                *(-0.6, 0.36), **NARROW, velocity_levels=3, objects=2, **colours, seed=2
+            ),
+        },
+        rest_normaliser(),
+        **{**rest, **header},
+    )
+
+
 def coarse_normaliser() -> Normaliser:
     """Means and widths of the coarse networks' maps."""
     return Normaliser(
@@ -162,8 +200,12 @@ def coarse_weights(path, constant_rate=True, **header):
     networks = {
         "convergence": default.Convergence(**NARROW, seed=1),
         "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3, seed=2),
-        "points": default.Points(np.log(PER_PIXEL), width=4, seed=3),
     }
+    return _save_coarse(path, networks, coarse_normaliser(), constant_rate, **header)
+
+
+def _save_coarse(path, networks, normaliser, constant_rate=True, **header):
+    networks["points"] = default.Points(np.log(PER_PIXEL), width=4, seed=3)
     if constant_rate:
         torch.nn.init.zeros_(networks["points"].head.weight)
     entries = {n: network_header(m) for n, m in networks.items()}
@@ -172,7 +214,7 @@ def coarse_weights(path, constant_rate=True, **header):
         pack(networks),
         {
             "networks": entries,
-            "normaliser": coarse_normaliser().to_dict(),
+            "normaliser": normaliser.to_dict(),
             "pixel_arcmin": PIXEL_ARCMIN,
             "sources": {
                 "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}

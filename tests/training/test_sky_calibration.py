@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import healpy
 import numpy as np
 import pytest
 import torch
-from fakes import coarse_weights
+from fakes import coarse_rest, coarse_weights
+from halo_cases import shipped
+from stub_painter import StubPainter
 
 from mlsky import RegistryError
+from mlsky.haloes import draw, paint, painter, tables
+from mlsky.networks import evaluate
 from mlsky.networks.weights import load, open_weights
 from mlsky.painting import foregrounds, large_scales, regions
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.theory import foreground_spectra, radio_sources, spectra
-from mlsky.training import sky_calibration
+from mlsky.theory.foregrounds import radio_share
+from mlsky.training import large_scale_fit, sky_calibration
 
 LMAX = 530
 #: Deviations in units of the sampling error of what is measured.
@@ -66,7 +71,7 @@ def networks(seed: int) -> dict:
 def test_completed_spectra_are_those_of_the_truth():
     """Fitted on one sky, applied to another: every pair of fields within sampling error."""
     t = truth()
-    table, rows = sky_calibration.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
+    table, rows = large_scale_fit.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
     assert rows[0]["auto"]["tsz"] < 0.5  # there was something to complete
     made = networks(2)
     added = large_scales.modes(table, made["start"], 2)
@@ -92,7 +97,7 @@ def test_a_network_that_lacks_nothing_gets_nothing():
     white = gaussian.white(LMAX, 3, "truth", 5)
     drawn = np.tensordot(root, white, 1)
     alm = {n: gaussian.scale_alm(a, np.sqrt(KAPPA)) for n, a in zip(NAMES, drawn, strict=True)}
-    table, rows = sky_calibration.fit_large_scales(
+    table, rows = large_scale_fit.fit_large_scales(
         {"start": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
     )
     for row in rows:
@@ -104,8 +109,90 @@ def test_a_network_that_lacks_nothing_gets_nothing():
         assert share.max() < SIGMAS * rows[0]["error"]
 
 
+def test_networks_beside_clusters_are_completed_in_every_template():
+    """tSZ as a field, three templates of the CIB that are nearly one: all pairs come out true."""
+    names = ("kappa", "tsz", "cib", "cib_353", "cib_857", "radio", "ksz")
+    t = {}
+    for a, b in itertools.product(names, repeat=2):
+        first, second = (n.split("_")[0] for n in (a, b))
+        colour = {"cib_353": 15.0, "cib_857": 600.0}
+        apart = 1.0 if a == b or first != second else 0.97
+        t[a, b] = truth()[first, second] * colour.get(a, 1.0) * colour.get(b, 1.0) * apart
+    slope = {"tsz": -9.0, "cib": 32.0, "cib_353": 500.0, "cib_857": 2e4, "radio": 2.0, "ksz": 0.0}
+    own = {"tsz": 20.0, "cib": 12.0, "cib_353": 200.0, "cib_857": 6e3, "radio": 3.0, "ksz": 3.9}
+
+    def networks_of(seed):
+        start = gaussian.draw_alm(KAPPA, seed)
+        white = dict(zip(slope, gaussian.white(LMAX, seed + 1000, "truth", 6), strict=True))
+        knows = np.arange(LMAX + 1) / (np.arange(LMAX + 1) + 60.0)
+        out = {"start": start, "kappa": start}
+        for name, r in slope.items():
+            # templates share most of what is random in them
+            shared = white["cib" if name.startswith("cib") else name]
+            noise = 0.98 * shared + 0.2 * (white[name] if shared is not white[name] else 0)
+            noise = gaussian.scale_alm(noise, own[name] * np.sqrt(KAPPA))
+            out[name] = gaussian.scale_alm(r * start + noise, knows)
+        return out
+
+    means = {"tsz": -0.8, "cib": 20.0, "cib_353": 350.0, "cib_857": 4e5}
+    table, _ = large_scale_fit.fit_large_scales(networks_of(1), means, t, clusters=False)
+    assert table["mean"] == means
+    assert not {"clusters", "mean_cib"} & set(table)
+    made = networks_of(2)
+    added = large_scales.modes(table, made["start"], 2)
+    sky = {n: made[n] + healpy.resize_alm(added[n], 480, 480, LMAX, LMAX) for n in added}
+    sky["kappa"] = made["kappa"]
+    modes = 2 * np.arange(LMAX + 1) + 1
+    for low, high in ((30, 100), (100, large_scales.JOIN[0])):
+        band, count = slice(low, high), modes[low:high].sum()
+        for a, b in itertools.combinations_with_replacement(names, 2):
+            got = (healpy.alm2cl(sky[a], sky[b]) * modes)[band].sum() / count
+            wanted, one, two = (
+                (t[pair] * modes)[band].sum() / count for pair in ((a, b), (a, a), (b, b))
+            )
+            error = np.sqrt(one * two) * np.sqrt(2) * np.sqrt(2 / count)
+            assert abs(got - wanted) < SIGMAS * error, (a, b, low)
+    rms = large_scale_fit.rms_added(table, KAPPA)
+    values = healpy.alm2map(added["cib_353"], 256) / means["cib_353"]
+    # of one sky: a few hundred modes hold most of it
+    assert rms["cib_353"] == pytest.approx(values.std(), rel=0.1)
+
+
+def test_truth_of_the_rest():
+    """Maps of the rest with the kappa of all; radio relative to the mean of the rest."""
+    made = large_scale_fit.truth_spectra(100, 1e14, (148.0, 353.0))
+    ell, at = np.array([20.0, 100.0]), [20, 100]
+
+    def model(names, part, nu_1=148.0, nu_2=148.0, kinds=("one_halo", "two_halo", "shot")):
+        spectra = foreground_spectra(
+            ell, nu_1, nu_2, names, flux_cut_mjy=7.0, parts=True, part=part, mass_cut=1e14
+        )
+        return sum(spectra[" x ".join((names * 2)[:2])][kind] for kind in kinds)
+
+    expected = {
+        ("tsz", "tsz"): model(("tsz",), "rest"),
+        ("kappa", "cib_353"): model(("kappa", "cib"), ("all", "rest"), 148.0, 353.0),
+        ("cib", "cib_353"): model(("cib",), "rest", 148.0, 353.0),
+        ("cib_353", "cib_353"): model(("cib",), "rest", 353.0, 353.0),
+        ("tsz", "cib_353"): model(("tsz", "cib"), "rest", 148.0, 353.0),
+    }
+    for pair, values in expected.items():
+        np.testing.assert_allclose(made[pair][at], values, rtol=INTERPOLATION, err_msg=pair)
+    shot = [model(("radio",), part, kinds=("shot",)) for part in ("rest", "all")]
+    share = radio_share("rest", 1e14)
+    np.testing.assert_allclose(share, shot[0] / shot[1])
+    assert share + radio_share("objects", 1e14) == pytest.approx(1)
+    # clustering of the whole is that of its parts, each by its share of the mean
+    whole = large_scale_fit.truth_spectra(100)["radio", "radio"][at]
+    parts = model(("radio",), "rest", kinds=("one_halo", "two_halo"))
+    parts = parts / model(("radio",), "all", kinds=("one_halo", "two_halo"))
+    np.testing.assert_allclose(
+        made["radio", "radio"][at] * share**2, whole * parts, rtol=INTERPOLATION
+    )
+
+
 def test_truth_spectra():
-    made = sky_calibration.truth_spectra(300)
+    made = large_scale_fit.truth_spectra(300)
     ell = np.array([20.0, 37.0, 111.0, 300.0])
     model = foreground_spectra(ell, 148.0, flux_cut_mjy=7.0, parts=True)
     at = ell.astype(int)
@@ -132,10 +219,46 @@ def test_truth_spectra():
 def test_gain():
     start = gaussian.draw_alm(KAPPA, 4)
     factor = 1 / (1 + np.arange(LMAX + 1) / LMAX)
-    table = sky_calibration.fit_gain(start, gaussian.scale_alm(start.copy(), factor), 20)
+    table = sky_calibration.fit_gain(start, gaussian.scale_alm(start.copy(), factor), bins=20)
     expected = np.interp(table["ell"], np.arange(LMAX + 1), 1 / factor)
     np.testing.assert_allclose(table["gain"], expected, rtol=0.02)  # the width of a band
     assert table["of"] == "sky"
+
+
+def test_gain_of_networks_beside_objects():
+    """What is added stays as it is; the sum has the power of the start."""
+    start, objects = gaussian.draw_alm(KAPPA, 4), 0.3 * gaussian.draw_alm(KAPPA, 5)
+    factor = 1 / (1 + np.arange(LMAX + 1) / LMAX)
+    made = gaussian.scale_alm(start - objects, factor)
+    table = sky_calibration.fit_gain(start, made, objects, bins=20)
+    expected = np.interp(table["ell"], np.arange(LMAX + 1), 1 / factor)
+    np.testing.assert_allclose(table["gain"], expected, rtol=0.02)  # the width of a band
+
+
+def test_regions_have_the_objects_of_their_kappa(monkeypatch):
+    """Networks are shown the painted objects, which belong to the Gaussian kappa they get."""
+    n, painted = 32, {}
+
+    class Painted(StubPainter):
+        def __init__(self, pixel_arcmin, n, objects):
+            super().__init__(n, pixel_arcmin)
+            painted["mass_cut"] = objects
+
+        def region(self, seed, index):
+            region = super().region(seed, index)
+            region.objects = SimpleNamespace(maps=region.maps[[0, 2, 3, 4, 5]] * 2)
+            painted[index] = region
+            return region
+
+    monkeypatch.setattr(painter, "Painter", Painted)
+    monkeypatch.setattr(evaluate, "takes_objects", lambda weights: True)
+    weights = SimpleNamespace(pixel_arcmin=2.0, mass_cut=2e14)
+    starts = sky_calibration._painted_starts(weights, n, 5)
+    kappa, objects = starts(3)
+    assert painted["mass_cut"] == 2e14
+    np.testing.assert_array_equal(kappa, 1.5 * painted[3].maps[1])
+    np.testing.assert_array_equal(objects["kappa"], 2 * painted[3].maps[0])
+    np.testing.assert_array_equal(objects["tsz"], 2 * painted[3].maps[3])
 
 
 def test_transfer(monkeypatch):
@@ -144,11 +267,11 @@ def test_transfer(monkeypatch):
     lmax = 1500
     cl = np.r_[0.0, 0.0, 1e-4 / np.arange(2, 5401.0) ** 2]
 
-    def run(weights, kappa, seed, tile, periodic):
+    def run(weights, kappa, seed, tile, periodic, objects):
         return {"ksz": torch.from_numpy(kappa)}
 
     monkeypatch.setattr(regions, "run", run)
-    weights = dataclasses.make_dataclass("Bare", ["pixel_arcmin"])(2.0)
+    weights = SimpleNamespace(pixel_arcmin=2.0, mass_cut=None)
     alm = {"ksz": gaussian.draw_alm(cl[: lmax + 1], 3)}
     rows, amplitude = sky_calibration.fit_transfer(weights, cl, alm, 16, 5)
     assert len(rows) == sky_calibration.TRANSFER_BANDS
@@ -197,12 +320,38 @@ def test_calibrated_again_gives_the_same_file(calibrated):
     assert again["sha256"] == found["sha256"]
 
 
+def test_networks_beside_clusters_from_end_to_end(tmp_path, monkeypatch):
+    """Every map of the rest and every template is in the table; the gain of regions stays."""
+    few = shipped() | {"number": shipped()["number"] * np.float32(3e-4)}
+    monkeypatch.setattr(tables, "load", lambda: few)
+    real = draw.draw
+    monkeypatch.setattr(draw, "draw", lambda *args, **options: real(*args, **options, lmax=32))
+    monkeypatch.setattr(paint, "WIDE_ARCMIN", 40.0)
+    of_regions = {"ell": [100, 500], "gain": [1.1, 1.1]}
+    path = coarse_rest(tmp_path / "rest.safetensors", calibration={"kappa": of_regions})
+    found = sky_calibration.calibrate(path, nside=64, device="cpu")
+    _, header = load(path, found["sha256"])
+    table = header["calibration"]
+    assert table["kappa"] == of_regions
+    assert len(table["kappa_sky"]["ell"]) == len(table["kappa_sky"]["gain"]) > 10
+    assert 0.9 < table["radio_share"] < 0.95
+    names = {"tsz", "cib", "cib_353", "cib_857"}
+    assert set(table["large_scales"]["mean"]) == names
+    assert set(table["large_scales"]["response"]) == {*names, "radio"}
+    assert set(found["large_scales"][0]["auto"]) == {"kappa", "ksz", "radio", *names}
+    assert table["large_scales"]["mean"]["tsz"] < 0 < table["large_scales"]["mean"]["cib_857"]
+    assert set(found["added"]) == {"ksz", "radio", *names}
+    # what a sky fits is of the networks alone, and not of what was fitted before
+    again = sky_calibration._bare(open_weights(path)).header["calibration"]
+    assert again == {"kappa": of_regions}
+
+
 def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
     """The maps of two files that differ in their table differ by its fields."""
     flat = [0.1, 0.1, 0.1, 0.0]
     table = {
         "ell": [0, 2, 40, 60],
-        "response": dict.fromkeys(large_scales.CORRELATED, [0.0] * 4),
+        "response": dict.fromkeys(("tsz", "cib", "radio"), [0.0] * 4),
         "root": {"ksz": flat, "tsz": [0.0] * 4, "cib": [0.0] * 4, "radio": [0.0] * 4},
         "mean_cib": 20.0,
         "clusters": 100,
@@ -227,8 +376,8 @@ def test_a_sky_is_completed_by_what_its_file_says(tmp_path):
 
 def test_clusters_are_added_as_far_as_patches_lack_them():
     """Half the power of tSZ is missing everywhere: it comes up to the join of its pixels."""
-    assert sky_calibration.tsz_join(2.0) == large_scales.JOIN == sky_calibration.tsz_join(4.0)
-    join = sky_calibration.tsz_join(1.0)
+    assert large_scale_fit.tsz_join(2.0) == large_scales.JOIN == large_scale_fit.tsz_join(4.0)
+    join = large_scale_fit.tsz_join(1.0)
     assert join == (660, 960)
     lmax = 1010
     ell = np.arange(lmax + 1)
@@ -239,7 +388,7 @@ def test_clusters_are_added_as_far_as_patches_lack_them():
     start = gaussian.draw_alm(kk, 1)
     half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
     alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
-    table, rows = sky_calibration.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
+    table, rows = large_scale_fit.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
     assert table["ell"][-1] == join[1]
     added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2
     # cosmic variance of the bands, some 1e4 modes: 3 % of the half that is there
