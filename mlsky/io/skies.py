@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlsky import arguments
 from mlsky.errors import MlskyError
 from mlsky.io import checksums
 from mlsky.io.content import NotOurs, check_content
-from mlsky.io.files import real, temporary_name, whole
+from mlsky.io.files import real, whole
 from mlsky.io.fits import read_fits, write_fits
 from mlsky.io.hdf5 import read_hdf5, write_hdf5
 
@@ -61,16 +62,16 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
     target = real(path)
     if not target.parent.is_dir():
         raise ValueError(f"{path}: folder {target.parent} does not exist, make it first")
-    trial = temporary_name(target)
     try:
-        # The only sure test: permissions, read-only and full file systems differ.
-        trial.touch(exist_ok=False)
+        # The only sure test: permissions, read-only and full file systems differ. The file has no
+        # name, so that a kill leaves none.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     except OSError as error:
         raise ValueError(
             f"{path}: folder {target.parent} cannot be written to ({error.strerror}), choose "
             "another"
         ) from None
-    trial.unlink(missing_ok=True)
     return path
 
 

@@ -96,7 +96,10 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
                 "lensing potential; divide by its unit"
             )
         kappa = kappa.to_value("")
-    values = np.asarray(kappa)
+    try:
+        values = np.asarray(kappa)
+    except (TypeError, ValueError):  # quantities or rows that do not fit each other
+        values = np.asarray(None)
     if wcs is not None and values.ndim > 2 and values.shape[:-2] == (1,) * (values.ndim - 2):
         values = values.reshape(values.shape[-2:])
     kinds = "iuf" if wcs is not None else "iufc"

@@ -207,7 +207,7 @@ def test_a_folder_that_refuses(sky, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(ValueError, match=r"cannot be written to \(Permission denied\)"):
         sky.write(tmp_path / "sky.h5")
 
