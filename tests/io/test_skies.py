@@ -420,6 +420,18 @@ def test_hostile_files_are_refused_in_one_line(sky, kind, lazy, tmp_path):
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_a_disk_without_room_is_said_first(sky, suffix, tmp_path, monkeypatch):
+    from mlsky.io import files
+
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free; make room") as caught:
+        sky.write(tmp_path / f"sky.{suffix}")
+    assert "\n" not in str(caught.value)
+    assert not os.listdir(tmp_path)
+
+
 def test_options_that_do_not_fit(sky, tmp_path):
     for arguments, message in (
         ({"ordering": "ring"}, "ordering='ring': must be 'RING' or 'NESTED'"),
