@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlsky import arguments
+
 __all__ = [
     "COMPONENTS",
     "MEANS",
@@ -98,12 +100,13 @@ def parse(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
     for name in asked:
         if not isinstance(name, str) or name not in COMPONENTS:
             raise ValueError(
-                f"component {name!r}: must be one of {', '.join(COMPONENTS)}, "
+                f"component {arguments.short(name)}: must be one of {', '.join(COMPONENTS)}, "
                 'for example components=["cmb", "tsz"]'
             )
     if not asked:
         raise ValueError(
-            f"components={names!r}: give at least one of {', '.join(COMPONENTS)}, or None for all"
+            f"components={arguments.short(names)}: give at least one of {', '.join(COMPONENTS)}, "
+            "or None for all"
         )
     return tuple(name for name in COMPONENTS if name in asked)
 
@@ -116,9 +119,7 @@ def parse_stokes(stokes: str) -> str:
     ValueError
         If it is not.
     """
-    if not isinstance(stokes, str) or stokes not in STOKES:
-        raise ValueError(f'stokes={stokes!r}: must be one of {", ".join(STOKES)}, as stokes="TQU"')
-    return stokes
+    return arguments.choice("stokes", stokes, STOKES)
 
 
 def parse_monopole(monopole: bool | str | Iterable[str]) -> tuple[str, ...]:
@@ -137,12 +138,14 @@ def parse_monopole(monopole: bool | str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(monopole, (bool, np.bool_)):
         return () if monopole else ("cib",)
     try:
-        kept = (monopole,) if isinstance(monopole, str) else tuple(monopole)
+        single = isinstance(monopole, (str, bytes, Mapping))
+        kept = (monopole,) if single else tuple(monopole)
     except TypeError:
         kept = (monopole,)
     if not all(isinstance(name, str) and name in MEANS for name in kept):
         raise ValueError(
-            f"monopole={monopole!r}: must be True, False (which takes the mean of the CIB off), or "
+            f"monopole={arguments.short(monopole)}: must be True, False (which takes the mean of "
+            "the CIB off), or "
             f'names of {", ".join(MEANS)} that keep theirs, for example monopole=("tsz",)'
         )
     return tuple(name for name in MEANS if name not in kept)

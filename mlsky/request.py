@@ -152,7 +152,8 @@ def check(asked: Arguments) -> Request:
     _check_device(asked.device)
     progress = asked.progress
     if progress is not None and not callable(progress):
-        raise ValueError(f"progress={progress!r}: must be None or a function of (stage, fraction)")
+        shown = arguments.short(progress)
+        raise ValueError(f"progress={shown}: must be None or a function of (stage, fraction)")
     overwrite = arguments.boolean("overwrite", asked.overwrite)
     out = None if asked.out is None else skies.check(asked.out, overwrite)
     weights = str(arguments.path("weights", asked.weights, "a name, see mlsky weights list"))
@@ -271,7 +272,8 @@ def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:
 def _check_device(device) -> None:
     name, _, index = str(device).partition(":")
     if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdigit())):
-        raise ValueError(f"device={device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+        shown = arguments.short(device)
+        raise ValueError(f"device={shown}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if name == "cuda":
         from mlsky.networks.device import pick_device
 
@@ -279,7 +281,9 @@ def _check_device(device) -> None:
 
 
 def _shown(monopole) -> bool | str | tuple:
-    return monopole if isinstance(monopole, (bool, str)) else tuple(monopole)
+    if isinstance(monopole, (bool, np.bool_)):
+        return bool(monopole)
+    return monopole if isinstance(monopole, str) else tuple(monopole)
 
 
 def _silent(stage: str, fraction: float) -> None:

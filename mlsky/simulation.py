@@ -217,7 +217,7 @@ def _workers(request: Request, haloes: int) -> int:
 def realise(request: Request, store: Store | None = None) -> Realisation:
     """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
     from mlsky.painting import foregrounds
-    from mlsky.sphere import kappa as given_kappa
+    from mlsky.sphere.multipoles import truncate
     from mlsky.theory import response
 
     progress = request.progress
@@ -225,12 +225,12 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress("spectra", 0.0)
     lmax = foregrounds.kappa_lmax(request.weights)
     start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
-    large_scales = given_kappa.cut(start[0], CMB_KAPPA_LMAX)
+    large_scales = truncate(start[0], CMB_KAPPA_LMAX)
     changed = response.response(
         request.cosmology, request.weights.header, response.fields_of(request.components)
     )
     objects, clusters = _objects(request, start[0])
-    start[0] = given_kappa.cut(start[0], lmax)
+    start[0] = truncate(start[0], lmax)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
         start.pop(),

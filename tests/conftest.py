@@ -19,9 +19,9 @@ _CACHE = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports mlsky or matplotlib: both read the environment.
-    cache = Path(tempfile.mkdtemp(prefix="mlsky-tests-"))
-    config.stash[_CACHE] = cache
-    os.environ["MLSKY_CACHE_DIR"] = str(cache)
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist share that of their parent
+        config.stash[_CACHE] = Path(tempfile.mkdtemp(prefix="mlsky-tests-"))
+        os.environ["MLSKY_CACHE_DIR"] = str(config.stash[_CACHE])
     os.environ["MPLBACKEND"] = "Agg"
     # A developer's own weights or registry must not decide whether a test passes.
     for name in ("MLSKY_DATA_DIR", "MLSKY_REGISTRY"):
@@ -29,7 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
+    if _CACHE in config.stash:
+        shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
 def _global_random_state() -> dict[str, bytes]:

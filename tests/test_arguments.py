@@ -201,6 +201,17 @@ def test_odd_components(bad):
         components.parse(bad)
 
 
+@pytest.mark.parametrize("bad", [b"", {}, np.zeros((3, 3)), np.array([]), 3, object()])
+def test_odd_monopoles_and_stokes(bad):
+    with pytest.raises(ValueError, match=r"stokes=.*must be one of T, QU, TQU") as caught:
+        components.parse_stokes(bad)
+    assert "\n" not in str(caught.value)
+    if not isinstance(bad, np.ndarray) or bad.size:
+        with pytest.raises(ValueError, match=r"monopole=.*must be True, False") as caught:
+            components.parse_monopole(bad)
+        assert "\n" not in str(caught.value)
+
+
 class Broken:
     def __repr__(self):
         raise RuntimeError("no")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
+from mlsky.components import REFERENCE_GHZ
 from mlsky.cutting import areas, mapfiles, photometry, projection
 from mlsky.cutting.areas import Band, Split
 from mlsky.cutting.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
@@ -74,7 +75,7 @@ def cut(
     *,
     catalogues: Mapping[str, object] | None = None,
     units: Mapping[str, str] | None = None,
-    nu_ghz: float | Mapping[str, float] = 148.0,
+    nu_ghz: float | Mapping[str, float] = REFERENCE_GHZ,
     scale: Mapping[str, float] | None = None,
     nest: bool = False,
     require: Sequence[str] = (),
@@ -276,7 +277,7 @@ def _open(maps: Mapping, catalogues: Mapping, units, nu_ghz, scale, nest: bool):
             raise ValueError(f"{what} of {unknown[0]!r}: must be one of {', '.join(FIELDS)}")
     sources = {
         name: mapfiles.open_catalogue(
-            name, table, frequencies.get(name, 148.0), scale.get(name, 1.0)
+            name, table, frequencies.get(name, REFERENCE_GHZ), scale.get(name, 1.0)
         )
         for name, table in catalogues.items()
     }
@@ -284,7 +285,7 @@ def _open(maps: Mapping, catalogues: Mapping, units, nu_ghz, scale, nest: bool):
     for name in FIELDS:
         if name not in maps:
             continue
-        nu, factor = frequencies.get(name, 148.0), scale.get(name, 1.0)
+        nu, factor = frequencies.get(name, REFERENCE_GHZ), scale.get(name, 1.0)
         sky = mapfiles.open_map(name, maps[name], units.get(name), nu, nest, factor)
         for first in list(opened.values())[:1]:
             if _pixels(first) != _pixels(sky):

@@ -92,7 +92,8 @@ def parse_unit(unit) -> str:
     """
     name = str(unit).replace(" ", "")
     if name not in UNITS:
-        raise ValueError(f'unit={str(unit)!r}: must be one of {", ".join(UNITS)}, as unit="uK_CMB"')
+        shown = arguments.short(str(unit))
+        raise ValueError(f'unit={shown}: must be one of {", ".join(UNITS)}, as unit="uK_CMB"')
     return name
 
 

@@ -34,7 +34,7 @@ __all__ = [
 #: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to
 #: 460 and 545 to 857) those that keep 148 GHz, at which maps and fluxes are made, give every
 #: correlation of bands to the accuracy of docs/decisions/0007 with the fewest maps.
-TEMPLATES_GHZ = (148.0, 353.0, 857.0)
+TEMPLATES_GHZ = (REFERENCE_GHZ, 353.0, 857.0)
 
 FILE = "cib_templates.json"
 

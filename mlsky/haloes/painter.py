@@ -36,7 +36,7 @@ from mlsky.theory.objects import check_mass_cut, is_object
 
 __all__ = ["FIELDS", "Painter", "Region", "with_header"]
 
-_X_148 = H_OVER_K_GHZ * 148 / (T_CMB_UK * 1e-6)
+_X_148 = H_OVER_K_GHZ * REFERENCE_GHZ / (T_CMB_UK * 1e-6)
 #: uK_CMB at 148 GHz per unit of Compton y: Sunyaev & Zeldovich 1972, non-relativistic.
 TSZ_148 = T_CMB_UK * (_X_148 / math.tanh(_X_148 / 2) - 4)
 SPREAD_UK = 10.0  # satellites fainter than this in one pixel are spread over its neighbours

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from mlsky import arguments
 from mlsky.errors import MlskyError
 from mlsky.io import checksums
 from mlsky.io.content import NotOurs, check_content
-from mlsky.io.files import real, temporary_name, whole
+from mlsky.io.files import check_disk, real, whole
 from mlsky.io.fits import read_fits, write_fits
 from mlsky.io.hdf5 import read_hdf5, write_hdf5
 
@@ -61,16 +64,16 @@ def check(path: str | os.PathLike, overwrite: bool = False, suffixes=SUFFIXES) -
     target = real(path)
     if not target.parent.is_dir():
         raise ValueError(f"{path}: folder {target.parent} does not exist, make it first")
-    trial = temporary_name(target)
     try:
-        # The only sure test: permissions, read-only and full file systems differ.
-        trial.touch(exist_ok=False)
+        # The only sure test: permissions, read-only and full file systems differ. The file has no
+        # name, so that a kill leaves none.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     except OSError as error:
         raise ValueError(
             f"{path}: folder {target.parent} cannot be written to ({error.strerror}), choose "
             "another"
         ) from None
-    trial.unlink(missing_ok=True)
     return path
 
 
@@ -103,13 +106,24 @@ def write(
                 f"{path}: HDF5 files hold every component in RING order; component= and "
                 "ordering= are for .fits"
             )
+        parts = [layer for layers in sky.layers.values() for layer in layers]
+        need = sum(4.0 * np.prod(layer.templates.shape) for layer in parts)
+        need += sum(8.0 * len(layer.pixels) for layer in parts if layer.pixels is not None)
+        _check_room(path, need + 4.0 * sky.geometry.npix)
         with beside(path) as temporary:
             write_hdf5(sky, temporary)
         return
     if component is not None and component not in sky:
         raise ValueError(f"component={component!r}: this sky has {', '.join(sky)}")
+    _check_room(path, 4.0 * np.prod(sky.shape) + 4.0 * sky.geometry.npix)
     with beside(path) as temporary:
         write_fits(sky, temporary, component, ordering)
+
+
+def _check_room(path: Path, need: float) -> None:
+    """Refuse a file for which there is no room: libhdf5 does not survive a full disk."""
+    part = real(path)
+    check_disk(part.with_name(f".{part.name}"), need, "choose another folder")
 
 
 def read(path: str | os.PathLike, lazy: bool = False) -> dict:

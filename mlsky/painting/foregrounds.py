@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import registry, seeds
+from mlsky import registry
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
+from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
+from mlsky.painting.noise import chart_noise
 from mlsky.sphere import resolution
+from mlsky.sphere.gaussian import alm_lmax
 from mlsky.sphere.geometry import Geometry, Legendre
+from mlsky.sphere.multipoles import truncate
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
     from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.objects import SkyObjects
     from mlsky.painting.rescale import Rescaling
-    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
     from mlsky.theory.response import Response
 
@@ -52,25 +55,24 @@ _log = logging.getLogger("mlsky")
 #: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
 #: a spline's coefficients depend on the values n pixels away by 0.27^n.
 SPLINE = 4
+
 #: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
 WIDER = 1 + 1e-4
 
 #: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
 #: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
 MARGIN = 8
-#: Below the first multipole kappa is the Gaussian start itself, above the second the
-#: network's; r between the two is 0.99 there, so little is lost in between.
-KAPPA_JOIN = (40, 120)
+
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
+
 #: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
 KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
-#: Tables of a calibration whose product is the gain of kappa.
-KAPPA_GAINS = ("kappa", "kappa_sky")
-#: Streams of the networks' noise.
-STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+
+
 #: Charts painted at a time where it is not known how many there is memory for.
 FEW = 4
+
 #: Output pixels smaller than this many of the networks' are painted on ones half as large.
 FINE = 0.9
 
@@ -148,18 +150,6 @@ def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
     """
     table = weights.header.get("calibration", {}).get("split")
     return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
-
-
-def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
-    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
-
-    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
-    """
-    calibration = weights.header.get("calibration", {})
-    gain = np.ones(np.shape(ell))
-    for table in filter(None, map(calibration.get, KAPPA_GAINS)):
-        gain = gain * np.interp(ell, table["ell"], table["gain"])
-    return gain
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
@@ -279,8 +269,8 @@ def generate(
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
     start = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
-    kappa_alm = _truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
-    sky_alm = _truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
+    kappa_alm = truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
+    sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
     whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
         start,
@@ -304,12 +294,12 @@ def generate(
         ell = np.arange(lmax + 1)
         if others:
             (objects_alm,) = others
-            sky_alm = sky_alm - _truncate(objects_alm, _lmax(sky_alm))
+            sky_alm = sky_alm - truncate(objects_alm, alm_lmax(sky_alm))
         if objects is None:
             # calibrated here, at no cost: nothing is in it that is to stay as it is
-            alm = _join(alm, kappa_alm, kappa_gain(weights, ell))
+            alm = join(alm, kappa_alm, kappa_gain(weights, ell))
         else:
-            alm = _join(alm, sky_alm, np.ones(lmax + 1))
+            alm = join(alm, sky_alm, np.ones(lmax + 1))
     del kappa_maps
     if rescaling is not None and (nonlinear or objects is None):
         alm = rescaling.to_sky(alm)
@@ -322,12 +312,14 @@ def generate(
         report("CIB remainder", 0.95)
         add_remainder(maps["cib"], law, geometry, seed)
     kappa = store.array("kappa", geometry.shape)
-    kappa[...] = gaussian.alm_to_map(_truncate(alm, geometry.lmax), geometry)
-    catalogue = None
+    kappa[...] = gaussian.alm_to_map(truncate(alm, geometry.lmax), geometry)
+    listed = None
     if sources:
+        from mlsky.sources import catalogue
+
         report("sources", 0.97)
-        catalogue = _catalogue(sources, seed)
-    return Foregrounds(alm, kappa, maps, catalogue, objects_alm)
+        listed = catalogue.of_drawn(sources, seed)
+    return Foregrounds(alm, kappa, maps, listed, objects_alm)
 
 
 def _paint_sky(
@@ -383,7 +375,7 @@ def _paint_sky(
         haloes = shown_haloes
         if halve:
             haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
-        noise = _noise(all_charts, chart.index, weights, seed, area, halve)
+        noise = chart_noise(all_charts, chart.index, weights, seed, area, halve)
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
@@ -500,99 +492,3 @@ def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
     # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
     widest = max(widest, 3.6 * pixel_arcmin)
     return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
-
-
-def _noise(
-    all_charts: Sequence[Chart],
-    index: int,
-    weights: Weights,
-    seed: int,
-    area: Area,
-    split: bool = False,
-) -> dict[str, list[np.ndarray]]:
-    """Noise of every network on a chart; the same numbers wherever charts overlap.
-
-    With `split`, also that of `mlsky.painting.finer.split`.
-    """
-    from mlsky.networks import evaluate
-    from mlsky.painting import finer
-    from mlsky.sphere import noise
-
-    channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
-    if split:
-        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
-    seen = area.widened(sum(evaluate.SPREAD))
-    levels = sorted({level for z in channels.values() for level, _ in z})
-    far = dict.fromkeys(levels, 0)
-    for name, wanted in channels.items():
-        for (level, _), e in zip(wanted, beyond[name], strict=True):
-            far[level] = max(far[level], e)
-    lattice = {
-        level: noise.lattice(
-            all_charts, index, level, far[level], seen.halved(level).widened(2 if level else 0)
-        )
-        for level in levels
-    }
-    out = {}
-    for name, wanted in channels.items():
-        key = seeds.integer(seed, "network", STREAMS[name])
-        total = {level: sum(c for l, c in wanted if l == level) for level in levels}
-        drawn = {
-            level: noise.chart_noise(lattice[level], n, level, key) for level, n in total.items()
-        }
-        used = dict.fromkeys(levels, 0)
-        parts = []
-        for (level, c), e in zip(wanted, beyond[name], strict=True):
-            part = drawn[level][used[level] : used[level] + c]
-            cut = far[level] - e
-            parts.append(part[:, cut : part.shape[1] - cut, cut : part.shape[2] - cut])
-            used[level] += c
-        out[name] = parts
-    return out
-
-
-def _catalogue(sources: list[dict], seed: int) -> Table:
-    from mlsky.sources import catalogue
-
-    vectors = np.concatenate([s["vectors"] for s in sources], 1)
-    flux, dusty, number = (
-        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
-    )
-    ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
-    dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
-    kind = np.where(dusty, "dusty", "radio")
-    return catalogue.make(ra, dec, flux, kind, seed, number=number)
-
-
-def _lmax(alm: np.ndarray) -> int:
-    from mlsky.sphere import gaussian
-
-    return gaussian.alm_lmax(alm)
-
-
-def _truncate(alm: np.ndarray, lmax: int) -> np.ndarray:
-    """Drop the multipoles above `lmax`."""
-    import healpy
-
-    have = _lmax(alm)
-    return alm if have <= lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
-
-
-def _join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """The network's kappa times a gain, with the Gaussian start on the largest scales.
-
-    A network trained on patches knows nothing below their size: there kappa *is* the
-    Gaussian start, so that low multipoles are never altered.
-    """
-    import healpy
-
-    lmax = _lmax(alm)
-    ell = np.arange(lmax + 1)
-    phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
-    share = 0.5 - 0.5 * np.cos(np.pi * phase)
-    low = np.zeros_like(alm)
-    top = min(KAPPA_JOIN[1], _lmax(start), lmax)
-    part = healpy.resize_alm(start, _lmax(start), _lmax(start), top, top)
-    l, m = healpy.Alm.getlm(top)
-    low[healpy.Alm.getidx(lmax, l, m)] = part
-    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)

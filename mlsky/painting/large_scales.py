@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from mlsky import seeds
 from mlsky.sphere import gaussian, refine
 from mlsky.sphere.field import Field
+from mlsky.sphere.multipoles import truncate
 
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
@@ -135,12 +136,11 @@ def modes(
     table: Mapping, start: NDArray[np.complex128], seed: int
 ) -> dict[str, NDArray[np.complex128]]:
     """Alm of the fields of `LargeScales`; see `prepare`."""
-    import healpy
 
     have = gaussian.alm_lmax(start)
     lmax = min(have, table["ell"][-1])
     ell = np.arange(lmax + 1)
-    kappa = healpy.resize_alm(start, have, have, lmax, lmax)
+    kappa = truncate(start, lmax)
 
     def at(values) -> NDArray[np.float64]:
         out = np.interp(ell, table["ell"], values)
@@ -175,7 +175,7 @@ def _bare(alm: NDArray[np.complex128], nodes: Sequence[int]) -> NDArray[np.compl
     lmax = gaussian.alm_lmax(alm)
     last = max(np.flatnonzero(healpy.alm2cl(alm)))
     top = min(lmax, min((n for n in nodes if n > last), default=lmax))
-    return healpy.resize_alm(alm, lmax, lmax, top, top)
+    return truncate(alm, top)
 
 
 def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:

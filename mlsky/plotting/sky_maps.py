@@ -15,6 +15,7 @@ from mlsky.errors import MissingDependencyError
 from mlsky.frequency import bands
 from mlsky.io import skies
 from mlsky.sphere.geometry import Geometry
+from mlsky.validation import act_dr6
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,23 +23,9 @@ if TYPE_CHECKING:
 
     from mlsky.sky import Sky
 
-__all__ = ["ACT_DR6_D3000", "SUFFIXES", "figure", "gnomonic", "mollweide", "save", "spectrum"]
+__all__ = ["SUFFIXES", "figure", "gnomonic", "mollweide", "save", "spectrum"]
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
-
-#: D_l at l = 3000 (uK_CMB^2) by frequency (GHz): best fit of ACT DR6 (Louis et al. 2025,
-#: arXiv:2503.14452), CIB clustered plus Poisson, radio with sources above `ACT_CUT_MJY` masked.
-ACT_DR6_D3000 = {
-    93: {"tsz": 9.52, "ksz": 0.987, "cib": 1.356, "radio": 20.7},
-    98: {"tsz": 8.98, "ksz": 0.987, "cib": 1.679, "radio": 16.3},
-    145: {"tsz": 3.98, "ksz": 0.987, "cib": 9.69, "radio": 3.25},
-    150: {"tsz": 3.50, "ksz": 0.987, "cib": 11.46, "radio": 2.89},
-    217: {"ksz": 0.987, "cib": 91.8, "radio": 1.12},
-    220: {"tsz": 0.006, "ksz": 0.987, "cib": 100.3, "radio": 1.10},
-    225: {"tsz": 0.05, "ksz": 0.987, "cib": 116.3, "radio": 1.07},
-    280: {"tsz": 3.87, "ksz": 0.987, "cib": 573.0, "radio": 0.968},
-}
-ACT_CUT_MJY = 15.0
 
 #: A band this far (GHz) from one of the table is still compared with it.
 ACT_NEAR_GHZ = 3.0
@@ -288,7 +275,7 @@ def _draw_spectra(
 ) -> None:
     nu = float(sky.freqs_ghz[band])
     faint = {"total": total, **maps}
-    cut = f" < {ACT_CUT_MJY:g} mJy" if sky.catalog is not None and "radio" in maps else ""
+    cut = f" < {act_dr6.CUT_MJY:g} mJy" if sky.catalog is not None and "radio" in maps else ""
     for name in ("cib", "radio"):
         if name in maps and sky.catalog is not None:
             faint[name] = _without_bright(sky, name, maps[name])
@@ -313,12 +300,12 @@ def _draw_spectra(
 
 
 def _draw_act(axes: Axes, sky: Sky, nu: float, maps: dict[str, NDArray]) -> None:
-    near = min(ACT_DR6_D3000, key=lambda known: abs(known - nu))
+    near = min(act_dr6.D3000, key=lambda known: abs(known - nu))
     if abs(near - nu) > ACT_NEAR_GHZ or not sky.stokes.startswith("T"):
         return
     factor = float(bands.convert(nu, "uK_CMB", sky.unit)) ** 2
     label = f"ACT DR6, {near:g} GHz"
-    for name, value in ACT_DR6_D3000[near].items():
+    for name, value in act_dr6.D3000[near].items():
         if name in maps:
             style = {"color": COLOURS[name], "markeredgecolor": "white", "markersize": 8}
             axes.plot([3000], [value * factor], "o", zorder=5, **style)
@@ -327,7 +314,7 @@ def _draw_act(axes: Axes, sky: Sky, nu: float, maps: dict[str, NDArray]) -> None
 
 def _without_bright(sky: Sky, name: str, values: NDArray) -> NDArray:
     """The map of sources with the pixels of bright ones emptied, as ACT masks them."""
-    bright = sky.catalog[np.asarray(sky.catalog["flux_mjy"]) > ACT_CUT_MJY]
+    bright = sky.catalog[np.asarray(sky.catalog["flux_mjy"]) > act_dr6.CUT_MJY]
     theta, phi = np.radians(90 - np.asarray(bright["dec"])), np.radians(np.asarray(bright["ra"]))
     pixel = sky.geometry.pixel(theta, phi)
     values = np.array(values, copy=True)

@@ -25,6 +25,7 @@ __all__ = [
     "below",
     "draw_polarised_fraction",
     "make",
+    "of_drawn",
     "paint",
     "paint_sparse",
     "parse_flux_cut",
@@ -156,6 +157,18 @@ def _of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     turn = round(360 / PLACE_DEG)
     column = np.rint(ra % 360 / PLACE_DEG).astype(np.int64) % turn
     return np.rint((dec + 90) / PLACE_DEG).astype(np.int64) * turn + column
+
+
+def of_drawn(sources: list[dict], seed: int) -> Table:
+    """Catalogue of the sources that `mlsky.sources.draw.of_chart` drew on each chart."""
+    vectors = np.concatenate([s["vectors"] for s in sources], 1)
+    flux, dusty, number = (
+        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
+    )
+    ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
+    dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
+    kind = np.where(dusty, "dusty", "radio")
+    return make(ra, dec, flux, kind, seed, number=number)
 
 
 def paint(table: Table, geometry: Geometry, nu_ghz, stokes: str = "TQU") -> np.ndarray:

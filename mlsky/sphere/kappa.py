@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.arguments import boolean, choice, unmask
-from mlsky.sphere.gaussian import alm_lmax
 from mlsky.sphere.geometry import Car, Healpix
+from mlsky.sphere.multipoles import of_order, truncate
 
-__all__ = ["KINDS", "Given", "check_options", "complete", "cut", "parse"]
+__all__ = ["KINDS", "Given", "check_options", "complete", "parse"]
 
 #: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
 #: N-body simulation.
@@ -96,7 +96,10 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
                 "lensing potential; divide by its unit"
             )
         kappa = kappa.to_value("")
-    values = np.asarray(kappa)
+    try:
+        values = np.asarray(kappa)
+    except (TypeError, ValueError):  # quantities or rows that do not fit each other
+        values = np.asarray(None)
     if wcs is not None and values.ndim > 2 and values.shape[:-2] == (1,) * (values.ndim - 2):
         values = values.reshape(values.shape[-2:])
     kinds = "iuf" if wcs is not None else "iufc"
@@ -148,7 +151,7 @@ def complete(
 
         values = given.values.reshape(given.geometry.shape)
         if given.holes is not None:
-            low = cut(drawn, top)
+            low = truncate(drawn, top)
             drawn_map = gaussian.alm_to_map(low, given.geometry)
             values = np.where(given.holes.reshape(values.shape), drawn_map, values)
         top = min(top, lmax)
@@ -158,17 +161,7 @@ def complete(
     out = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128) if drawn is None else drawn.copy()
     kept = min(lmax, top)
     for m in range(kept + 1):
-        out[_slice(m, kept, lmax)] = alm[_slice(m, kept, top)]
-    return out
-
-
-def cut(alm: NDArray[np.complex128], top: int) -> NDArray[np.complex128]:
-    """A copy of the multipoles of an alm up to `top`, or of all if it holds fewer."""
-    lmax = alm_lmax(alm)
-    top = min(top, lmax)
-    out = np.empty((top + 1) * (top + 2) // 2, np.complex128)
-    for m in range(top + 1):
-        out[_slice(m, top, top)] = alm[_slice(m, top, lmax)]
+        out[of_order(m, kept, lmax)] = alm[of_order(m, kept, top)]
     return out
 
 
@@ -204,12 +197,6 @@ def _rms(given: Given) -> float:
     power = np.abs(given.values) ** 2
     zonal = power[: given.lmax + 1]
     return float(np.sqrt((2 * power.sum() - zonal.sum() - zonal[0]) / (4 * np.pi)))
-
-
-def _slice(m: int, top: int, lmax: int) -> slice:
-    """Where an alm of `lmax` keeps l = m..top of one m (healpy: m by m, l fastest)."""
-    start = m * (2 * lmax + 1 - m) // 2
-    return slice(start + m, start + top + 1)
 
 
 def _parse_alm(values: NDArray) -> Given:

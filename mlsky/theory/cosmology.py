@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
+from mlsky import arguments
 from mlsky.theory.parameters import DEFAULT, NAMED, RANGES, Cosmology, number
 
 __all__ = [
@@ -54,8 +55,9 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
         return cosmology
     if isinstance(cosmology, str):
         if cosmology not in NAMED:
+            shown = arguments.short(cosmology)
             raise ValueError(
-                f"cosmology={cosmology!r}: must be one of {', '.join(NAMED)}, a dict, "
+                f"cosmology={shown}: must be one of {', '.join(NAMED)}, a dict, "
                 "a pyccl.Cosmology or a camb.CAMBparams"
             )
         return Cosmology(**NAMED[cosmology])

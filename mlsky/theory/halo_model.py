@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlsky.components import REFERENCE_GHZ
 from mlsky.theory.quadrature import cusp_nodes, nfw_mass, spherical_transform
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class HaloModel:
     cosmo: object
     parameters: Parameters = field(default_factory=Parameters)
     ell: np.ndarray = field(default_factory=lambda: np.geomspace(20.0, 31000.0, 116))
-    nu_ghz: float = 148.0
+    nu_ghz: float = REFERENCE_GHZ
 
     def __post_init__(self) -> None:
         self._background()

@@ -17,13 +17,13 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import bands, cib_templates
 from mlsky.painting import large_scales
 from mlsky.sphere import gaussian
+from mlsky.sphere.multipoles import truncate
 
 __all__ = [
     "EDGES",
     "fit_large_scales",
     "rms_added",
     "rounded",
-    "truncated",
     "truth_spectra",
     "tsz_join",
 ]
@@ -49,14 +49,6 @@ CLUSTERED = 0.1
 RADIO_MAX_MJY = 7.0
 #: Share of a field's root power below which nothing else is made to follow what it lacks.
 NEGLIGIBLE = 0.05
-
-
-def truncated(alm: NDArray[np.complex128], lmax: int) -> NDArray[np.complex128]:
-    """Alm, healpy order, up to another band limit."""
-    import healpy
-
-    have = gaussian.alm_lmax(alm)
-    return alm if have == lmax else healpy.resize_alm(alm, have, have, lmax, lmax)
 
 
 def rounded(value: float) -> float:
@@ -182,7 +174,7 @@ def fit_large_scales(
 
     weight[-1] = modes[edges[-2] : edges[-1]].sum()
     centre = banded(ell)
-    cut = {n: truncated(a, lmax) for n, a in alm.items()}
+    cut = {n: truncate(a, lmax) for n, a in alm.items()}
     spectra = {
         (a, b): banded(healpy.alm2cl(cut[a], cut[b])) for a in ("start", *names) for b in names
     }

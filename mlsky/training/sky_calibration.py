@@ -27,13 +27,13 @@ from mlsky.haloes.region import OBJECT_FIELDS
 from mlsky.painting import foregrounds, large_scales
 from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.multipoles import truncate
 from mlsky.training.calibrate import gain_beside
 from mlsky.training.large_scale_fit import (
     EDGES,
     fit_large_scales,
     rms_added,
     rounded,
-    truncated,
     truth_spectra,
     tsz_join,
 )
@@ -126,7 +126,7 @@ def calibrate(
     )
     start = gaussian.draw_alm(cl, seed, field="kappa")
     objects = _objects(weights, start, cl, seed, geometry) if rest else None
-    start = truncated(start, lmax)
+    start = truncate(start, lmax)
     made = foregrounds.generate(
         start,
         geometry,
@@ -202,7 +202,7 @@ def fit_gain(
     import healpy
 
     lmax = min(gaussian.alm_lmax(made), gaussian.alm_lmax(start))
-    before, after, *others = (truncated(a, lmax) for a in (start, made, objects) if a is not None)
+    before, after, *others = (truncate(a, lmax) for a in (start, made, objects) if a is not None)
     pairs = [(before, before), (after, after)]
     pairs += [pair for own in others for pair in ((after, own), (own, own))]
     first = min(foregrounds.KAPPA_JOIN[1], lmax // 2)

@@ -15,18 +15,10 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.theory import foregrounds, radio_sources
 from mlsky.theory.halo_model import Parameters, infrared_sed
 from mlsky.theory.spectra import kappa_spectrum
+from mlsky.validation import act_dr6
 
-__all__ = ["ACT_DR6_D3000", "Model"]
+__all__ = ["Model"]
 
-#: D_3000 (uK^2) of the best fit of ACT DR6 (Louis et al. 2025, arXiv:2503.14452) by GHz, sources
-#: below 15 mJy at 150 GHz.
-ACT_DR6_D3000 = {
-    93: {"tsz": 9.52, "ksz": 0.987, "cib clustered": 0.451, "cib poisson": 0.905, "radio": 20.7},
-    150: {"tsz": 3.50, "ksz": 0.987, "cib clustered": 3.81, "cib poisson": 7.65, "radio": 2.89},
-    220: {"tsz": 0.006, "ksz": 0.987, "cib clustered": 33.3, "cib poisson": 67.0, "radio": 1.10},
-    280: {"tsz": 3.87, "ksz": 0.987, "cib clustered": 190.0, "cib poisson": 383.0, "radio": 0.968},
-}
-ACT_CUT = (15.0, 150.0)  # mJy, GHz
 #: Accuracies that are asked for, of each component and of the parts of the CIB.
 WITHIN, WITHIN_PARTS = 0.10, 0.20
 #: D_l of tSZ of the same fit at 150 GHz.
@@ -87,7 +79,13 @@ class Model:
     def d3000(self, nu_ghz: float) -> dict[str, float]:
         """D_3000 (uK^2) with the cut of ACT DR6: tSZ, kSZ, the CIB and its parts, radio."""
         names = ("tsz", "ksz", "cib", "radio")
-        found = self.spectra([3000.0], nu_ghz, components=names, flux_cut_mjy=ACT_CUT, parts=True)
+        found = self.spectra(
+            [3000.0],
+            nu_ghz,
+            components=names,
+            flux_cut_mjy=(act_dr6.CUT_MJY, act_dr6.CUT_GHZ),
+            parts=True,
+        )
         out = {n: sum(p[0] for p in found[f"{n} x {n}"].values()) for n in names}
         shot = found["cib x cib"]["shot"][0]
         out |= {"cib clustered": out["cib"] - shot, "cib poisson": shot}
@@ -116,9 +114,8 @@ class Model:
         return np.array([self._radio_between(s, radio_sources.FLUX_MAX_MJY) for s in flux_mjy])
 
     def _radio_between(self, low: float, high: float) -> float:
-        log_s = np.linspace(math.log(low * 1e-3), math.log(high * 1e-3), 2000)
-        per_ln = np.exp(log_s) * radio_sources.radio_counts(np.exp(log_s))
-        return float(np.trapezoid(per_ln, log_s)) * PER_DEG2 * self.parameters.radio_counts
+        fainter = [radio_sources.moment((), (s * 1e-3, REFERENCE_GHZ)) for s in (low, high)]
+        return (fainter[1] - fainter[0]) * PER_DEG2 * self.parameters.radio_counts
 
     def dusty_above(self, flux_mjy, nu_ghz: float = REFERENCE_GHZ) -> NDArray[np.float64]:
         """Infrared galaxies of painted haloes per square degree brighter than fluxes."""

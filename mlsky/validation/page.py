@@ -24,10 +24,9 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError, MlskyError
 from mlsky.frequency.scaling import factor
 from mlsky.io.files import write_whole
-from mlsky.validation import page_figures, published
+from mlsky.validation import act_dr6, page_figures, published
 from mlsky.validation.further import Further
 from mlsky.validation.measure import FIELDS, Measure
-from mlsky.validation.observed import ACT_DR6_D3000
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -352,7 +351,7 @@ def _act(further: Mapping) -> Iterator[str]:
         return
     laws = {"tsz": "tsz", "ksz": "flat", "cib": "cib"}
     rows = []
-    for nu, act in ACT_DR6_D3000.items():
+    for nu, act in act_dr6.PARTS.items():
         goal = {**act, "cib": act["cib clustered"] + act["cib poisson"]}
         for field in ("tsz", "ksz", "cib", "radio"):
             if field == "radio" and nu != 150:

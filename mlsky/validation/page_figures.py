@@ -12,38 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.statistics.crossfrequency import AGORA
-from mlsky.validation import published
+from mlsky.validation import act_dr6, published
+from mlsky.validation import page_parts as parts
 from mlsky.validation.measure import BISPECTRAL, FIELDS
-from mlsky.validation.observed import ACT_DR6_D3000
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PICTURES", "maps"]
+__all__ = [
+    "PICTURES",
+    "maps",
+]
 
-#: Colour-blind safe (Okabe & Ito 2008).
-COLOURS = {"true": "#000000", "paint": "#0072b2", "chain": "#d55e00"}
-WORDS = {"true": "truth", "paint": "generated from the true kappa", "chain": "generated"}
-#: What is over l (l + 1) C_l / 2 pi of kappa, and the unit of every other.
-NAMES = {"kappa": r"$\kappa$", "ksz": "kSZ", "tsz": "tSZ", "cib": "CIB", "radio": "radio"}
-UNITS = {"kappa": "", "ksz": r"$\mu$K", "tsz": r"$\mu$K", "cib": r"$\mu$K", "radio": r"$\mu$K"}
 MAPS = {"kappa": "viridis", "ksz": "RdBu_r", "tsz": "GnBu_r", "cib": "inferno", "radio": "inferno"}
+
 SHOWN = 192  # pixels of a region along a side, unless it is said
-BAND = 0.05  # drawn about agreement
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _floats(values: Sequence) -> NDArray[np.float64]:
-    return np.array(values, dtype=np.float64)  # None is NaN
-
-
-def _label(field: str) -> str:
-    return " x ".join(NAMES[f] for f in field.split(" x "))
 
 
 def maps(
@@ -65,10 +48,10 @@ def maps(
     """
     from matplotlib.colors import AsinhNorm, Normalize
 
-    sides = [s for s in COLOURS if s in example] if sides is None else sides
+    sides = [s for s in parts.COLOURS if s in example] if sides is None else sides
     n = min(shown, example["true"].shape[-1])
     degrees = n * pixel_arcmin / 60
-    drawing = _figure(2.25 * len(FIELDS), 2.1 * len(sides) + 0.7)
+    drawing = parts.figure(2.25 * len(FIELDS), 2.1 * len(sides) + 0.7)
     grid = drawing.subplots(len(sides), len(FIELDS), squeeze=False)
     for column, name in enumerate(FIELDS):
         cut = {s: example[s][column, :n, :n] for s in sides}
@@ -90,114 +73,48 @@ def maps(
             axes.set_xticks(())
             axes.set_yticks(())
             if row == 0:
-                unit = f" ({UNITS[name]})" if UNITS[name] else ""
-                axes.set_title(f"{NAMES[name]}{unit}", fontsize=11)
+                unit = f" ({parts.UNITS[name]})" if parts.UNITS[name] else ""
+                axes.set_title(f"{parts.NAMES[name]}{unit}", fontsize=11)
             if column == 0:
-                axes.set_ylabel(WORDS[side].replace(" from", "\nfrom"), fontsize=10)
+                axes.set_ylabel(parts.WORDS[side].replace(" from", "\nfrom"), fontsize=10)
         bar = drawing.colorbar(
             image, ax=grid[:, column], orientation="horizontal", pad=0.01, aspect=18
         )
         bar.ax.tick_params(labelsize=7, length=2)
-        bar.ax.xaxis.set_major_locator(_few_ticks(norm))
+        bar.ax.xaxis.set_major_locator(parts.few_ticks(norm))
         bar.ax.xaxis.set_major_formatter("{x:.2g}")
         bar.ax.minorticks_off()
     drawing.supxlabel(f"{degrees:.1f} degrees across; 148 GHz, CMB units", fontsize=9, color="0.35")
     return drawing
 
 
-def _few_ticks(norm):
-    from matplotlib.ticker import FixedLocator
-
-    low, high = norm.vmin, norm.vmax
-    return FixedLocator([low, (low + high) / 2, high])
-
-
-def _log(axes, *directions: str) -> None:
-    """Logarithmic axes with plain numbers at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FixedLocator, NullFormatter
-
-    for direction in directions:
-        axes.set(**{f"{direction}scale": "log"})
-        axis = getattr(axes, f"{direction}axis")
-        low, high = getattr(axes, f"get_{direction}lim")()
-        ticks = [m * 10.0**e for e in range(-3, 6) for m in (1, 2, 5)]
-        axis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _legend(drawing, axes, columns: int = 5) -> None:
-    """What is what, under all panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        drawing.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
-
-
-def _pairs(names: Sequence[str], columns: int, ratio: str) -> tuple[Figure, dict]:
-    """Panels with a smaller one below each; by name (above, below)."""
-    rows = -(-len(names) // columns)
-    drawing = _figure(4.0 * columns, 3.9 * rows)
-    outer = drawing.add_gridspec(rows, columns)
-    out = {}
-    for i, name in enumerate(names):
-        inner = outer[divmod(i, columns)].subgridspec(2, 1, height_ratios=(2.4, 1), hspace=0.0)
-        above = drawing.add_subplot(inner[0])
-        below = drawing.add_subplot(inner[1], sharex=above)
-        above.tick_params(labelbottom=False, which="both")
-        above.set_title(_label(name) if name in FIELDS else name, fontsize=11)
-        below.set_ylabel(ratio, fontsize=8)
-        for axes in (above, below):
-            axes.grid(alpha=0.25, lw=0.5)
-            axes.tick_params(labelsize=8)
-        out[name] = (above, below)
-    return drawing, out
-
-
-def _points(axes, x: NDArray, row: Mapping, side: str, shift: float = 0.0, **style) -> None:
-    """Values with errors; sides are moved apart a little, so that bars can be told."""
-    value, error = _floats(row["value"]), np.nan_to_num(_floats(row["error"]))
-    at = x * (1 + shift) if np.all(np.asarray(x) > 0) else x + shift
-    look = {"fmt": "o", "ms": 3, "lw": 1, "color": COLOURS[side], **style}
-    axes.errorbar(at, value, error, **look)
-
-
-def _made(found: Mapping) -> list[str]:
-    return [side for side in COLOURS if side in found and side != "true"]
-
-
-def _shifts(jobs: Sequence[str]) -> dict[str, float]:
-    return dict(zip(jobs, (0.0, 0.03), strict=False))
-
-
-def _ratio_range(axes, values: Sequence[NDArray], least: float = 0.12, most: float = 0.6) -> None:
-    every = np.concatenate([np.abs(_floats(v) - 1) for v in values])
-    every = every[np.isfinite(every)]
-    reach = float(np.quantile(every, 0.9)) * 1.3 if every.size else least
-    reach = min(max(reach, least), most)
-    axes.set_ylim(1 - reach, 1 + reach)
-
-
 def spectra(found: Mapping) -> Figure:
     """Auto spectra, D_l, with generated over true below; tSZ with and without its clusters."""
     ell = np.array(found["ell"])
     factor = ell * (ell + 1) / (2 * np.pi)
-    drawing, panels = _pairs(list(found["power"]), 3, "over truth")
+    drawing, panels = parts.pairs(list(found["power"]), 3, "over truth")
     for name, (above, below) in panels.items():
         rows = found["power"][name]
-        jobs = _made(rows)
+        jobs = parts.made(rows)
         scale = factor * (1e4 if name == "kappa" else 1)
-        value, error = (_floats(rows["true"][k]) for k in ("value", "error"))
-        above.plot(ell, scale * value, color=COLOURS["true"], lw=1.5, label=WORDS["true"])
+        value, error = (parts.floats(rows["true"][k]) for k in ("value", "error"))
+        above.plot(
+            ell,
+            scale * value,
+            color=parts.COLOURS["true"],
+            lw=1.5,
+            label=parts.WORDS["true"],
+        )
         low, high = value - np.nan_to_num(error), value + np.nan_to_num(error)
         above.fill_between(ell, scale * low, scale * high, color="0.85", lw=0)
-        below.axhspan(1 - BAND, 1 + BAND, color="0.92", lw=0)
+        below.axhspan(1 - parts.BAND, 1 + parts.BAND, color="0.92", lw=0)
         below.axhline(1, color="0.4", lw=0.8)
-        for job, shift in _shifts(jobs).items():
-            row = {k: scale * _floats(v) for k, v in rows[job].items()}
-            _points(above, ell, row, job, shift, label=WORDS[job])
-            _points(below, ell, rows[f"{job} / true"], job, shift)
-        _ratio_range(below, [rows[f"{job} / true"]["value"] for job in jobs])
-        act = ACT_DR6_D3000[150]
+        for job, shift in parts.shifts(jobs).items():
+            row = {k: scale * parts.floats(v) for k, v in rows[job].items()}
+            parts.points(above, ell, row, job, shift, label=parts.WORDS[job])
+            parts.points(below, ell, rows[f"{job} / true"], job, shift)
+        parts.ratio_range(below, [rows[f"{job} / true"]["value"] for job in jobs])
+        act = act_dr6.PARTS[150]
         measured = {"ksz": act["ksz"], "tsz all": act["tsz"], "radio": act["radio"]}
         measured["cib"] = act["cib clustered"] + act["cib poisson"]
         if name in measured:
@@ -208,7 +125,7 @@ def spectra(found: Mapping) -> Figure:
         if theirs:
             style = {"ls": ":", "color": "0.5", "lw": 1.2}
             above.plot(published.ELL, theirs, label="Han et al. 2021", **style)
-        _log_range(above, scale * value)
+        parts.log_range(above, scale * value)
         above.set_ylabel(
             r"$10^4\,D_\ell$" if name == "kappa" else r"$D_\ell$ ($\mu$K$^2$)", fontsize=9
         )
@@ -220,67 +137,68 @@ def spectra(found: Mapping) -> Figure:
     return drawing
 
 
-def _log_range(axes, values: NDArray) -> None:
-    from matplotlib.ticker import NullFormatter
-
-    axes.set_xscale("log")
-    known = values[np.isfinite(values) & (values > 0)]
-    if known.size:
-        axes.set_yscale("log")
-        axes.set_ylim(known.min() / 3, known.max() * 4)
-        axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 def correlations(found: Mapping) -> Figure:
     """Correlation coefficients, with generated less true below, and those of Han et al. 2021."""
     ell = np.array(found["ell"])
-    drawing, panels = _pairs([n for n in found["correlation"]], 4, "less truth")
+    drawing, panels = parts.pairs([n for n in found["correlation"]], 4, "less truth")
     for name, (above, below) in panels.items():
         rows = found["correlation"][name]
-        above.set_title(_label(name), fontsize=11)
-        _points(above, ell, rows["true"], "true", label=WORDS["true"], fmt="-", lw=1.5)
-        below.axhspan(-BAND, BAND, color="0.92", lw=0)
+        above.set_title(parts.label(name), fontsize=11)
+        parts.points(above, ell, rows["true"], "true", label=parts.WORDS["true"], fmt="-", lw=1.5)
+        below.axhspan(-parts.BAND, parts.BAND, color="0.92", lw=0)
         below.axhline(0, color="0.4", lw=0.8)
-        for job, shift in _shifts(_made(rows)).items():
-            _points(above, ell, rows[job], job, shift, label=WORDS[job])
-            _points(below, ell, rows[f"{job} - true"], job, shift)
+        for job, shift in parts.shifts(parts.made(rows)).items():
+            parts.points(above, ell, rows[job], job, shift, label=parts.WORDS[job])
+            parts.points(below, ell, rows[f"{job} - true"], job, shift)
         pair = tuple(name.split(" x "))
         if pair in published.CORRELATION:
             theirs, truth = published.CORRELATION[pair]
             label = "Han et al. 2021"
             above.plot(published.ELL, theirs, ls=":", color="0.5", label=label)
-            shown = _floats(theirs) - _floats(truth)
+            shown = parts.floats(theirs) - parts.floats(truth)
             below.plot(published.ELL, shown, ls=":", color="0.5")
         above.set_xscale("log")
         below.set(xlabel=r"$\ell$", ylim=(-0.12, 0.12))
     if "kappa x tsz" in panels:
-        _legend(drawing, panels["kappa x tsz"][0])
+        parts.legend(drawing, panels["kappa x tsz"][0])
     return drawing
 
 
 def one_point(found: Mapping) -> Figure:
     """Distributions of pixels, with generated over true below."""
-    drawing, panels = _pairs(list(FIELDS), 3, "over truth")
+    drawing, panels = parts.pairs(list(FIELDS), 3, "over truth")
     for name, (above, below) in panels.items():
         rows = found["histogram"][name]
         edges = np.array(rows["edges"])
         middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
-        true = _floats(rows["true"]["value"])
+        true = parts.floats(rows["true"]["value"])
         share = 1 / (true.sum() * width)
-        jobs = _made(rows)
+        jobs = parts.made(rows)
         enough = true > 0
-        above.stairs(true * share, edges, color=COLOURS["true"], lw=1.5, label=WORDS["true"])
-        below.axhspan(1 - BAND, 1 + BAND, color="0.92", lw=0)
+        above.stairs(
+            true * share,
+            edges,
+            color=parts.COLOURS["true"],
+            lw=1.5,
+            label=parts.WORDS["true"],
+        )
+        below.axhspan(1 - parts.BAND, 1 + parts.BAND, color="0.92", lw=0)
         below.axhline(1, color="0.4", lw=0.8)
         for job in jobs:
-            made = _floats(rows[job]["value"])
+            made = parts.floats(rows[job]["value"])
             enough &= made > 0
-            above.stairs(made * share, edges, color=COLOURS[job], lw=1.0, label=WORDS[job])
-            ratio = {k: _floats(v) for k, v in rows[f"{job} / true"].items()}
+            above.stairs(
+                made * share,
+                edges,
+                color=parts.COLOURS[job],
+                lw=1.0,
+                label=parts.WORDS[job],
+            )
+            ratio = {k: parts.floats(v) for k, v in rows[f"{job} / true"].items()}
             # of bins with few pixels or with an error as large as the ratio nothing is known
             known = (np.minimum(true, made) > 0) & (ratio["error"] < 0.3)
             part = {k: np.where(known, v, np.nan) for k, v in ratio.items()}
-            _points(below, middle, part, job, ms=2)
+            parts.points(below, middle, part, job, ms=2)
         inside = np.flatnonzero(np.cumsum(true) / max(true.sum(), 1) > 1e-6)
         last = np.flatnonzero(np.cumsum(true[::-1])[::-1] / max(true.sum(), 1) > 1e-6)
         if inside.size and last.size:
@@ -292,8 +210,8 @@ def one_point(found: Mapping) -> Figure:
         linear = {"kappa": None, "ksz": None, "tsz": 2.0, "cib": None, "radio": 5.0}[name]
         if linear:
             above.set_xscale("symlog", linthresh=linear)
-        unit = f" ({UNITS[name]})" if UNITS[name] else ""
-        below.set_xlabel(f"{NAMES[name]}{unit}")
+        unit = f" ({parts.UNITS[name]})" if parts.UNITS[name] else ""
+        below.set_xlabel(f"{parts.NAMES[name]}{unit}")
         above.legend(fontsize=7)
     return drawing
 
@@ -305,11 +223,11 @@ def counts(rows: Sequence[Mapping]) -> Figure:
         "counts cib": "pixels of CIB brighter, per square degree",
         "counts radio": "pixels of radio brighter, per square degree",
     }
-    drawing = _figure(13, 4.0)
+    drawing = parts.figure(13, 4.0)
     grid = drawing.subplots(1, len(wanted))
     for axes, (key, title) in zip(grid, wanted.items(), strict=True):
         statistic, field = key.split()
-        jobs = [j for j in COLOURS if any(r["job"] == j for r in rows)]
+        jobs = [j for j in parts.COLOURS if any(r["job"] == j for r in rows)]
         for job in jobs:
             chosen = [
                 n
@@ -321,15 +239,20 @@ def counts(rows: Sequence[Mapping]) -> Figure:
                 continue
             x = [float(n["where"].split()[1]) for n in chosen]
             if job == jobs[-1]:
-                true = _floats([n["true"] for n in chosen])
-                axes.plot(x, true, "k-", lw=1.5, label=WORDS["true"])
-            made = _floats([n["generated"] for n in chosen])
-            error = np.nan_to_num(_floats([n["error"] for n in chosen])) * np.abs(made)
-            shift = _shifts(jobs)[job]
-            style = {"fmt": "o", "ms": 4, "color": COLOURS[job], "label": WORDS[job]}
+                true = parts.floats([n["true"] for n in chosen])
+                axes.plot(x, true, "k-", lw=1.5, label=parts.WORDS["true"])
+            made = parts.floats([n["generated"] for n in chosen])
+            error = np.nan_to_num(parts.floats([n["error"] for n in chosen])) * np.abs(made)
+            shift = parts.shifts(jobs)[job]
+            style = {
+                "fmt": "o",
+                "ms": 4,
+                "color": parts.COLOURS[job],
+                "label": parts.WORDS[job],
+            }
             axes.errorbar(np.array(x) * (1 + shift), made, error, **style)
         axes.set_yscale("log")
-        _log(axes, "x")
+        parts.log(axes, "x")
         axes.set_xlabel("smoothed kappa" if statistic == "peaks" else "mJy above the median")
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25, lw=0.5, which="both")
@@ -343,7 +266,7 @@ def bispectra(found: Mapping) -> Figure | None:
     shapes = found["bispectrum"]
     if not shapes:
         return None
-    drawing = _figure(3.2 * len(BISPECTRAL), 2.6 * len(shapes))
+    drawing = parts.figure(3.2 * len(BISPECTRAL), 2.6 * len(shapes))
     grid = drawing.subplots(len(shapes), len(BISPECTRAL), squeeze=False)
     for row, (shape, values) in enumerate(shapes.items()):
         x = np.array([np.sqrt(a * b) for (a, b), *_ in values["triangles"]])
@@ -352,24 +275,28 @@ def bispectra(found: Mapping) -> Figure | None:
             axes.axhspan(0.7, 1.3, color="0.92", lw=0)
             axes.axhline(1, color="0.4", lw=0.8)
             true = rows["true"]
-            share = np.nan_to_num(_floats(true["error"]) / np.abs(_floats(true["value"])))
-            _points(axes, x * 0.97, {"value": 0 * share + 1, "error": share}, "true", label="truth")
-            for job, shift in _shifts(_made(rows)).items():
-                _points(axes, x, rows[f"{job} / true"], job, shift, ms=4, label=WORDS[job])
+            share = np.nan_to_num(parts.floats(true["error"]) / np.abs(parts.floats(true["value"])))
+            parts.points(
+                axes, x * 0.97, {"value": 0 * share + 1, "error": share}, "true", label="truth"
+            )
+            for job, shift in parts.shifts(parts.made(rows)).items():
+                parts.points(
+                    axes, x, rows[f"{job} / true"], job, shift, ms=4, label=parts.WORDS[job]
+                )
             if shape == "equilateral" and name in published.RATIOS:
                 theirs = published.RATIOS[name]
                 label = "Han et al. 2021 / theirs"
                 axes.plot(list(theirs), list(theirs.values()), ":", color="0.5", label=label)
             axes.set_ylim(0, 2)
-            _log(axes, "x")
+            parts.log(axes, "x")
             axes.grid(alpha=0.25, lw=0.5)
             axes.tick_params(labelsize=8)
-            axes.set_title(f"{NAMES[name]}, {shape}", fontsize=10)
+            axes.set_title(f"{parts.NAMES[name]}, {shape}", fontsize=10)
             if column == 0:
                 axes.set_ylabel("over truth")
             if row == len(shapes) - 1:
                 axes.set_xlabel(r"$\ell$ of the first side")
-    _legend(drawing, grid[0, 1])
+    parts.legend(drawing, grid[0, 1])
     return drawing
 
 
@@ -381,39 +308,39 @@ def lensing(found: Mapping) -> Figure | None:
     edges = np.array(table["edges"])
     x = np.sqrt(edges[1:] * edges[:-1])
     names = [n for n in table if n != "edges"]
-    drawing = _figure(3.4 * len(names), 5.6)
+    drawing = parts.figure(3.4 * len(names), 5.6)
     grid = drawing.subplots(2, len(names))
     titles = {"bispectrum": r"$\hat\kappa[s] \times \kappa$", "trispectrum": r"trispectrum"}
     for column, name in enumerate(names):
         for row, (kind, title) in enumerate(titles.items()):
             axes, rows = grid[row, column], table[name][kind]
             axes.axhline(0, color="0.4", lw=0.8)
-            for side, shift in {"true": -0.03, **_shifts(_made(rows))}.items():
-                value = {k: 100 * _floats(v) for k, v in rows[side].items()}
-                _points(axes, x, value, side, shift, ms=4, label=WORDS[side])
+            for side, shift in {"true": -0.03, **parts.shifts(parts.made(rows))}.items():
+                value = {k: 100 * parts.floats(v) for k, v in rows[side].items()}
+                parts.points(axes, x, value, side, shift, ms=4, label=parts.WORDS[side])
             for at, pair in published.LENSING.get(name, {}).items() if row == 0 else ():
                 for value, mark, whose in zip(pair, "x+", ("network", "truth"), strict=True):
                     label = f"Han et al. 2021, {whose}"
                     axes.plot(at, value, mark, color="0.5", ms=7, label=label)
-            _log(axes, "x")
+            parts.log(axes, "x")
             axes.grid(alpha=0.25, lw=0.5)
-            axes.set_title(f"{NAMES[name]}: {title}", fontsize=10)
+            axes.set_title(f"{parts.NAMES[name]}: {title}", fontsize=10)
             axes.set_xlabel("L")
         grid[0, column].tick_params(labelsize=8)
     grid[0, 0].set_ylabel(r"% of $C_L^{\kappa\kappa}$")
     grid[1, 0].set_ylabel(r"% of $C_L^{\kappa\kappa}$")
-    _legend(drawing, grid[0, names.index("tsz")])
+    parts.legend(drawing, grid[0, names.index("tsz")])
     return drawing
 
 
 def morphology(rows: Sequence[Mapping]) -> Figure:
     """Minkowski functionals over thresholds, of the table of scores."""
-    drawing = _figure(3.0 * len(FIELDS), 7.2)
+    drawing = parts.figure(3.0 * len(FIELDS), 7.2)
     grid = drawing.subplots(3, len(FIELDS))
     for column, name in enumerate(FIELDS):
         for row, part in enumerate(("V0", "V1", "V2")):
             axes = grid[row, column]
-            jobs = [j for j in COLOURS if any(r["job"] == j for r in rows)]
+            jobs = [j for j in parts.COLOURS if any(r["job"] == j for r in rows)]
             for job in jobs:
                 chosen = [
                     n
@@ -426,41 +353,41 @@ def morphology(rows: Sequence[Mapping]) -> Figure:
                     continue
                 nu = np.array([float(n["where"].split()[1]) for n in chosen])
                 if job == jobs[-1]:
-                    true = _floats([n["true"] for n in chosen])
-                    axes.plot(nu, true, "k-", lw=1.5, label=WORDS["true"])
-                made = _floats([n["generated"] for n in chosen])
-                look = {"ms": 4, "color": COLOURS[job], "label": WORDS[job]}
-                axes.plot(nu + 3 * _shifts(jobs)[job], made, "o", **look)
+                    true = parts.floats([n["true"] for n in chosen])
+                    axes.plot(nu, true, "k-", lw=1.5, label=parts.WORDS["true"])
+                made = parts.floats([n["generated"] for n in chosen])
+                look = {"ms": 4, "color": parts.COLOURS[job], "label": parts.WORDS[job]}
+                axes.plot(nu + 3 * parts.shifts(jobs)[job], made, "o", **look)
             titles = {"V0": "area", "V1": "boundary", "V2": "Euler characteristic"}
-            axes.set_title(f"{NAMES[name]}: {titles[part]}", fontsize=9)
+            axes.set_title(f"{parts.NAMES[name]}: {titles[part]}", fontsize=9)
             axes.tick_params(labelsize=7)
             axes.grid(alpha=0.25, lw=0.5)
         grid[2, column].set_xlabel("threshold (true standard deviations)", fontsize=8)
-    _legend(drawing, grid[0, 1])
+    parts.legend(drawing, grid[0, 1])
     return drawing
 
 
 def extrema(found: Mapping) -> Figure:
     """Maxima above and minima below thresholds of smoothed maps, generated over true."""
     heights = np.array(found["heights"])
-    drawing = _figure(3.0 * len(FIELDS), 5.0)
+    drawing = parts.figure(3.0 * len(FIELDS), 5.0)
     grid = drawing.subplots(2, len(FIELDS))
     for column, name in enumerate(FIELDS):
         for row, (kind, rows) in enumerate(found["extrema"][name].items()):
             axes = grid[row, column]
-            axes.axhspan(1 - BAND, 1 + BAND, color="0.92", lw=0)
+            axes.axhspan(1 - parts.BAND, 1 + parts.BAND, color="0.92", lw=0)
             axes.axhline(1, color="0.4", lw=0.8)
-            for job in _made(rows):
-                _points(axes, heights, rows[f"{job} / true"], job, label=WORDS[job])
-            _ratio_range(axes, [rows[f"{job} / true"]["value"] for job in _made(rows)])
+            for job in parts.made(rows):
+                parts.points(axes, heights, rows[f"{job} / true"], job, label=parts.WORDS[job])
+            parts.ratio_range(axes, [rows[f"{job} / true"]["value"] for job in parts.made(rows)])
             side = "above" if kind == "maxima" else "below"
-            axes.set_title(f"{NAMES[name]}: {kind} {side}", fontsize=9)
+            axes.set_title(f"{parts.NAMES[name]}: {kind} {side}", fontsize=9)
             axes.tick_params(labelsize=7)
             axes.grid(alpha=0.25, lw=0.5)
         grid[1, column].set_xlabel("true standard deviations", fontsize=8)
     grid[0, 0].set_ylabel("over truth")
     grid[1, 0].set_ylabel("over truth")
-    _legend(drawing, grid[0, 1])
+    parts.legend(drawing, grid[0, 1])
     return drawing
 
 
@@ -468,16 +395,16 @@ def tsz_cib(found: Mapping) -> Figure:
     """tSZ x CIB by multipole at several frequencies, and its correlation beside Agora's."""
     table, ell = found["tsz x cib"], np.array(found["ell"])
     factor = ell * (ell + 1) / (2 * np.pi)
-    drawing = _figure(3.4 * len(table["freqs_ghz"]), 5.6)
+    drawing = parts.figure(3.4 * len(table["freqs_ghz"]), 5.6)
     grid = drawing.subplots(2, len(table["freqs_ghz"]), sharex=True)
     for column, nu in enumerate(table["freqs_ghz"]):
         for row, kind in enumerate(("power", "correlation")):
             axes, rows = grid[row, column], table[kind]
             axes.axhline(0, color="0.4", lw=0.8)
-            for side, shift in {"true": -0.02, **_shifts(_made(rows))}.items():
+            for side, shift in {"true": -0.02, **parts.shifts(parts.made(rows))}.items():
                 scale = factor if kind == "power" else 1.0
-                value = {k: scale * _floats(v[column]) for k, v in rows[side].items()}
-                _points(axes, ell, value, side, shift, label=WORDS[side])
+                value = {k: scale * parts.floats(v[column]) for k, v in rows[side].items()}
+                parts.points(axes, ell, value, side, shift, label=parts.WORDS[side])
             axes.grid(alpha=0.25, lw=0.5)
             axes.tick_params(labelsize=8)
         if int(nu) in AGORA:
@@ -489,7 +416,7 @@ def tsz_cib(found: Mapping) -> Figure:
         grid[1, column].set(xlabel=r"$\ell$", ylim=(-0.5, 0.5))
     grid[0, 0].set_ylabel(r"$D_\ell$ ($\mu$K$^2$)")
     grid[1, 0].set_ylabel("correlation")
-    _legend(drawing, grid[1, 0])
+    parts.legend(drawing, grid[1, 0])
     return drawing
 
 

@@ -23,7 +23,7 @@ from mlsky.haloes.galaxies import SOURCE_COLUMNS
 from mlsky.io.sets import fields_of
 from mlsky.sources.catalogue import KINDS
 from mlsky.theory.objects import is_object
-from mlsky.validation import observed, truth_split
+from mlsky.validation import act_dr6, observed, truth_split
 from mlsky.validation.truth_sums import (
     ACCURACY,
     COUNTS_MJY,
@@ -281,7 +281,7 @@ def _d3000(sums: Sums, model: observed.Model, spectra: dict, frequencies: dict) 
     """
     band = sums.band_3000
     out = {}
-    for nu, act in observed.ACT_DR6_D3000.items():
+    for nu, act in act_dr6.PARTS.items():
         found, rows = model.d3000(float(nu)), {}
         act = {**act, "cib": act["cib clustered"] + act["cib poisson"]}
         for name in ("tsz", "ksz", "cib", "cib clustered", "cib poisson", "radio"):

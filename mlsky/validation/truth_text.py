@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.validation import observed, truth, truth_templates
+from mlsky.validation import act_dr6, observed, truth, truth_templates
 
 __all__ = ["lines"]
 
@@ -100,7 +100,7 @@ def _ratios(names: list[str], rows: dict) -> Iterator[str]:
 
 
 def _d3000(table: dict) -> Iterator[str]:
-    cut, at = observed.ACT_CUT
+    cut, at = act_dr6.CUT_MJY, act_dr6.CUT_GHZ
     yield f"D_3000, uK^2, sources below {cut:g} mJy at {at:g} GHz, against ACT DR6"
     yield f"{'GHz':<5}{'':<15}{'ACT DR6':>10}{'model':>10}{'ratio':>8}{'painted':>20}{'reached':>9}"
     for nu, rows in table.items():

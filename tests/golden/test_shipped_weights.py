@@ -14,7 +14,7 @@ from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
 from mlsky.toys import blobs, unconditional
 from mlsky.toys import comparison as blob_statistics
-from mlsky.training import sky_calibration
+from mlsky.training import large_scale_fit
 from mlsky.validation import scores
 
 #: Spectra of one weight file on two machines differ by rounding of bfloat16, 1 % of the power of a
@@ -92,7 +92,7 @@ def test_published_scores_are_of_these_weights():
 def test_large_scales_are_completed_as_far_as_the_patches_lack_them(pixel_arcmin):
     weights = foregrounds.select("default", Healpix(CASES[pixel_arcmin][2]))
     table = weights.header["calibration"]["large_scales"]
-    assert table["ell"][-1] == sky_calibration.tsz_join(pixel_arcmin)[1]
+    assert table["ell"][-1] == large_scale_fit.tsz_join(pixel_arcmin)[1]
     assert table["root"]["tsz"][-1] == 0
     assert all(any(table["root"][name]) for name in ("tsz", "ksz"))
 

@@ -207,7 +207,7 @@ def test_a_folder_that_refuses(sky, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(ValueError, match=r"cannot be written to \(Permission denied\)"):
         sky.write(tmp_path / "sky.h5")
 
@@ -418,6 +418,18 @@ def test_hostile_files_are_refused_in_one_line(sky, kind, lazy, tmp_path):
         Sky.read(path, lazy=lazy)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+def test_a_disk_without_room_is_said_first(sky, suffix, tmp_path, monkeypatch):
+    from mlsky.io import files
+
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match=r"GiB needed and 0\.00 GiB free; make room") as caught:
+        sky.write(tmp_path / f"sky.{suffix}")
+    assert "\n" not in str(caught.value)
+    assert not os.listdir(tmp_path)
 
 
 def test_options_that_do_not_fit(sky, tmp_path):

@@ -18,7 +18,7 @@ from fakes import (
     coarse_normaliser,
     coarse_weights,
 )
-from few_charts import on_a_machine
+from few_charts import every_charts, on_a_machine
 
 from mlsky import RegistryError, simulate
 from mlsky.frequency import cib_templates
@@ -127,30 +127,41 @@ def test_sources_are_everywhere_once(made):
     assert abs(chi2 - 191) < 5 * np.sqrt(2 * 191)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_same_seed_same_bits(weight_file, start, made, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        weights = foregrounds.select(str(weight_file), Healpix(64))
-        again = foregrounds.generate(start, Healpix(64), weights=weights, seed=3, device="cpu")
-    finally:
-        torch.set_num_threads(before)
-    for name, values in made.maps.items():
-        assert np.array_equal(values, again.maps[name]), name
-    assert np.array_equal(made.kappa, again.kappa)
-    assert (made.catalogue == again.catalogue).all()
+def test_same_seed_same_bits(weight_file, start, made):
+    """Whatever the threads; maps of a few charts are those of the whole sky."""
+    weights = foregrounds.select(str(weight_file), Healpix(64))
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            with every_charts(6):
+                found.append(
+                    foregrounds.generate(start, Healpix(64), weights=weights, seed=3, device="cpu")
+                )
+        finally:
+            torch.set_num_threads(before)
+    one, two = found
+    for name, values in one.maps.items():
+        assert np.array_equal(values, two.maps[name]), name
+        painted = np.flatnonzero(values)
+        assert len(painted) > values.size / 7
+        assert np.array_equal(values[painted], made.maps[name][painted]), name
+    assert np.array_equal(one.kappa, two.kappa)
+    assert (one.catalogue == two.catalogue).all()
 
 
 def test_other_seed_other_sky(weight_file, start, made):
     weights = foregrounds.select(str(weight_file), Healpix(64))
-    other = foregrounds.generate(
-        start, Healpix(64), weights=weights, seed=4, components=["ksz"], device="cpu"
-    )
+    with every_charts(4):
+        other = foregrounds.generate(
+            start, Healpix(64), weights=weights, seed=4, components=["ksz"], device="cpu"
+        )
     assert set(other.maps) == {"ksz"}
     assert other.catalogue is None
-    r = np.corrcoef(other.maps["ksz"], made.maps["ksz"])[0, 1]
-    assert abs(r) < 5 / np.sqrt(Healpix(64).npix / 10)
+    painted = np.flatnonzero(other.maps["ksz"])
+    r = np.corrcoef(other.maps["ksz"][painted], made.maps["ksz"][painted])[0, 1]
+    assert len(painted) > Healpix(64).npix / 5
+    assert abs(r) < 5 / np.sqrt(len(painted) / 10)
 
 
 def test_car_is_the_same_sky(weight_file, start, made):

@@ -15,6 +15,7 @@ import mlsky
 from mlsky.plotting import sky_maps
 from mlsky.sky import Sky
 from mlsky.sphere.geometry import Car, Healpix
+from mlsky.validation import act_dr6
 
 #: HEALPix quadrature without iterations at l <= 1.5 nside.
 QUADRATURE = 0.02
@@ -93,7 +94,7 @@ def test_act_points_are_in_the_unit_of_the_sky(record, unit):
     (axes,) = [a for a in figure.axes if a.get_title() == "Power spectra"]
     points = sorted(float(line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1)
     factor = bands.convert(150.0, "uK_CMB", unit) ** 2
-    expected = sorted(factor * value for value in sky_maps.ACT_DR6_D3000[150].values())
+    expected = sorted(factor * value for value in act_dr6.D3000[150].values())
     np.testing.assert_allclose(points, expected)
 
 
@@ -190,7 +191,7 @@ def test_bright_sources_leave_the_spectra(record):
     radio = sky.band(0, "radio")[0]
     faint = sky_maps._without_bright(sky, "radio", radio)
     assert faint.max() < radio.max()
-    cut = mlsky.simulate(150, 32, 1, flux_cut_mjy=sky_maps.ACT_CUT_MJY).band(0, "radio")[0]
+    cut = mlsky.simulate(150, 32, 1, flux_cut_mjy=act_dr6.CUT_MJY).band(0, "radio")[0]
     assert np.all(faint <= cut * (1 + 1e-6))
 
 

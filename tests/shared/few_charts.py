@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import mock
 
 import numpy as np
@@ -10,15 +11,19 @@ from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
 
 
+@contextlib.contextmanager
+def every_charts(step: int):
+    """Paint one chart of `step` only: the others stay empty."""
+    each = foregrounds._each
+    some = lambda paint, every, on_cpu: each(paint, every[::step], on_cpu)  # noqa: E731
+    with mock.patch.object(foregrounds, "_each", some):
+        yield
+
+
 def on_a_machine(start, weight_file, precision="fp32"):
     """Maps and sources of every twelfth chart, as plain arrays."""
     weights = foregrounds.select(str(weight_file), Healpix(64))
-    each = foregrounds._each
-
-    def some(paint, every, on_cpu):
-        return each(paint, every[::12], on_cpu)
-
-    with mock.patch.object(foregrounds, "_each", some):
+    with every_charts(12):
         made = foregrounds.generate(
             start, Healpix(64), weights=weights, seed=3, device="cpu", precision=precision
         )

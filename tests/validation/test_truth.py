@@ -109,7 +109,7 @@ def test_bands_reach_to_the_nyquist_multipole(figures):
 
 def test_powers_at_3000(figures):
     """Beside ACT DR6 at each of its frequencies."""
-    from mlsky.plotting.sky_maps import ACT_DR6_D3000 as act
+    from mlsky.validation.act_dr6 import D3000 as act
 
     table = figures["d3000"]
     assert list(table) == ["93", "150", "220", "280"]

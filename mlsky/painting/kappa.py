@@ -1,0 +1,58 @@
+"""Kappa of a sky: the Gaussian one on the largest scales, that of the networks beyond."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.sphere.gaussian import alm_lmax
+from mlsky.sphere.multipoles import truncate
+
+if TYPE_CHECKING:
+    from mlsky.networks.weights import Weights
+
+__all__ = [
+    "KAPPA_JOIN",
+    "join",
+    "kappa_gain",
+]
+
+#: Tables of a calibration whose product is the gain of kappa.
+KAPPA_GAINS = ("kappa", "kappa_sky")
+#: Below the first multipole kappa is the Gaussian start itself, above the second the
+#: network's; r between the two is 0.99 there, so little is lost in between.
+KAPPA_JOIN = (40, 120)
+
+
+def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
+    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
+
+    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
+    """
+    calibration = weights.header.get("calibration", {})
+    gain = np.ones(np.shape(ell))
+    for table in filter(None, map(calibration.get, KAPPA_GAINS)):
+        gain = gain * np.interp(ell, table["ell"], table["gain"])
+    return gain
+
+
+def join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The network's kappa times a gain, with the Gaussian start on the largest scales.
+
+    A network trained on patches knows nothing below their size: there kappa *is* the
+    Gaussian start, so that low multipoles are never altered.
+    """
+    import healpy
+
+    lmax = alm_lmax(alm)
+    ell = np.arange(lmax + 1)
+    phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
+    share = 0.5 - 0.5 * np.cos(np.pi * phase)
+    low = np.zeros_like(alm)
+    top = min(KAPPA_JOIN[1], alm_lmax(start), lmax)
+    part = truncate(start, top)
+    l, m = healpy.Alm.getlm(top)
+    low[healpy.Alm.getidx(lmax, l, m)] = part
+    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)
