@@ -31,6 +31,10 @@ CHARTS = 192
 #: found for two at a time at nside 2048), and of the sources of each chart.
 PER_CHART_PIXEL, PER_CHART_SOURCES = 535, 1.0e6
 
+#: Pixels that hold sources, of both kinds: 300 bands of three Stokes parameters took 10.8 GiB more
+#: than one.
+SOURCE_PIXELS = 3.2e6
+
 #: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
 #: (`mlsky.sphere.field.Field`).
 PER_ALM, PER_FIELD = 8, 18
@@ -62,6 +66,7 @@ def memory(
     cib_maps: int = 1,
     haloes: int = 0,
     workers: int = 1,
+    nfreq: int = 1,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
 
@@ -77,6 +82,8 @@ def memory(
         Number of the objects of the sky, painted one by one.
     workers
         Charts that are painted at a time.
+    nfreq
+        Number of bands.
     """
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
@@ -105,7 +112,11 @@ def memory(
             one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
         )
         + PER_ALM * lmax**2,
-        "bands": held + sources * 5 + (0 if on_disk or not cmb else one * len(stokes)) + one,
+        "bands": held
+        + sources * 5
+        + source_maps(geometry, components, stokes, nfreq)
+        + (0 if on_disk or not cmb else one * len(stokes))
+        + one,
     }
     if cmb:
         peaks["lensing"] = (
@@ -144,6 +155,13 @@ def chart_workers(
     return workers
 
 
+def source_maps(geometry: Geometry, components: tuple[str, ...], stokes: str, nfreq: int) -> float:
+    """Bytes of the pixels that hold sources, at every band: what grows with their number."""
+    kinds = len({"cib", "radio"} & set(components))
+    hit = min(geometry.npix, SOURCE_PIXELS / 2)
+    return 4.0 * nfreq * len(stokes) * kinds * hit
+
+
 def deflection(geometry: Geometry, lmax: int) -> float:
     """Bytes of the pieces in which a map is lensed, and of the deflection there.
 
@@ -176,6 +194,7 @@ def disk(
     maps = 1 + _painted(components, cib_maps)
     maps += len(stokes) if "cmb" in components else 0
     total = maps * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
+    total += source_maps(geometry, components, stokes, nfreq)
     return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
 
 
@@ -223,7 +242,7 @@ def check(
         With the need in GiB, what is there, and what would do.
     """
     request = (geometry, pixel_arcmin, components, stokes)
-    more = {"cib_maps": cib_maps, "haloes": haloes}
+    more = {"cib_maps": cib_maps, "haloes": haloes, "nfreq": nfreq}
     need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"

@@ -523,6 +523,23 @@ print(need + (resources.PER_FIELD + resources.PER_ALM) * {lmax}**2, found)
     assert LENSING_PEAKS[0] < estimated / found < LENSING_PEAKS[1]
 
 
+def test_the_bands_of_a_sky_are_counted():
+    """Sources have values at every band: 10.8 GiB for 300 of them."""
+    names = ("cmb", "tsz", "ksz", "cib", "radio")
+    request = (Healpix(1024), 2.0, names, "TQU")
+    for on_disk in (False, True):
+        few, many = (resources.memory(*request, on_disk, nfreq=n)["bands"] for n in (1, 300))
+        assert (many - few) / resources.GIB == pytest.approx(10.8, rel=0.1)
+    few, many = (resources.disk(*request, n, False) for n in (1, 300))
+    assert (many - few) / resources.GIB == pytest.approx(10.8, rel=0.1)
+    tiny = (Healpix(16), 2.0, names, "TQU")
+    few, many = (resources.memory(*tiny, False, nfreq=n)["bands"] for n in (1, 300))
+    assert many - few == 299 * 2 * 3 * 4 * 12 * 16**2
+    without = (Healpix(1024), 2.0, ("cmb", "tsz"), "TQU", False)
+    few, many = (resources.memory(*without, nfreq=n)["bands"] for n in (1, 300))
+    assert many == few
+
+
 def test_the_objects_of_a_sky_are_counted(monkeypatch):
     """About a gigabyte for those of the default cut, while they are drawn and painted."""
     from mlsky import request
