@@ -257,7 +257,7 @@ def test_threads_compute_a_cosmology_once(counter):
         np.testing.assert_array_equal(cl, found[0])
 
 
-#: CAMB keeps something of earlier runs in a process, CCL's among them: 1.2e-8 after the tests above.
+#: CAMB keeps something of earlier runs in a process, CCL's among them: 1.2e-8 after these tests.
 LEFT_BY_OTHERS = 1e-7
 
 
