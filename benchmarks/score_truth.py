@@ -1,4 +1,4 @@
-"""Scores of truth against truth: how often a floor is missed when nothing is wrong.
+"""Scores of truth against truth: how often a tolerance is missed when nothing is wrong.
 
     python benchmarks/score_truth.py --data test.h5
 

@@ -132,11 +132,12 @@ def report(
     name, version = _find(entries, name, version)
     record = entries[name]["versions"][version]
     if any(key in record for key in REPORTED):
-        return copy.deepcopy({key: record.get(key, {}) for key in REPORTED})
+        told = {key: record.get(key, {}) for key in REPORTED}
+        return json.loads(json.dumps(told), object_hook=_current)
     file = _report_file(name, version)
     for place in copies.places(path.parent, file):
         try:
-            return json.loads(place.read_text(encoding="utf-8"))
+            return json.loads(place.read_text(encoding="utf-8"), object_hook=_current)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
@@ -145,6 +146,13 @@ def report(
         f"{name} {version}: its report {file} is not on this machine; name a folder that has it by "
         "MLSKY_DATA_DIR"
     )
+
+
+def _current(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a report under today's names: 0.1.0 called the tolerance of a score its floor."""
+    if "floor" in entry:
+        entry["tolerance"] = entry.pop("floor")
+    return entry
 
 
 def fetch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import logging
 import subprocess
 import sys
@@ -371,3 +372,11 @@ def test_import_is_light():
     code = "import sys, mlsky.registry; print(*({'torch', 'pooch', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_reports_of_the_first_release_have_tolerances():
+    """They were called floors."""
+    rows = registry.report("default", "v4")["scores"]
+    text = json.dumps(rows)
+    assert '"tolerance"' in text
+    assert '"floor"' not in text

@@ -73,7 +73,7 @@ def validate(
 ) -> None:
     """Score weights against held-out truth: one number a line, and one total.
 
-    Each deviation from the truth stands beside the largest one allowed (floor) and the one
+    Each deviation from the truth stands beside the largest one allowed (tolerance) and the one
     aimed at. Without --data regions are painted that no set was trained on.
     """
     from mlsky.io import skies
@@ -163,6 +163,6 @@ def _report(figures: dict, every: bool) -> Iterator[str]:
     yield ""
     for name, total in figures["totals"].items():
         yield (
-            f"total {name:<13} {total['met']} of {total['rows']} floors met, {total['failed']} "
-            f"failed, {total['undecided']} undecided; distance {total['distance']:g} floors"
+            f"total {name:<13} {total['met']} of {total['rows']} tolerances met, {total['failed']} "
+            f"failed, {total['undecided']} undecided; distance {total['distance']:g} tolerances"
         )

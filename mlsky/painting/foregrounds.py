@@ -401,6 +401,7 @@ def _paint_sky(
             each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
             if halve:
                 shown = _halved(shown, normals, table)
+            shown = whole.with_sources(shown, shown_haloes)
             none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
             values = resampling.resample(shown_on, stack, geometry, owned)

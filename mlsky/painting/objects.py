@@ -110,6 +110,11 @@ def filtered(
     return fft.irfft2(modes, s=(ny, nx), workers=1)
 
 
+def _smooth(haloes: dict[str, np.ndarray]) -> list[str]:
+    """Maps of objects that have no point sources."""
+    return [name for name in haloes if name.split("_")[0] in ("tsz", "ksz")]
+
+
 @dataclass(frozen=True, eq=False)
 class SkyObjects:
     """The objects of a sky beside what its networks paint; none of them if there are none.
@@ -172,15 +177,24 @@ class SkyObjects:
         geometry: Geometry,
         owned: np.ndarray,
     ) -> None:
-        """Add the objects of a chart to the output pixels that it owns, in place."""
-        shared = [name for name in haloes if name in values and self.added]
-        smooth = [name for name in shared if name.split("_")[0] in ("tsz", "ksz")]
-        points = [name for name in shared if name not in smooth]
-        for names, sample in ((smooth, resampling.average), (points, resampling.resample)):
-            if names:
-                stack = np.stack([haloes[name] for name in names])
-                for name, part in zip(names, sample(chart, stack, geometry, owned), strict=True):
-                    values[name] += part
+        """Add tSZ and kSZ of a chart's objects to the output pixels that it owns, in place.
+
+        They are smooth, and averages over the pixels are taken.
+        """
+        names = [name for name in _smooth(haloes) if name in values and self.added]
+        if names:
+            stack = np.stack([haloes[name] for name in names])
+            parts = resampling.average(chart, stack, geometry, owned)
+            for name, part in zip(names, parts, strict=True):
+                values[name] += part
+
+    def with_sources(
+        self, maps: dict[str, np.ndarray], haloes: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Maps of a chart with the CIB of the objects, which is sampled with that of the rest."""
+        smooth = _smooth(haloes)
+        own = [name for name in haloes if name in maps and name not in (*smooth, "kappa")]
+        return {**maps, **{name: maps[name] + haloes[name] for name in own if self.added}}
 
     def without(self, kappa, chart: Chart, haloes: dict[str, np.ndarray]):
         """The convergence that networks see: without the objects, which they do not paint."""

@@ -136,7 +136,7 @@ def _draw_scores(axes, scores: list[dict]) -> None:
         best = min(known, key=lambda x: x["score"])
         label = f"best: {best['score']:.3g} at step {best['step']}"
         axes.plot(best["step"], best["score"], "*", ms=12, label=label)
-    axes.set_title("distance from validation truth, in floors", fontsize=10)
+    axes.set_title("distance from validation truth, in tolerances", fontsize=10)
 
 
 def _finite(value: float | None) -> bool:

@@ -46,7 +46,7 @@ class Row:
         Function of this module, ``_<statistic>``, that gives its numbers.
     fields
         Fields that it is about; a row about kappa alone says nothing of painting.
-    floor, aim
+    tolerance, goal
         Largest deviation to be usable, and to be good.
     mmdl
         The paper's, in words.
@@ -56,8 +56,8 @@ class Row:
 
     statistic: str
     fields: tuple[str, ...]
-    floor: float
-    aim: float
+    tolerance: float
+    goal: float
     mmdl: str = ""
     options: tuple = ()
 

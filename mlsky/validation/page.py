@@ -270,7 +270,7 @@ def _table(
 
 
 def _totals(totals: Mapping) -> Iterator[str]:
-    heads = ("", "rows", "met", "failed", "undecided", "distance (floors)")
+    heads = ("", "rows", "met", "failed", "undecided", "distance (tolerances)")
     rows = [
         (job, t["rows"], t["met"], t["failed"], t["undecided"], _number(t["distance"]))
         for job, t in totals.items()
@@ -280,13 +280,23 @@ def _totals(totals: Mapping) -> Iterator[str]:
 
 def _scores(rows: Sequence[Mapping]) -> Iterator[str]:
     yield '<h2 id="scores">Every row of the table of scores</h2>'
-    heads = ["row", "job", "worst at", "truth", "generated", "deviation", "floor", "aim", "verdict"]
+    heads = [
+        "row",
+        "job",
+        "worst at",
+        "truth",
+        "generated",
+        "deviation",
+        "tolerance",
+        "goal",
+        "verdict",
+    ]
     trained = any("trainings" in r for r in rows)
     heads += ["scatter of trainings"] * trained + ["Han et al. 2021"]
     cells = []
     for r in rows:
         line = [r["name"], r["job"], r["where"], _number(r["true"]), _number(r["generated"])]
-        line += [_with_error(r["value"], r["error"]), f"{r['floor']:g}", f"{r['aim']:g}"]
+        line += [_with_error(r["value"], r["error"]), f"{r['tolerance']:g}", f"{r['goal']:g}"]
         line.append(WORDS[r["pass"]])
         if trained:
             line.append(_number((r.get("trainings") or {}).get("scatter")))

@@ -164,12 +164,14 @@ def summary(found: Mapping) -> dict:
     -------
     dict
         ``regions``, ``square_degrees``, ``totals``, and by job (calibrated) the worst number of
-        each row: ``{value, error, floor, pass}`` by the row's name.
+        each row: ``{value, error, tolerance, pass}`` by the row's name.
     """
     brief: dict = {k: found[k] for k in ("regions", "square_degrees", "totals")}
     for row in found["scores"]:
         if row["calibration"] == "after":
-            short = {k: row[k] for k in ("value", "error", "floor", "pass")}
+            short = {k: row[k] for k in ("value", "error", "pass")}
+            # its name in files of 0.1.0
+            short["tolerance"] = row["tolerance"] if "tolerance" in row else row["floor"]
             brief.setdefault(row["job"], {})[row["name"]] = short
     return brief
 

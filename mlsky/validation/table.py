@@ -1,7 +1,7 @@
 """The table of scores: what is compared, where, how good it must be, how good it should be.
 
 A row holds one or more numbers, each a deviation of generated from true regions; the row is
-as good as its worst number. Floors and aims are those set for the default weights; ``mmdl`` is
+as good as its worst number. Tolerances and goals are those set for the default weights; ``mmdl`` is
 what is known of the maps of Han, Sehgal & Villaescusa-Navarro (2021), from their figures.
 """
 
@@ -41,12 +41,12 @@ CIB_BANDS = (93.0, 145.0, 225.0, 280.0, 353.0)
 
 FAR_BANDS = (545.0, 857.0)
 
-#: Errors beyond its floor at which a number has failed. With 2, two of some 480 rows failed when
+#: Errors beyond its tolerance at which a number fails. With 2, two of some 480 rows failed when
 #: regions were compared with others of the same truth, with 3 one of 3560: means of tSZ that rare
 #: clusters rule, whose scatter few regions do not show.
 SIGNIFICANT = 3.0
 
-WORST = 10.0  # floors: a number counts no more than this in the distance
+WORST = 10.0  # tolerances: a number counts no more than this in the distance
 
 
 def _each(statistic: str, fields: Sequence, *arguments, **options) -> list[Row]:
@@ -109,9 +109,9 @@ def scores(
     Returns
     -------
     list of dict
-        Per row: ``name``, ``statistic``, ``fields``, ``job``, ``floor``, ``aim``, ``mmdl``; of
+        Per row: ``name``, ``statistic``, ``fields``, ``job``, ``tolerance``, ``goal``, ``mmdl``; of
         its worst number ``where``, ``true``, ``generated``, ``value``, ``error``; ``pass``:
-        True, False, or None if undecided; ``reached``: whether the aim is; and all ``numbers``.
+        True, False, or None if undecided; ``reached``: whether the goal is; and all ``numbers``.
         What cannot be had is None. Rows of which the truth has nothing to compare are left
         out, such as the 1 % quantile of a field that is mostly zero.
     """
@@ -150,10 +150,10 @@ def _sides(means: Mapping[str, NDArray]) -> list[dict[str, NDArray]]:
     ]
 
 
-def passed(value: float, error: float, floor: float, regions: int) -> bool | None:
-    """Whether a deviation is below its floor; None if that is not known.
+def passed(value: float, error: float, tolerance: float, regions: int) -> bool | None:
+    """Whether a deviation is below its tolerance; None if that is not known.
 
-    It is not if the error is larger than the floor, or if the deviation is beyond the floor by
+    It is not if the error is larger than the tolerance, or if the deviation is beyond it by
     less than `SIGNIFICANT` errors, or as many more as few regions need, whose scatter is not
     well known (Student's t by the approximation of Wallace 1959, Ann. Math. Stat. 30, 1124).
     """
@@ -162,9 +162,9 @@ def passed(value: float, error: float, floor: float, regions: int) -> bool | Non
     free = regions - 1
     normal = SIGNIFICANT * (8 * free + 3) / (8 * free + 1)
     significant = math.sqrt(free * math.expm1(normal**2 / free))
-    if abs(value) - floor > significant * error:
+    if abs(value) - tolerance > significant * error:
         return False
-    return True if abs(value) <= floor and error <= floor else None
+    return True if abs(value) <= tolerance and error <= tolerance else None
 
 
 def _row(row: Row, job: str, numbers: Sequence[tuple[Number, float]], regions: int) -> dict:
@@ -175,7 +175,7 @@ def _row(row: Row, job: str, numbers: Sequence[tuple[Number, float]], regions: i
             "generated": _plain(n.made),
             "value": _plain(n.value),
             "error": _plain(error),
-            "pass": passed(n.value, error, row.floor, regions),
+            "pass": passed(n.value, error, row.tolerance, regions),
         }
         for n, error in numbers
     ]
@@ -192,11 +192,11 @@ def _row(row: Row, job: str, numbers: Sequence[tuple[Number, float]], regions: i
         "fields": list(row.fields),
         "job": job,
         **{k: worst[k] for k in nothing},
-        "floor": row.floor,
-        "aim": row.aim,
+        "tolerance": row.tolerance,
+        "goal": row.goal,
         "mmdl": row.mmdl,
         "pass": False if failed else verdict,
-        "reached": bool(known) and all(abs(n["value"]) <= row.aim for n in known),
+        "reached": bool(known) and all(abs(n["value"]) <= row.goal for n in known),
         "numbers": each,
     }
 
@@ -208,7 +208,7 @@ def total(rows: Sequence[dict]) -> dict:
     -------
     dict
         ``met``, ``failed``, ``undecided``: rows; ``distance``: the mean over rows of the mean
-        over their numbers of |value| / floor, none counted more than `WORST`; lower is better.
+        over their numbers of |value| / tolerance, none counted more than `WORST`; lower is better.
         Checkpoints are chosen by it.
     """
     verdicts = [row["pass"] for row in rows]
@@ -216,7 +216,7 @@ def total(rows: Sequence[dict]) -> dict:
     for row in rows:
         values = [abs(n["value"]) for n in row["numbers"] if n["value"] is not None]
         if values:
-            distances.append(float(np.minimum(np.array(values) / row["floor"], WORST).mean()))
+            distances.append(float(np.minimum(np.array(values) / row["tolerance"], WORST).mean()))
     return {
         "rows": len(rows),
         "met": sum(v is True for v in verdicts),
@@ -229,11 +229,11 @@ def total(rows: Sequence[dict]) -> dict:
 def lines(rows: Sequence[dict], every: bool = False) -> Iterator[str]:
     """The rows as text, one number a line; with `every`, all the numbers of each row."""
     words = {True: "pass", False: "FAIL", None: "undecided"}
-    yield f"{'':<54}{'worst of its numbers':<22}{'deviation':>20}{'floor':>7}{'aim':>7}  mmDL"
+    yield f"{'':<54}{'worst of its numbers':<22}{'deviation':>20}{'tolerance':>11}{'goal':>7}  mmDL"
     for row in rows:
         # each band of a spectrum is looked at
         listed = row["numbers"] if every or row["statistic"] == "power" else ()
-        tail = f"{row['floor']:>7g}{row['aim']:>7g}  {row['mmdl']}"
+        tail = f"{row['tolerance']:>11g}{row['goal']:>7g}  {row['mmdl']}"
         name = f"{row['job']:<6} {row['name']}"
         head = f"{words[row['pass']]:<10}{name:<44.44}{row['where']:<22}"
         yield f"{head}{_deviation(row)}{tail}".rstrip()

@@ -936,7 +936,7 @@ def test_validate(tiny_weights, capsys):
     lines = out[heads[-1] + 1 :]
     rows = figures["scores"]
     assert {row["job"] for row in rows} == {"paint", "chain"}
-    assert set(rows[0]) >= {"name", "value", "error", "floor", "aim", "pass", "numbers"}
+    assert set(rows[0]) >= {"name", "value", "error", "tolerance", "goal", "pass", "numbers"}
     named = [x for x in lines if x.startswith(("pass ", "FAIL ", "undecided "))]
     assert len(named) == len(rows)
     for line, row in zip(named, rows, strict=True):
@@ -946,7 +946,7 @@ def test_validate(tiny_weights, capsys):
     total = figures["totals"]["all"]
     assert lines[-2].startswith("total chain")
     assert lines[-1].startswith("total all")
-    assert f"{total['met']} of {total['rows']} floors met" in lines[-1]
+    assert f"{total['met']} of {total['rows']} tolerances met" in lines[-1]
 
 
 def test_page_of_validate(tiny_weights, capsys, monkeypatch):

@@ -81,7 +81,7 @@ def test_published_scores_are_of_these_weights():
     for job, name, row, again in rows:
         numbers = row["value"], again["value"], again["error"]
         if all(x is not None and math.isfinite(x) for x in numbers):
-            allowed = max(abs(row["value"]), row["floor"]) + SIGMAS * again["error"]
+            allowed = max(abs(row["value"]), row["tolerance"]) + SIGMAS * again["error"]
             assert abs(again["value"]) < 2 * allowed, (job, name, again, row)
             if abs(again["value"]) > allowed:
                 beyond.append((job, name))

@@ -12,7 +12,7 @@ from astropy.table import QTable
 from fakes import PIXEL_ARCMIN, coarse_weights
 from halo_cases import shipped
 
-from mlsky import simulate, simulation
+from mlsky import observation, simulate, simulation
 from mlsky.haloes import catalogue, draw, paint, profiles, tables
 from mlsky.networks import evaluate
 from mlsky.painting import foregrounds
@@ -254,7 +254,7 @@ def test_files_hold_the_list(make, tmp_path, suffix):
 
 
 def test_sources_of_members_are_listed_once(files, monkeypatch):
-    monkeypatch.setattr(simulation, "CATALOG_MIN_MJY", 0.0)
+    monkeypatch.setattr(observation, "CATALOG_MIN_MJY", 0.0)
     rng, n = np.random.default_rng(1), 200
     many = {
         "ra": rng.uniform(35, 57, n) * units.deg,

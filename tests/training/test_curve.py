@@ -50,7 +50,7 @@ def test_a_picture_holds_what_was_logged(tmp_path):
     assert critic[-1] == pytest.approx(0.75)
     ratios = panels["cib: generated / true power"].get_lines()[1].get_ydata()
     assert list(ratios) == [1.0] * 11
-    score, best = panels["distance from validation truth, in floors"].get_lines()
+    score, best = panels["distance from validation truth, in tolerances"].get_lines()
     assert list(score.get_ydata()) == [2.0, 1.5]
     assert best.get_label() == "best: 1.5 at step 275"
     drawing.savefig(tmp_path / "a.png")

@@ -92,7 +92,7 @@ def test_truth_against_itself(monkeypatch, data):
     brief = scores.summary(found)
     assert brief["totals"] == found["totals"]
     assert len(brief["paint"]) + len(brief["chain"]) == len(found["scores"])
-    assert set(brief["chain"]["edge cib"]) == {"value", "error", "floor", "pass"}
+    assert set(brief["chain"]["edge cib"]) == {"value", "error", "tolerance", "pass"}
     assert len(json.dumps(brief)) < 20_000
     assert scores.score(_weights(), data, regions=2, jobs=("chain",))["regions"] == 2
 

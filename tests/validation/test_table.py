@@ -55,14 +55,14 @@ def test_the_rows_are_those_that_were_asked_for():
     names = {row.name for row in table.ROWS}
     assert len(names) == len(table.ROWS)
     for row in table.ROWS:
-        assert 0 < row.aim < row.floor
+        assert 0 < row.goal < row.tolerance
     pairs = {frozenset(row.fields) for row in table.ROWS if row.statistic == "correlation"}
     assert len(pairs) == 10
-    floors = {row.name: row.floor for row in table.ROWS}
-    assert floors["power l 700-8000 tsz all"] == 0.20
-    assert floors["correlation kappa x ksz"] == 0.02
-    assert floors["counts 5 cib"] == 0.50
-    assert floors["peaks 0.35, 0.5 kappa"] == 0.25
+    tolerances = {row.name: row.tolerance for row in table.ROWS}
+    assert tolerances["power l 700-8000 tsz all"] == 0.20
+    assert tolerances["correlation kappa x ksz"] == 0.02
+    assert tolerances["counts 5 cib"] == 0.50
+    assert tolerances["peaks 0.35, 0.5 kappa"] == 0.25
 
 
 def test_known_differences_are_found(truth):
@@ -139,7 +139,7 @@ def test_the_job_and_the_fields(truth):
         (0.01, 0.01, True),
         (-0.04, 0.02, True),
         (0.01, 0.06, None),  # might be anything
-        (0.06, 0.01, None),  # one error beyond the floor
+        (0.06, 0.01, None),  # one error beyond the tolerance
         (0.09, 0.01, False),
         (-2.0, 0.06, False),
         (np.nan, 0.01, None),
