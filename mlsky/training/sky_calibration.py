@@ -57,7 +57,7 @@ FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
 FITTED = ("large_scales", "completion", "amplitude", "velocity_gains", "radio_share", "sky")
 #: Regions on which the power of kSZ by level is measured.
-LEVEL_REGIONS = 4
+LEVEL_REGIONS, LEVEL_PIXELS = 4, 512
 
 
 def calibrate(
@@ -205,7 +205,7 @@ def fit_velocities(
     import healpy
 
     lmax = gaussian.alm_lmax(ksz)
-    n = FLAT_PIXELS
+    n = LEVEL_PIXELS
     edges = velocity_gains.edges(lmax, n * weights.pixel_arcmin)
     if edges is None or not hasattr(weights.networks.get("paint"), "velocity_levels"):
         return None
@@ -217,7 +217,7 @@ def fit_velocities(
         np.array([(c * modes)[s].sum() / modes[s].sum() for s in inside])
         for c in (healpy.alm2cl(ksz), truth[: lmax + 1])
     )
-    gains = velocity_gains.fit_gains(sky, model, parts)
+    gains = velocity_gains.fit_gains(sky, model, parts, np.sqrt(edges[1:] * edges[:-1]))
     return gains, velocity_gains.change(gains, parts, np.arange(lmax + 1), edges)
 
 

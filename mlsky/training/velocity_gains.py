@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BANDS", "change", "edges", "fit_gains", "level_spectra"]
 
-#: Most bands, from the multipole up to which a sky is completed; below, what is missing is added.
-BANDS = 10
-#: Width of the first band, in steps between the multipoles of a region.
-WIDTH = 1.5
+#: Most bands; where the first begins, and how wide it is, in steps between multipoles of a region.
+BANDS, FIRST, WIDTH = 10, 2.5, 1.5
 #: Share of the power by which sky and model may differ without a change: sampling of a sky and of
 #: regions, and the model, which painted regions have to 1 %.
 TOLERANCE = 0.02
@@ -35,12 +33,11 @@ PRIOR, LEAST, MOST = 0.5, 0.25, 2.0
 
 def edges(lmax: int, side_arcmin: float) -> NDArray[np.float64] | None:
     """Edges of the bands of a sky and of regions; None if the sky has too few multipoles."""
-    first = large_scales.JOIN[0]
-    if lmax <= 2 * first:
+    if lmax <= 2 * large_scales.JOIN[0]:
         return None
-    widest = math.log1p(WIDTH * 360 * 60 / side_arcmin / first)
-    count = min(BANDS, int(math.log(lmax / first) / widest))
-    return np.geomspace(first, lmax, count + 1) if count else None
+    first = FIRST * 360 * 60 / side_arcmin
+    count = min(BANDS, int(math.log(lmax / first) / math.log1p(WIDTH / FIRST)))
+    return np.geomspace(first, lmax, count + 1) if count > 0 else None
 
 
 def level_spectra(
@@ -89,7 +86,7 @@ def with_gains(weights: Weights, gains: Sequence[float]) -> Weights:
     return dataclasses.replace(weights, header={**weights.header, "calibration": calibration})
 
 
-def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray) -> list[float]:
+def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray, ell: NDArray) -> list[float]:
     """Gains of the levels that bring a sky to the truth, as close to one as that allows.
 
     Parameters
@@ -98,11 +95,15 @@ def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray) -> list[float]:
         Power of kSZ.
     parts : (levels, bands)
         From `level_spectra`; their sum is scaled to that of the sky.
+    ell : (bands,)
+        Their centres. Below those up to which a sky is completed only too much power counts: what
+        is missing is added.
     """
     from scipy.optimize import lsq_linear
 
     parts = parts * (sky / parts.sum(0))
-    weight = 1 / (TOLERANCE * truth)
+    counts = (ell > large_scales.JOIN[0]) | (sky > truth)
+    weight = counts / (TOLERANCE * truth)
     design = np.concatenate([(parts * weight).T, np.eye(len(parts)) / PRIOR])
     goal = np.concatenate([(truth - sky) * weight, np.zeros(len(parts))])
     found = lsq_linear(design, goal, bounds=(LEAST - 1, MOST - 1)).x

@@ -61,21 +61,31 @@ def test_too_strong_a_level_is_weakened():
     ell = np.sqrt(edges[1:] * edges[:-1])
     model = np.array([ell**0, (800 / ell) ** 2, (700 / ell) ** 5])
     truth = model.sum(0)
-    gains = velocity_gains.fit_gains(truth, truth, model)
+    gains = velocity_gains.fit_gains(truth, truth, model, ell)
     np.testing.assert_allclose(gains, 1, atol=1e-3)
     strong = model * [[1.0], [1.0], [1.2]]
     sky = strong.sum(0)
     assert sky[0] / truth[0] > 1.1
-    gains = velocity_gains.fit_gains(sky, truth, strong)
+    gains = velocity_gains.fit_gains(sky, truth, strong, ell)
     factor = velocity_gains.change(gains, strong, ell, edges)
     np.testing.assert_allclose(sky * factor, truth, rtol=velocity_gains.TOLERANCE)
     assert velocity_gains.change(gains, strong, np.array([10.0]), edges) == factor[0]
 
 
+def test_what_is_missing_on_large_scales_is_left_to_be_added():
+    ell = np.array([100.0, 200.0, 400.0, 800.0])
+    parts = np.array([ell**0, (200 / ell) ** 4])
+    sky = parts.sum(0)
+    lacking = np.where(ell < large_scales.JOIN[0], 2 * sky, sky)
+    np.testing.assert_allclose(velocity_gains.fit_gains(sky, lacking, parts, ell), 1, atol=1e-3)
+    strong = np.where(ell < large_scales.JOIN[0], 0.8 * sky, sky)
+    assert velocity_gains.fit_gains(sky, strong, parts, ell)[1] < 0.95
+
+
 def test_bands_hold_modes_of_a_region():
-    assert velocity_gains.edges(600, 256) is None
-    edges = velocity_gains.edges(3072, 256)
-    assert edges[0] == large_scales.JOIN[0]
+    assert velocity_gains.edges(600, 512) is None
+    edges = velocity_gains.edges(3072, 512)
+    assert 100 < edges[0] < 110
     assert edges[-1] == pytest.approx(3072)
-    assert np.diff(edges).min() > 21600 / 256
-    assert len(velocity_gains.edges(20_000, 2560)) == velocity_gains.BANDS + 1
+    assert np.diff(edges).min() > 21600 / 512
+    assert len(velocity_gains.edges(20_000, 5120)) == velocity_gains.BANDS + 1
