@@ -183,6 +183,13 @@ def _paint(
     return painted
 
 
+def _scale_velocities(weights: Weights, noise: list[torch.Tensor]) -> None:
+    """Give the noise of kSZ's velocities the gains, by level, that a sky called for, in place."""
+    gains = weights.header.get("calibration", {}).get("velocity_gains", ())
+    for level, gain in enumerate(gains, len(noise) - len(gains)):
+        noise[level] = noise[level] * gain
+
+
 def takes_objects(weights: Weights) -> bool:
     """Whether the networks are given maps of clusters, which they leave out."""
     return any(getattr(network, "objects", 0) for network in weights.networks.values())
@@ -346,6 +353,7 @@ def evaluate(
             name: [torch.as_tensor(z, device=device)[None] for z in tensors]
             for name, tensors in noise.items()
         }
+        _scale_velocities(weights, noise.get("paint", []))
         area_or_all = area or Area.whole(*kappa.shape[-2:])
         out = _default(weights, kappa, objects, noise, area_or_all, precision)
     else:

@@ -24,6 +24,7 @@ __all__ = [
     "fit_large_scales",
     "rms_added",
     "rounded",
+    "truth_ksz",
     "truth_spectra",
     "tsz_join",
 ]
@@ -108,6 +109,17 @@ def truth_spectra(
         one = terms["one_halo"] + (0 if a == b == "radio" else terms["shot"])
         out[a, b] = out[b, a] = (one + falling * terms["two_halo"]) * unit
     return out
+
+
+def truth_ksz(lmax: int, mass_cut: float | None = None) -> NDArray[np.float64]:
+    """C_l of kSZ of the truth, (lmax + 1,), without objects above a mass; constant below l = 20."""
+    from mlsky.theory import foreground_spectra
+
+    nodes = np.unique(np.geomspace(MODEL_FROM, max(lmax, MODEL_FROM + 10), 60).round())
+    part = "all" if mass_cut is None else "rest"
+    options = {"components": "ksz", "part": part, "mass_cut": mass_cut}
+    power = foreground_spectra(nodes, REFERENCE_GHZ, **options)["ksz x ksz"]
+    return np.interp(np.arange(lmax + 1), nodes, power)
 
 
 def tsz_join(pixel_arcmin: float) -> tuple[int, int]:

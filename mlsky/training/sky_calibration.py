@@ -10,6 +10,7 @@ amplitude per component where it is significant. Weights are never touched.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -28,12 +29,14 @@ from mlsky.painting import foregrounds, large_scales
 from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.multipoles import truncate
+from mlsky.training import velocity_gains
 from mlsky.training.calibrate import gain_beside
 from mlsky.training.large_scale_fit import (
     EDGES,
     fit_large_scales,
     rms_added,
     rounded,
+    truth_ksz,
     truth_spectra,
     tsz_join,
 )
@@ -52,7 +55,9 @@ TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
-FITTED = ("large_scales", "completion", "amplitude", "radio_share", "sky")
+FITTED = ("large_scales", "completion", "amplitude", "velocity_gains", "radio_share", "sky")
+#: Regions on which the power of kSZ by level is measured.
+LEVEL_REGIONS = 4
 
 
 def calibrate(
@@ -156,11 +161,17 @@ def calibrate(
     if density is not None:
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
+    report("levels of kSZ", 0.75)
+    velocities = fit_velocities(bare, cl, alm["ksz"], truth_ksz(top, weights.mass_cut), seed)
+    if velocities is not None:
+        low["ksz"] = gaussian.scale_alm(alm["ksz"].copy(), np.sqrt(velocities[1]))
     table, rows = fit_large_scales(low, means, truth, shot, join, clusters=not rest)
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))
     calibration |= {_gain_name(weights): gain, "large_scales": table}
+    if velocities is not None:
+        calibration["velocity_gains"] = velocities[0]
     if rest:
         calibration["radio_share"] = rounded(radio_share("rest", weights.mass_cut))
     if amplitude:
@@ -176,7 +187,38 @@ def calibrate(
         "transfer": transfer,
         "amplitude": amplitude,
         "gain": gain,
+        "velocity_gains": None if velocities is None else velocities[0],
     }
+
+
+def fit_velocities(
+    weights: Weights,
+    cl: NDArray[np.float64],
+    ksz: NDArray[np.complex128],
+    truth: NDArray[np.float64],
+    seed: int,
+) -> tuple[list[float], NDArray[np.float64]] | None:
+    """Gains of the levels of kSZ's velocities, and the factor of its power at l = 0 to lmax.
+
+    None for networks without such levels, and for a sky of few multipoles.
+    """
+    import healpy
+
+    lmax = gaussian.alm_lmax(ksz)
+    n = FLAT_PIXELS
+    edges = velocity_gains.edges(lmax, n * weights.pixel_arcmin)
+    if edges is None or not hasattr(weights.networks.get("paint"), "velocity_levels"):
+        return None
+    starts = _starts(weights, cl, n, seed)
+    parts = velocity_gains.level_spectra(weights, starts, edges, n, LEVEL_REGIONS, seed)
+    modes = 2 * np.arange(lmax + 1) + 1
+    inside = [slice(math.ceil(a), math.ceil(b)) for a, b in itertools.pairwise(edges)]
+    sky, model = (
+        np.array([(c * modes)[s].sum() / modes[s].sum() for s in inside])
+        for c in (healpy.alm2cl(ksz), truth[: lmax + 1])
+    )
+    gains = velocity_gains.fit_gains(sky, model, parts)
+    return gains, velocity_gains.change(gains, parts, np.arange(lmax + 1), edges)
 
 
 def fit_gain(
@@ -257,22 +299,10 @@ def fit_transfer(
     if edges is None:
         return [], {}
     flat = Spectra(n, pixel, edges.tolist())
-    ell = flat.ell
-    root = (
-        np.sqrt(np.interp(ell, np.arange(len(cl)), cl, right=0))
-        * n
-        * n
-        / (n * math.radians(pixel / 60))
-    )
-    starts = _painted_starts(weights, n, seed) if weights.mass_cut else None
+    starts = _starts(weights, cl, n, seed)
     powers = []
     for i in range(patches):
-        if starts is None:
-            rng = seeds.generator(seed, "truth", i)
-            modes = np.fft.rfft2(rng.standard_normal((n, n))) / n * root
-            kappa, objects = np.fft.irfft2(modes, s=(n, n)).astype(np.float32), None
-        else:
-            kappa, objects = starts(i)
+        kappa, objects = starts(i)
         made = regions.run(weights, kappa, seed, i, periodic=True, objects=objects)
         maps = np.stack([made[name].cpu().numpy() for name in alm])
         power = flat.power(flat.modes(maps))
@@ -307,6 +337,23 @@ def fit_transfer(
             "applied": rounded(fitted) if used else 1.0,
         }
     return rows, amplitude
+
+
+def _starts(weights: Weights, cl: NDArray[np.float64], n: int, seed: int) -> Callable:
+    """Function of a number that gives the Gaussian kappa of a region, and its objects or None."""
+    if weights.mass_cut:
+        return _painted_starts(weights, n, seed)
+    side = math.radians(weights.pixel_arcmin / 60) * n
+    step = 2 * math.pi / side
+    ell = np.hypot(np.fft.fftfreq(n, 1 / n)[:, np.newaxis], np.fft.rfftfreq(n, 1 / n)) * step
+    root = np.sqrt(np.interp(ell, np.arange(len(cl)), cl, right=0)) * n / side
+
+    def start(index: int) -> tuple[NDArray[np.float32], None]:
+        rng = seeds.generator(seed, "truth", index)
+        modes = np.fft.rfft2(rng.standard_normal((n, n))) * root
+        return np.fft.irfft2(modes, s=(n, n)).astype(np.float32), None
+
+    return start
 
 
 def _painted_starts(weights: Weights, n: int, seed: int) -> Callable:

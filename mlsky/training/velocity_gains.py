@@ -1,0 +1,115 @@
+"""Gains of the levels of kSZ's velocities that give a sky the power of the model.
+
+The velocities of kSZ are a sum of fields, one for each level of a pyramid of pixels, each linear
+in noise of its own. So the power of kSZ is a sum over levels, and a gain of a level, which the
+header of a weight file may state, changes it without a filter and without a new network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsky.painting import large_scales
+
+if TYPE_CHECKING:
+    from mlsky.networks.weights import Weights
+
+__all__ = ["BANDS", "change", "edges", "fit_gains", "level_spectra"]
+
+#: Most bands, from the multipole up to which a sky is completed; below, what is missing is added.
+BANDS = 10
+#: Width of the first band, in steps between the multipoles of a region.
+WIDTH = 1.5
+#: Share of the power by which sky and model may differ without a change: sampling of a sky and of
+#: regions, and the model, which painted regions have to 1 %.
+TOLERANCE = 0.02
+#: Change of a level's power that is as unlikely as a band that is off by `TOLERANCE`, and bounds.
+PRIOR, LEAST, MOST = 0.5, 0.25, 2.0
+
+
+def edges(lmax: int, side_arcmin: float) -> NDArray[np.float64] | None:
+    """Edges of the bands of a sky and of regions; None if the sky has too few multipoles."""
+    first = large_scales.JOIN[0]
+    if lmax <= 2 * first:
+        return None
+    widest = math.log1p(WIDTH * 360 * 60 / side_arcmin / first)
+    count = min(BANDS, int(math.log(lmax / first) / widest))
+    return np.geomspace(first, lmax, count + 1) if count else None
+
+
+def level_spectra(
+    weights: Weights,
+    start: Callable,
+    band_edges: Sequence[float],
+    pixels: int,
+    regions: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Power of kSZ by level and band, (levels, bands), on periodic regions.
+
+    Parameters
+    ----------
+    weights
+        Of the default family.
+    start
+        Function of the number of a region that gives its Gaussian kappa and its objects or None.
+    band_edges
+        (bands + 1,) multipoles.
+    pixels
+        Along a side of a region.
+    regions
+        How many.
+    seed
+        Of the noise.
+    """
+    from mlsky.painting import regions as painting
+    from mlsky.statistics.bandpower import Spectra
+
+    flat = Spectra(pixels, weights.pixel_arcmin, list(band_edges))
+    levels = weights["paint"].velocity_levels
+    alone = [with_gains(weights, np.eye(levels)[level].tolist()) for level in range(levels)]
+    power = np.zeros((levels, len(band_edges) - 1))
+    for number in range(regions):
+        kappa, objects = start(number)
+        for level, one in enumerate(alone):
+            made = painting.run(one, kappa, seed, number, periodic=True, objects=objects)["ksz"]
+            power[level] += flat.power(flat.modes(made.cpu().numpy()[np.newaxis]))[0, 0] / regions
+    return power
+
+
+def with_gains(weights: Weights, gains: Sequence[float]) -> Weights:
+    """The same weights with gains of their levels of velocities."""
+    calibration = {**weights.header.get("calibration", {}), "velocity_gains": list(gains)}
+    return dataclasses.replace(weights, header={**weights.header, "calibration": calibration})
+
+
+def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray) -> list[float]:
+    """Gains of the levels that bring a sky to the truth, as close to one as that allows.
+
+    Parameters
+    ----------
+    sky, truth : (bands,)
+        Power of kSZ.
+    parts : (levels, bands)
+        From `level_spectra`; their sum is scaled to that of the sky.
+    """
+    from scipy.optimize import lsq_linear
+
+    parts = parts * (sky / parts.sum(0))
+    weight = 1 / (TOLERANCE * truth)
+    design = np.concatenate([(parts * weight).T, np.eye(len(parts)) / PRIOR])
+    goal = np.concatenate([(truth - sky) * weight, np.zeros(len(parts))])
+    found = lsq_linear(design, goal, bounds=(LEAST - 1, MOST - 1)).x
+    return [float(f"{math.sqrt(1 + x):.4g}") for x in found]
+
+
+def change(gains: Sequence[float], parts: NDArray, ell: NDArray, band_edges: NDArray) -> NDArray:
+    """Factor of the power of kSZ at multipoles `ell`; beyond the bands as in the last one."""
+    ratio = (np.square(gains)[:, np.newaxis] * parts).sum(0) / parts.sum(0)
+    return np.interp(ell, np.sqrt(band_edges[1:] * band_edges[:-1]), ratio)
