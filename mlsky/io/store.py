@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import stat
 import threading
 from pathlib import Path
 
@@ -329,12 +330,12 @@ class Disk:
 
     def _claim(self, out: Path) -> None:
         """Take the folder for this process."""
-        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
-            raise ValueError(f"{self.folder}: is in the way and no folder of ours; move it")
         for _ in range(TRIES):
             try:
-                with _one_line(self.folder):
-                    self.folder.mkdir(exist_ok=True)
+                with _one_line(self.folder), contextlib.suppress(FileExistsError):
+                    self.folder.mkdir()
+                if not stat.S_ISDIR(self.folder.lstat().st_mode):
+                    raise ValueError(f"{self.folder}: is in the way and no folder of ours; move it")
                 if self._take(out):
                     break
             except FileNotFoundError:

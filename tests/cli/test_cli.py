@@ -107,6 +107,8 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "out": Path("a.h5"),
         "overwrite": False,
         "check_resources": False,
+        "kappa": None,
+        "haloes": None,
     }
     assert Sky.read("a.h5").shape == (1, 1, 18, 36)
 

@@ -480,8 +480,9 @@ def test_memory_of_a_control_group(monkeypatch, tmp_path):
     assert resources.memory_free() == 64 * gib
 
 
-#: Estimated over found peaks of lensing.
-LENSING_PEAKS = (0.85, 1.4)
+#: Estimated over found peaks of lensing; the peak found varies by a fifth with what else the
+#: machine does, which decides how much memory the threads keep.
+LENSING_PEAKS = (0.85, 1.7)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told by Linux")
