@@ -64,15 +64,16 @@ def values() -> list:
 
 def attack_arguments() -> None:
     from mlsky import request
+    from mlsky.signature import Arguments
 
     found, accepted, start = collections.Counter(), [], time.time()
     defaults = {"freqs": [145], "nside": 16, "check_resources": False}
-    for name in [f for f in request.Arguments.__dataclass_fields__]:
+    for name in [f for f in Arguments.__dataclass_fields__]:
         for value in values():
             asked = {**defaults, name: value}
             if name == "geometry":
                 asked["nside"] = None
-            ended = judged(lambda asked=asked: request.check(request.Arguments(**asked)))
+            ended = judged(lambda asked=asked: request.check(Arguments(**asked)))
             found[ended] += 1
             if ended == "accepted" and value is not None:
                 accepted.append(f"{name}={value!r}"[:60])

@@ -48,7 +48,7 @@ napoleon_use_ivar = True
 GROUPS = {
     "simulate": (
         "Simulating",
-        ("simulation", "request", "observation", "provenance", "sky", "plotting"),
+        ("simulation", "signature", "request", "observation", "provenance", "sky", "plotting"),
     ),
     "fields": ("Fields and seeds", ("components", "seeds")),
     "frequency": ("Frequencies", ("frequency",)),

@@ -1,102 +1,30 @@
-"""The arguments of `mlsky.simulate`: what they are, written once, and whether they are allowed."""
+"""Whether the arguments of `mlsky.simulate` are allowed, and what they mean."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mlsky import arguments, seeds
 from mlsky import components as fields
 from mlsky.frequency import bands, cib_templates
 from mlsky.io import resources, skies
+from mlsky.signature import DEFAULTS, Arguments, Progress
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import Given
     from mlsky.theory.parameters import Cosmology
 
-__all__ = ["DEFAULTS", "Arguments", "Progress", "Request", "check", "takes"]
-
-#: ``progress(stage, fraction)``: name of the stage under way, share of all the work done.
-Progress = Callable[[str, float], None]
-
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["Request", "check"]
 
 #: Share of the sphere that pixels of a full-sky map may miss.
 FULL_SKY = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Arguments:
-    """What `mlsky.simulate` takes, as the caller gives it: the one place where it is listed.
-
-    The signature of `simulate`, the options of the command line and the arguments of the PySM
-    component are made from these fields, with their defaults.
-    """
-
-    freqs: ArrayLike
-    nside: int | None = None
-    seed: int = 0
-    _: KW_ONLY
-    geometry: tuple | None = None
-    components: Sequence[str] | None = None
-    stokes: str = "TQU"
-    kappa: ArrayLike | tuple | None = None
-    kappa_kind: str = "gaussian"
-    fill_kappa: bool = False
-    cosmology: object = "planck2018"
-    weights: str = "default"
-    flux_cut_mjy: float | None = None
-    tsz_temperature_kev: float | None = None
-    haloes: Table | dict | None = None
-    monopole: bool | str | Sequence[str] = True
-    unit: str = "uK_CMB"
-    cmb_seed: int | None = None
-    device: str = "auto"
-    progress: Progress | None = None
-    out: str | os.PathLike | None = None
-    overwrite: bool = False
-    check_resources: bool = True
-
-
-#: Defaults of the arguments, by name.
-DEFAULTS = {f.name: f.default for f in dataclasses.fields(Arguments)}
-
-
-def takes(
-    arguments: Callable[P, Arguments],
-) -> Callable[[Callable[[Arguments], R]], Callable[P, R]]:
-    """Make of a function of `Arguments` one that is called with the fields themselves."""
-
-    def decorate(function: Callable[[Arguments], R]) -> Callable[P, R]:
-        returned = inspect.signature(function).return_annotation
-        signature = inspect.signature(arguments).replace(return_annotation=returned)
-
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{function.__name__}(): {error}") from None
-            return function(arguments(*args, **kwargs))
-
-        call.__signature__ = signature
-        return call
-
-    return decorate
 
 
 @dataclass(frozen=True, eq=False)

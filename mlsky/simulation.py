@@ -18,7 +18,8 @@ from mlsky.io import hdf5, resources
 from mlsky.io.store import Array, Disk, Memory, Store
 from mlsky.observation import KINDS, Realisation, list_sources, observe
 from mlsky.provenance import provenance
-from mlsky.request import Arguments, Progress, Request, check, takes
+from mlsky.request import Request, check
+from mlsky.signature import Arguments, Progress, takes
 from mlsky.sky import Sky, finish
 from mlsky.sphere import geometry as pixels
 
@@ -225,7 +226,8 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress("spectra", 0.0)
     lmax = foregrounds.kappa_lmax(request.weights)
     start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
-    large_scales = truncate(start[0], CMB_KAPPA_LMAX)
+    # a copy even of all of it, so that nothing else holds the whole
+    large_scales = truncate(start[0], CMB_KAPPA_LMAX).copy()
     changed = response.response(
         request.cosmology, request.weights.header, response.fields_of(request.components)
     )

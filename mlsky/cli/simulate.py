@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mlsky.cli.options import ManyValues, numbers, progress_bar, resumable, split
-from mlsky.request import DEFAULTS
+from mlsky.signature import DEFAULTS, Arguments
 
 __all__ = ["plot", "simulate"]
 
@@ -115,7 +115,7 @@ def simulate(ctx: click.Context, /, **options) -> None:
     from mlsky import request, simulation
 
     with resumable(), progress_bar() as progress:
-        checked = request.check(request.Arguments(**options, progress=progress))
+        checked = request.check(Arguments(**options, progress=progress))
         command = shlex.join(["mlsky", "simulate", *ctx.meta["mlsky.arguments"]])
         sky = simulation.run(dataclasses.replace(checked, command=command))
     click.echo(_summary(sky, out, time.monotonic() - begin))

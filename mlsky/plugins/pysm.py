@@ -22,7 +22,8 @@ from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.bands import parse_freqs
-from mlsky.request import DEFAULTS, Arguments, check
+from mlsky.request import check
+from mlsky.signature import DEFAULTS, Arguments
 from mlsky.simulation import Realisation, list_sources, observe, realise
 
 try:

@@ -41,7 +41,7 @@ _PRESETS = {
     "agora": replace(
         _ACT,
         pressure=(1.028, 1.132, -0.365),
-        ksz_amplitude=0.7528,
+        ksz_amplitude=0.7513,
         cib_l0=10**-7.0792,
         radio_counts=1.019,
     ),

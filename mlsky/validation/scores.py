@@ -138,8 +138,8 @@ def score(
             if when == "after":
                 shown[job] = painted
         if watch is not None:
-            fields = {job: painted[: len(FIELDS)] for job, painted in shown.items()}
-            watch(i, measure, maps[: len(FIELDS)], fields, standard)
+            five = {job: painted[: len(FIELDS)] for job, painted in shown.items()}
+            watch(i, measure, maps[: len(FIELDS)], five, standard)
     rows, totals = [], {}
     for (job, when), samples in made.items():
         found = table.scores(measure, _stack(true), _stack(samples), job, fields)

@@ -23,7 +23,7 @@ import mlsky
 from mlsky import cli, request, seeds
 from mlsky.cli import simulate
 from mlsky.plotting import sky_maps
-from mlsky.request import Arguments
+from mlsky.signature import Arguments
 from mlsky.sky import Sky
 
 
@@ -250,12 +250,12 @@ def test_a_signal_while_writing_leaves_no_sky(tmp_path, number, status):
     script = tmp_path / "run.py"
     script.write_text(
         "import sys, time, pytest, fakes\n"
-        "from mlsky import cli, outputs\n"
+        "from mlsky import cli\nfrom mlsky.io import hdf5\n"
         "fakes.install(pytest.MonkeyPatch())\n"
         "def wait(*args):\n"
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
-        "outputs._write_table = wait\n"
+        "hdf5._write_table = wait\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     folder = tmp_path / "out"

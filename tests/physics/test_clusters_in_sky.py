@@ -16,7 +16,8 @@ from mlsky import observation, simulate, simulation
 from mlsky.haloes import catalogue, draw, paint, profiles, tables
 from mlsky.networks import evaluate
 from mlsky.painting import foregrounds
-from mlsky.request import Arguments, check
+from mlsky.request import check
+from mlsky.signature import Arguments
 from mlsky.sky import Sky
 from mlsky.sphere import charts, gaussian, lensing
 from mlsky.sphere.geometry import Healpix

@@ -211,8 +211,8 @@ def test_pyplot_is_not_touched():
     code = (
         "import sys, pytest, fakes, mlsky\n"
         "fakes.install(pytest.MonkeyPatch())\n"
-        "from mlsky import plotting\n"
-        "plotting.figure(mlsky.simulate(150, 4, 1, components=['tsz']))\n"
+        "from mlsky.plotting import sky_maps\n"
+        "sky_maps.figure(mlsky.simulate(150, 4, 1, components=['tsz']))\n"
         "from matplotlib import _pylab_helpers\n"
         "assert not _pylab_helpers.Gcf.figs\n"
     )
