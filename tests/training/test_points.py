@@ -85,6 +85,7 @@ def test_the_dusty_tail():
     class Painter:
         area = math.radians(1) ** 2
         flux_cut_mjy = 6.0
+        apart = False
 
         def region(self, seed, index):
             assert seed == 7
@@ -93,10 +94,17 @@ def test_the_dusty_tail():
             zero = torch.zeros(10)
             radio, dusty = (torch.stack([zero, zero, flux, zero + kind], 1) for kind in (0, 1))
             sources = torch.cat([radio, dusty])
-            return SimpleNamespace(maps=maps, sources=sources)
+            # of a set with objects taken apart those of the second region are members of one
+            members = torch.full((20,), index - 1)
+            objects = SimpleNamespace(members=members) if self.apart else None
+            return SimpleNamespace(maps=maps, sources=sources, objects=objects)
 
     tail = points.dusty_tail(Painter(), 2, 7, quantiles=3)
     assert tail["per_sr"] == pytest.approx(7.5 / math.radians(1) ** 2)
     assert tail["flux_mjy"] == [6.0, 13.0, 20.0]
     assert tail["mean_cib_uk"] == 0.5
     assert tail["painted"] == 15
+    Painter.apart = True
+    tail = points.dusty_tail(Painter(), 2, 7, quantiles=3)
+    assert tail["painted"] == 5
+    assert tail["flux_mjy"] == [6.0, 8.0, 10.0]

@@ -11,7 +11,7 @@ import torch
 from mlsky.haloes.region_sets import map_names
 from mlsky.networks import weights
 from mlsky.toys import images
-from mlsky.training import data, losses, matching
+from mlsky.training import data, matching
 from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
@@ -80,7 +80,6 @@ def test_the_papers_numbers():
         assert (r.penalty_weight, r.critic_steps, r.variance_weight) == (10, 5, variance)
         assert (r.batch, r.size, r.pixel_arcmin) == (32, 128, 0.5)
         assert r.generator_options == r.critic_options == {}  # the paper's width
-    assert "standard" in losses.PENALTIES
 
 
 def test_recipes_are_frozen_and_survive_json():
