@@ -267,7 +267,9 @@ def test_what_camb_gives_apart_is_what_it_gives_here():
     apart, here = camb_plugin.spectra(cosmology, 300), camb_plugin._spectra(cosmology, 300)
     assert set(apart) == set(here)
     for name, cl in here.items():
-        np.testing.assert_allclose(apart[name], cl, rtol=LEFT_BY_OTHERS)
+        # cross spectra pass through zero, where a share of their own value says nothing
+        least = LEFT_BY_OTHERS * np.abs(cl).max()
+        np.testing.assert_allclose(apart[name], cl, rtol=LEFT_BY_OTHERS, atol=least)
     here = float(camb_plugin._sigma8(cosmology)["sigma8"])
     assert camb_plugin.sigma8(cosmology) == pytest.approx(here, rel=LEFT_BY_OTHERS)
 
