@@ -28,7 +28,7 @@ default_role = "code"
 
 html_theme = "alabaster"
 html_theme_options = {
-    "description": "Correlated, non-Gaussian mock microwave skies by the hundred",
+    "description": "Hundreds of correlated, non-Gaussian mock microwave skies",
     "fixed_sidebar": True,
     "page_width": "1100px",
 }

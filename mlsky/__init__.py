@@ -1,4 +1,4 @@
-"""Correlated, non-Gaussian mock microwave skies by the hundred.
+"""Hundreds of correlated, non-Gaussian mock microwave skies.
 
 >>> import mlsky
 >>> sky = mlsky.simulate(freqs=[93, 145, 225], nside=1024, seed=1)  # doctest: +SKIP

@@ -25,7 +25,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
-    """Correlated, non-Gaussian mock microwave skies by the hundred."""
+    """Hundreds of correlated, non-Gaussian mock microwave skies."""
     ctx.meta["mlsky.debug"] = debug
 
 

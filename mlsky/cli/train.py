@@ -102,8 +102,8 @@ def train(
     device: str,
     seed: int,
 ) -> None:
-    """Train one recipe, or the whole chain of the paper (han2021, han2021-w16: three runs of
-    this length each); goes on with the run in the folder if there is one."""
+    """Train one recipe, or the whole chain of the paper (han2021 or han2021-w16, which is three
+    runs of this length). If the folder already holds a run, it is resumed."""
     from mlsky.training import chain, loop, recipes
 
     out = Path("runs", recipe) if out is None else out

@@ -43,7 +43,7 @@ def tune(
 ) -> None:
     """Search the numbers of RECIPE by many short runs; those that go badly are stopped early.
 
-    The search is kept in --out, and the same command goes on with it.
+    The search is kept in --out, and the same command resumes it.
     """
     from mlsky.training import tune as search
     from mlsky.training.recipes import recipe as named
@@ -66,7 +66,7 @@ def tune(
         score = "-" if row["score"] is None else f"{row['score']:.4g}"
         click.echo(f"{row['number']:>4} {row['state']:<9}{score:>9}  {_words(row['numbers'])}")
     click.echo(f"best {found.score:.4g}: {_words(found.numbers)}")
-    click.echo(f"{found.folder}: its run, to be gone on with or exported")
+    click.echo(f"{found.folder}: its run, which can be resumed or exported")
 
 
 def _words(numbers: dict) -> str:

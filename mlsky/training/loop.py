@@ -311,7 +311,7 @@ def train(
     converged
         Also stop once the losses have converged to this: the mean of the last 50 of each is within
         this share of that of the 50 before (`mlsky.training.stopping`); 0.1, 0.01 and 0.001 are
-        those of the seed report. The run is complete then, and not gone on with.
+        those of the seed report. The run is complete then and cannot be resumed.
     report
         Called with the share of the run that is done and each line of reports in the log; what it
         raises ends the run.

@@ -65,7 +65,7 @@ def choose_normaliser(
     start: Normaliser | None,
     truth: Crops | Painted,
 ) -> Normaliser:
-    """Constants of the run gone on with, of the start, those given, or those of the truth."""
+    """Constants of the resumed run, of the start, those given, or those of the truth."""
     if isinstance(given, str) and given not in ("data", "start"):
         raise ValueError(f"normaliser={given!r}: must be data, start or a Normaliser")
     if resumed is not None:

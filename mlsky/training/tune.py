@@ -168,7 +168,7 @@ def tune(
     seed: int = 0,
     progress: bool = True,
 ) -> Found:
-    """Search the numbers of a recipe; goes on with the search in folder `out` if there is one.
+    """Search for better numbers in a recipe. A search that folder `out` holds is resumed.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def tune(
     folder.mkdir(exist_ok=True)
     study = _open(optuna, folder, said)
     done = len(_ended(optuna, study))
-    # a search that is gone on with must not propose what it did at its start
+    # a resumed search must not propose again what it proposed at its start
     study.sampler = optuna.samplers.TPESampler(seed=seeds.integer(seed, "training", done) % 2**32)
     options = {"minutes": minutes, "steps": steps, "validation": validation, "device": device}
 
@@ -346,7 +346,7 @@ def _judge(run: Path, by_scores: bool) -> float:
 
 
 def _tidy(study, folder: Path) -> None:
-    """Keep what can be gone on with of the best run only: each is tens of megabytes."""
+    """Keep the resumable state of the best run only: each takes tens of megabytes."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
     best = min(complete, key=lambda t: t.value).number if complete else -1
     for run in folder.glob("trial-*"):
