@@ -20,6 +20,7 @@ __all__ = [
     "REFERENCE_GHZ",
     "STOKES",
     "Component",
+    "maps_of",
     "parse",
     "parse_monopole",
     "parse_stokes",
@@ -31,6 +32,14 @@ REFERENCE_GHZ = 148.0
 
 #: What `stokes` may be, everywhere.
 STOKES = ("T", "QU", "TQU")
+
+
+def maps_of(names: Iterable[str], *fields: str) -> list[str]:
+    """Those of some maps that belong to given fields, in their order.
+
+    A field may have several maps, called "cib" and "cib_353", or "tsz_0" and "tsz_1".
+    """
+    return [name for name in names if name.split("_")[0] in fields]
 
 
 #: Components whose maps have a mean over the sky that can be taken off.

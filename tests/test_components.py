@@ -60,3 +60,10 @@ def test_parse_monopole():
     for wrong in (1, None, "ksz", ["cib", 3]):
         with pytest.raises(ValueError, match="must be True, False"):
             components.parse_monopole(wrong)
+
+
+def test_maps_of_a_field():
+    names = ("kappa", "cib_353", "tsz_0", "cib", "tszx", "radio")
+    assert components.maps_of(names, "cib") == ["cib_353", "cib"]
+    assert components.maps_of(names, "tsz", "kappa") == ["kappa", "tsz_0"]
+    assert components.maps_of(names) == []

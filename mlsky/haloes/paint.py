@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.components import REFERENCE_GHZ
+from mlsky.components import REFERENCE_GHZ, maps_of
 from mlsky.frequency import relativistic
 from mlsky.frequency.cib_templates import map_names
 from mlsky.haloes import kernels, members
@@ -193,7 +193,7 @@ class HaloPainter:
             )[0]
             ell = np.arange(lmax + 1)
             factor = transform(sigma[number], ell)
-            if name.split("_")[0] in self.averaged:
+            if maps_of([name], *self.averaged):
                 middle = charts.charts(self.gaussians.pixel_arcmin)[_EQUATORIAL]
                 factor *= square(ell, resampling.part_arcmin(self.geometry, middle))
             return gaussian.scale_alm(alm, factor)
@@ -309,7 +309,7 @@ class HaloPainter:
         values = np.stack([share[kind] * flux[name][some] for name, kind in self.terms.items()])
         made = {}
         for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
-            averaged = side if name.split("_")[0] in self.averaged else 0.0
+            averaged = side if maps_of([name], *self.averaged) else 0.0
             modes *= _transfer(grid.shape, averaged, beyond > 0)
             made[name] = grid.image(modes)
         return made
@@ -413,7 +413,7 @@ def maps(
         **options,
     )
     out = {name: np.zeros(geometry.npix, np.float32) for name in objects.terms}
-    smooth = [name for name in out if name.split("_")[0] in fields]
+    smooth = maps_of(out, *fields)
     others = [name for name in out if name not in smooth]
 
     def one(chart: Chart) -> None:

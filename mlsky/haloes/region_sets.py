@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from mlsky import seeds
+from mlsky.components import maps_of
 from mlsky.frequency.bands import parse_freqs
 from mlsky.haloes import tables as painter_tables
 from mlsky.haloes.galaxies import SOURCE_COLUMNS
@@ -147,7 +148,7 @@ def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str
     """Datasets of maps of a set, those of objects last."""
     names = [*FIELDS, *(name for pair in band_names(freqs) for name in pair)]
     if mass_cut is not None:
-        names += [f"objects_{name}" for name in names if name.split("_")[0] in OBJECT_FIELDS]
+        names += [f"objects_{name}" for name in maps_of(names, *OBJECT_FIELDS)]
     return [name for name in names if name not in ("objects_kappa_g", "objects_kappa_in")]
 
 

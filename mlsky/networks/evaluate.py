@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mlsky.components import maps_of
 from mlsky.errors import RegistryError
 from mlsky.networks import default, staged
 from mlsky.networks.device import pick_precision
@@ -21,6 +22,7 @@ from mlsky.sphere.chart_area import Area
 
 __all__ = [
     "APRON",
+    "GIVEN",
     "OBJECTS",
     "PRECISIONS",
     "SETS",
@@ -48,8 +50,10 @@ ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
-#: Channels of the normaliser that maps of objects take, in the order of the networks' inputs.
-OBJECTS = ("objects_kappa", "objects_tsz")
+#: Maps of objects that networks are given, in the order of their inputs, and the channels of the
+#: normaliser that these take, which are also their names in a set.
+GIVEN = ("kappa", "tsz")
+OBJECTS = tuple(f"objects_{name}" for name in GIVEN)
 #: Number formats of convolutions, and the ones in which each set was trained.
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TRAINED = {"default": "bf16", "han2021": "fp32"}
@@ -197,7 +201,7 @@ def takes_objects(weights: Weights) -> bool:
 
 def cib_names(weights: Weights) -> list[str]:
     """Templates of the CIB that the networks paint: "cib", "cib_353"."""
-    return [name for name in weights.normaliser.channels if name.split("_")[0] == "cib"]
+    return maps_of(weights.normaliser.channels, "cib")
 
 
 def _default(
@@ -345,7 +349,7 @@ def evaluate(
         raise ValueError(f"{weights.path.name}: its networks {wanted} maps of objects")
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if objects is not None:
-        maps = (objects[name.removeprefix("objects_")] for name in OBJECTS)
+        maps = (objects[name] for name in GIVEN)
         maps = [torch.as_tensor(m, dtype=torch.float32, device=device) for m in maps]
         objects = torch.stack(maps)[None]
     if kind(weights) == "default":

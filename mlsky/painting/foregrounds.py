@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry
+from mlsky.components import maps_of
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
 from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
@@ -437,7 +438,7 @@ def _halved(
     """Maps of a chart on pixels half as large: the CIB split, the others interpolated."""
     from mlsky.painting import finer
 
-    cib = [name for name in maps if name.split("_")[0] == "cib"]
+    cib = maps_of(maps, "cib")
     smooth = [name for name in maps if name in ("tsz", "ksz")]
     fine = finer.interpolate(np.stack([maps[name] for name in smooth])) if smooth else ()
     out = dict(zip(smooth, fine, strict=True))

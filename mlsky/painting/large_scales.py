@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
+from mlsky.components import maps_of
 from mlsky.sphere import gaussian, refine
 from mlsky.sphere.field import Field
 from mlsky.sphere.multipoles import truncate
@@ -123,7 +124,7 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> L
 
 def correlated(names: Iterable[str]) -> list[str]:
     """Those of some fields that are correlated, in the order of the Cholesky factor."""
-    cib = sorted((n for n in names if n.split("_")[0] == "cib"), key=_template_ghz)
+    cib = sorted(maps_of(names, "cib"), key=_template_ghz)
     return [n for n in ("tsz", *cib, "radio") if n in names]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from mlsky.components import REFERENCE_GHZ
+from mlsky.components import REFERENCE_GHZ, maps_of
 from mlsky.frequency import cib_templates
 from mlsky.haloes import catalogue, draw, paint
 from mlsky.networks import evaluate
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mlsky.sphere.geometry import Geometry
 
 __all__ = ["SkyObjects", "filtered", "objects_of_sky"]
+
+#: Fields of objects without point sources.
+SMOOTH = ("tsz", "ksz")
 
 
 def objects_of_sky(
@@ -110,11 +113,6 @@ def filtered(
     return fft.irfft2(modes, s=(ny, nx), workers=1)
 
 
-def _smooth(haloes: dict[str, np.ndarray]) -> list[str]:
-    """Maps of objects that have no point sources."""
-    return [name for name in haloes if name.split("_")[0] in ("tsz", "ksz")]
-
-
 @dataclass(frozen=True, eq=False)
 class SkyObjects:
     """The objects of a sky beside what its networks paint; none of them if there are none.
@@ -181,7 +179,7 @@ class SkyObjects:
 
         They are smooth, and averages over the pixels are taken.
         """
-        names = [name for name in _smooth(haloes) if name in values and self.added]
+        names = [name for name in maps_of(haloes, *SMOOTH) if name in values and self.added]
         if names:
             stack = np.stack([haloes[name] for name in names])
             parts = resampling.average(chart, stack, geometry, owned)
@@ -192,9 +190,8 @@ class SkyObjects:
         self, maps: dict[str, np.ndarray], haloes: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Maps of a chart with the CIB of the objects, which is sampled with that of the rest."""
-        smooth = _smooth(haloes)
-        own = [name for name in haloes if name in maps and name not in (*smooth, "kappa")]
-        return {**maps, **{name: maps[name] + haloes[name] for name in own if self.added}}
+        own = [name for name in maps_of(haloes, "cib") if name in maps and self.added]
+        return {**maps, **{name: maps[name] + haloes[name] for name in own}}
 
     def without(self, kappa, chart: Chart, haloes: dict[str, np.ndarray]):
         """The convergence that networks see: without the objects, which they do not paint."""

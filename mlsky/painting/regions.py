@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mlsky import seeds
-from mlsky.components import REFERENCE_GHZ
+from mlsky.components import REFERENCE_GHZ, maps_of
 from mlsky.frequency import bands
 from mlsky.networks import evaluate
 from mlsky.networks.default import Points
@@ -127,7 +127,7 @@ def in_training(
             strict=True,
         )
     )
-    cib = [name for name in known if name.split("_")[0] == "cib"] or ["cib"]
+    cib = maps_of(known, "cib") or ["cib"]
     stand_ins["paint"] = _Nothing(len(cib))
     channels = ("kappa", "ksz", "tsz", *cib, *(n for n in evaluate.OBJECTS if n in known))
     rows = [known.get(name, (None, 0.0, 1.0)) for name in channels]

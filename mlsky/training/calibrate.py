@@ -155,8 +155,9 @@ def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):
 
 def _objects(fields, index: int) -> dict[str, np.ndarray] | None:
     """Maps of the objects of a region, as networks take them; None if there are none."""
-    names = (name.removeprefix("objects_") for name in evaluate.OBJECTS)
-    return {n: f[index] for n, f in zip(names, fields, strict=True)} if fields else None
+    if not fields:
+        return None
+    return dict(zip(evaluate.GIVEN, (field[index] for field in fields), strict=True))
 
 
 def _inputs(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mlsky.components import maps_of
 from mlsky.networks.default import blur, colours
 from mlsky.networks.inputs import asinh_compression
 from mlsky.networks.normaliser import Normaliser
@@ -251,7 +252,7 @@ def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
     templates of the CIB the first counts and the differences of the others, normalised and raw:
     their correlations alone, all near one, would tell little.
     """
-    cibs = [name for name in normaliser.channels if name.split("_")[0] == "cib"]
+    cibs = maps_of(normaliser.channels, "cib")
 
     def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
         kappa, objects = condition[:, :1], condition[:, 1:]

@@ -20,6 +20,7 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.arguments import short
+from mlsky.components import maps_of
 from mlsky.errors import MlskyError
 from mlsky.io.files import whole
 from mlsky.networks import default
@@ -55,7 +56,7 @@ def fit_normaliser(crops: Crops | Painted) -> Normaliser:
 
 def _skewed(name: str) -> bool:
     """Whether a field takes the logarithm: those of `LOG_CHANNELS`, those of objects too."""
-    return name.removeprefix(OBJECTS).split("_")[0] in LOG_CHANNELS
+    return bool(maps_of([name.removeprefix(OBJECTS)], *LOG_CHANNELS))
 
 
 def choose_normaliser(
@@ -97,7 +98,7 @@ def normalise(fields: torch.Tensor, names, normaliser: Normaliser) -> torch.Tens
     rows = []
     for i, name in enumerate(names):
         channel = fields[:, i : i + 1]
-        if name.split("_")[0] == "cib":
+        if maps_of([name], "cib"):
             channel = channel.clamp(min=0)
         rows.append(normaliser.select(["kappa" if name == "kappa_in" else name]).forward(channel))
     return torch.cat(rows, 1)
@@ -127,7 +128,7 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
         tsz = normaliser.select(["tsz"])
         options |= {"tsz_mean": tsz.mean[0], "tsz_std": tsz.std[0]}
         if "cib_mix" in options:
-            of = normaliser.select([n for n in recipe.outputs if n.split("_")[0] == "cib"])
+            of = normaliser.select(maps_of(recipe.outputs, "cib"))
             options |= {"cib_mean": of.mean, "cib_std": of.std}
     generator = make(recipe.generator, seed=seeds.integer(seed, "weights", 0) % 2**31, **options)
     critic = make(

@@ -264,10 +264,8 @@ class _Set:
         names = (*FIELDS, *self._templates)
         if "chain" in jobs:
             names += ("kappa_in",)
-        self._objects = evaluate.OBJECTS if mass_cut else ()
-        self._open = functools.partial(
-            sets.fields_of, path, (*names, *self._objects), bool(mass_cut)
-        )
+        objects = evaluate.OBJECTS if mass_cut else ()
+        self._open = functools.partial(sets.fields_of, path, (*names, *objects), bool(mass_cut))
         with self._open() as (fields, attributes):
             self._number, self.n = len(fields[0]), fields[0].shape[-1]
         self._names = names
@@ -291,11 +289,8 @@ class _Set:
         with self._open() as (opened, _):
             maps = [field[index] for field in opened]
         fields, of_objects = maps[: len(self._names)], maps[len(self._names) :]
-        objects = {
-            name.removeprefix("objects_"): values
-            for name, values in zip(self._objects, of_objects, strict=True)
-        }
-        return *_truth(fields, len(self._templates)), objects or None
+        objects = dict(zip(evaluate.GIVEN, of_objects, strict=True)) if of_objects else None
+        return *_truth(fields, len(self._templates)), objects
 
 
 class _Painted:
@@ -329,10 +324,7 @@ class _Painted:
         objects = None
         if painted.objects is not None:
             whole = dict(zip(OBJECT_FIELDS, painted.objects.maps, strict=True))
-            objects = {
-                name: whole[name].cpu().numpy()
-                for name in (n.removeprefix("objects_") for n in evaluate.OBJECTS)
-            }
+            objects = {name: whole[name].cpu().numpy() for name in evaluate.GIVEN}
         fields = [*(maps[f] for f in FIELDS), *painted.cib, start]
         return *_truth([x.cpu().numpy() for x in fields], len(painted.cib)), objects
 
