@@ -18,12 +18,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mlsky.networks.backbone import (
+    NOISE,
+    WIDTHS,
+    Backbone,
+    act,
+    add,
+    channels_last,
+    conv,
+    initialise,
+)
+from mlsky.networks.blurs import blur, pooling, wide_blur
 from mlsky.networks.inputs import asinh_compression
 
-__all__ = ["Convergence", "Critic", "Paint", "Points", "Trunk", "blur", "colours", "widened"]
+__all__ = ["Convergence", "Critic", "Paint", "Points", "colours", "widened"]
 
-WIDTHS = (16, 32, 64, 96)
-NOISE = (4, 4, 4, 8)
 SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
 VELOCITY_CHANNELS = 4
 #: Logarithm of the share that every further colour of the CIB begins with, over the first one's.
@@ -36,213 +45,10 @@ COLOUR_RMS = (0.19, 0.42)
 STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
 
 
-def _gaussian_kernel(sigma: float) -> torch.Tensor:
-    radius = int(3 * sigma + 0.5)
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    return kernel / kernel.sum()
-
-
-def _sum_of_shifts(x: torch.Tensor, kernel: Sequence[float], axis: int) -> torch.Tensor:
-    """Correlation of every channel of (B, C, H, W) with one kernel along an axis, no padding.
-
-    On a CPU as additions: libraries for convolution waste fifteen of sixteen lanes on a single
-    channel, and take ten times as long.
-    """
-    if x.device.type != "cpu":
-        shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
-        weight = torch.tensor(kernel, dtype=x.dtype, device=x.device).view(shape)
-        return F.conv2d(x, weight.expand(x.shape[1], -1, -1, -1), groups=x.shape[1])
-    n = x.shape[axis] - len(kernel) + 1
-    out = x.narrow(axis, 0, n) * kernel[0]
-    for i, k in enumerate(kernel[1:], 1):
-        out.add_(x.narrow(axis, i, n), alpha=k)
-    return out
-
-
-class _Convolve(torch.autograd.Function):
-    """`_sum_of_shifts` with a symmetric kernel, which is also that of the gradient."""
-
-    @staticmethod
-    def forward(ctx, x, kernel, axis):
-        ctx.kernel, ctx.axis = kernel, axis
-        return _sum_of_shifts(x, kernel, axis)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        pad = len(ctx.kernel) - 1
-        padded = F.pad(gradient, (0, 0, pad, pad) if ctx.axis == 2 else (pad, pad))
-        return _Convolve.apply(padded, ctx.kernel, ctx.axis), None, None
-
-
-def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Separable Gaussian of `sigma` pixels, edges replicated; (B, C, H, W)."""
-    kernel = _gaussian_kernel(sigma).tolist()
-    pad = len(kernel) // 2
-    x = F.pad(x, (pad, pad, pad, pad), mode="replicate")
-    return _Convolve.apply(_Convolve.apply(x, kernel, 3), kernel, 2)
-
-
-def _pooling(sigma: float) -> int:
-    """How far a map may be pooled before a blur of `sigma` pixels: to sigma of 1.2 or more."""
-    return 2 ** max(0, round(math.log2(sigma / 1.2)))
-
-
-def _wide_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """`blur` on a pooled map: the same picture at a fraction of the cost."""
-    factor = _pooling(sigma)
-    if factor == 1:
-        return blur(x, sigma)
-    x = blur(F.avg_pool2d(x, factor), sigma / factor)
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-SLOPE = 0.2
-
-
-def _act(x: torch.Tensor) -> torch.Tensor:
-    """In place: of what a convolution gave, which nothing else needs."""
-    return F.leaky_relu(x, SLOPE, inplace=True)
-
-
-def _last(x: torch.Tensor) -> torch.Tensor:
-    """Channels last in memory, as convolutions are fastest."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _cat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Channels of all parts, channels last: three times as fast as torch.cat along axis 1."""
-    return torch.cat([x.permute(0, 2, 3, 1) for x in parts], 3).permute(0, 3, 1, 2)
-
-
-def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x + y; in the memory of y, which nothing else needs then, where no gradient is wanted."""
-    return x + y if torch.is_grad_enabled() else y.add_(x)
-
-
-class _JoinedConv(torch.autograd.Function):
-    """Activated convolution of fields and constants, joined channel by channel.
-
-    What autograd would do, less the gradient of the constants (noise), which nobody asks for,
-    and with the gradients of the fields in the order of memory that the layers before want.
-    """
-
-    @staticmethod
-    def forward(ctx, weight, bias, count, *parts):
-        joined = _cat(parts)
-        padding = (weight.shape[-1] - 1) // 2
-        out = _act(F.conv2d(joined, weight, bias, padding=padding))
-        ctx.padding, ctx.widths = padding, [x.shape[1] for x in parts[:count]]
-        ctx.rest = len(parts) - count
-        ctx.save_for_backward(joined, weight, out)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        joined, weight, out = ctx.saved_tensors
-        gradient = torch.ops.aten.leaky_relu_backward(gradient, out, SLOPE, True)
-
-        def convolution(x, w, wanted):
-            pad = [ctx.padding] * 2
-            return torch.ops.aten.convolution_backward(
-                gradient, x, w, [len(w)], [1, 1], pad, [1, 1], False, [0, 0], 1, wanted
-            )
-
-        _, of_weight, of_bias = convolution(joined, weight, [False, True, True])
-        of_fields: list[torch.Tensor | None] = [None] * len(ctx.widths)
-        if any(ctx.needs_input_grad[3 : 3 + len(ctx.widths)]):
-            kept = sum(ctx.widths)
-            # of the fields nothing but their shape is needed
-            like = torch.empty_like(joined[:, :kept], memory_format=torch.channels_last)
-            whole, _, _ = convolution(like, _last(weight[:, :kept]), [True, False, False])
-            of_fields = [_last(x) for x in whole.split(ctx.widths, 1)]
-        return of_weight, of_bias, None, *of_fields, *[None] * ctx.rest
-
-
-def _join(layer: nn.Conv2d, fields: Sequence[torch.Tensor], *noise: torch.Tensor) -> torch.Tensor:
-    """Activated `layer` of fields and noise, in the precision of the autocast around it."""
-    device = layer.weight.device.type
-    kind = layer.weight.dtype
-    if torch.is_autocast_enabled(device):
-        kind = torch.get_autocast_dtype(device)
-    weight, bias, *parts = (x.to(kind) for x in (layer.weight, layer.bias, *fields, *noise))
-    with torch.autocast(device, enabled=False):
-        return _JoinedConv.apply(weight, bias, len(fields), *parts)
-
-
-def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
-
-
-def _initialise(module: nn.Module, seed: int) -> None:
-    """He initialisation of every convolution, from an explicit seed."""
-    rng = torch.Generator().manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, 0.2, generator=rng)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-class Trunk(nn.Module):
-    """U-Net with white noise at every scale.
-
-    Parameters
-    ----------
-    outputs
-        Channels out, no activation.
-    widths
-        Channels by level; level l has pixels 2^l times as large.
-    noise
-        Noise channels by level.
-    inputs
-        Channels in.
-    """
-
-    def __init__(
-        self,
-        outputs: int,
-        widths: Sequence[int] = WIDTHS,
-        noise: Sequence[int] = NOISE,
-        inputs: int = 1,
-    ):
-        super().__init__()
-        self.widths, self.noise = tuple(widths), tuple(noise)
-        w, z, levels = self.widths, self.noise, len(widths)
-        # encoder: conv, residual conv; decoder: the same after the skip
-        self.enter = nn.ModuleList(
-            _conv((inputs if i == 0 else w[i]) + z[i], w[i]) for i in range(levels)
-        )
-        self.enter_residual = nn.ModuleList(_conv(c, c) for c in w)
-        self.down = nn.ModuleList(_conv(w[i], w[i + 1], 4, 2) for i in range(levels - 1))
-        self.up = nn.ModuleList(_conv(w[i + 1], w[i], 1) for i in range(levels - 1))
-        self.leave = nn.ModuleList(
-            _conv(2 * w[i] + (z[0] if i == 0 else 0), w[i]) for i in range(levels - 1)
-        )
-        self.leave_residual = nn.ModuleList(_conv(w[i], w[i]) for i in range(levels - 1))
-        self.head = nn.Conv2d(w[0], outputs, 1)
-
-    def forward(self, x: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        skips = []
-        levels = len(self.widths)
-        for i in range(levels):
-            x = _join(self.enter[i], [x], noise[i])
-            x = _add(x, _act(self.enter_residual[i](x)))
-            if i < levels - 1:
-                skips.append(x)
-                x = _act(self.down[i](x))
-        for i in range(levels - 2, -1, -1):
-            x = F.interpolate(self.up[i](x), scale_factor=2, mode="nearest")
-            x = _join(self.leave[i], [x, skips[i]], *([noise[0]] if i == 0 else []))
-            x = _add(x, _act(self.leave_residual[i](x)))
-        return self.head(x)
-
-
 class _Generator(nn.Module):
     """What both jobs share: noise of the right shapes."""
 
-    trunk: Trunk
+    trunk: Backbone
 
     @property
     def noise_levels(self) -> list[tuple[int, int]]:
@@ -257,7 +63,9 @@ class _Generator(nn.Module):
     def draw_noise(self, batch: int, ny: int, nx: int, rng: torch.Generator) -> list[torch.Tensor]:
         """White noise for a batch of (ny, nx) patches, on the device of `rng`."""
         return [
-            _last(torch.randn(batch, c, ny >> level, nx >> level, generator=rng, device=rng.device))
+            channels_last(
+                torch.randn(batch, c, ny >> level, nx >> level, generator=rng, device=rng.device)
+            )
             for level, c in self.noise_levels
         ]
 
@@ -289,8 +97,8 @@ class Convergence(_Generator):
             self.kwargs["objects"] = objects
         self.objects = objects
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Trunk(1, widths, noise, 1 + objects)
-        _initialise(self, seed)
+            self.trunk = Backbone(1, widths, noise, 1 + objects)
+        initialise(self, seed)
         rng = torch.Generator().manual_seed(seed + 1)
         nn.init.normal_(self.trunk.head.weight, 0, 0.03, generator=rng)
         self.gain = nn.Parameter(torch.tensor([0.3, 0.3, 0.2, 0.2]))
@@ -299,7 +107,7 @@ class Convergence(_Generator):
 
     @property
     def stride(self) -> int:
-        return max(super().stride, _pooling(self.OBJECT_BLURS[-1]) if self.objects else 1)
+        return max(super().stride, pooling(self.OBJECT_BLURS[-1]) if self.objects else 1)
 
     def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, 1 + objects, H, W) normalised inputs to (B, 1, H, W) normalised kappa."""
@@ -313,7 +121,7 @@ class Convergence(_Generator):
         part = torch.zeros_like(inputs[:, :1])
         if self.objects:
             for g, sigma in zip(self.object_gain, self.OBJECT_BLURS, strict=True):
-                part = part + g * _wide_blur(inputs[:, 1:2], sigma)
+                part = part + g * wide_blur(inputs[:, 1:2], sigma)
         return part
 
     def joined(self, kappa: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -396,12 +204,12 @@ class Paint(_Generator):
             self.register_buffer(f"cib_{name}", torch.tensor(values), persistent=False)
         outputs = velocities + len(self.stamp_widths) + self.cib_fields
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Trunk(outputs, widths, noise, 1 + objects)
+            self.trunk = Backbone(outputs, widths, noise, 1 + objects)
             self.flow = nn.ModuleList(
                 nn.Conv2d(VELOCITY_CHANNELS, velocities, 7, 1, 3, bias=False)
                 for _ in range(velocity_levels)
             )
-        _initialise(self, seed)
+        initialise(self, seed)
         rng = torch.Generator().manual_seed(seed + 1)
         nn.init.normal_(self.trunk.head.weight, 0, 0.1, generator=rng)
         for layer in self.flow:
@@ -420,7 +228,7 @@ class Paint(_Generator):
 
     @property
     def stride(self) -> int:
-        return max(super().stride, _pooling(self.stamp_widths[-1]))
+        return max(super().stride, pooling(self.stamp_widths[-1]))
 
     def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
@@ -436,7 +244,7 @@ class Paint(_Generator):
     def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
         """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
         return [
-            _wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.stamp_widths)
+            wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.stamp_widths)
         ]
 
     def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -547,16 +355,16 @@ class Points(nn.Module):
             self.middle = nn.Conv2d(width, width, 3, 1, 2, 2)
             self.far = nn.Conv2d(width, width, 3, 1, 4, 4)
             self.head = nn.Conv2d(width, 1, 1)
-        _initialise(self, seed)
+        initialise(self, seed)
         nn.init.normal_(
             self.head.weight, 0, 0.05, generator=torch.Generator().manual_seed(seed + 1)
         )
 
     def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised kappa, tSZ, CIB to (B, 1, H, W) ln(sources per pixel)."""
-        x = _act(self.near(asinh_compression(fields)))
-        x = _add(x, _act(self.middle(x)))
-        x = _add(x, _act(self.far(x)))
+        x = act(self.near(asinh_compression(fields)))
+        x = add(x, act(self.middle(x)))
+        x = add(x, act(self.far(x)))
         return self.head(x).float() + self.log_rate
 
 
@@ -567,17 +375,17 @@ class Critic(nn.Module):
         super().__init__()
         sizes = (channels, *widths)
         with torch.random.fork_rng(devices=[]):
-            self.down = nn.ModuleList(_conv(a, b, 4, 2) for a, b in pairwise(sizes))
-            self.middle = _conv(widths[-1], widths[-1])
-            self.coarse = _conv(widths[-1], 1, 1)
-            self.fine = _conv(widths[1], 1)
-        _initialise(self, seed)
+            self.down = nn.ModuleList(conv(a, b, 4, 2) for a, b in pairwise(sizes))
+            self.middle = conv(widths[-1], widths[-1])
+            self.coarse = conv(widths[-1], 1, 1)
+            self.fine = conv(widths[1], 1)
+        initialise(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) squashed fields to (B,) scores."""
         fine = 0
         for i, layer in enumerate(self.down):
-            x = _act(layer(x))
+            x = act(layer(x))
             if i == 1:
                 fine = self.fine(x).float().mean((1, 2, 3))
-        return self.coarse(_act(self.middle(x))).float().mean((1, 2, 3)) + fine
+        return self.coarse(act(self.middle(x))).float().mean((1, 2, 3)) + fine

@@ -1,6 +1,6 @@
 """Networks on large pictures, on the pixels that are wanted, in bounded memory.
 
-Trunks are evaluated layer by layer in blocks (`mlsky.networks.staged`); the result is that of
+Backbones are evaluated layer by layer in blocks (`mlsky.networks.staged`); the result is that of
 one evaluation of the whole picture.
 """
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from mlsky.components import maps_of
 from mlsky.errors import RegistryError
 from mlsky.networks import default, staged
+from mlsky.networks.backbone import Backbone
 from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
@@ -127,7 +128,7 @@ def _grow(
     precision: str,
 ) -> torch.Tensor:
     """`Convergence` on an area, zero beyond it."""
-    if not isinstance(getattr(network, "trunk", None), default.Trunk):
+    if not isinstance(getattr(network, "trunk", None), Backbone):
         return _run(network, inputs, noise, precision)[:, :1]
     kappa = inputs[:, :1]
     grown = torch.zeros_like(kappa)
@@ -163,7 +164,7 @@ def _paint(
     precision: str,
 ) -> torch.Tensor:
     """`Paint` on an area: (1, 2 + templates, H, W), without meaning beyond it."""
-    if not isinstance(getattr(network, "trunk", None), default.Trunk):
+    if not isinstance(getattr(network, "trunk", None), Backbone):
         return _run(network, inputs, noise, precision)
     levels, n = len(network.trunk.widths), network.velocities
     flow = noise[levels:]

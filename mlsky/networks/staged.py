@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.networks import default
+from mlsky.networks.backbone import Backbone, act, add, channels_last, join
 from mlsky.networks.inputs import asinh_compression
 from mlsky.sphere.chart_area import Area
 
@@ -80,7 +81,7 @@ class _Canvas:
 
 
 def trunk(
-    network: default.Trunk,
+    network: Backbone,
     x: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
@@ -128,11 +129,11 @@ def trunk(
             part = below[(..., *read)]
             if i == 0:
                 part = asinh_compression(part)
-            made = default._join(network.enter[i], [part], noise[i][(..., *read)])
-            made = default._add(made, default._act(network.enter_residual[i](made)))
+            made = join(network.enter[i], [part], noise[i][(..., *read)])
+            made = add(made, act(network.enter_residual[i](made)))
             skips[i].put(here, made, kept)
             if halved is not None:
-                less = default._act(network.down[i](made))
+                less = act(network.down[i](made))
                 halved.put(block, less, _scaled(kept, down=2))
         below = skips[i].values if last else halved.values
     for i in range(levels - 2, -1, -1):
@@ -142,8 +143,8 @@ def trunk(
             part = network.up[i](below[(..., *_scaled(read, down=2))])
             part = F.interpolate(part, scale_factor=2, mode="nearest")
             extra = [noise[0][(..., *read)]] if i == 0 else []
-            made = default._join(network.leave[i], [part, skips[i].values[(..., *read)]], *extra)
-            made = default._add(made, default._act(network.leave_residual[i](made)))
+            made = join(network.leave[i], [part, skips[i].values[(..., *read)]], *extra)
+            made = add(made, act(network.leave_residual[i](made)))
             if canvas is None:
                 finish(network.head(made)[(..., *kept)], block)
             else:
@@ -217,7 +218,7 @@ def points(
     out = None
     for block in area.blocks(*BLOCK[0]):
         read, kept = reads(block, reach, area.shape)
-        made = network(default._last(fields(read)))[(0, 0, *kept)]
+        made = network(channels_last(fields(read)))[(0, 0, *kept)]
         if out is None:
             out = made.new_full(area.shape, -torch.inf)
         out[block] = made

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from mlsky.components import maps_of
-from mlsky.networks.default import blur, colours
+from mlsky.networks.blurs import blur
+from mlsky.networks.default import colours
 from mlsky.networks.inputs import asinh_compression
 from mlsky.networks.normaliser import Normaliser
 
