@@ -1,9 +1,11 @@
 """Maps on pixels half as large as those of the networks.
 
 Beyond the Nyquist multipole of 1' pixels, l = 10800, kSZ, tSZ and kappa hold next to nothing: they
-are interpolated, and the windows of the pixels changed. The CIB goes on, as the shot noise of
+are interpolated. kSZ is interpolated as it is, with the windows of the pixels exchanged. tSZ has
+groups hardly wider than a pixel, round which that would ring and change sign: its logarithm is
+interpolated, and the mean of every four pixels restored. The CIB goes on, as the shot noise of
 sources: every pixel is split among four, at random, as much as painted truth of such pixels is.
-The split keeps the mean of the four, so that smooth and fine skies of a seed agree.
+The mean of the four is kept there too, so that smooth and fine skies of a seed agree.
 """
 
 from __future__ import annotations
@@ -22,10 +24,21 @@ from mlsky import seeds
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
-__all__ = ["CHILDREN", "REACH", "coarser", "finer_chart", "fit_split", "interpolate", "split"]
+__all__ = [
+    "CHILDREN",
+    "REACH",
+    "coarser",
+    "finer_chart",
+    "fit_split",
+    "interpolate",
+    "interpolate_positive",
+    "split",
+]
 
 #: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
 REACH, KAISER = 8, 6.0
+#: Heights whose logarithm is still told apart in `interpolate_positive`, over the mean.
+FAINTEST = 0.01
 #: Pixels that one is split into.
 CHILDREN = 4
 #: Widths of the split between which its concentration is interpolated, and numbers drawn to find
@@ -42,9 +55,9 @@ def finer_chart(chart: Chart) -> Chart:
 
 
 def coarser(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means (ny, nx) of four pixels of a map (2 ny, 2 nx)."""
-    ny, nx = field.shape
-    return field.reshape(ny // 2, 2, nx // 2, 2).mean((1, 3))
+    """Means (..., ny, nx) of four pixels of maps (..., 2 ny, 2 nx)."""
+    *rest, ny, nx = field.shape
+    return field.reshape(*rest, ny // 2, 2, nx // 2, 2).mean((-3, -1))
 
 
 def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,6 +78,21 @@ def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:
                 fine[..., phase] += tap * padded[..., i : i + n]
         out = np.moveaxis(fine.reshape(*out.shape[:-1], 2 * n), -1, axis)
     return out
+
+
+def interpolate_positive(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pixel averages (..., ny, nx) >= 0 as averages (..., 2 ny, 2 nx) over pixels half as large.
+
+    The logarithm is interpolated and the mean of each pixel restored: no value is negative, and
+    peaks as narrow as a pixel do not ring. On painted tSZ of groups, from 1' to 0.5' pixels, the
+    power is that of the truth within 3 % up to l = 9000 (linear: 10 %), and the correlation
+    .98 at 7000-9000 (.96).
+    """
+    fields = np.asarray(fields, np.float32)
+    least = max(FAINTEST * float(fields.mean(dtype=np.float64)), np.finfo(np.float32).tiny)
+    fine = np.exp(interpolate(np.log(np.maximum(fields, least))))
+    restored = fields / coarser(fine)
+    return fine * restored.repeat(2, -2).repeat(2, -1)
 
 
 @functools.cache

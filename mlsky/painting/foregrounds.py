@@ -439,9 +439,11 @@ def _halved(
     from mlsky.painting import finer
 
     cib = maps_of(maps, "cib")
-    smooth = [name for name in maps if name in ("tsz", "ksz")]
-    fine = finer.interpolate(np.stack([maps[name] for name in smooth])) if smooth else ()
-    out = dict(zip(smooth, fine, strict=True))
+    out = {}
+    if "ksz" in maps:
+        out["ksz"] = finer.interpolate(maps["ksz"])
+    if "tsz" in maps:  # nowhere positive
+        out["tsz"] = -finer.interpolate_positive(-maps["tsz"])
     if cib:
         split = finer.split([maps[name] for name in cib], normals[0], table)
         out |= dict(zip(cib, split, strict=True))

@@ -86,3 +86,29 @@ def test_templates_are_split_alike():
     # nothing is split where the width is nothing
     (flat,) = finer.split([field], normals, {"value": [0.0, 1.0], "width": [0.0, 0.0]})
     np.testing.assert_allclose(flat, field.repeat(2, 0).repeat(2, 1), rtol=1e-6)
+
+
+def _groups(rng, n: int) -> np.ndarray:
+    """Averages over pixels of narrow profiles on a smooth level: the tSZ of groups, positive."""
+    place = np.arange(n) + 0.5
+    out = np.full((n, n), 0.2)
+    for height, y, x in zip(rng.exponential(4, 300), *rng.uniform(0, n, (2, 300)), strict=True):
+        width = 0.8
+        out += height * np.outer(
+            np.exp(-((place - y) ** 2) / (2 * width**2)),
+            np.exp(-((place - x) ** 2) / (2 * width**2)),
+        )
+    return out.astype("f4")
+
+
+def test_narrow_peaks_neither_ring_nor_change_sign():
+    truth = _groups(seeds.generator(3, "truth"), 256)
+    coarse = finer.coarser(truth)
+    made = finer.interpolate_positive(coarse)
+    assert made.min() > 0
+    np.testing.assert_allclose(finer.coarser(made), coarse, rtol=1e-4)
+    inside = slice(2 * finer.REACH, -2 * finer.REACH)
+    errors = [(maps - truth)[inside, inside].std() for maps in (made, finer.interpolate(coarse))]
+    assert errors[0] < 0.8 * errors[1]
+    # what is empty stays so, as beyond the area of a chart
+    assert not finer.interpolate_positive(np.zeros((2, 20, 24))).any()
