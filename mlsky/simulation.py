@@ -293,7 +293,7 @@ def _objects(
     request.progress("haloes", 0.1)
     from mlsky.haloes import catalogue
     from mlsky.haloes import tables as halo_tables
-    from mlsky.painting import foregrounds
+    from mlsky.painting import finer
     from mlsky.painting.objects import objects_of_sky
     from mlsky.sphere import gaussian
     from mlsky.theory import spectra
@@ -308,7 +308,7 @@ def _objects(
         tables=tables,
         geometry=request.geometry,
         components=request.components,
-        halved=foregrounds.halves_pixels(request.weights, request.geometry),
+        halved=finer.halves_pixels(request.weights, request.geometry),
         tsz_order=_tsz_order(request),
         given=request.haloes,
     )

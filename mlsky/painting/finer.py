@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import seeds
+from mlsky.components import maps_of
 
 if TYPE_CHECKING:
+    from mlsky.networks.weights import Weights
     from mlsky.sphere.charts import Chart
+    from mlsky.sphere.geometry import Geometry
 
 __all__ = [
     "CHILDREN",
@@ -30,11 +33,15 @@ __all__ = [
     "coarser",
     "finer_chart",
     "fit_split",
+    "halved",
+    "halves_pixels",
     "interpolate",
     "interpolate_positive",
     "split",
 ]
 
+#: Output pixels smaller than this many of the networks' are painted on ones half as large.
+FINE = 0.9
 #: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
 REACH, KAISER = 8, 6.0
 #: Heights whose logarithm is still told apart in `interpolate_positive`, over the mean.
@@ -46,6 +53,42 @@ CHILDREN = 4
 WIDTHS, DRAWN = np.linspace(0, 8, 65), 20_000
 #: Shares of pixels between the nodes of the table of `fit_split`: the bright ones in steps of 3.
 SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.98, 0.993, 0.998, 0.9993, 0.9998)
+
+
+def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
+    """Whether maps are put on pixels half as large as the networks' before they are sampled.
+
+    For weights whose calibration says how their CIB is split (`fit_split`).
+    """
+    table = weights.header.get("calibration", {}).get("split")
+    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
+
+
+def halved(
+    maps: Mapping[str, NDArray[np.float32]],
+    normals: Sequence[NDArray[np.float32]],
+    table: Mapping[str, Sequence[float]],
+) -> dict[str, NDArray[np.float32]]:
+    """Maps of a chart on pixels half as large: the CIB split, the others interpolated.
+
+    Parameters
+    ----------
+    maps
+        (ny, nx) each, by name.
+    normals
+        Standard normal numbers (4, ny, nx), a list of one.
+    table
+        From `fit_split`.
+    """
+    cib = maps_of(maps, "cib")
+    out = {}
+    if "ksz" in maps:
+        out["ksz"] = interpolate(maps["ksz"])
+    if "tsz" in maps:  # nowhere positive
+        out["tsz"] = -interpolate_positive(-maps["tsz"])
+    if cib:
+        out |= dict(zip(cib, split([maps[n] for n in cib], normals[0], table), strict=True))
+    return out
 
 
 def finer_chart(chart: Chart) -> Chart:

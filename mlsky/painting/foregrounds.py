@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import registry
-from mlsky.components import maps_of
 from mlsky.frequency import cib_templates
 from mlsky.io.store import Memory
 from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Foregrounds",
     "generate",
-    "halves_pixels",
     "kappa_gain",
     "kappa_lmax",
     "made_with",
@@ -53,16 +51,8 @@ __all__ = [
 
 _log = logging.getLogger("mlsky")
 
-#: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
-#: a spline's coefficients depend on the values n pixels away by 0.27^n.
-SPLINE = 4
-
 #: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
 WIDER = 1 + 1e-4
-
-#: Chart pixels beyond the owned area that output pixels may see, the same for every geometry: with
-#: another shape a chart would be another sky. Where `_reach` is more, networks see less beyond it.
-MARGIN = 8
 
 #: Libraries whose other versions may give other last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
@@ -70,12 +60,8 @@ LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 #: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
 KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
 
-
 #: Charts painted at a time where it is not known how many there is memory for.
 FEW = 4
-
-#: Output pixels smaller than this many of the networks' are painted on ones half as large.
-FINE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +128,6 @@ def select(name: str, geometry: Geometry) -> Weights:
 def kappa_lmax(weights: Weights) -> int:
     """Band limit of the Gaussian kappa that these weights start from."""
     return resolution.kappa_lmax(weights.pixel_arcmin)
-
-
-def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
-    """Whether maps are put on pixels half as large as the networks' before they are sampled.
-
-    For weights whose calibration says how their CIB is split (`mlsky.painting.finer`).
-    """
-    table = weights.header.get("calibration", {}).get("split")
-    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
@@ -242,7 +219,7 @@ def generate(
 
     from mlsky.networks import evaluate
     from mlsky.networks.device import pick_device
-    from mlsky.painting import large_scales
+    from mlsky.painting import large_scales, padding
     from mlsky.painting.objects import SkyObjects
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
@@ -263,7 +240,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = MARGIN + _further(weights) + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + padding.of_halving(weights) + sum(evaluate.SPREAD)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
@@ -339,15 +316,15 @@ def _paint_sky(
 ) -> tuple[list[Array], dict[str, Array], list[dict]]:
     """Networks on every chart: kappa on the first grid, the other maps on the second, sources."""
     from mlsky.networks import evaluate
-    from mlsky.painting import finer
+    from mlsky.painting import finer, padding
     from mlsky.sources import draw
     from mlsky.sphere import charts, resampling
 
     grid, geometry = grids
     large, rescaling = corrections
-    reach = _reach(geometry, weights.pixel_arcmin) + _further(weights)
+    overlap = padding.of_geometry(geometry, weights.pixel_arcmin) + padding.of_halving(weights)
     table = weights.header.get("calibration", {}).get("split")
-    halve = halves_pixels(weights, geometry)
+    halve = finer.halves_pixels(weights, geometry)
     kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
@@ -370,7 +347,7 @@ def _paint_sky(
         found = store.done(chart.index)
         if found is not None:
             return found
-        area = charts.owned_area(chart, reach)
+        area = charts.owned_area(chart, overlap)
         shown_on = finer.finer_chart(chart) if halve else chart
         shown_haloes, members = whole.on(shown_on)
         haloes = shown_haloes
@@ -401,7 +378,7 @@ def _paint_sky(
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
             each = [(n, row, m) for n in maps for row, m in enumerate(painted[n])]
             if halve:
-                shown = _halved(shown, normals, table)
+                shown = finer.halved(shown, normals, table)
             shown = whole.with_sources(shown, shown_haloes)
             none = np.zeros(shown_on.shape, np.float32)
             stack = np.stack([shown.get(m, none) for _, _, m in each])
@@ -420,34 +397,6 @@ def _paint_sky(
         if found:
             sources.append(found)
     return kappa_maps, maps, sources
-
-
-def _further(weights: Weights) -> int:
-    """Chart pixels farther than others that the pixels half as large see.
-
-    The same for every geometry, whether it has such pixels or not: a seed is one sky.
-    """
-    from mlsky.painting import finer
-
-    return finer.REACH if "split" in weights.header.get("calibration", {}) else 0
-
-
-def _halved(
-    maps: dict[str, np.ndarray], normals: list[np.ndarray], table: dict
-) -> dict[str, np.ndarray]:
-    """Maps of a chart on pixels half as large: the CIB split, the others interpolated."""
-    from mlsky.painting import finer
-
-    cib = maps_of(maps, "cib")
-    out = {}
-    if "ksz" in maps:
-        out["ksz"] = finer.interpolate(maps["ksz"])
-    if "tsz" in maps:  # nowhere positive
-        out["tsz"] = -finer.interpolate_positive(-maps["tsz"])
-    if cib:
-        split = finer.split([maps[name] for name in cib], normals[0], table)
-        out |= dict(zip(cib, split, strict=True))
-    return out
 
 
 def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
@@ -482,16 +431,3 @@ def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> 
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
         trim_memory()
-
-
-def _reach(geometry: Geometry, pixel_arcmin: float) -> int:
-    """Chart pixels beyond the owned area that output pixels see.
-
-    Output pixels whose centres are owned reach beyond it by half their diagonal, and parts of
-    them, or splines, by a few chart pixels more.
-    """
-    widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
-    # What a network makes depends a little on what it sees far away: at least this much, so that
-    # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
-    widest = max(widest, 3.6 * pixel_arcmin)
-    return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))

@@ -25,7 +25,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import cib_templates
 from mlsky.haloes import shells
 from mlsky.haloes.region import OBJECT_FIELDS
-from mlsky.painting import foregrounds, large_scales
+from mlsky.painting import finer, foregrounds, large_scales
 from mlsky.sphere import gaussian, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.multipoles import truncate
@@ -397,7 +397,7 @@ def _objects(
         tables=tables.load(),
         geometry=geometry,
         components=("tsz",),
-        halved=foregrounds.halves_pixels(weights, geometry),
+        halved=finer.halves_pixels(weights, geometry),
     )
     return objects
 

@@ -24,7 +24,7 @@ from mlsky import RegistryError, simulate
 from mlsky.frequency import cib_templates
 from mlsky.networks import default, han2021
 from mlsky.networks.weights import network_header, pack, save
-from mlsky.painting import foregrounds
+from mlsky.painting import finer, foregrounds
 from mlsky.sources import counts
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Car, Healpix
@@ -495,8 +495,8 @@ def test_finer_pixels_show_the_same_sky(tmp_path, start):
     table = {"value": [0.0, 100.0], "width": [1.0, 1.0]}
     file = coarse_weights(tmp_path / "split.safetensors", calibration={"split": table})
     weights = foregrounds.select(str(file), Healpix(64))
-    assert not foregrounds.halves_pixels(weights, Healpix(64))
-    assert foregrounds.halves_pixels(weights, Healpix(256))
+    assert not finer.halves_pixels(weights, Healpix(64))
+    assert finer.halves_pixels(weights, Healpix(256))
     options = {"weights": weights, "seed": 3, "device": "cpu"}
     wide = foregrounds.generate(start, Healpix(64), **options)
     fine = foregrounds.generate(start, Healpix(256), **options)

@@ -13,7 +13,7 @@ from halo_cases import shipped
 from mlsky.haloes import catalogue, paint
 from mlsky.networks import evaluate
 from mlsky.networks.weights import open_weights
-from mlsky.painting import foregrounds, objects
+from mlsky.painting import foregrounds, objects, padding
 from mlsky.sphere import charts, gaussian
 from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Healpix
@@ -168,7 +168,7 @@ def test_networks_see_the_objects_as_they_are(folder, start, monkeypatch, order)
     given = painter(weights, ("cib",), tsz_order=order)
     options = {"weights": weights, "seed": SEED, "components": ("cib",), "device": "cpu"}
     foregrounds.generate(start, Healpix(NSIDE), objects=given, **options)
-    margin = foregrounds.MARGIN + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + sum(evaluate.SPREAD)
     for chart, maps in zip(
         near(charts.charts(PIXEL_ARCMIN, margin, evaluate.multiple(weights))), seen, strict=True
     ):

@@ -15,7 +15,7 @@ from halo_cases import shipped
 from mlsky import observation, simulate, simulation
 from mlsky.haloes import catalogue, draw, paint, profiles, tables
 from mlsky.networks import evaluate
-from mlsky.painting import foregrounds
+from mlsky.painting import foregrounds, padding
 from mlsky.request import check
 from mlsky.signature import Arguments
 from mlsky.sky import Sky
@@ -401,7 +401,7 @@ def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alo
     objects = paint.HaloPainter(
         haloes, shipped(), SEED, fields=("kappa",), pixel_arcmin=PIXEL_ARCMIN
     )
-    margin = foregrounds.MARGIN + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + sum(evaluate.SPREAD)
     multiple = evaluate.multiple(foregrounds.select(files["rest"], Healpix(NSIDE)))
     removed = 0.0
     for number, chart in enumerate(near(charts.charts(PIXEL_ARCMIN, margin, multiple))):
