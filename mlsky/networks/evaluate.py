@@ -95,7 +95,9 @@ def noise_padding(weights: Weights) -> dict[str, list[int]]:
     out = {}
     for name, wanted in noise_channels(weights).items():
         first = len(weights[name].backbone.widths) if wanted else 0
-        out[name] = [staged.NOISE_PADDING * (i >= first and l > 0) for i, (l, _) in enumerate(wanted)]
+        out[name] = [
+            staged.NOISE_PADDING * (i >= first and l > 0) for i, (l, _) in enumerate(wanted)
+        ]
     return out
 
 
