@@ -94,3 +94,8 @@ def test_weights_of_today_are_not_touched(tmp_path):
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     state, _ = weights.load(path)
     assert set(state) == {f"convergence.{name}" for name in network.state_dict()}
+
+
+def test_kinds_of_sources():
+    assert old_names.kinds(["radio", "dusty", "dsfg"]).tolist() == ["radio", "dsfg", "dsfg"]
+    assert old_names.kinds("dusty") == "dsfg"

@@ -323,12 +323,12 @@ def test_unknown_weights():
 
 def test_file_without_a_sky(tmp_path):
     path = tmp_path / "points.safetensors"
-    points = default.Points(seed=1)
+    points = default.PointSources(seed=1)
     save(
         path,
-        pack({"points": points}),
+        pack({"point_sources": points}),
         {
-            "networks": {"points": network_header(points)},
+            "networks": {"point_sources": network_header(points)},
             "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": 2.0,
         },
