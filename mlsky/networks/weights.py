@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlsky import old_names
 from mlsky.errors import RegistryError
 from mlsky.io.files import write_whole
 from mlsky.networks.normaliser import Normaliser
@@ -192,7 +193,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
             text = file.read(length) if 0 < length <= size - 8 else b""
     except OSError as error:
         raise RegistryError(f"{path}: cannot be read ({error.strerror})") from None
-    return _parse(path, text, size)
+    return old_names.header(_parse(path, text, size))
 
 
 def network_header(
@@ -353,7 +354,8 @@ def _load(path: Path, sha256: str | None) -> tuple[dict[str, torch.Tensor], dict
             if not torch.isfinite(tensor).all():
                 raise RegistryError(f"{path}: tensor {name!r} holds NaN or infinity")
             state[name] = tensor.to(torch.float32)
-    return state, header, digest
+    state = {old_names.tensor(name): tensor for name, tensor in state.items()}
+    return state, old_names.header(header), digest
 
 
 def _parse(path: Path, text: bytes, size: int) -> dict[str, Any]:

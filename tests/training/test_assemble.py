@@ -57,7 +57,7 @@ def test_two_runs_and_what_is_fitted(place):
     assert set(opened.networks) == {"convergence", "paint", "points"}
     header = opened.header
     assert header["calibration"] == found["calibration"]
-    gains = ("flow_gains", "stamp_gains")
+    gains = ("velocity_kernel_gains", "kernel_gains")
     assert set(header["calibration"]) >= {*gains, "kappa", "cib", "radio_mean_rate"}
     assert header["training"]["paint"]["score"] == {"distance": 1.5, "step": 7}
     assert "score" not in header["training"]["convergence"]
@@ -70,10 +70,12 @@ def test_two_runs_and_what_is_fitted(place):
     # the networks of the file are balanced, once, and then isotropic
     paint = assembling.load_generator(place / "p", "best")[0]
     with torch.no_grad():
-        for layer, gain in zip(paint.flow, header["calibration"]["flow_gains"], strict=True):
+        for layer, gain in zip(
+            paint.velocity_kernels, header["calibration"]["velocity_kernel_gains"], strict=True
+        ):
             layer.weight.mul_(gain)
     isotropy.make_isotropic(paint)
-    for layer, made in zip(paint.flow, opened["paint"].flow, strict=True):
+    for layer, made in zip(paint.velocity_kernels, opened["paint"].velocity_kernels, strict=True):
         # gains are told to four digits, weights are of half precision
         torch.testing.assert_close(made.weight, layer.weight, rtol=2e-2, atol=1e-3)
 
