@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from mlsky import old_names
 from mlsky.errors import RegistryError
 from mlsky.io import fetch as copies
 from mlsky.io.fetch import cache_dir
@@ -133,11 +134,11 @@ def report(
     record = entries[name]["versions"][version]
     if any(key in record for key in REPORTED):
         told = {key: record.get(key, {}) for key in REPORTED}
-        return json.loads(json.dumps(told), object_hook=_current)
+        return old_names.header(told)
     file = _report_file(name, version)
     for place in copies.places(path.parent, file):
         try:
-            return json.loads(place.read_text(encoding="utf-8"), object_hook=_current)
+            return old_names.header(json.loads(place.read_text(encoding="utf-8")))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
@@ -146,13 +147,6 @@ def report(
         f"{name} {version}: its report {file} is not on this machine; name a folder that has it by "
         "MLSKY_DATA_DIR"
     )
-
-
-def _current(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of a report under today's names: 0.1.0 called the tolerance of a score its floor."""
-    if "floor" in entry:
-        entry["tolerance"] = entry.pop("floor")
-    return entry
 
 
 def fetch(

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: From the ground up. A module imports from rows below its own, or from its own unit: the longest
 #: of these names that its own begins with.
 LAYERS = (
-    ("_version", "errors", "arguments", "signature", "data"),
+    ("_version", "errors", "arguments", "signature", "data", "old_names"),
     ("seeds", "components"),
     ("sphere",),
     ("io",),

@@ -4,7 +4,7 @@ Fully convolutional, white noise at every scale, no normalisation layers, no tra
 convolutions (no checkerboard): one network serves patches of any size that is a multiple
 of its stride, and sees in a chart of the full sky what it saw in training.
 
-Two jobs, one trunk: `Convergence` makes a nonlinear kappa of a Gaussian one, `Paint` makes
+Two jobs, one backbone: `Convergence` makes a nonlinear kappa of a Gaussian one, `Paint` makes
 kSZ, tSZ and CIB of a nonlinear kappa. `Points` gives the rate of point sources.
 """
 
@@ -42,18 +42,18 @@ BEND = 4.0
 #: Rms of the differences between templates of the CIB, in normalised units, from painted regions
 #: of 1': of 353 less 148 GHz, and 857 less 353. Further ones count as the last.
 COLOUR_RMS = (0.19, 0.42)
-STAMPS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
+KERNEL_WIDTHS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
 
 
 class _Generator(nn.Module):
     """What both jobs share: noise of the right shapes."""
 
-    trunk: Backbone
+    backbone: Backbone
 
     @property
     def noise_levels(self) -> list[tuple[int, int]]:
         """(level, channels) of each noise tensor that `forward` takes, in order."""
-        return list(enumerate(self.trunk.noise))
+        return list(enumerate(self.backbone.noise))
 
     @property
     def stride(self) -> int:
@@ -73,7 +73,7 @@ class _Generator(nn.Module):
 class Convergence(_Generator):
     """Gaussian kappa and noise to nonlinear kappa, both divided by the same standard deviation.
 
-    kappa = 3 sinh((L + N) / 3): L a learned linear blur pyramid of the input, N the trunk's
+    kappa = 3 sinh((L + N) / 3): L a learned linear blur pyramid of the input, N the backbone's
     residual, so that large scales pass through and cores can be sharp.
 
     With ``objects`` further inputs, maps of the clusters that the kappa leaves out, L has the
@@ -97,10 +97,10 @@ class Convergence(_Generator):
             self.kwargs["objects"] = objects
         self.objects = objects
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Backbone(1, widths, noise, 1 + objects)
+            self.backbone = Backbone(1, widths, noise, 1 + objects)
         initialise(self, seed)
         rng = torch.Generator().manual_seed(seed + 1)
-        nn.init.normal_(self.trunk.head.weight, 0, 0.03, generator=rng)
+        nn.init.normal_(self.backbone.head.weight, 0, 0.03, generator=rng)
         self.gain = nn.Parameter(torch.tensor([0.3, 0.3, 0.2, 0.2]))
         if objects:
             self.object_gain = nn.Parameter(torch.zeros(len(self.OBJECT_BLURS)))
@@ -111,7 +111,7 @@ class Convergence(_Generator):
 
     def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, 1 + objects, H, W) normalised inputs to (B, 1, H, W) normalised kappa."""
-        out = self.trunk(asinh_compression(kappa), noise).float()
+        out = self.backbone(asinh_compression(kappa), noise).float()
         with torch.autocast(kappa.device.type, enabled=False):
             kappa = kappa.float()
             return self.joined(kappa[:, :1], out + self.around_objects(kappa))
@@ -145,10 +145,10 @@ class Paint(_Generator):
     tsz_mean, tsz_std
         Of the normaliser.
     widths, noise
-        Of the trunk.
+        Of the backbone.
     velocities, velocity_levels
         Linear fields of the kSZ head, and levels of its noise.
-    stamps
+    kernels
         Widths (pixels) of the kernels of tSZ.
     objects
         Further inputs: maps of the clusters that the outputs leave out.
@@ -173,7 +173,7 @@ class Paint(_Generator):
         noise: Sequence[int] = NOISE,
         velocities: int = 6,
         velocity_levels: int = 6,
-        stamps: Sequence[float] = STAMPS,
+        kernels: Sequence[float] = KERNEL_WIDTHS,
         objects: int = 0,
         cib_mix: Sequence[Sequence[float]] = ((1.0,),),
         cib_mean: Sequence[float] = (0.0,),
@@ -181,7 +181,7 @@ class Paint(_Generator):
         seed: int = 0,
     ):
         super().__init__()
-        self.stamp_widths = tuple(stamps)
+        self.kernel_widths = tuple(kernels)
         self.objects = objects
         self.cib_templates, self.cib_fields = len(cib_mix), len(cib_mix[0])
         self.tsz_mean, self.tsz_std = float(tsz_mean), float(tsz_std)
@@ -193,7 +193,7 @@ class Paint(_Generator):
             "noise": list(noise),
             "velocities": velocities,
             "velocity_levels": velocity_levels,
-            "stamps": list(stamps),
+            "kernels": list(kernels),
         }
         if objects:
             self.kwargs["objects"] = objects
@@ -202,58 +202,58 @@ class Paint(_Generator):
             self.kwargs |= {"cib_mean": list(cib_mean), "cib_std": list(cib_std)}
         for name, values in (("mix", cib_mix), ("mean", cib_mean), ("std", cib_std)):
             self.register_buffer(f"cib_{name}", torch.tensor(values), persistent=False)
-        outputs = velocities + len(self.stamp_widths) + self.cib_fields
+        outputs = velocities + len(self.kernel_widths) + self.cib_fields
         with torch.random.fork_rng(devices=[]):
-            self.trunk = Backbone(outputs, widths, noise, 1 + objects)
-            self.flow = nn.ModuleList(
+            self.backbone = Backbone(outputs, widths, noise, 1 + objects)
+            self.velocity_kernels = nn.ModuleList(
                 nn.Conv2d(VELOCITY_CHANNELS, velocities, 7, 1, 3, bias=False)
                 for _ in range(velocity_levels)
             )
         initialise(self, seed)
         rng = torch.Generator().manual_seed(seed + 1)
-        nn.init.normal_(self.trunk.head.weight, 0, 0.1, generator=rng)
-        for layer in self.flow:
+        nn.init.normal_(self.backbone.head.weight, 0, 0.1, generator=rng)
+        for layer in self.velocity_kernels:
             nn.init.normal_(layer.weight, 0, 1 / 35, generator=rng)
-        with torch.no_grad():  # stamps start at equal, low height
-            bias = self.trunk.head.bias
-            for i, sigma in enumerate(self.stamp_widths):
+        with torch.no_grad():  # kernels start at equal, low height
+            bias = self.backbone.head.bias
+            for i, sigma in enumerate(self.kernel_widths):
                 bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
             # mostly of the first colour
-            bias[velocities + len(self.stamp_widths) + 1 :] = OTHER_COLOURS
+            bias[velocities + len(self.kernel_widths) + 1 :] = OTHER_COLOURS
 
     @property
     def noise_levels(self) -> list[tuple[int, int]]:
-        flow = [(level, VELOCITY_CHANNELS) for level in range(self.velocity_levels)]
-        return list(enumerate(self.trunk.noise)) + flow
+        velocity = [(level, VELOCITY_CHANNELS) for level in range(self.velocity_levels)]
+        return list(enumerate(self.backbone.noise)) + velocity
 
     @property
     def stride(self) -> int:
-        return max(super().stride, pooling(self.stamp_widths[-1]))
+        return max(super().stride, pooling(self.kernel_widths[-1]))
 
     def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
         v = None
         for level in range(self.velocity_levels - 1, -1, -1):
-            here = self.flow[level](noise[level].float()).float()
+            here = self.velocity_kernels[level](noise[level].float()).float()
             if v is not None:
                 v = F.interpolate(v, scale_factor=2, mode="bilinear", align_corners=False)
                 here = here + v
             v = here
         return v
 
-    def _stamped(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
-        """Amplitude maps, each blurred by its stamp: parts of |tSZ|, in the normaliser's scale."""
+    def _convolved(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
+        """Amplitude maps, each blurred by its kernel: parts of |tSZ|, in the normaliser's scale."""
         return [
-            wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.stamp_widths)
+            wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.kernel_widths)
         ]
 
-    def stamps(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The parts that tSZ is the sum of, by width of stamp: (B, stamps, H, W), positive."""
-        out = self.trunk(asinh_compression(kappa), noise[: len(self.trunk.widths)]).float()
+    def tsz_parts(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The parts that tSZ is the sum of, by width of kernel: (B, kernels, H, W), positive."""
+        out = self.backbone(asinh_compression(kappa), noise[: len(self.backbone.widths)]).float()
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            log_amplitude = out[:, n : n + len(self.stamp_widths)].contiguous()
-            return torch.cat(self._stamped(torch.exp(log_amplitude.clamp(-12, 5))), 1)
+            log_amplitude = out[:, n : n + len(self.kernel_widths)].contiguous()
+            return torch.cat(self._convolved(torch.exp(log_amplitude.clamp(-12, 5))), 1)
 
     def forward(
         self,
@@ -265,22 +265,22 @@ class Paint(_Generator):
 
         `velocity` is what `velocity` gave, if it was made beforehand for a larger area.
         """
-        levels = len(self.trunk.widths)
+        levels = len(self.backbone.widths)
         # plane by plane in memory: what follows takes channels one by one
-        out = self.trunk(asinh_compression(kappa), noise[:levels])
+        out = self.backbone(asinh_compression(kappa), noise[:levels])
         out = out.to(torch.float32, memory_format=torch.contiguous_format)
         if velocity is None:
             velocity = self.velocity(noise[levels:])
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
-            speed, stamps, cib = out.split([n, len(self.stamp_widths), self.cib_fields], 1)
+            speed, log_amplitude, cib = out.split([n, len(self.kernel_widths), self.cib_fields], 1)
             bounded = self.bounded(speed, velocity, cib)
-            return torch.cat([bounded[:, :1], self.tsz(stamps), bounded[:, 1:]], 1)
+            return torch.cat([bounded[:, :1], self.tsz(log_amplitude), bounded[:, 1:]], 1)
 
     def bounded(
         self, speed: torch.Tensor, velocity: torch.Tensor, cib: torch.Tensor
     ) -> torch.Tensor:
-        """kSZ and CIB from their parts of the trunk's output."""
+        """kSZ and CIB from their parts of the backbone's output."""
         ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
         fields = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
         if self.cib_templates == 1:
@@ -292,10 +292,10 @@ class Paint(_Generator):
         mean, std = (x[:, None, None] for x in (self.cib_mean, self.cib_std))
         return torch.cat([fields[:, :1], (torch.log1p(heights) - mean) / std], 1)
 
-    def tsz(self, stamps: torch.Tensor) -> torch.Tensor:
-        """tSZ from the logarithms of the stamps' amplitudes."""
-        amplitude = torch.exp(stamps.clamp(-12, 5))
-        return (-torch.log1p(sum(self._stamped(amplitude))) - self.tsz_mean) / self.tsz_std
+    def tsz(self, log_amplitude: torch.Tensor) -> torch.Tensor:
+        """tSZ from the logarithms of the amplitudes of its kernels."""
+        amplitude = torch.exp(log_amplitude.clamp(-12, 5))
+        return (-torch.log1p(sum(self._convolved(amplitude))) - self.tsz_mean) / self.tsz_std
 
 
 def colours(fields: torch.Tensor) -> torch.Tensor:
@@ -321,7 +321,7 @@ def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torc
     """
     out = dict(state)
     mine = module.state_dict()
-    entered, head = "trunk.enter.0.weight", ("trunk.head.weight", "trunk.head.bias")
+    entered, head = "backbone.enter.0.weight", ("backbone.head.weight", "backbone.head.bias")
     if "object_gain" in mine:
         out.setdefault("object_gain", mine["object_gain"])
     if entered in out:

@@ -22,12 +22,12 @@ from mlsky.networks.weights import Weights
 from mlsky.sphere.chart_area import Area
 
 __all__ = [
-    "APRON",
     "GIVEN",
     "OBJECTS",
+    "PADDING",
     "PRECISIONS",
     "SETS",
-    "SPREAD",
+    "STEP_PADDING",
     "TRAINED",
     "calibrated",
     "check_finite",
@@ -36,16 +36,17 @@ __all__ = [
     "filtered",
     "kind",
     "multiple",
-    "noise_beyond",
     "noise_channels",
+    "noise_padding",
     "takes_objects",
 ]
 
-# Measured reach (tests/test_evaluate.py): Convergence 58 pixels, Paint 96; a multiple of the stride
-APRON = 96
-#: Pixels by which each step goes beyond the one that follows it, where an area is wanted: the
-#: encoder of Convergence, the encoder of Paint, and what Points and the stamps of tSZ see.
-SPREAD = (8, 8, 16)
+#: Receptive radius, measured in tests/networks/test_evaluate.py: Convergence 58 pixels, Paint 96;
+#: a multiple of the stride.
+PADDING = 96
+#: Pixels by which each step is evaluated around the one that follows it, where an area is wanted:
+#: the encoder of Convergence, the encoder of Paint, and what Points and the kernels of tSZ see.
+STEP_PADDING = (8, 8, 16)
 #: Rows of a picture that are taken at a time where every pixel is for itself.
 ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
@@ -89,12 +90,14 @@ def noise_channels(weights: Weights) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def noise_beyond(weights: Weights) -> dict[str, list[int]]:
-    """Pixels by which each tensor of `noise_channels` should go beyond the edge of a picture."""
+def noise_padding(weights: Weights) -> dict[str, list[int]]:
+    """Pixels by which each tensor of `noise_channels` should extend past the edge of a picture."""
     out = {}
     for name, wanted in noise_channels(weights).items():
-        trunk = len(weights[name].trunk.widths) if wanted else 0
-        out[name] = [staged.BEYOND * (i >= trunk and l > 0) for i, (l, _) in enumerate(wanted)]
+        first = len(weights[name].backbone.widths) if wanted else 0
+        out[name] = [
+            staged.NOISE_PADDING * (i >= first and l > 0) for i, (l, _) in enumerate(wanted)
+        ]
     return out
 
 
@@ -124,16 +127,16 @@ def _grow(
     inputs: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
-    spread: int,
+    padding: int,
     precision: str,
 ) -> torch.Tensor:
     """`Convergence` on an area, zero beyond it."""
-    if not isinstance(getattr(network, "trunk", None), Backbone):
+    if not isinstance(getattr(network, "backbone", None), Backbone):
         return _run(network, inputs, noise, precision)[:, :1]
     kappa = inputs[:, :1]
     grown = torch.zeros_like(kappa)
     around = network.around_objects(inputs) if network.objects else None
-    blur = 10  # reach of the widest, 3 x 3.2 pixels
+    blur = 10  # radius of the widest, 3 x 3.2 pixels
 
     def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
         read, kept = staged.reads(block, blur, area.shape)
@@ -145,7 +148,7 @@ def _grow(
             grown[(..., *block)] = network.joined(kappa[(..., *read)], made)[(..., *kept)]
 
     with _rounded(kappa, precision):
-        staged.trunk(network.trunk, inputs, noise, area, spread, finish)
+        staged.backbone(network.backbone, inputs, noise, area, padding, finish)
     return grown
 
 
@@ -160,31 +163,31 @@ def _paint(
     inputs: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
-    spread: int,
+    padding: int,
     precision: str,
 ) -> torch.Tensor:
     """`Paint` on an area: (1, 2 + templates, H, W), without meaning beyond it."""
-    if not isinstance(getattr(network, "trunk", None), Backbone):
+    if not isinstance(getattr(network, "backbone", None), Backbone):
         return _run(network, inputs, noise, precision)
-    levels, n = len(network.trunk.widths), network.velocities
-    flow = noise[levels:]
+    levels, n = len(network.backbone.widths), network.velocities
+    velocity_noise = noise[levels:]
     ny, nx = area.shape
     painted = inputs.new_zeros(1, 2 + network.cib_templates, ny, nx)
-    stamps = inputs.new_full((1, len(network.stamp_widths), ny, nx), -torch.inf)
+    log_amplitude = inputs.new_full((1, len(network.kernel_widths), ny, nx), -torch.inf)
 
     def finish(made: torch.Tensor, block: tuple[slice, slice]) -> None:
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
-        v = staged.velocity_block(network, coarse, flow[0], block)
+        v = staged.velocity_block(network, coarse, velocity_noise[0], block)
         with torch.autocast(inputs.device.type, enabled=False):
             bounded = network.bounded(made[:, :n], v, made[:, -network.cib_fields :])
-        stamps[(..., *block)] = made[:, n : -network.cib_fields]
+        log_amplitude[(..., *block)] = made[:, n : -network.cib_fields]
         painted[(0, 0, *block)] = bounded[0, 0]
         painted[(0, slice(2, None), *block)] = bounded[0, 1:]
 
     with _rounded(inputs, precision):
-        coarse = staged.velocity(network, flow)
-        staged.trunk(network.trunk, inputs, noise[:levels], area, spread, finish)
-    painted[:, 1:2] = network.tsz(stamps)
+        coarse = staged.velocity(network, velocity_noise)
+        staged.backbone(network.backbone, inputs, noise[:levels], area, padding, finish)
+    painted[:, 1:2] = network.tsz(log_amplitude)
     return painted
 
 
@@ -213,7 +216,7 @@ def _default(
     area: Area,
     precision: str,
 ) -> dict[str, torch.Tensor]:
-    outer, middle, inner = SPREAD
+    outer, middle, inner = STEP_PADDING
     start = weights.normaliser.select(["kappa"]).forward(kappa)
     given = [] if objects is None else [weights.normaliser.select(OBJECTS).forward(objects)]
     start = torch.cat([start, *given], 1)
@@ -264,7 +267,7 @@ def _han2021(weights: Weights, kappa: torch.Tensor, precision: str) -> dict[str,
 def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
     """A picture (H, W) whose modes are multiplied by ``gain`` at the multipoles ``ell``.
 
-    Opposite edges meet, so ``gain`` must vary slowly and the apron take what crosses them.
+    Opposite edges meet, so ``gain`` must vary slowly and the padding take what crosses them.
     """
     ny, nx = x.shape
     step = 10800 / pixel_arcmin * 2
@@ -311,11 +314,11 @@ def evaluate(
         (H, W) Gaussian kappa; sides multiples of 32.
     noise
         Per network of `noise_channels`, its tensors (channels, H >> level, W >> level). Those of
-        the kSZ's velocities may go on `mlsky.networks.staged.BEYOND` pixels beyond the picture,
-        at every level but the finest: it is what is seen farthest.
+        the kSZ's velocities may have `mlsky.networks.staged.NOISE_PADDING` pixels more on each
+        side of the picture, at every level but the finest: no other input is seen from so far.
     area
         Pixels that are wanted; by default all. Beyond them maps are 0 and rates none. An output
-        a pixel inside the area has seen the `SPREAD` beyond it, and zeros beyond that.
+        a pixel inside the area has seen the `STEP_PADDING` beyond it, and zeros beyond that.
     precision
         "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`, or "fp32" on
         a processor without instructions for bfloat16 (`mlsky.networks.device.pick_precision`).

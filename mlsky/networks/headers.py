@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mlsky import old_names
 from mlsky.arguments import short
 from mlsky.components import maps_of
 from mlsky.errors import RegistryError
@@ -43,6 +44,8 @@ FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS, NAME_LENGTH = 2**30, 2**22, 10_000,
 DTYPES = ("F16", "F32", "I64")
 #: Limits of what builds a network: the largest whole number, and the entries of a list.
 INTEGER, ENTRIES = 4096, 64
+#: Levels of lists and mappings in a header.
+DEPTH = 32
 #: The largest number of a table: half the range of single precision.
 LARGEST = 1e19
 #: Pixels that networks may have (arcmin).
@@ -92,6 +95,8 @@ def read(path: Path, file: BinaryIO) -> dict[str, Any]:
 def parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
     """Our header out of a safetensors header, which also says how long the file must be.
 
+    Its names are those of the version that wrote it.
+
     Raises
     ------
     RegistryError
@@ -129,7 +134,7 @@ def parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
                 f"{path}: tensor {short(name)} is of type {short(entry.get('dtype'))}: must be one "
                 f"of {', '.join(DTYPES)}"
             )
-    check(header, RegistryError, str(path))
+    check(old_names.header(header), RegistryError, str(path))
     return header
 
 
@@ -214,9 +219,14 @@ class _Entries:
 def _json(text: bytes | str) -> Any:
     """JSON of finite numbers; None if it is none, or too deep."""
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
+    level = [found] if isinstance(found, (dict, list)) else []
+    for _ in range(DEPTH):
+        parts = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [v for part in parts for v in part if isinstance(v, (dict, list))]
+    return None if level else found
 
 
 def _finite(text: str) -> float:
@@ -309,7 +319,7 @@ def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> Non
             values = table.get("from")
             entries.numbers(f"{what}.from", values, least=2, increasing=True)
             entries.numbers(f"{what}.to", table.get("to"), like=values)
-    for name in ("velocity_gains", "flow_gains", "stamp_gains"):
+    for name in ("velocity_gains", "velocity_kernel_gains", "kernel_gains"):
         entries.numbers(f"calibration.{name}", calibration.get(name, []), 0, least=0)
     amplitude = calibration.get("amplitude", {})
     entries.mapping("calibration.amplitude", amplitude)
@@ -324,9 +334,8 @@ def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> Non
         values = split.get("value")
         entries.numbers("calibration.split.value", values, increasing=True)
         entries.numbers("calibration.split.width", split.get("width"), 0, like=values)
-    for name in ("large_scales", "completion"):
-        if calibration.get(name):
-            _check_large_scales(f"calibration.{name}", calibration[name], entries)
+    if calibration.get("large_scales"):
+        _check_large_scales("calibration.large_scales", calibration["large_scales"], entries)
 
 
 def _check_large_scales(what: str, table: object, entries: _Entries) -> None:

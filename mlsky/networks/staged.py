@@ -1,9 +1,10 @@
-"""A trunk layer by layer over large pictures, each layer only where it is needed.
+"""Backbones layer by layer over large pictures, each layer only where it is needed.
 
-A U-Net evaluated block by block needs an apron as wide as its whole reach round every block.
-Evaluated level by level, all blocks of one level before those of the next, an apron is as wide
-as the reach of two or three convolutions (`APRON` pixels), and the maps between the levels are
-kept for the whole picture: about 100 bytes a pixel. The result is that of one evaluation.
+A U-Net evaluated block by block needs an overlap as wide as its receptive radius round every block.
+Evaluated level by level, all blocks of one level before those of the next, an overlap is as wide as
+the receptive radius of two or three convolutions (`OVERLAP` pixels), and the maps between the
+levels are kept for the whole picture: about 100 bytes a pixel. The result is that of one
+evaluation.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from mlsky.networks.backbone import Backbone, act, add, channels_last, join
 from mlsky.networks.inputs import asinh_compression
 from mlsky.sphere.chart_area import Area
 
-__all__ = ["APRON", "BLOCK", "points", "reads", "trunk", "velocity", "velocity_block"]
+__all__ = ["BLOCK", "OVERLAP", "backbone", "points", "reads", "velocity", "velocity_block"]
 
-#: Most rows and columns of a block, by level: as measured, smaller ones have more aprons and larger
+#: Most rows and columns of a block, by level: as measured, smaller ones overlap more and larger
 #: ones leave the cache.
 BLOCK = ((256, 1024), (256, 512), (512, 512), (512, 512))
 #: Pixels read round a block: two 3 x 3 convolutions, and one row for the 4 x 4 one that halves,
 #: rounded to whole pixels of the next level.
-APRON = 4
-#: Pixels of noise that `velocity` may have beyond the picture, at every level but the finest:
+OVERLAP = 4
+#: Pixels of noise that `velocity` may have outside the picture, at every level but the finest:
 #: half a kernel of 7, and what is lost as each level is interpolated to the next.
-BEYOND = 5
+NOISE_PADDING = 5
 
 _Slices = tuple[slice, slice]
 
 
-def _read(block: slice, apron: int, n: int) -> tuple[slice, slice]:
+def _read(block: slice, overlap: int, n: int) -> tuple[slice, slice]:
     """What is read of an axis of `n` pixels for a block, and where in it the block is."""
-    lo, hi = max(0, block.start - apron), min(n, block.stop + apron)
+    lo, hi = max(0, block.start - overlap), min(n, block.stop + overlap)
     return slice(lo, hi), slice(block.start - lo, block.stop - lo)
 
 
-def reads(block: _Slices, apron: int, shape: Sequence[int]) -> tuple[_Slices, _Slices]:
-    """What is read of a picture for a block and `apron` pixels round it, and where in it it is."""
-    y, x = (_read(b, apron, n) for b, n in zip(block, shape, strict=True))
+def reads(block: _Slices, overlap: int, shape: Sequence[int]) -> tuple[_Slices, _Slices]:
+    """What is read for a block and `overlap` pixels round it, and where in that the block is."""
+    y, x = (_read(b, overlap, n) for b, n in zip(block, shape, strict=True))
     return (y[0], x[0]), (y[1], x[1])
 
 
@@ -67,7 +68,7 @@ def _zeros(slot: str, size: tuple[int, ...], like: torch.Tensor) -> torch.Tensor
 
 
 class _Canvas:
-    """A map of the whole picture, zero where nothing was put, as beyond a picture's edge."""
+    """A map of the whole picture, zero where nothing was put, as outside a picture."""
 
     def __init__(self, shape: tuple[int, int], slot: str):
         self.shape, self.slot = shape, slot
@@ -80,36 +81,36 @@ class _Canvas:
         self.values[(..., *block)] = made[(..., *kept)]
 
 
-def trunk(
+def backbone(
     network: Backbone,
     x: torch.Tensor,
     noise: Sequence[torch.Tensor],
     area: Area,
-    spread: int,
+    padding: int,
     finish: Callable[[torch.Tensor, _Slices], None],
 ) -> None:
-    """Evaluate a trunk on an area of a picture.
+    """Evaluate a backbone on an area of a picture.
 
     Parameters
     ----------
     network
-        The trunk.
+        The backbone.
     x
         (1, inputs, H, W) what is squashed and entered.
     noise
         (1, channels, H >> level, W >> level) by level.
     area
         Where the outputs are wanted.
-    spread
-        Pixels by which the encoder goes beyond the area: no less than the reach of the
-        network for an exact result; beyond them everything is zero.
+    padding
+        Pixels around the area on which the encoder is evaluated: at least the receptive radius of
+        the network for an exact result; farther out everything is zero.
     finish
         Called as ``finish(output, (rows, columns))`` with each block of the outputs.
     """
     ny, nx = x.shape[-2:]
     levels = len(network.widths)
     noise = [_entered(z) for z in noise]
-    wide = area.widened(spread)
+    wide = area.widened(padding)
     # a decoder's blocks are those that the level above them reads
     needed = [area]
     for _ in range(levels - 1):
@@ -125,7 +126,7 @@ def trunk(
             height, width = height // 2, width // 2
         for block in target.blocks(height, width):
             here = block if last else _scaled(block, up=2)
-            read, kept = reads(here, APRON, skips[i].shape)
+            read, kept = reads(here, OVERLAP, skips[i].shape)
             part = below[(..., *read)]
             if i == 0:
                 part = asinh_compression(part)
@@ -168,27 +169,27 @@ def velocity(paint: default.Paint, noise: Sequence[torch.Tensor]) -> tuple[torch
     Parameters
     ----------
     noise
-        (1, channels, (H >> level) + 2 e, (W >> level) + 2 e) by level: e pixels beyond the
-        picture, 0 at the finest level and 0 or `BEYOND` at the others.
+        (1, channels, (H >> level) + 2 e, (W >> level) + 2 e) by level: e pixels outside
+        the picture, 0 at the finest level and 0 or `NOISE_PADDING` at the others.
 
     Returns
     -------
-    velocity, beyond
-        (1, velocities, (H >> 1) + 2 beyond, (W >> 1) + 2 beyond), at half the resolution.
+    velocity, padding
+        (1, velocities, (H >> 1) + 2 padding, (W >> 1) + 2 padding), at half the resolution.
     """
     nx = noise[0].shape[-1]
-    v, beyond = None, 0
+    v, padding = None, 0
     for level in range(len(noise) - 1, 0, -1):
         z = _entered(noise[level])
         extra = (z.shape[-1] - (nx >> level)) // 2
-        here = paint.flow[level](z).float()
+        here = paint.velocity_kernels[level](z).float()
         keep = 0 if extra == 0 else extra - 3
         here = _cropped(here, extra - keep)
         if v is not None:
             v = F.interpolate(v, scale_factor=2, mode="bilinear", align_corners=False)
-            here = here + _cropped(v, 2 * beyond - keep)
-        v, beyond = here, keep
-    return v, beyond
+            here = here + _cropped(v, 2 * padding - keep)
+        v, padding = here, keep
+    return v, padding
 
 
 def _cropped(x: torch.Tensor, by: int) -> torch.Tensor:
@@ -199,10 +200,10 @@ def velocity_block(
     paint: default.Paint, coarse: tuple[torch.Tensor, int], fine: torch.Tensor, block: _Slices
 ) -> torch.Tensor:
     """Velocities on a block: `velocity` interpolated to the finest level, and that level's own."""
-    values, beyond = coarse
+    values, padding = coarse
     read, kept = reads(block, 4, fine.shape[-2:])
-    v = paint.flow[0](_entered(fine[(..., *read)])).float()[(..., *kept)]
-    half = tuple(slice(s.start + beyond, s.stop + beyond) for s in _scaled(block, down=2))
+    v = paint.velocity_kernels[0](_entered(fine[(..., *read)])).float()[(..., *kept)]
+    half = tuple(slice(s.start + padding, s.stop + padding) for s in _scaled(block, down=2))
     read, kept = reads(half, 1, values.shape[-2:])
     up = F.interpolate(values[(..., *read)], scale_factor=2, mode="bilinear", align_corners=False)
     start = tuple(2 * k.start + b.start % 2 for k, b in zip(kept, block, strict=True))
@@ -213,11 +214,11 @@ def velocity_block(
 def points(
     network: default.Points, fields: Callable[[_Slices], torch.Tensor], area: Area
 ) -> torch.Tensor:
-    """Rate of point sources (H, W) on an area, -inf beyond; from the fields of any block."""
-    reach = 7  # 1 + 2 + 4, the dilations of its convolutions
+    """Rate of point sources (H, W) on an area, -inf elsewhere; from the fields of any block."""
+    radius = 7  # 1 + 2 + 4, the dilations of its convolutions
     out = None
     for block in area.blocks(*BLOCK[0]):
-        read, kept = reads(block, reach, area.shape)
+        read, kept = reads(block, radius, area.shape)
         made = network(channels_last(fields(read)))[(0, 0, *kept)]
         if out is None:
             out = made.new_full(area.shape, -torch.inf)

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from mlsky import old_names
 from mlsky.arguments import short
 from mlsky.errors import RegistryError
 from mlsky.io.files import write_whole
@@ -191,7 +192,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
     """The header alone; the tensors are neither read nor checked (`load` does both)."""
     path = Path(path)
     with headers.open_file(path) as file:
-        return headers.read(path, file)
+        return old_names.header(headers.read(path, file))
 
 
 def network_header(
@@ -389,7 +390,8 @@ def _load(path: Path, sha256: str | None) -> tuple[dict[str, torch.Tensor], dict
             if not torch.isfinite(tensor).all():
                 raise RegistryError(f"{path}: tensor {name!r} holds NaN or infinity")
             state[name] = tensor.to(torch.float32)
-    return state, header, digest
+    state = {old_names.tensor(name): tensor for name, tensor in state.items()}
+    return state, old_names.header(header), digest
 
 
 def _owners(names, header: Mapping[str, Any], error: type[Exception], what: str) -> None:

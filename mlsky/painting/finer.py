@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHILDREN",
-    "REACH",
+    "FILTER_RADIUS",
     "coarser",
     "finer_chart",
     "fit_split",
@@ -43,7 +43,7 @@ __all__ = [
 #: Output pixels smaller than this many of the networks' are painted on ones half as large.
 FINE = 0.9
 #: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
-REACH, KAISER = 8, 6.0
+FILTER_RADIUS, KAISER = 8, 6.0
 #: Heights whose logarithm is still told apart in `interpolate_positive`, over the mean.
 FAINTEST = 0.01
 #: Pixels that one is split into.
@@ -107,14 +107,14 @@ def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pixel averages (..., ny, nx) as averages (..., 2 ny, 2 nx) over pixels half as large.
 
     Modes are divided by the window of the pixels and multiplied by that of the smaller ones: to
-    2e-3 up to three quarters of the Nyquist wave number. A pixel depends on those up to `REACH`
-    away; beyond the edges all is zero.
+    2e-3 up to three quarters of the Nyquist wave number. A pixel depends on those up to
+    `FILTER_RADIUS` away; beyond the edges all is zero.
     """
     out = np.asarray(fields, np.float32)
     for axis in (-2, -1):
         out = np.moveaxis(out, axis, -1)
         n = out.shape[-1]
-        padded = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(REACH, REACH)])
+        padded = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(FILTER_RADIUS, FILTER_RADIUS)])
         fine = np.zeros((*out.shape, 2), np.float32)
         for phase, taps in enumerate(_taps()):
             for i, tap in enumerate(taps):
@@ -140,18 +140,18 @@ def interpolate_positive(fields: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @functools.cache
 def _taps() -> NDArray[np.float32]:
-    """Weights (2, 2 REACH + 1) of the pixels round the first and the second of a pair.
+    """Weights (2, 2 FILTER_RADIUS + 1) of the pixels round the first and the second of a pair.
 
     Those of the ideal filter, under a Kaiser window.
     """
     k = (np.arange(4096) + 0.5) / 8192  # cycles per pixel, to the Nyquist wave number
     ratio = np.sinc(k / 2) / np.sinc(k)
-    away = np.arange(-REACH, REACH + 1)
+    away = np.arange(-FILTER_RADIUS, FILTER_RADIUS + 1)
     taps = []
     for shift in (-0.25, 0.25):
         distance = away - shift
         ideal = (ratio * np.cos(2 * np.pi * k * distance[:, None])).mean(1)
-        inside = np.sqrt(np.maximum(1 - (distance / (REACH + 0.5)) ** 2, 0))
+        inside = np.sqrt(np.maximum(1 - (distance / (FILTER_RADIUS + 0.5)) ** 2, 0))
         taken = ideal * np.i0(KAISER * inside)
         taps.append(taken / taken.sum())
     return np.array(taps, np.float32)

@@ -240,7 +240,7 @@ def generate(
         network.to(target, memory_format=torch.channels_last)
     multiple = evaluate.multiple(weights)
     pixel = weights.pixel_arcmin
-    margin = padding.MARGIN + padding.of_halving(weights) + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + padding.of_halving(weights) + sum(evaluate.STEP_PADDING)
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)

@@ -116,7 +116,7 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> L
     seed
         Of the sky; the stream is "large_scales", and one of its own at each multipole.
     """
-    table = calibration.get("large_scales", calibration.get("completion"))  # its name until v4
+    table = calibration.get("large_scales")
     alm = modes(table, start, seed) if table else {}
     mean = table.get("mean", {"cib": table.get("mean_cib")}) if table else {}
     return LargeScales(alm, mean, calibration.get("amplitude", {}))

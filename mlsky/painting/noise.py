@@ -39,14 +39,14 @@ def chart_noise(
     from mlsky.painting import finer
     from mlsky.sphere import noise
 
-    channels, beyond = evaluate.noise_channels(weights), evaluate.noise_beyond(weights)
+    channels, padding = evaluate.noise_channels(weights), evaluate.noise_padding(weights)
     if split:
-        channels, beyond = channels | {"split": [(0, finer.CHILDREN)]}, beyond | {"split": [0]}
-    seen = area.widened(sum(evaluate.SPREAD))
+        channels, padding = channels | {"split": [(0, finer.CHILDREN)]}, padding | {"split": [0]}
+    seen = area.widened(sum(evaluate.STEP_PADDING))
     levels = sorted({level for z in channels.values() for level, _ in z})
     far = dict.fromkeys(levels, 0)
     for name, wanted in channels.items():
-        for (level, _), e in zip(wanted, beyond[name], strict=True):
+        for (level, _), e in zip(wanted, padding[name], strict=True):
             far[level] = max(far[level], e)
     lattice = {
         level: noise.lattice(
@@ -63,7 +63,7 @@ def chart_noise(
         }
         used = dict.fromkeys(levels, 0)
         parts = []
-        for (level, c), e in zip(wanted, beyond[name], strict=True):
+        for (level, c), e in zip(wanted, padding[name], strict=True):
             part = drawn[level][used[level] : used[level] + c]
             cut = far[level] - e
             parts.append(part[:, cut : part.shape[1] - cut, cut : part.shape[2] - cut])

@@ -41,4 +41,4 @@ def of_halving(weights: Weights) -> int:
 
     The same for every geometry, whether it has such pixels or not: a seed is one sky.
     """
-    return finer.REACH if "split" in weights.header.get("calibration", {}) else 0
+    return finer.FILTER_RADIUS if "split" in weights.header.get("calibration", {}) else 0

@@ -52,7 +52,7 @@ class _Unchanged(nn.Module):
 class _Nothing(_Unchanged):
     """Stands where `Paint` would, and paints zeros."""
 
-    trunk = SimpleNamespace(widths=())
+    backbone = SimpleNamespace(widths=())
 
     def __init__(self, cib_templates: int = 1) -> None:
         super().__init__()
@@ -85,21 +85,21 @@ def uncalibrated(weights: Weights) -> Weights:
     """The same weights before they were calibrated (`mlsky.training.calibrate`).
 
     Gains put into the networks themselves are undone if the header tells them, as
-    ``flow_gains`` and ``stamp_gains`` of its calibration.
+    ``velocity_kernel_gains`` and ``kernel_gains`` of its calibration.
     """
     calibration = weights.header.get("calibration", {})
     networks = dict(weights.networks)
-    flow, stamps = (calibration.get(f"{part}_gains") for part in ("flow", "stamp"))
-    if flow or stamps:
+    velocity, kernels = (calibration.get(f"{part}_gains") for part in ("velocity_kernel", "kernel"))
+    if velocity or kernels:
         paint = networks["paint"] = copy.deepcopy(networks["paint"])
         with torch.no_grad():
-            for layer, gain in zip(paint.flow, flow or (), strict=bool(flow)):
+            for layer, gain in zip(paint.velocity_kernels, velocity or (), strict=bool(velocity)):
                 if gain:  # a level that was balanced away is gone
                     layer.weight.div_(gain)
-            if stamps:
+            if kernels:
                 first = paint.velocities
-                bias = paint.trunk.head.bias[first : first + len(stamps)]
-                bias -= torch.log(torch.tensor(stamps, device=bias.device))
+                bias = paint.backbone.head.bias[first : first + len(kernels)]
+                bias -= torch.log(torch.tensor(kernels, device=bias.device))
     header = {k: v for k, v in weights.header.items() if k != "calibration"}
     return dataclasses.replace(weights, networks=networks, header=header)
 
@@ -160,7 +160,7 @@ def run(
     pad = 0
     if periodic and evaluate.kind(weights) == "default":
         step = max(evaluate.multiple(weights), 1)
-        pad = -(-evaluate.APRON // step) * step
+        pad = -(-evaluate.PADDING // step) * step
         kappa = _around(kappa, n, pad)
         if objects is not None:
             objects = {name: _around(field, n, pad) for name, field in objects.items()}

@@ -59,7 +59,7 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
 
 
 def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int):
-    """Grids (with four points of apron on each side), one per component, and their steps (rad)."""
+    """Grids (padded by four points on each side), one per component, and their steps (rad)."""
     import ducc0
 
     n = lmax + 2
@@ -118,7 +118,7 @@ def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: in
 
 
 def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
-    """Fourier transform of the rings in the grid's own memory, and its apron."""
+    """Fourier transform of the rings in the grid's own memory, and its padding."""
     import ducc0
 
     ntheta = len(spectrum)
@@ -129,9 +129,9 @@ def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
         grid[4 + s.start : 4 + s.stop, 4:-4] = ring
 
     run_blocks(work, ntheta, nthreads, _TRANSFORMS)
-    # Beyond a pole: the rings before it, half a turn on. Then the apron in longitude.
-    for apron, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
-        for a, b in zip(apron, inside, strict=True):
+    # Beyond a pole: the rings before it, half a turn on. Then the padding in longitude.
+    for padding, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
+        for a, b in zip(padding, inside, strict=True):
             grid[a, 4:-4] = np.roll(grid[b, 4:-4], nphi // 2)
     grid[:, :4] = grid[:, -8:-4]
     grid[:, -4:] = grid[:, 4:8]
@@ -239,7 +239,7 @@ class Field:
     def _evaluate(self, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
         y, x = theta / self._steps[0] - 0.5, phi / self._steps[1]
         fy, fx = np.floor(y), np.floor(x)
-        # The first tap lies two points before the point at or below; four rows of apron.
+        # The first tap lies two points before the point at or below; four rows of padding.
         base = (fy.astype(np.int64) + 2) * self._grids[0].shape[1] + (fx.astype(np.int64) + 2)
         wy = _horner(self._poly, (y - fy).astype(np.float32))
         wx = _horner(self._poly, (x - fx).astype(np.float32))

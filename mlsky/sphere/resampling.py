@@ -177,8 +177,8 @@ def _check(chart: Chart, maps, geometry: Geometry, pixel):
 
 def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarray:
     """Means over the parts of output pixels of separable weighted sums over chart cells."""
-    apron = 4
-    edge = ((0, 0), (apron, apron), (apron, apron))
+    padding = 4
+    edge = ((0, 0), (padding, padding), (padding, padding))
     stack = np.pad(maps.reshape(-1, *chart.shape), edge, mode="edge")
     out = np.empty((len(stack), pixel.size), np.float32)
     # Pixels wider than a chart reach beyond it; the others never do.
@@ -195,7 +195,7 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
             y, x = np.where(inside, y, 0), np.where(inside, x, 0)
         fy, wy = weights(y)
         fx, wx = weights(x)
-        base = (fy + apron) * stack.shape[2] + (fx + apron)
+        base = (fy + padding) * stack.shape[2] + (fx + padding)
         for i, grid in enumerate(stack):
             value = gather(grid, base, wy, wx)
             if parts > 1:

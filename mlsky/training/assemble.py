@@ -106,7 +106,9 @@ def assemble(
     balance = {}
     if wide:  # patches show no more of the coarse levels than training saw
         count = FLOW_ON if regions is None else min(regions, FLOW_ON)
-        balance["flow_gains"] = calibrate.balance_flow(paint, normaliser, validation, count, seed)
+        balance["velocity_kernel_gains"] = calibrate.balance_velocities(
+            paint, normaliser, validation, count, seed
+        )
     isotropy.make_isotropic(paint)
     if whole:
         convergence = (
@@ -114,7 +116,7 @@ def assemble(
             if "convergence" in taken
             else load_generator(runs["convergence"], which)[0]
         )
-        balance["stamp_gains"] = calibrate.balance_stamps(
+        balance["kernel_gains"] = calibrate.balance_kernels(
             paint, normaliser, validation, convergence, regions, seed
         )
     calibration = {k: [round(float(g), 4) for g in gains] for k, gains in balance.items()}

@@ -28,21 +28,21 @@ from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
 from mlsky.training.matching import Spectra
 
-__all__ = ["balance_flow", "balance_stamps", "fit_calibration", "gain_beside"]
+__all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
 
 PATCH = 128  # pixels along a side of what networks are trained on, whose edges do not meet
 BINS = 20  # logarithmic bins of the kappa gain
 LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
 #: Shares of pixels above which values of the CIB are matched; beyond the last their ratio holds.
 CIB_SHARES = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
-#: What one standard deviation is worth in `balance_stamps`: ln of the clipped power of a band, its
+#: What one standard deviation is worth in `balance_kernels`: ln of the clipped power of a band, its
 #: correlation with kappa, ln of a quantile, and ln of a gain.
-STAMP_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
-STAMP_CLIP_UK = 40.0
+KERNEL_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
+KERNEL_CLIP_UK = 40.0
 CIB_ROUNDS = 3
 CIB_SMOOTHING = 1.5  # bands
-STAMP_SHARES = (1e-3, 1e-2, 0.1)
-STAMP_ELL = (300.0, 8000.0)  # bands that count: below, few modes and fewer clusters rule
+TAIL_FRACTIONS = (1e-3, 1e-2, 0.1)
+KERNEL_ELL = (300.0, 8000.0)  # bands that count: below, few modes and fewer clusters rule
 
 
 def fit_calibration(
@@ -195,19 +195,19 @@ def _inside(x: torch.Tensor, pad: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def balance_flow(
+def balance_velocities(
     paint: Paint,
     normaliser: Normaliser,
     data: str | os.PathLike,
     regions: int = 20,
     seed: int = 1,
 ) -> np.ndarray:
-    """Scale the levels of the kSZ flow so that its power is the truth's, in place.
+    """Scale the levels of the velocity field of kSZ so that its power is the truth's, in place.
 
-    The flow is a sum of independent fields, one per level of the pyramid, and the coarsest
-    reach beyond the patches of training. Given kappa the power of kSZ is then a sum of one
-    power per level, so the squares of the gains follow from non-negative least squares on
-    ln-spaced bands of whole regions, every band counting by its relative error.
+    The velocity field is a sum of independent fields, one per level of the pyramid, and the
+    coarsest reach beyond the patches of training. Given kappa the power of kSZ is then a sum of one
+    power per level, so the squares of the gains follow from non-negative least squares on ln-spaced
+    bands of whole regions, every band counting by its relative error.
 
     Parameters
     ----------
@@ -223,10 +223,10 @@ def balance_flow(
     gains : (levels,)
     """
     with _opened(data, ("kappa", "ksz"), bool(paint.objects)) as (fields, attrs):
-        return _balance_flow(paint, normaliser, fields, attrs, regions, seed)
+        return _balance_velocities(paint, normaliser, fields, attrs, regions, seed)
 
 
-def _balance_flow(
+def _balance_velocities(
     paint: Paint,
     normaliser: Normaliser,
     fields: Sequence[h5py.Dataset],
@@ -234,15 +234,15 @@ def _balance_flow(
     regions: int,
     seed: int,
 ) -> np.ndarray:
-    """`balance_flow` on the open fields of a set."""
+    """`balance_velocities` on the open fields of a set."""
     kappa, ksz, *of_objects = fields
     from scipy.optimize import nnls
 
     n, count = kappa.shape[-1], min(regions, len(kappa))
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
-    levels, split = paint.velocity_levels, len(paint.trunk.widths)
-    pad = evaluate.APRON if _is_periodic(kappa) else 0
+    levels, split = paint.velocity_levels, len(paint.backbone.widths)
+    pad = evaluate.PADDING if _is_periodic(kappa) else 0
     truth, parts = 0.0, [0.0] * levels
     for i in range(count):
         start = _around(_inputs(normaliser, kappa[i], _objects(of_objects, i)), pad)
@@ -260,7 +260,7 @@ def _balance_flow(
     design = (np.array(parts) / truth)[:, used].T
     square, _ = nnls(design, np.ones(used.sum()))
     gains = np.sqrt(square)
-    for layer, gain in zip(paint.flow, gains, strict=True):
+    for layer, gain in zip(paint.velocity_kernels, gains, strict=True):
         layer.weight.mul_(float(gain))
     return gains
 
@@ -314,7 +314,7 @@ def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
 
 
 @torch.no_grad()
-def balance_stamps(
+def balance_kernels(
     paint: Paint,
     normaliser: Normaliser,
     data: str | os.PathLike,
@@ -322,9 +322,9 @@ def balance_stamps(
     regions: int | None = None,
     seed: int = 1,
 ) -> np.ndarray:
-    """Scale the stamps of tSZ so that power, correlation and tail are the truth's, in place.
+    """Scale the kernels of tSZ so that power, correlation and tail are the truth's, in place.
 
-    tSZ is a sum of maps, one per width of the stamps, so it is linear in their gains. Those
+    tSZ is a sum of maps, one per width of the kernels, so it is linear in their gains. Those
     are fitted to the power clipped at -40 uK, its correlation with the kappa painted on and
     the quantiles of the decrements, on whole regions. It takes many: a few clusters rule the
     power, and that of 24 regions of 8.5 degrees was 20 % from the mean of 240.
@@ -344,13 +344,13 @@ def balance_stamps(
 
     Returns
     -------
-    gains : (stamps,)
+    gains : (kernels,)
     """
     with _opened(data, ("kappa", "kappa_in", "tsz"), bool(paint.objects)) as (fields, attrs):
-        return _balance_stamps(paint, normaliser, fields, attrs, convergence, regions, seed)
+        return _balance_kernels(paint, normaliser, fields, attrs, convergence, regions, seed)
 
 
-def _balance_stamps(
+def _balance_kernels(
     paint: Paint,
     normaliser: Normaliser,
     fields: Sequence[h5py.Dataset],
@@ -359,27 +359,27 @@ def _balance_stamps(
     regions: int | None,
     seed: int,
 ) -> np.ndarray:
-    """`balance_stamps` on the open fields of a set."""
+    """`balance_kernels` on the open fields of a set."""
     from scipy.optimize import least_squares
 
     kappa, start, tsz, *of_objects = fields
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
-    rank = [n * n * count - 1 - int(share * n * n * count) for share in STAMP_SHARES]
-    pad = evaluate.APRON if _is_periodic(kappa) else 0
-    used = (spectra.ell > STAMP_ELL[0]) & (spectra.ell < STAMP_ELL[1])
+    rank = [n * n * count - 1 - int(share * n * n * count) for share in TAIL_FRACTIONS]
+    pad = evaluate.PADDING if _is_periodic(kappa) else 0
+    used = (spectra.ell > KERNEL_ELL[0]) & (spectra.ell < KERNEL_ELL[1])
 
     def statistics(pairs) -> np.ndarray:
         """Of pairs (kappa, |tSZ|): ln power and correlation by band, ln of the quantiles."""
         sums, values = 0.0, []
         for k, y in pairs:
-            both = torch.stack([k, -y.clamp(max=STAMP_CLIP_UK)])[None]
+            both = torch.stack([k, -y.clamp(max=KERNEL_CLIP_UK)])[None]
             sums = sums + spectra.pairs(spectra.modes(both)).double().numpy()
             values.append(y.flatten())
         top = np.partition(torch.cat(values).numpy(), rank)[rank].astype(np.float64)
         (kk, ky), (_, yy) = sums[:, :, used]
-        power, r, tail = STAMP_TOLERANCES[:3]
+        power, r, tail = KERNEL_TOLERANCES[:3]
         return np.concatenate([np.log(yy) / power, ky / np.sqrt(kk * yy) / r, np.log(top) / tail])
 
     truth = [(torch.from_numpy(kappa[i]), torch.from_numpy(-tsz[i])) for i in range(count)]
@@ -397,19 +397,19 @@ def _balance_stamps(
             inputs = torch.cat([grown, inputs[:, 1:]], 1)
         noise = _noise(paint, n, rng, pad)
         with torch.autocast("cpu", torch.bfloat16):
-            stamps = _inside(paint.stamps(_around(inputs, pad), noise), pad)[0]
+            of_kernels = _inside(paint.tsz_parts(_around(inputs, pad), noise), pad)[0]
         physical = normaliser.select(["kappa"]).inverse(inputs[:, :1])[0, 0]
-        parts.append((physical, stamps.float() * scale))
+        parts.append((physical, of_kernels.float() * scale))
 
     def miss(log_gain):
         gain = torch.from_numpy(np.exp(log_gain)).float()[:, None, None]
-        made = statistics((k, (gain * stamps).sum(0)) for k, stamps in parts)
-        return np.concatenate([made - goal, log_gain / STAMP_TOLERANCES[3]])
+        made = statistics((k, (gain * y).sum(0)) for k, y in parts)
+        return np.concatenate([made - goal, log_gain / KERNEL_TOLERANCES[3]])
 
     # about 1, because steps of the derivatives are relative
-    ones = np.ones(len(paint.stamp_widths))
+    ones = np.ones(len(paint.kernel_widths))
     log_gain = least_squares(lambda x: miss(x - 1), ones, diff_step=0.02, max_nfev=12).x - 1
-    paint.trunk.head.bias[paint.velocities : paint.velocities + len(log_gain)] += torch.from_numpy(
-        log_gain
+    paint.backbone.head.bias[paint.velocities : paint.velocities + len(log_gain)] += (
+        torch.from_numpy(log_gain)
     )
     return np.exp(log_gain)

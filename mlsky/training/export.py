@@ -54,7 +54,7 @@ def export(
         Further networks: name to (module, inputs, outputs).
     adjust
         Functions of (module, normaliser) that change a run's network in place before it is
-        written, such as `mlsky.training.calibrate.balance_flow`.
+        written, such as `mlsky.training.calibrate.balance_velocities`.
     which
         "best", or "last" for the end of each run whatever its scores.
     header

@@ -1,11 +1,11 @@
-"""The kernels of the kSZ flow made isotropic, after training.
+"""The velocity field of kSZ made isotropic, after training.
 
-Each level of the flow is a white noise convolved with learned kernels of 7 x 7 pixels, and brought
-to the finest pixels by bilinear interpolation, whose response knows the axes. What training asks of
-the power by angle it asks within the noise of its batches, and the flow keeps an orientation of
-some per cent. Its power is a function of the kernels alone, so it is mended without data: they are
-moved until all auto and cross spectra of the velocities, summed over levels, are at each wave
-number the means over angle that they were.
+Each level of the velocity field is a white noise convolved with learned kernels of 7 x 7 pixels,
+and brought to the finest pixels by bilinear interpolation, whose response knows the axes. What
+training asks of the power by angle it asks within the noise of its batches, and the field keeps an
+orientation of some per cent. Its power is a function of the kernels alone, so it is mended without
+data: they are moved until all auto and cross spectra of the velocities, summed over levels, are at
+each wave number the means over angle that they were.
 """
 
 from __future__ import annotations
@@ -80,16 +80,17 @@ def anisotropy(kernels: Sequence[torch.Tensor]) -> float:
 
 
 def make_isotropic(paint: Paint) -> float:
-    """Move the kernels of the flow, in place, until its spectra do not depend on the angle.
+    """Make the spectra of the velocity field independent of the angle, in place.
 
-    To be done after `mlsky.training.calibrate.balance_flow`: only the sum over levels is round.
+    To be done after `mlsky.training.calibrate.balance_velocities`: only the sum over levels is
+    round.
 
     Returns
     -------
     left : float
         The `anisotropy` after.
     """
-    start = [layer.weight.detach().clone() for layer in paint.flow]
+    start = [layer.weight.detach().clone() for layer in paint.velocity_kernels]
     k = _wave_numbers(len(start))
     responses = _responses(k, len(start))
     goal = _spectra(start, k, responses).mean(-1, keepdim=True)
@@ -107,6 +108,6 @@ def make_isotropic(paint: Paint) -> float:
             _misfit(_spectra(kernels, k, responses), goal).backward()
             adam.step()
     with torch.no_grad():
-        for layer, weight in zip(paint.flow, kernels, strict=True):
+        for layer, weight in zip(paint.velocity_kernels, kernels, strict=True):
             layer.weight.copy_(weight)
-    return anisotropy([layer.weight for layer in paint.flow])
+    return anisotropy([layer.weight for layer in paint.velocity_kernels])

@@ -117,14 +117,14 @@ _OBJECTS = ("objects_kappa", "objects_tsz")
 # twelfth of each of the others the first is the mean.
 _CIB_MIX = ((1.0, 1.0, 1.0), (0.93, 2.0, 0.58), (0.455, 5.5, 0.18))
 # Without clusters tSZ is that of groups, which are small.
-_STAMPS = (0.3, 0.6, 1.2, 2.4, 4.8)
+_KERNEL_WIDTHS = (0.3, 0.6, 1.2, 2.4, 4.8)
 _PAINT_OBJECTS = replace(
     _PAINT,
     name="paint-1-objects",
     inputs=("kappa", *_OBJECTS),
     outputs=("ksz", "tsz", "cib", "cib_353", "cib_857"),
     pixel_arcmin=1.0,
-    generator_options={"objects": 2, "cib_mix": _CIB_MIX, "stamps": _STAMPS},
+    generator_options={"objects": 2, "cib_mix": _CIB_MIX, "kernels": _KERNEL_WIDTHS},
     critic_options={"channels": 9},
     match={
         **_PAINT.match,
@@ -364,7 +364,7 @@ RECIPES: dict[str, Recipe] = {
             _PAINT,
             name="paint-2",
             pixel_arcmin=2.0,
-            # a first stamp of 0.35 pixels mends the power of tSZ above l = 4000, 15 % low, and
+            # a first kernel of 0.35 pixels mends the power of tSZ above l = 4000, 15 % low, and
             # spoils its correlation with kappa and its topology: distance 0.32 against 0.27
             generator_options={**_NARROW, "velocity_levels": 5},
         ),

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mlsky import seeds
+from mlsky import old_names, seeds
 from mlsky.arguments import short
 from mlsky.components import maps_of
 from mlsky.errors import MlskyError
@@ -262,7 +262,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         reason = short(" ".join(str(error).split()), 160).strip("'\"")
         raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}); remove it") from None
     state.pop("checked", None)
-    return tensors, state
+    return {old_names.tensor(k): v for k, v in tensors.items()}, old_names.keys(state)
 
 
 def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -295,11 +295,11 @@ def find_checkpoint(
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
 
 
-#: Options of networks that change no shape: first weights, widths of stamps, bounds of outputs,
+#: Options of networks that change no shape: first weights, widths of kernels, bounds of outputs,
 #: how often a network is used in one image.
 STARTING_OPTIONS = (
     *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
-    *("stamps", "cib_mix"),
+    *("kernels", "cib_mix"),
 )
 
 

@@ -55,7 +55,7 @@ TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
-FITTED = ("large_scales", "completion", "amplitude", "velocity_gains", "radio_share", "sky")
+FITTED = ("large_scales", "amplitude", "velocity_gains", "radio_share", "sky")
 #: Regions on which the power of kSZ by level is measured.
 LEVEL_REGIONS, LEVEL_PIXELS = 4, 512
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from mlsky import seeds
+from mlsky import old_names, seeds
 from mlsky.frequency import cib_templates
 from mlsky.haloes.region import OBJECT_FIELDS
 from mlsky.io import sets
@@ -167,12 +167,10 @@ def summary(found: Mapping) -> dict:
         each row: ``{value, error, tolerance, pass}`` by the row's name.
     """
     brief: dict = {k: found[k] for k in ("regions", "square_degrees", "totals")}
-    for row in found["scores"]:
+    for row in old_names.keys(found["scores"]):
         if row["calibration"] == "after":
-            short = {k: row[k] for k in ("value", "error", "pass")}
-            # its name in files of 0.1.0
-            short["tolerance"] = row["tolerance"] if "tolerance" in row else row["floor"]
-            brief.setdefault(row["job"], {})[row["name"]] = short
+            short = {k: row[k] for k in ("value", "error", "pass", "tolerance")}
+            brief.setdefault(old_names.job(row["job"]), {})[row["name"]] = short
     return brief
 
 

@@ -92,7 +92,7 @@ def test_published_scores_are_of_these_weights():
 def test_large_scales_are_completed_as_far_as_the_patches_lack_them(pixel_arcmin):
     weights = foregrounds.select("default", Healpix(CASES[pixel_arcmin][2]))
     calibration = weights.header["calibration"]
-    table = calibration.get("large_scales", calibration.get("completion"))  # its name until v4
+    table = calibration.get("large_scales")
     assert table["ell"][-1] == large_scale_fit.tsz_join(pixel_arcmin)[1]
     assert table["root"]["tsz"][-1] == 0
     assert all(any(table["root"][name]) for name in ("tsz", "ksz"))

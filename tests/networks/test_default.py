@@ -52,13 +52,13 @@ def loud(network, seed=5):
 def test_ksz_is_odd_in_its_own_noise_and_nothing_else_sees_it():
     network = loud(paint())
     kappa, noise = draw(), noise_of(network)
-    levels = len(network.trunk.widths)
+    levels = len(network.backbone.widths)
     out = network(kappa, noise)
     flipped = network(kappa, noise[:levels] + [-z for z in noise[levels:]])
     assert torch.equal(flipped[:, 0], -out[:, 0])
     assert torch.equal(flipped[:, 1:], out[:, 1:])
     assert out[:, 0].std() > 0.01
-    # and the trunk's noise does reach all three
+    # and the backbone's noise does reach all three
     other = network(kappa, [-z for z in noise[:levels]] + noise[levels:])
     assert ((other - out).abs().amax((0, 2, 3)) > 0.01).all()
 
@@ -67,7 +67,7 @@ def test_ksz_is_odd_in_its_own_noise_and_nothing_else_sees_it():
 def test_a_velocity_made_beforehand():
     network = paint()
     kappa, noise = draw(), noise_of(network)
-    levels = len(network.trunk.widths)
+    levels = len(network.backbone.widths)
     velocity = network.velocity(noise[levels:])
     assert torch.equal(network(kappa, noise[:levels], velocity), network(kappa, noise))
 

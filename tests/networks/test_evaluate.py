@@ -17,7 +17,7 @@ from mlsky.networks.weights import Weights
 from mlsky.sphere.chart_area import Area
 
 # float32 sums in another order, in units of a map's standard deviation: 1e-5 to 2e-5 measured,
-# by the kernels that the number of threads picks; an apron too narrow gives 1.
+# by the kernels that the number of threads picks; padding that is too narrow gives 1.
 FLOAT32 = 1e-4
 # Networks run in bfloat16 (8 bits); other shapes may take other kernels, and so round elsewhere.
 BF16 = 0.05
@@ -26,7 +26,7 @@ NORMALISER = Normaliser(
     ("kappa", "ksz", "tsz", "cib"), (None, None, 3.7, 17.0), (0, 0, -0.63, 0.6), (0.08, 2, 0.3, 0.3)
 )
 #: Measured below: how far the outputs see, for the four levels of the default networks.
-REACH = {"convergence": 58, "paint": 96}
+RECEPTIVE_RADIUS = {"convergence": 58, "paint": 96}
 
 
 def _weights(networks) -> Weights:
@@ -55,7 +55,7 @@ def _inputs(weights, ny, nx, seed=0):
     return (0.08 * torch.randn(ny, nx, generator=rng)).numpy(), noise
 
 
-def _reach(network, n=256) -> int:
+def _receptive_radius(network, n=256) -> int:
     """Largest distance of an input pixel that moves an output pixel, over all phases of 8."""
     rng = torch.Generator().manual_seed(0)
     at = torch.arange(n // 2 - 4, n // 2 + 4)
@@ -66,10 +66,10 @@ def _reach(network, n=256) -> int:
     return int(torch.maximum((y - at[patch]).abs(), (x - at[patch]).abs()).max())
 
 
-@pytest.mark.parametrize("name", REACH)
-def test_the_apron_is_as_wide_as_the_reach(default, name):
-    assert _reach(default[name]) == REACH[name] <= evaluate.APRON
-    assert evaluate.APRON % default[name].stride == 0
+@pytest.mark.parametrize("name", RECEPTIVE_RADIUS)
+def test_the_padding_is_as_wide_as_the_receptive_radius(default, name):
+    assert _receptive_radius(default[name]) == RECEPTIVE_RADIUS[name] <= evaluate.PADDING
+    assert evaluate.PADDING % default[name].stride == 0
 
 
 def _difference(a: dict, b: dict) -> float:
@@ -104,8 +104,8 @@ def test_blocks_give_one_whole_evaluation(default, monkeypatch):
         context.setattr(staged, "BLOCK", SMALL_BLOCKS)
         made = evaluate.evaluate(default, kappa, noise, precision="fp32")
         assert _difference(whole, made) < FLOAT32
-        # and this would tell: a narrower apron shows
-        context.setattr(staged, "APRON", 0)
+        # and this would tell: a narrower padding shows
+        context.setattr(staged, "OVERLAP", 0)
         made = evaluate.evaluate(default, kappa, noise, precision="fp32")
         assert _difference(whole, made) > 10 * FLOAT32
     monkeypatch.setattr(staged, "BLOCK", SMALL_BLOCKS)
@@ -119,7 +119,7 @@ def test_an_area_has_what_the_whole_picture_has(default, monkeypatch):
     mask = np.abs(y - 190) + np.abs(x - 200) < 30
     whole = evaluate.evaluate(default, kappa, noise, precision="fp32")
     near = evaluate.evaluate(default, kappa, noise, Area.of(mask), "fp32")
-    monkeypatch.setattr(evaluate, "SPREAD", (58, 60, 56))
+    monkeypatch.setattr(evaluate, "STEP_PADDING", (58, 60, 56))
     exact = evaluate.evaluate(default, kappa, noise, Area.of(mask), "fp32")
     for name, field in whole.items():
         scale = field.std()
@@ -130,19 +130,19 @@ def test_an_area_has_what_the_whole_picture_has(default, monkeypatch):
         assert (beyond[~mask] == 0).all(), name
 
 
-def test_velocities_see_noise_beyond_the_picture(default, monkeypatch):
+def test_velocities_see_noise_outside_the_picture(default, monkeypatch):
     """A picture with noise beyond it has the kSZ velocities of one cut from a larger picture."""
-    paint, beyond = default["paint"], staged.BEYOND
+    paint, beyond = default["paint"], staged.NOISE_PADDING
     _, noise = _inputs(default, 512, 576)
-    flow = [z[None] for z in noise["paint"][len(paint.trunk.widths) :]]
-    large = paint.velocity(flow)[..., 160:-160, 160:-160]
+    velocity = [z[None] for z in noise["paint"][len(paint.backbone.widths) :]]
+    large = paint.velocity(velocity)[..., 160:-160, 160:-160]
     part = [
         z[
             ...,
             (160 >> l) - e : z.shape[-2] - (160 >> l) + e,
             (160 >> l) - e : z.shape[-1] - (160 >> l) + e,
         ]
-        for l, z in enumerate(flow)
+        for l, z in enumerate(velocity)
         for e in [beyond if l else 0]
     ]
     coarse = staged.velocity(paint, part)
@@ -179,7 +179,7 @@ def test_velocities_see_noise_beyond_the_picture(default, monkeypatch):
         paint.velocity(
             [
                 z[..., (160 >> l) : z.shape[-2] - (160 >> l), (160 >> l) : z.shape[-1] - (160 >> l)]
-                for l, z in enumerate(flow)
+                for l, z in enumerate(velocity)
             ]
         ),
         atol=FLOAT32,

@@ -28,7 +28,7 @@ def _waves(n: int, fine: int) -> np.ndarray:
 @pytest.mark.parametrize("n", [64, 67])
 def test_smooth_fields_are_averages_over_the_smaller_pixels(n):
     made = finer.interpolate(_waves(n, 1)[None])[0]
-    inside = slice(2 * finer.REACH, -2 * finer.REACH)
+    inside = slice(2 * finer.FILTER_RADIUS, -2 * finer.FILTER_RADIUS)
     assert np.abs(made - _waves(n, 2))[inside, inside].max() < FILTER
     # and a mean is a mean
     flat = finer.interpolate(np.ones((40, 40)))
@@ -107,7 +107,7 @@ def test_narrow_peaks_neither_ring_nor_change_sign():
     made = finer.interpolate_positive(coarse)
     assert made.min() > 0
     np.testing.assert_allclose(finer.coarser(made), coarse, rtol=1e-4)
-    inside = slice(2 * finer.REACH, -2 * finer.REACH)
+    inside = slice(2 * finer.FILTER_RADIUS, -2 * finer.FILTER_RADIUS)
     errors = [(maps - truth)[inside, inside].std() for maps in (made, finer.interpolate(coarse))]
     assert errors[0] < 0.8 * errors[1]
     # what is empty stays so, as beyond the area of a chart

@@ -46,19 +46,6 @@ def power(a, b=None) -> float:
     return float((cl * modes)[2:].sum() / modes[2:].sum())
 
 
-def test_the_table_of_earlier_files_is_read():
-    """Until v4 it was named "completion"."""
-    chart = charts.charts(20.0)[5]
-    painted = []
-    for name in ("large_scales", "completion"):
-        made = {n: np.ones(chart.shape, np.float32) for n in ("tsz", "ksz", "cib", "log_rate")}
-        large_scales.prepare({name: table()}, start(), 7).apply(chart, made)
-        painted.append(made)
-    for name, values in painted[0].items():
-        np.testing.assert_array_equal(values, painted[1][name])
-        assert (values != 1).any()
-
-
 def test_a_file_without_a_table_completes_nothing():
     chart = charts.charts(20.0, 4, 8)[0]
     made = {"tsz": np.full(chart.shape, -1, np.float32)}

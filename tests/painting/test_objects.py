@@ -168,7 +168,7 @@ def test_networks_see_the_objects_as_they_are(folder, start, monkeypatch, order)
     given = painter(weights, ("cib",), tsz_order=order)
     options = {"weights": weights, "seed": SEED, "components": ("cib",), "device": "cpu"}
     foregrounds.generate(start, Healpix(NSIDE), objects=given, **options)
-    margin = padding.MARGIN + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + sum(evaluate.STEP_PADDING)
     for chart, maps in zip(
         near(charts.charts(PIXEL_ARCMIN, margin, evaluate.multiple(weights))), seen, strict=True
     ):

@@ -23,4 +23,4 @@ def test_coarse_pixels_see_half_their_diagonal():
 
 def test_halving_counts_only_with_a_split():
     of = [SimpleNamespace(header={"calibration": c}) for c in ({}, {"split": {}})]
-    assert [padding.of_halving(w) for w in of] == [0, finer.REACH]
+    assert [padding.of_halving(w) for w in of] == [0, finer.FILTER_RADIUS]

@@ -128,15 +128,15 @@ def test_the_paper_paints_with_pixgan_alone():
 
 
 def test_uncalibrated():
-    """Gains of the flow are undone, and nothing is left of the rest."""
+    """Gains of the velocity field are undone, and nothing is left of the rest."""
     before, kappa = _weights(), _kappa()
-    stamps = [0.9, 1.1, 1.2, 0.8, 2.0]
-    gains = {"flow_gains": [0.5, 2.0], "stamp_gains": stamps}
+    kernels = [0.9, 1.1, 1.2, 0.8, 2.0]
+    gains = {"velocity_kernel_gains": [0.5, 2.0], "kernel_gains": kernels}
     after = _weights(calibration={**gains, "radio_mean_rate": 1.0})
     with torch.no_grad():
         first = after["paint"].velocities
-        after["paint"].trunk.head.bias[first : first + 5] += torch.tensor(stamps).log()
-        for layer, gain in zip(after["paint"].flow, (0.5, 2.0), strict=True):
+        after["paint"].backbone.head.bias[first : first + 5] += torch.tensor(kernels).log()
+        for layer, gain in zip(after["paint"].velocity_kernels, (0.5, 2.0), strict=True):
             layer.weight.mul_(gain)
     found = regions.generate(regions.uncalibrated(after), kappa, 2, 0)
     wanted = regions.generate(before, kappa, 2, 0)

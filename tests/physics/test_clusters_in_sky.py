@@ -401,7 +401,7 @@ def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alo
     objects = paint.HaloPainter(
         haloes, shipped(), SEED, fields=("kappa",), pixel_arcmin=PIXEL_ARCMIN
     )
-    margin = padding.MARGIN + sum(evaluate.SPREAD)
+    margin = padding.MARGIN + sum(evaluate.STEP_PADDING)
     multiple = evaluate.multiple(foregrounds.select(files["rest"], Healpix(NSIDE)))
     removed = 0.0
     for number, chart in enumerate(near(charts.charts(PIXEL_ARCMIN, margin, multiple))):

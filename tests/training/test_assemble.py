@@ -57,7 +57,7 @@ def test_two_runs_and_what_is_fitted(place):
     assert set(opened.networks) == {"convergence", "paint", "points"}
     header = opened.header
     assert header["calibration"] == found["calibration"]
-    gains = ("flow_gains", "stamp_gains")
+    gains = ("velocity_kernel_gains", "kernel_gains")
     assert set(header["calibration"]) >= {*gains, "kappa", "cib", "radio_mean_rate"}
     assert header["training"]["paint"]["score"] == {"distance": 1.5, "step": 7}
     assert "score" not in header["training"]["convergence"]
@@ -70,10 +70,12 @@ def test_two_runs_and_what_is_fitted(place):
     # the networks of the file are balanced, once, and then isotropic
     paint = assembling.load_generator(place / "p", "best")[0]
     with torch.no_grad():
-        for layer, gain in zip(paint.flow, header["calibration"]["flow_gains"], strict=True):
+        for layer, gain in zip(
+            paint.velocity_kernels, header["calibration"]["velocity_kernel_gains"], strict=True
+        ):
             layer.weight.mul_(gain)
     isotropy.make_isotropic(paint)
-    for layer, made in zip(paint.flow, opened["paint"].flow, strict=True):
+    for layer, made in zip(paint.velocity_kernels, opened["paint"].velocity_kernels, strict=True):
         # gains are told to four digits, weights are of half precision
         torch.testing.assert_close(made.weight, layer.weight, rtol=2e-2, atol=1e-3)
 
@@ -109,9 +111,8 @@ def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shippe
 
 def test_brightest_sources_of_painted_truth(place, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        assembling, "dusty_tail", lambda *args: asked.append(args) or {"per_sr": 2.0}
-    )
+    tail = {"per_sr": 2.0, "flux_mjy": [7.0], "mean_cib_uk": 20.0}
+    monkeypatch.setattr(assembling, "dusty_tail", lambda *args: asked.append(args) or tail)
     monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
@@ -119,7 +120,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     ((painter, regions, seed),) = asked
     assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 192, 2, 5)
     header = weights.read_header(place / "w.safetensors")
-    assert header["sources"] == {"dusty": {"per_sr": 2.0}}
+    assert header["sources"] == {"dusty": tail}
 
 
 def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):

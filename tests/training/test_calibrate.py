@@ -21,7 +21,7 @@ NORMALISER = Normaliser(
     (0.0, 0.0, -0.26, 0.75),
     (0.1, 2.0, 0.29, 0.32),
 )
-#: Of the truth's rms: the same noise makes truth and fit, stamps of like width stand in for each
+#: Of the truth's rms: the same noise makes truth and fit, kernels of like width stand in for each
 #: other, and the prior of the gains holds them back a little. Without gains it is 0.3.
 MISFIT = 0.02
 #: Ranks of a million numbers: their values near the median; the rarest share has 3 of them.
@@ -33,7 +33,7 @@ POWER, FROM = 0.05, 3
 
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory):
-    """A set whose tSZ is what `paint` makes with other gains of its stamps."""
+    """A set whose tSZ is what `paint` makes with other gains of its kernels."""
     path = tmp_path_factory.mktemp("set") / "val.h5"
     rng = np.random.default_rng(1)
     kappa = rng.normal(0, 0.1, (REGIONS, N, N)).astype(np.float32)
@@ -44,8 +44,8 @@ def regions(tmp_path_factory):
         start = NORMALISER.select(["kappa"]).forward(torch.from_numpy(kappa[i])[None, None])
         noise = paint.draw_noise(1, N, N, generator(i))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            stamps = paint.stamps(start, noise)[0].numpy()
-        tsz[i] = -NORMALISER.scale[2] * np.einsum("k,kyx->yx", gains, stamps)
+            kernels = paint.tsz_parts(start, noise)[0].numpy()
+        tsz[i] = -NORMALISER.scale[2] * np.einsum("k,kyx->yx", gains, kernels)
     with h5py.File(path, "w") as file:
         file.attrs["pixel_arcmin"] = 0.5
         for name, data in (("kappa", kappa), ("kappa_in", kappa), ("tsz", tsz)):
@@ -62,21 +62,21 @@ def small_paint() -> Paint:
     return paint.eval()
 
 
-def test_gains_of_the_stamps_make_the_truth(regions):
+def test_gains_of_the_kernels_make_the_truth(regions):
     path, truth = regions
     paint = small_paint()
-    before = paint.trunk.head.bias.detach().clone()
-    found = calibrate.balance_stamps(paint, NORMALISER, path, regions=REGIONS, seed=SEED)
+    before = paint.backbone.head.bias.detach().clone()
+    found = calibrate.balance_kernels(paint, NORMALISER, path, regions=REGIONS, seed=SEED)
     start = NORMALISER.select(["kappa"]).forward(torch.from_numpy(truth[0])[None, None])
     noise = paint.draw_noise(1, N, N, generator(0))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         made = NORMALISER.select(["tsz"]).inverse(paint(start, noise)[:, 1:2])[0, 0].numpy()
     assert np.std(made - truth[1]) < MISFIT * np.std(truth[1])
     # ... and are in the network now, where nothing else has changed.
-    shift = (paint.trunk.head.bias - before).detach()
-    stamps = slice(paint.velocities, paint.velocities + len(found))
-    assert shift[stamps].numpy() == pytest.approx(np.log(found), abs=1e-6)
-    shift[stamps] = 0
+    shift = (paint.backbone.head.bias - before).detach()
+    kernels = slice(paint.velocities, paint.velocities + len(found))
+    assert shift[kernels].numpy() == pytest.approx(np.log(found), abs=1e-6)
+    shift[kernels] = 0
     assert torch.all(shift == 0)
 
 

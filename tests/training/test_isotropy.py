@@ -1,4 +1,4 @@
-"""kSZ flows without orientation."""
+"""Velocity fields of kSZ without orientation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def paint() -> Paint:
 
 
 def kernels(paint):
-    return [layer.weight.detach().clone() for layer in paint.flow]
+    return [layer.weight.detach().clone() for layer in paint.velocity_kernels]
 
 
 def test_a_point_has_no_orientation_and_a_pair_of_points_has():

@@ -225,7 +225,7 @@ def test_the_seed_sets_the_losses_and_reports_change_nothing(data, tmp_path, mon
     assert first == _lines(tmp_path / "b") != _lines(tmp_path / "other")
     assert set(first[0]) >= {"critic", "distance", "gradient", "ratio", *_tiny().match}
     assert set(first[0]["ratio"]) == {"ksz", "tsz", "cib"}
-    assert not torch.equal(a.generator.trunk.head.weight, other.generator.trunk.head.weight)
+    assert not torch.equal(a.generator.backbone.head.weight, other.generator.backbone.head.weight)
 
 
 def test_a_run_folder(data, tmp_path):
@@ -350,7 +350,9 @@ def test_a_bad_batch_is_skipped(data, tmp_path, monkeypatch):
     spoiled = [k for k in before if not torch.equal(before[k], after[k])]
     # the truth's own statistics do not see the condition, and go on
     assert all(k.startswith("match.real.") for k in spoiled)
-    assert not torch.equal(after["generator.trunk.head.weight"], run.generator.trunk.head.weight)
+    assert not torch.equal(
+        after["generator.backbone.head.weight"], run.generator.backbone.head.weight
+    )
 
 
 @pytest.fixture(scope="module")
@@ -454,7 +456,7 @@ def _spoil(monkeypatch, steps, how):
 
 def _break_weights(run):
     with torch.no_grad():
-        run.generator.trunk.head.weight.fill_(math.nan)
+        run.generator.backbone.head.weight.fill_(math.nan)
 
 
 def test_a_run_of_nan_is_rolled_back_with_other_noise_and_a_lower_rate(
@@ -481,7 +483,7 @@ def test_a_run_of_nan_is_rolled_back_with_other_noise_and_a_lower_rate(
     monkeypatch.undo()
     whole = _train(_tiny(), data, tmp_path / "plain", steps=5)
     assert plain.step == 2
-    assert not torch.equal(whole.generator.trunk.head.weight, run.generator.trunk.head.weight)
+    assert not torch.equal(whole.generator.backbone.head.weight, run.generator.backbone.head.weight)
     # the rollback is part of the run: it goes on with the same noise and rate
     resumed = _train(_tiny(), data, tmp_path / "run", steps=6)
     assert resumed.rollbacks == 1

@@ -183,7 +183,7 @@ def test_checkpoints(data):
     assert alone["rows"] < part["rows"] < whole["rows"]
     assert whole["distance"] > 1  # they have learnt nothing
     with torch.no_grad():
-        networks["paint"].trunk.head.weight *= 30
+        networks["paint"].backbone.head.weight *= 30
     worse = scores.checkpoint({"paint": networks["paint"]}, NORMALISER, data, regions=2)
     assert worse["distance"] > part["distance"]
 
@@ -226,8 +226,8 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
         calibrate.fit_calibration(_weights(pixel_arcmin=2.0), data)
 
 
-def test_flow_is_balanced(tmp_path):
-    """Gains put on the levels of a flow are found and taken off again."""
+def test_velocities_are_balanced(tmp_path):
+    """Gains put on the levels of a velocity field are found and taken off again."""
     paint = Paint(
         -0.26, 0.29, widths=(4, 4, 4), noise=(1, 1, 1), velocities=2, velocity_levels=3, seed=1
     )
@@ -240,14 +240,14 @@ def test_flow_is_balanced(tmp_path):
         with torch.no_grad():
             made = paint(torch.from_numpy(kappa[i : i + 1, None] / 0.1), noise)
         ksz.append(2.0 * made[0, 0].numpy())
-    path = tmp_path / "flow.h5"
+    path = tmp_path / "velocities.h5"
     with h5py.File(path, "w") as file:
         file.attrs["pixel_arcmin"] = 0.5
         file["kappa"], file["ksz"] = kappa, np.array(ksz)
     wrong = (1.0, 0.5, 3.0)
     with torch.no_grad():
-        for layer, factor in zip(paint.flow, wrong, strict=True):
+        for layer, factor in zip(paint.velocity_kernels, wrong, strict=True):
             layer.weight.mul_(factor)
-    gains = calibrate.balance_flow(paint, normaliser, path, regions=regions)
+    gains = calibrate.balance_velocities(paint, normaliser, path, regions=regions)
     # few regions: the coarsest level has some hundred modes in them
     np.testing.assert_allclose(gains * wrong, 1, atol=0.25)
