@@ -64,11 +64,16 @@ def job(name: str) -> str:
 
 
 def header(value: dict[str, Any]) -> dict[str, Any]:
-    """The header of a weight file, or the report of a version, with its scores."""
+    """The header of a weight file, or the report of a version, with its scores.
+
+    It need not be a sound one: what cannot be understood stays as it is.
+    """
     renamed = keys(value)
-    for entry in renamed.get("networks", {}).values():
-        module, _, name = entry["architecture"].partition(":")
-        entry["architecture"] = f"{module}:{CLASSES.get(name, name)}"
+    networks = renamed.get("networks")
+    for entry in networks.values() if isinstance(networks, dict) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("architecture"), str):
+            module, colon, name = entry["architecture"].partition(":")
+            entry["architecture"] = module + colon + CLASSES.get(name, name)
     if "scores" in renamed:
         renamed["scores"] = keys(renamed["scores"], JOBS)
     return renamed

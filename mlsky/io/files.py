@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["check_disk", "real", "temporary_name", "whole", "write_whole"]
+__all__ = ["check_disk", "open_regular", "real", "temporary_name", "whole", "write_whole"]
 
 
 @contextlib.contextmanager
@@ -47,6 +50,32 @@ def real(path: str | os.PathLike) -> Path:
 def temporary_name(path: Path) -> Path:
     """A name in the folder of `path` that no file has, with its suffix."""
     return path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+
+
+def open_regular(path: str | os.PathLike, most: int) -> BinaryIO:
+    """Open a file to be read, which is no pipe or device, and has `most` bytes at most.
+
+    A pipe that nobody writes to would be waited for, and a device never ends.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is another thing, or larger.
+    ValueError
+        If the path holds a NUL.
+    """
+    file = open(path, "rb", opener=_open_at_once)
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        return file
+    file.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    raise OSError(errno.EFBIG, f"has {found.st_size} bytes, at most {most} are read", str(path))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:

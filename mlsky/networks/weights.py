@@ -17,23 +17,28 @@ Header (``metadata["mlsky"]`` of the safetensors file, JSON)::
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
 import os
-import re
-import struct
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mlsky import old_names
+from mlsky.arguments import short
 from mlsky.errors import RegistryError
 from mlsky.io.files import write_whole
+from mlsky.networks import headers
+from mlsky.networks.headers import FORMAT_VERSION
 from mlsky.networks.normaliser import Normaliser
 
 __all__ = [
@@ -51,7 +56,6 @@ __all__ = [
     "save",
 ]
 
-FORMAT_VERSION = 1
 #: Files above this cannot be shipped in the wheel.
 SIZE_LIMIT = 25 * 2**20
 #: The only modules a weight file may name: "han2021:PIXGAN" is mlsky.networks.han2021.PIXGAN.
@@ -62,8 +66,10 @@ ARCHITECTURES = {
     "vae": "mlsky.toys.vae",
 }
 
-_METADATA_KEY = "mlsky"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+#: Weights that a network may have whatever its file holds, our choice: 64 MiB, made in a moment.
+SMALL = 2**24
+#: What a constructor raises on numbers that make no network.
+BUILDING = (TypeError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)
 _DTYPES = {"float16": np.float16, "float32": np.float32}
 
 
@@ -146,12 +152,12 @@ def save(
     except (TypeError, ValueError) as error:
         raise ValueError(f"header: must be plain finite JSON ({error})") from None
     header.pop("digest", None)
-    _check_header(header, ValueError, "header")
+    headers.check(header, ValueError, "header")
     arrays = {name: _array(name, tensor, dtype) for name, tensor in sorted(state.items())}
     _owners(arrays, header, ValueError, "state")
     header["digest"] = _digest(header, arrays)
     # One metadata key only: safetensors keeps metadata in a hash map of random order.
-    data = to_bytes(arrays, metadata={_METADATA_KEY: _json(header)})
+    data = to_bytes(arrays, metadata={headers.METADATA_KEY: _json(header)})
     if max_bytes is not None and len(data) > max_bytes:
         raise ValueError(
             f"{path.name} would be {len(data)} bytes: at most {max_bytes} can be shipped; "
@@ -185,15 +191,8 @@ def load(
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
     """The header alone; the tensors are neither read nor checked (`load` does both)."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            text = file.read(length) if 0 < length <= size - 8 else b""
-    except OSError as error:
-        raise RegistryError(f"{path}: cannot be read ({error.strerror})") from None
-    return old_names.header(_parse(path, text, size))
+    with headers.open_file(path) as file:
+        return old_names.header(headers.read(path, file))
 
 
 def network_header(
@@ -211,9 +210,9 @@ def network_header(
 def architecture(module: torch.nn.Module) -> str:
     """Name of a module's class in a weight file, for example "han2021:PIXGAN"."""
     cls = type(module)
-    for short, full in ARCHITECTURES.items():
+    for name, full in ARCHITECTURES.items():
         if cls.__module__ == full:
-            return f"{short}:{cls.__name__}"
+            return f"{name}:{cls.__name__}"
     raise ValueError(
         f"{cls.__module__}.{cls.__name__}: must be a class of {' or '.join(ARCHITECTURES.values())}"
     )
@@ -264,11 +263,19 @@ def _build(
     try:
         # Constructors draw first weights, which are replaced below: leave the caller's
         # random state alone.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _no_larger_than(state):
             module = cls(**entry["kwargs"])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         raise RegistryError(
-            f"{what}: {entry['architecture']} cannot be built with {entry['kwargs']!r} ({error})"
+            f"{what}: {entry['architecture']} cannot be built with {short(entry['kwargs'], 200)} "
+            f"({short(str(error), 200)[1:-1]})"
         ) from None
     wanted = module.state_dict()
     for key, tensor in wanted.items():
@@ -282,6 +289,11 @@ def _build(
                 f"{what}: tensor {key!r} has shape {tuple(state[key].shape)}, "
                 f"{entry['architecture']} needs {tuple(tensor.shape)}"
             )
+        if state[key].is_floating_point() != tensor.is_floating_point():
+            raise RegistryError(
+                f"{what}: tensor {key!r} is of type {state[key].dtype}, {entry['architecture']} "
+                f"needs {tensor.dtype}"
+            )
     for key in state:
         if key not in wanted:
             raise RegistryError(f"{what}: {entry['architecture']} has no tensor {key!r}")
@@ -289,16 +301,39 @@ def _build(
     return module.eval().requires_grad_(False)
 
 
+@contextlib.contextmanager
+def _no_larger_than(state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Stop the making of a network once it has more weights than its file; in this thread alone.
+
+    A header may ask for a network of any size, and only its making tells how large that is.
+    """
+    left, mine = max(SMALL, sum(t.numel() for t in state.values())), threading.get_ident()
+
+    def count(module: torch.nn.Module, name: str, weight: torch.nn.Parameter | None) -> None:
+        nonlocal left
+        if threading.get_ident() != mine or weight is None:
+            return
+        left -= weight.numel()
+        if left < 0:
+            raise ValueError("a larger network than the tensors of the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _resolve(what: str, name: str) -> type[torch.nn.Module]:
     """The class of "module:Class", only from the modules of `ARCHITECTURES`."""
-    short, _, cls_name = name.partition(":")
-    if short in ARCHITECTURES:
-        module = importlib.import_module(ARCHITECTURES[short])
+    known, _, cls_name = name.partition(":")
+    if known in ARCHITECTURES:
+        module = importlib.import_module(ARCHITECTURES[known])
         cls = vars(module).get(cls_name) if cls_name in module.__all__ else None
         if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
             return cls
     raise RegistryError(
-        f"{what}: architecture {name!r} is unknown to this mlsky; known are the classes of "
+        f"{what}: architecture {short(name)} is unknown to this mlsky; known are the classes of "
         f"{', '.join(ARCHITECTURES)} (a newer mlsky may know it)"
     )
 
@@ -326,24 +361,25 @@ def _load(path: Path, sha256: str | None) -> tuple[dict[str, torch.Tensor], dict
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RegistryError(f"{path}: cannot be read ({error.strerror})") from None
+    with headers.open_file(path) as file:
+        if sha256 is None:  # a file from anywhere: no more of it is read than of a weight file
+            headers.read(path, file)
+            file.seek(0)
+        data = file.read()
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
         raise RegistryError(
             f"{path}: sha256 is {digest}, {sha256} was expected: the file is altered or "
             "truncated; fetch it again"
         )
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-    header = _parse(path, data[8 : 8 + length], len(data))
+    header = headers.read(path, io.BytesIO(data))
     try:
         state = from_bytes(data)
         arrays = {name: tensor.numpy() for name, tensor in sorted(state.items())}
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"{path}: not a whole safetensors file ({error})") from None
-    if header.get("digest") != _digest({k: v for k, v in header.items() if k != "digest"}, arrays):
+        of_content = _digest({k: v for k, v in header.items() if k != "digest"}, arrays)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise RegistryError(f"{path}: not a whole safetensors file ({short(error)})") from None
+    if header.get("digest") != of_content:
         raise RegistryError(
             f"{path}: its tensors or header do not give its digest: the file is altered; "
             "fetch it again"
@@ -356,67 +392,6 @@ def _load(path: Path, sha256: str | None) -> tuple[dict[str, torch.Tensor], dict
             state[name] = tensor.to(torch.float32)
     state = {old_names.tensor(name): tensor for name, tensor in state.items()}
     return state, old_names.header(header), digest
-
-
-def _parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
-    """Our header out of a safetensors header, which also says how long the file must be."""
-    try:
-        table = json.loads(text)
-    except ValueError:
-        table = None
-    if not isinstance(table, dict) or not all(isinstance(v, dict) for v in table.values()):
-        raise RegistryError(f"{path}: not a safetensors file, or truncated; fetch it again")
-    try:
-        end = max(
-            (v["data_offsets"][1] for k, v in table.items() if k != "__metadata__"), default=0
-        )
-        whole = 8 + len(text) + int(end)
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise RegistryError(f"{path}: not a safetensors file; fetch it again") from None
-    if size != whole:
-        raise RegistryError(
-            f"{path}: has {size} bytes, its header says {whole}: truncated or altered; "
-            "fetch it again"
-        )
-    try:
-        header = json.loads(table["__metadata__"][_METADATA_KEY])
-    except (KeyError, TypeError, ValueError):
-        raise RegistryError(f"{path}: a safetensors file without mlsky's header") from None
-    if not isinstance(header, dict) or header.get("format_version") != FORMAT_VERSION:
-        version = header.get("format_version") if isinstance(header, dict) else None
-        raise RegistryError(
-            f"{path}: header format {version!r}, this mlsky reads {FORMAT_VERSION}; update mlsky"
-        )
-    _check_header(header, RegistryError, str(path))
-    return header
-
-
-def _check_header(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
-    networks = header.get("networks")
-    if not isinstance(networks, Mapping) or not networks:
-        raise error(f"{what}: 'networks' must name at least one network")
-    for name, entry in networks.items():
-        if not isinstance(name, str) or not _NAME.match(name):
-            raise error(f"{what}: network name {name!r} must be letters, digits and _")
-        if (
-            not isinstance(entry, Mapping)
-            or not isinstance(entry.get("architecture"), str)
-            or not isinstance(entry.get("kwargs"), Mapping)
-        ):
-            raise error(f"{what}: network {name!r} must have an architecture and its kwargs")
-    part, mass_cut = header.get("part", "all"), header.get("mass_cut")
-    if part not in ("all", "rest"):
-        raise error(f"{what}: part={part!r}: must be 'all' or 'rest', what the networks paint")
-    if part == "all" and mass_cut is not None:
-        raise error(
-            f"{what}: mass_cut={mass_cut!r} without part='rest': networks that paint all leave no "
-            "objects out; give the part, or no mass_cut"
-        )
-    number = isinstance(mass_cut, (int, float)) and not isinstance(mass_cut, bool)
-    if part == "rest" and not (number and 0 < mass_cut < 1e17):
-        raise error(
-            f"{what}: mass_cut={mass_cut!r}: must be the mass (Msun) of the objects left out"
-        )
 
 
 def _owners(names, header: Mapping[str, Any], error: type[Exception], what: str) -> None:

@@ -6,19 +6,28 @@ import hashlib
 import json
 import os
 import struct
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 from han2021_normaliser import HAN2021
 
 from mlsky.errors import RegistryError
 from mlsky.networks import weights
+from mlsky.networks.default import Paint
 from mlsky.networks.han2021 import DCGAN, PIXGAN, Critic
 
 # Half precision keeps 11 bits; below 6e-5 it keeps a fixed 6e-8.
 HALF_RTOL, HALF_ATOL = 2.0**-11, 2.0**-25
+# A file that is refused takes milliseconds; on a crowded machine a hundred times as long.
+SLOW_SECONDS = 20.0
+# Characters of an error that count as one line, besides the path.
+LONGEST_LINE = 600
 
 
 def networks():
@@ -245,6 +254,218 @@ def test_tensors_that_do_not_fit(saved):
     rewrite(path, {**state, "score.score.bias": torch.zeros(2)})
     with pytest.raises(RegistryError, match=r"'score\.bias' has shape \(2,\).*needs \(1,\)"):
         weights.build(path)
+
+
+def forged(path, header=b"{}", tensors=b"{}", data=b"", text=None):
+    """A safetensors file of any header: the bytes of our header and of the table of tensors."""
+    own = json.dumps({"mlsky": header.decode()})
+    table = tensors.decode()[1:-1]
+    if text is None:
+        text = f'{{"__metadata__":{own}{"," * bool(table)}{table}}}'.encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_files_of_any_kind_or_size(tmp_path):
+    """Each is refused in one line, in less than a second."""
+    started = time.monotonic()
+    path = tmp_path / "a.safetensors"
+    fifo = tmp_path / "fifo.safetensors"
+    os.mkfifo(fifo)
+    cases = [
+        (fifo, "not a regular file"),
+        (Path("/dev/zero"), "not a regular file"),
+        (tmp_path, "cannot be read"),
+        (Path("a\0b.safetensors"), "cannot be read"),
+        (tmp_path / ("x" * 300), "cannot be read"),
+    ]
+    huge = tmp_path / "huge.safetensors"
+    with huge.open("wb") as file:
+        file.truncate(40 * 2**30)
+    cases.append((huge, "at most 1073741824 are read"))
+    long = tmp_path / "long.safetensors"
+    with long.open("wb") as file:
+        file.write(struct.pack("<Q", 100 * 2**20) + b"{")
+        file.truncate(101 * 2**20)
+    cases.append((long, "header of 104857600 bytes, at most 4194304"))
+    for bad, message in cases:
+        for call in (weights.load, weights.read_header, weights.open_weights):
+            with pytest.raises(RegistryError, match=message) as caught:
+                call(bad)
+            assert "\n" not in str(caught.value)
+    deep = b"[" * 200_000 + b"]" * 200_000
+    for header in (
+        deep,
+        b"[" * 900 + b"]" * 900,
+        b'{"a":' + deep + b"}",
+        b"1e400",
+        b'{"format_version": 1e400}',
+        b"NaN",
+    ):
+        forged(path, header)
+        with pytest.raises(RegistryError, match="without mlsky's header"):
+            weights.load(path)
+    forged(path, text=deep)
+    with pytest.raises(RegistryError, match="not a safetensors file"):
+        weights.load(path)
+    for offsets in (b"[0, 1e400]", b"[0, 1e300]", b'[0, "a"]', b"{}", b"[[], {}]", b"[0, -5]"):
+        forged(path, tensors=b'{"a": {"data_offsets": %s}}' % offsets)
+        with pytest.raises(RegistryError, match=r"not a safetensors file|truncated"):
+            weights.load(path)
+    # a second for all of these some thirty files, where the machine has nothing else to do
+    assert time.monotonic() - started < SLOW_SECONDS
+
+
+@pytest.mark.parametrize("kind", ["bool", "int32", "complex64", "float64", "bfloat16"])
+def test_tensors_of_other_types(saved, kind):
+    path, _, _ = saved
+    state, head = weights.load(path)
+    arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
+    name = "paint.up.2.1.weight"
+    data = safetensors.torch.save({**state, name: state[name].to(getattr(torch, kind))})
+    length = struct.unpack("<Q", data[:8])[0]
+    table = json.loads(data[8 : 8 + length])
+    head.pop("digest")
+    head["digest"] = weights._digest(head, arrays)
+    table["__metadata__"] = {"mlsky": json.dumps(head)}
+    text = json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    with pytest.raises(RegistryError, match="must be one of F16, F32, I64"):
+        weights.load(path)
+
+
+def test_whole_numbers_in_place_of_weights(saved):
+    path, _, _ = saved
+    state, _ = weights.load(path)
+    name = "paint.up.2.1.weight"
+    rewrite(path, {**state, name: state[name].to(torch.int64)})
+    with pytest.raises(RegistryError, match=r"is of type torch\.int64, .* needs torch\.float32"):
+        weights.build(path)
+
+
+TABLE = {"ell": [2, 9], "gain": [1.0, 1.0]}
+LARGE = {"ell": [0, 9], "response": {"cib": [1, 1]}, "root": {"ksz": [1, 1]}, "mean": {"cib": 2.0}}
+
+
+def in_calibration(**entries):
+    return lambda head: head.update(calibration=entries)
+
+
+def in_kwargs(**options):
+    return lambda head: head["networks"]["paint"]["kwargs"].update(options)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda h: h.pop("pixel_arcmin"), "pixel_arcmin=None: must be a number from 0.05 to 600"),
+        (lambda h: h.update(pixel_arcmin=1e-9), "pixel_arcmin=1e-09: must be a number"),
+        (lambda h: h.update(pixel_arcmin="2"), "pixel_arcmin='2': must be a number"),
+        (lambda h: h.update(pixel_arcmin=True), "pixel_arcmin=True: must be a number"),
+        (lambda h: h.update(pixel_arcmin=10**400), "pixel_arcmin=10+...: must be a number"),
+        (lambda h: h.pop("normaliser"), "normaliser=None: must be a mapping"),
+        (lambda h: h["normaliser"].pop("std"), "its normaliser cannot be used"),
+        (lambda h: h["normaliser"].update(std=3), "its normaliser cannot be used"),
+        (lambda h: h["normaliser"]["std"].__setitem__(0, "a"), "its normaliser cannot be used"),
+        (lambda h: h["normaliser"]["std"].__setitem__(0, 10**400), "normaliser cannot be used"),
+        (lambda h: h["normaliser"]["std"].__setitem__(0, 1e300), "normaliser.std=1e.300: must be"),
+        (lambda h: h["normaliser"]["std"].__setitem__(0, True), "normaliser.std=True: must be"),
+        (lambda h: h["normaliser"]["channels"].__setitem__(0, []), "channels=.*: must be text"),
+        (lambda h: h.update(recipe=[1]), "recipe=.*: must be a mapping"),
+        (lambda h: h.update(calibration=3), "calibration=3: must be a mapping"),
+        (lambda h: h.update(part=[]), r"part=\[\]: must be 'all' or 'rest'"),
+        (lambda h: h["networks"].update({"a" * 999: {}}), "network name .* must be letters"),
+        (lambda h: h["networks"]["paint"].pop("inputs"), "inputs of paint=None: must be a list"),
+        (lambda h: h["networks"]["paint"].update(outputs=[3]), "outputs of paint=3: must be text"),
+        (
+            in_kwargs(width=10**9),
+            "width of paint=10+: must",
+        ),
+        (
+            in_kwargs(w="a"),
+            "w of paint='a': must be a numb",
+        ),
+        (in_kwargs(w=[1] * 99), "or a list of at most 64"),
+        (in_kwargs(w=[[[1]]]), "w of paint=.*: must be a"),
+        (
+            in_calibration(kappa={"ell": [2]}),
+            "kappa.ell=.*: must be a list of at least",
+        ),
+        (in_calibration(kappa=3), "calibration.kappa=3: must be a mapping"),
+        (in_calibration(kappa={**TABLE, "ell": [9, 2]}), "must be a list of increasing numbers"),
+        (in_calibration(cib={**TABLE, "gain": [1]}), "cib.gain=.*: must be a list of 2 numbers"),
+        (in_calibration(cib_353=TABLE), "calibration.cib_353.from=None: must be a list"),
+        (in_calibration(kappa_sky={**TABLE, "gain": [1, -1]}), "gain=-1: must be a number from 0"),
+        (in_calibration(velocity_gains={"a": 1}), "velocity_gains=.*: must be a list"),
+        (in_calibration(amplitude={"cib": None}), "amplitude.cib=None: must be a number"),
+        (in_calibration(radio_fraction=2), "radio_fraction=2: must be a number from 0 to 1"),
+        (in_calibration(split={"value": [1]}), "split.width=None: must be a list"),
+        (in_calibration(completion=[1]), "large_scales=.*: must be a mapping"),
+        (in_calibration(large_scales={**LARGE, "root": {}}), "root=.*: must be a mapping with ksz"),
+        (in_calibration(large_scales={**LARGE, "mean": {"cib": 0}}), "must be other than zero"),
+        (in_calibration(large_scales={**LARGE, "clusters": 1e9}), "clusters=.*: must be a number"),
+        (lambda h: h.update(sources={"dsfg": {"per_sr": 1e30}}), "dsfg.per_sr=1e.30: must be"),
+        (lambda h: h.update(sources={"dsfg": 1}), "sources.dsfg=1: must be a mapping"),
+        (lambda h: h.update(cib_templates={"ghz": [148]}), "cib_templates.preset=None: must be"),
+        (lambda h: h.update(cosmology={"h": []}), r"cosmology.h=\[\]: must be a number"),
+        (lambda h: h.update(preset=[]), r"preset=\[\]: must be text"),
+    ],
+)
+def test_headers_of_strangers(saved, edit, message):
+    """Their digest is right, what they say is not."""
+    path, _, _ = saved
+    rewrite(path, edit=edit)
+    for call in (weights.load, weights.read_header, weights.open_weights):
+        with pytest.raises(RegistryError, match=message) as caught:
+            call(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < LONGEST_LINE
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"width": 4096}, "cannot be built with .*a larger network than the tensors"),
+        ({"width": 0}, "cannot be built with"),
+        ({"width": 2.5}, "cannot be built with"),
+        ({"width": None}, "cannot be built with"),
+        ({"width": [2]}, "cannot be built with"),
+        ({"width": 2, "outputs": 4096}, "has shape .* needs"),
+        ({"self": 1}, "cannot be built with"),
+    ],
+)
+def test_absurd_architectures(saved, kwargs, message):
+    path, _, _ = saved
+    rewrite(path, edit=lambda head: head["networks"]["paint"].update(kwargs=kwargs))
+    started = time.monotonic()
+    with pytest.raises(RegistryError, match=message):
+        weights.build(path)
+    assert time.monotonic() - started < SLOW_SECONDS
+
+
+@pytest.mark.parametrize("changed", [{"velocity_levels": 4096}, {"widths": [4096] * 64}])
+def test_networks_of_many_parts(tmp_path, changed):
+    module = Paint(0.0, 1.0, widths=(2, 2), noise=(1, 1), velocities=1, velocity_levels=1)
+    path = tmp_path / "a.safetensors"
+    head = {**header(networks()), "networks": {"paint": weights.network_header(module)}}
+    weights.save(path, weights.pack({"paint": module}), head)
+    rewrite(path, edit=in_kwargs(**changed))
+    with pytest.raises(RegistryError, match=r"cannot be built|is missing"):
+        weights.build(path)
+
+
+def test_networks_in_other_threads_may_be_larger(saved, monkeypatch):
+    path, _, _ = saved
+    state, _ = weights.load(path)
+    made = []
+    monkeypatch.setattr(weights, "SMALL", 0)
+    with weights._no_larger_than({"a": state["score.score.bias"]}):
+        thread = threading.Thread(target=lambda: made.append(Critic(width=4)))
+        thread.start()
+        thread.join()
+        with pytest.raises(ValueError, match="a larger network"):
+            Critic(width=4)
+    assert made
+    assert Critic(width=4)
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,8 @@ def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shippe
 
 def test_brightest_sources_of_painted_truth(place, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        assembling, "dsfg_tail", lambda *args: asked.append(args) or {"per_sr": 2.0}
-    )
+    tail = {"per_sr": 2.0, "flux_mjy": [7.0], "mean_cib_uk": 20.0}
+    monkeypatch.setattr(assembling, "dsfg_tail", lambda *args: asked.append(args) or tail)
     monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
@@ -123,7 +122,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     ((painter, regions, seed),) = asked
     assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 192, 2, 5)
     header = weights.read_header(place / "w.safetensors")
-    assert header["sources"] == {"dsfg": {"per_sr": 2.0}}
+    assert header["sources"] == {"dsfg": tail}
 
 
 def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):
