@@ -14,9 +14,14 @@ import importlib
 from mlsky._version import __version__
 from mlsky.errors import MissingDependencyError, MlskyError, RegistryError
 
-_LAZY = {"simulate": "mlsky.simulation", "Sky": "mlsky.sky"}
+_LAZY = {
+    "Band": "mlsky.frequency.passbands",
+    "Sky": "mlsky.sky",
+    "simulate": "mlsky.simulation",
+}
 
 __all__ = [
+    "Band",
     "MissingDependencyError",
     "MlskyError",
     "RegistryError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import components as fields
-from mlsky.frequency import bands
+from mlsky.frequency import passbands
 from mlsky.io.layers import Layer
 from mlsky.io.store import Array
 from mlsky.sky import Sky
@@ -69,18 +70,18 @@ class Realisation:
 
 
 def observe(
-    realisation: Realisation, freqs_ghz: NDArray[np.float64], *, stokes: str, unit: str
+    realisation: Realisation, bands: Sequence[passbands.Band], *, stokes: str, unit: str
 ) -> Sky:
-    """The sky at the bands: scaling laws, sources painted, units; nothing random.
+    """The sky at the bands: spectra averaged over them, sources painted, units; nothing random.
 
     Parameters
     ----------
-    freqs_ghz
-        (nfreq,), checked by `mlsky.frequency.bands.parse_freqs`.
+    bands
+        From `mlsky.frequency.passbands.parse`.
     """
     from mlsky.sources.catalogue import paint_sparse
 
-    to_unit = bands.convert(freqs_ghz, "uK_CMB", unit)
+    to_unit = passbands.convert(bands, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
         held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
@@ -88,7 +89,7 @@ def observe(
         if kept:
             if kept != held:
                 values = values[:, [held.index(s) for s in kept]]
-            weights = _weights(realisation, name, freqs_ghz) * to_unit[:, np.newaxis]
+            weights = _weights(realisation, name, bands) * to_unit[:, np.newaxis]
             layers[name].append(Layer(values, weights, kept))
     catalog = realisation.catalog
     if catalog is not None:
@@ -96,10 +97,11 @@ def observe(
         for name, kind in KINDS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
-                hit, templates = paint_sparse(chosen, realisation.geometry, freqs_ghz, stokes)
+                hit, templates = paint_sparse(chosen, realisation.geometry, bands, stokes)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
-        freqs_ghz=freqs_ghz,
+        freqs_ghz=passbands.centres(bands),
+        bands=bands,
         geometry=realisation.geometry,
         stokes=stokes,
         unit=unit,
@@ -107,7 +109,11 @@ def observe(
         kappa=realisation.kappa,
         catalog=list_sources(realisation),
         clusters=realisation.clusters,
-        meta={**realisation.meta, "unit": unit, "freqs_ghz": np.asarray(freqs_ghz).tolist()},
+        meta={
+            **realisation.meta,
+            "unit": unit,
+            "freqs_ghz": passbands.centres(bands).tolist(),
+        },
     )
 
 
@@ -127,22 +133,29 @@ def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]
     return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
 
 
-def _weights(realisation: Realisation, name: str, freqs_ghz: NDArray) -> NDArray[np.float64]:
+def _weights(
+    realisation: Realisation, name: str, bands: Sequence[passbands.Band]
+) -> NDArray[np.float64]:
     """Weights of the maps of a component at the bands, (nfreq, n)."""
+    return passbands.average(bands, lambda nu_ghz: _spectra(realisation, name, nu_ghz))
+
+
+def _spectra(realisation: Realisation, name: str, nu_ghz: NDArray) -> NDArray[np.float64]:
+    """Weights of the maps of a component at single frequencies, (n_nu, n)."""
     from mlsky.frequency import relativistic, scaling
 
     law = realisation.cib
     if name == "cib" and law is not None:
-        return np.concatenate([law.weights(freqs_ghz), law.noise_weights(freqs_ghz)], axis=1)
+        return np.concatenate([law.weights(nu_ghz), law.noise_weights(nu_ghz)], axis=1)
     factor = scaling.factor(
         fields.COMPONENTS[name].scaling,
-        freqs_ghz,
+        nu_ghz,
         tsz_temperature_kev=realisation.tsz_temperature_kev,
     )
     terms = len(realisation.maps[name]) - 1
     if name != "tsz" or not terms:
         return factor[:, np.newaxis]
     # clusters have temperatures of their own; their maps are in uK at 148 GHz, not relativistic
-    own = relativistic.relativistic_terms(freqs_ghz, terms - 1)
+    own = relativistic.relativistic_terms(nu_ghz, terms - 1)
     own = own.T / scaling.tsz.uk_per_y(fields.REFERENCE_GHZ)
     return np.concatenate([factor[:, np.newaxis], own], axis=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlsky import arguments, seeds
 from mlsky import components as fields
-from mlsky.frequency import bands, cib_templates
+from mlsky.frequency import cib_templates, passbands
 from mlsky.io import resources, skies
 from mlsky.signature import DEFAULTS, Arguments, Progress
 from mlsky.sphere import geometry as pixels
@@ -31,7 +31,7 @@ FULL_SKY = 1e-3
 class Request:
     """The arguments of `simulate`, checked."""
 
-    freqs_ghz: NDArray[np.float64]
+    bands: tuple[passbands.Band, ...]
     geometry: pixels.Geometry
     seed: int
     cmb_seed: int
@@ -67,11 +67,12 @@ def check(asked: Arguments) -> Request:
     from mlsky.theory import cosmology as cosmologies
     from mlsky.theory import response
 
-    freqs_ghz = bands.parse_freqs(asked.freqs)
+    bands = passbands.parse(asked.freqs)
     grid = pixels.geometry(asked.nside, asked.geometry)
     names = fields.parse(asked.components)
     stokes = fields.parse_stokes(asked.stokes)
-    unit = bands.parse_unit(asked.unit)
+    unit = passbands.parse_unit(asked.unit)
+    passbands.convert(bands, "uK_CMB", unit)  # y has none where tSZ is null
     seed = seeds.check(asked.seed)
     cmb_seed = seed if asked.cmb_seed is None else seeds.check(asked.cmb_seed, "cmb_seed")
     cut = catalogue.parse_flux_cut(asked.flux_cut_mjy)
@@ -94,12 +95,10 @@ def check(asked: Arguments) -> Request:
     cib_maps = cib_templates.map_count(chosen.header)
     number = _count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
-        resources.check(
-            grid, chosen.pixel_arcmin, names, stokes, len(freqs_ghz), out, cib_maps, number
-        )
+        resources.check(grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
 
     shown = {
-        "freqs": freqs_ghz.tolist(),
+        "freqs": [_shown_band(band) for band in bands],
         "nside": getattr(grid, "nside", None),
         "seed": seed,
         "geometry": None if grid.kind == "healpix" else grid.shape,
@@ -120,7 +119,7 @@ def check(asked: Arguments) -> Request:
     }
     call = [f"{k}={v!r}" for k, v in shown.items() if k == "seed" or v != DEFAULTS[k]]
     return Request(
-        freqs_ghz=freqs_ghz,
+        bands=bands,
         geometry=grid,
         seed=seed,
         cmb_seed=cmb_seed,
@@ -212,6 +211,13 @@ def _shown(monopole) -> bool | str | tuple:
     if isinstance(monopole, (bool, np.bool_)):
         return bool(monopole)
     return monopole if isinstance(monopole, str) else tuple(monopole)
+
+
+def _shown_band(band: passbands.Band) -> float | str:
+    """A band in the call that the provenance shows; `Sky.bands` has its points."""
+    if band.name is not None or not band.is_single:
+        return band.label
+    return float(band.nu_ghz[0])
 
 
 def _silent(stage: str, fraction: float) -> None:

@@ -82,7 +82,8 @@ def simulate(asked: Arguments) -> Sky:
     Parameters
     ----------
     freqs
-        Frequencies, GHz numbers or an astropy Quantity, one or many.
+        Bands, one or many, also mixed: frequencies as numbers in GHz or astropy Quantities,
+        `mlsky.Band` for passbands, or names of them such as "so_lat/f150" (docs/bands).
     nside
         HEALPix resolution, a power of two; RING, equatorial. Or give `geometry`.
     seed
@@ -124,7 +125,7 @@ def simulate(asked: Arguments) -> Sky:
         dust that has it already (PySM's d9 to d11); or names of those of "tsz" and "cib" that keep
         theirs, so () takes both off. The sources of the catalogue stay as they are.
     unit
-        "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr" or "MJy/sr".
+        "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr" or "y", the Compton parameter.
     cmb_seed
         Seed of the unlensed CMB alone; `seed` by default.
     device
@@ -170,7 +171,7 @@ def run(request: Request) -> Sky:
     try:
         realisation = realise(request, store)
         request.progress("bands and sources", 0.95)
-        sky = observe(realisation, request.freqs_ghz, stokes=request.stokes, unit=request.unit)
+        sky = observe(realisation, request.bands, stokes=request.stokes, unit=request.unit)
         del realisation
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)

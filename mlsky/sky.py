@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky.frequency.passbands import Band
 from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
 from mlsky.sphere import geometry as pixels
@@ -37,6 +38,8 @@ class Sky:
 
     Attributes
     ----------
+    bands : tuple of Band
+        Passbands; of one point for a single frequency.
     catalog : astropy.table.Table or None
         Sources above 1 mJy at 148 GHz; `in_map` is False for those that the flux cut removed.
     clusters : astropy.table.Table or None
@@ -52,6 +55,7 @@ class Sky:
         self,
         *,
         freqs_ghz: ArrayLike,
+        bands: Sequence[Band] | None = None,
         geometry: pixels.Geometry,
         stokes: str,
         unit: str,
@@ -63,6 +67,7 @@ class Sky:
         source: str = "this sky",
     ) -> None:
         self.freqs_ghz = np.array(freqs_ghz, dtype=np.float64)
+        self.bands = tuple(Band(nu) for nu in self.freqs_ghz) if bands is None else tuple(bands)
         self.geometry = geometry
         self.stokes = stokes
         self.unit = unit
@@ -75,7 +80,7 @@ class Sky:
 
     @property
     def freqs(self) -> Quantity:
-        """(nfreq,) band frequencies, GHz."""
+        """(nfreq,) centres of the bands, GHz."""
         from astropy import units
 
         return self.freqs_ghz * units.GHz
@@ -116,8 +121,27 @@ class Sky:
                 layer.add_to(target, self.stokes, share)
         return out
 
-    def band(self, index: int, component: str | None = None) -> NDArray[np.float32]:
-        """One band of the total or of one component, (nstokes, *shape), without the others."""
+    def band(self, index: int | str, component: str | None = None) -> NDArray[np.float32]:
+        """One band of the total or of one component, (nstokes, *shape), without the others.
+
+        Parameters
+        ----------
+        index
+            Number of the band, or its name.
+
+        Raises
+        ------
+        ValueError
+            If no band, or more than one, has that name.
+        """
+        if isinstance(index, str):
+            found = [i for i, band in enumerate(self.bands) if band.name == index]
+            if len(found) != 1:
+                named = ", ".join(band.label for band in self.bands)
+                raise ValueError(
+                    f"band {index!r}: {len(found)} of the bands {named} have that name"
+                )
+            (index,) = found
         return self.integrate(np.eye(len(self.freqs_ghz))[index], component)
 
     def integrate(
@@ -239,6 +263,9 @@ class Sky:
         """
         content = skies.read(path, lazy)
         del content["version"]
+        bands = content.pop("bands")
+        if bands is not None:
+            content["bands"] = [Band.from_dict(band) for band in bands]
         return cls(**content, source=os.fspath(path))
 
     def __repr__(self) -> str:
@@ -248,7 +275,7 @@ class Sky:
             if geometry.kind == "healpix"
             else f"CAR {geometry.shape[0]} x {geometry.shape[1]} at {geometry.pixel_arcmin:g}'"
         )
-        freqs = ", ".join(f"{nu:g}" for nu in self.freqs_ghz)
+        freqs = ", ".join(band.label for band in self.bands)
         held = ", ".join(self.keys()) or "total only"
         return (
             f"<Sky [{freqs}] GHz, {self.stokes}, {where}, {self.unit}, "

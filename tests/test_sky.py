@@ -17,7 +17,7 @@ from pixell import enmap
 
 import mlsky
 from mlsky import observation, simulation
-from mlsky.frequency import bands, cib_templates, scaling
+from mlsky.frequency import cib_templates, passbands, scaling
 from mlsky.sources import catalogue
 from mlsky.sphere.geometry import Healpix
 
@@ -140,6 +140,33 @@ def test_stokes_and_rows_of_a_part(sky):
             sky.integrate([0, 1, 0], rows=rows)
 
 
+def test_a_band_is_a_sum_over_its_frequencies(record):
+    """Every component, hot tSZ and the colours of the CIB too, in another unit."""
+    band = mlsky.Band([120, 140, 150, 170], [0.2, 1, 0.9, 0.3], name="mine")
+    options = {"stokes": "TQU", "tsz_temperature_kev": 7.0}
+    sky = mlsky.simulate([93, band, "so_lat/f150"], NSIDE, 1, unit="MJy/sr", **options)
+    assert [b.label for b in sky.bands] == ["93", "mine", "so_lat/f150"]
+    assert "freqs=[93.0, 'mine', 'so_lat/f150']" in sky.meta["command"]
+    assert repr(sky).startswith("<Sky [93, mine, so_lat/f150] GHz")
+    single = mlsky.simulate(band.nu_ghz, NSIDE, 1, unit="MJy/sr", **options)
+    for name in sky:
+        expected = single.integrate(band.power, name)
+        atol = ROUNDING * np.abs(expected).max()
+        np.testing.assert_allclose(sky.band("mine", name), expected, rtol=ROUNDING, atol=atol)
+    with pytest.raises(ValueError, match="band 'f090': 0 of the bands 93, mine, so_lat/f150"):
+        sky.band("f090")
+
+
+def test_a_band_with_templates_of_the_cib(monkeypatch):
+    header = {"cib_templates": {"ghz": [148, 353, 857], "preset": "act-dr6"}}
+    fakes.install(monkeypatch, header)
+    band = mlsky.Band([200, 220, 250], [0.5, 1, 0.4])
+    sky = mlsky.simulate(band, NSIDE, 1, unit="Jy/sr", components="cib")
+    single = mlsky.simulate(band.nu_ghz, NSIDE, 1, unit="Jy/sr", components="cib")
+    expected = single.integrate(band.power)
+    np.testing.assert_allclose(sky.total[0], expected, atol=ROUNDING * np.abs(expected).max())
+
+
 def test_every_component_follows_its_law(sky):
     reference = {name: mlsky.simulate(148, NSIDE, 1)[name][0, 0] for name in sky}
     for band, nu in enumerate(FREQS):
@@ -177,10 +204,10 @@ def test_stokes_are_rows_of_the_whole(sky, stokes):
         np.testing.assert_array_equal(part[name], sky[name][:, rows])
 
 
-@pytest.mark.parametrize("unit", bands.UNITS)
+@pytest.mark.parametrize("unit", passbands.UNITS)
 def test_units(sky, unit):
     other = mlsky.simulate(FREQS, NSIDE, 1, unit=unit)
-    factor = bands.convert(np.array(FREQS, float), "uK_CMB", unit)
+    factor = passbands.convert(sky.bands, "uK_CMB", unit)
     assert other.unit == other.meta["unit"] == unit
     for name in sky:
         np.testing.assert_allclose(other[name], factor[:, None, None] * sky[name], rtol=ROUNDING)

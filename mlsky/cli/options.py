@@ -11,6 +11,7 @@ import click
 
 __all__ = [
     "ManyValues",
+    "bands",
     "number_pairs",
     "numbers",
     "pairs",
@@ -64,6 +65,17 @@ def split(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
     if not all(parts):
         raise click.BadParameter("is empty; give a value, or leave the option out")
     return [part for found in parts for part in found]
+
+
+def bands(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list:
+    """Frequencies (GHz) and names of bands of a repeated, spaced or comma-separated option."""
+    found: list[float | str] = []
+    for part in split(ctx, option, values):
+        try:
+            found.append(float(part))
+        except ValueError:
+            found.append(part)
+    return found
 
 
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, numbers, progress_bar, resumable, split
+from mlsky.cli.options import ManyValues, bands, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
 __all__ = ["plot", "simulate"]
@@ -20,9 +20,9 @@ OPTIONS = {
     "freqs": {
         "required": True,
         "multiple": True,
-        "callback": numbers,
-        "metavar": "GHZ...",
-        "help": "Bands.",
+        "callback": bands,
+        "metavar": "BAND...",
+        "help": "Bands: GHz, or names such as so_lat/f150 (docs/bands).",
     },
     "nside": {"type": int, "help": "HEALPix resolution, a power of two."},
     "geometry": {
@@ -189,7 +189,7 @@ def _summary(sky, path: Path, seconds: float) -> str:
     lines = [f"{path}: {path.stat().st_size / 1e6:.0f} MB in {seconds:.0f} s, {sky!r}"]
     rms = [f"{name} {sky.band(middle, name)[0].std(dtype=np.float64):.3g}" for name in sky]
     what = sky.stokes[0]
-    lines.append(f"rms of {what} at {sky.freqs_ghz[middle]:g} GHz, {sky.unit}: {', '.join(rms)}")
+    lines.append(f"rms of {what} at {sky.freqs_ghz[middle]:.4g} GHz, {sky.unit}: {', '.join(rms)}")
     if sky.catalog is not None:
         held = int(np.count_nonzero(sky.catalog["in_map"]))
         lines.append(f"sources above 1 mJy at 148 GHz: {len(sky.catalog)}, in the maps: {held}")

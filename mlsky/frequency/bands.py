@@ -1,7 +1,7 @@
-"""Bands and units: which frequencies are allowed, and what a microkelvin is worth at each.
+"""Frequencies and units: which are allowed, and what a microkelvin is worth at each.
 
-A band is, for now, a delta function at its frequency; all conversions are those of one
-frequency. Temperatures are thermodynamic (CMB) unless they say RJ: 1 uK_CMB is the change of
+All conversions are those of a single frequency; `mlsky.frequency.passbands` has those of bands.
+Temperatures are thermodynamic (CMB) unless they say RJ: 1 uK_CMB is the change of
 the Planck spectrum at `T_CMB_K` per microkelvin, 1 uK_RJ that of its Rayleigh-Jeans limit.
 """
 
@@ -15,8 +15,10 @@ __all__ = [
     "FREQ_RANGE_GHZ",
     "T_CMB_K",
     "UNITS",
+    "check_range",
     "convert",
     "dimensionless",
+    "frequencies",
     "jy_per_sr_per_uk",
     "jy_per_sr_per_uk_rj",
     "parse_freqs",
@@ -40,7 +42,12 @@ JANSKY = 1e-26
 #: 2019, doi:10.1088/1475-7516/2019/02/056) to above Planck's highest (857 GHz).
 FREQ_RANGE_GHZ = (20.0, 900.0)
 
-#: Units a map may be asked for in.
+_ALLOWED = (
+    f"must be one or more frequencies in GHz from {FREQ_RANGE_GHZ[0]:g} to {FREQ_RANGE_GHZ[1]:g}"
+)
+_EXAMPLE = "for example freqs=[93, 145, 225]"
+
+#: Units of intensities and of the temperatures that stand for them.
 UNITS = ("uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr")
 
 
@@ -64,26 +71,35 @@ def parse_freqs(freqs) -> np.ndarray:
         If empty, not numbers, of a unit that is no frequency, not finite, not positive, or
         outside `FREQ_RANGE_GHZ`.
     """
-    low, high = FREQ_RANGE_GHZ
-    allowed = f"must be one or more frequencies in GHz from {low:g} to {high:g}"
-    example = "for example freqs=[93, 145, 225]"
-    nu_ghz = _in_ghz(freqs, allowed, example)
+    nu_ghz = frequencies(freqs)
+    check_range(nu_ghz, "freqs")
+    return nu_ghz
+
+
+def frequencies(freqs) -> np.ndarray:
+    """As `parse_freqs`, also outside `FREQ_RANGE_GHZ`."""
+    nu_ghz = _in_ghz(freqs)
     if nu_ghz.size == 0:
-        raise ValueError(f"freqs={arguments.short(freqs)}: empty; {allowed}, {example}")
+        raise ValueError(f"freqs={arguments.short(freqs)}: empty; {_ALLOWED}, {_EXAMPLE}")
     bad = nu_ghz[~(np.isfinite(nu_ghz) & (nu_ghz > 0))]
     if bad.size:
-        raise ValueError(f"freqs holds {bad[0]:g}: {allowed}, finite and positive, {example}")
+        raise ValueError(f"freqs holds {bad[0]:g}: {_ALLOWED}, finite and positive, {_EXAMPLE}")
+    return nu_ghz
+
+
+def check_range(nu_ghz: np.ndarray, what: str) -> None:
+    """Refuse frequencies (GHz) outside `FREQ_RANGE_GHZ`; `what` holds them, for the error."""
+    low, high = FREQ_RANGE_GHZ
     # a frequency that came in as a wavelength may miss the edge of the range by a rounding
     bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
     if bad.size:
         raise ValueError(
-            f"freqs holds {bad[0]:g} GHz: outside the range of the laws; {allowed}, {example}"
+            f"{what} holds {bad[0]:g} GHz: outside the range of the laws; {_ALLOWED}, {_EXAMPLE}"
         )
-    return nu_ghz
 
 
-def parse_unit(unit) -> str:
-    """The name in `UNITS` of a unit given as text or as an astropy unit.
+def parse_unit(unit, allowed: tuple[str, ...] = UNITS) -> str:
+    """The name in `allowed` of a unit given as text or as an astropy unit.
 
     Raises
     ------
@@ -91,9 +107,9 @@ def parse_unit(unit) -> str:
         If the unit is not one of them.
     """
     name = str(unit).replace(" ", "")
-    if name not in UNITS:
+    if name not in allowed:
         shown = arguments.short(str(unit))
-        raise ValueError(f'unit={shown}: must be one of {", ".join(UNITS)}, as unit="uK_CMB"')
+        raise ValueError(f'unit={shown}: must be one of {", ".join(allowed)}, as unit="uK_CMB"')
     return name
 
 
@@ -169,7 +185,7 @@ def _jy_per_sr(nu_ghz, unit: str):
     return one if unit == "Jy/sr" else 1e6 * one
 
 
-def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
+def _in_ghz(freqs) -> np.ndarray:
     """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not looked at."""
     freqs = arguments.unmask(freqs)  # a masked frequency is NaN, which is refused
     several = isinstance(freqs, (list, tuple))
@@ -186,7 +202,7 @@ def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
         except (units.UnitsError, TypeError, ValueError) as error:
             raise ValueError(
                 f"freqs={arguments.short(freqs)}: not convertible to GHz "
-                f"({' '.join(str(error).split())}); {allowed}, {example}"
+                f"({' '.join(str(error).split())}); {_ALLOWED}, {_EXAMPLE}"
             ) from None
         freqs = values if several else values[0]
         freqs = [freqs] if np.ndim(freqs) == 0 else freqs
@@ -198,5 +214,5 @@ def _in_ghz(freqs, allowed: str, example: str) -> np.ndarray:
         array = np.asarray(None)
     # text and booleans would be taken for numbers by a plain float64 cast
     if array.size and (array.dtype.kind not in "iuf" or array.ndim > 1):
-        raise ValueError(f"freqs={arguments.short(freqs)}: {allowed}, {example}")
+        raise ValueError(f"freqs={arguments.short(freqs)}: {_ALLOWED}, {_EXAMPLE}")
     return np.array(array, dtype=np.float64).reshape(-1)

@@ -16,6 +16,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "NotOurs",
+    "are_plain",
     "build_geometry",
     "check_content",
     "check_version",
@@ -63,6 +64,11 @@ def build_geometry(description: dict) -> pixels.Geometry:
     if description["kind"] == "healpix":
         return pixels.Healpix(description["nside"])
     return pixels.Car.build(description)
+
+
+def are_plain(bands) -> bool:
+    """Whether bands are single frequencies without names: a list of frequencies says it all."""
+    return all(band.is_single and band.name is None for band in bands)
 
 
 def check_version(path: Path, version: int) -> None:

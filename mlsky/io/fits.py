@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from mlsky.io import checksums
 from mlsky.io.content import (
     FORMAT_VERSION,
     NotOurs,
+    are_plain,
     build_geometry,
     check_version,
     describe_geometry,
@@ -94,7 +95,8 @@ def write_fits(sky, path: Path, component: str | None = None, ordering: str = "R
 
 def _number_of_hdus(sky) -> int:
     bands = len(sky.freqs_ghz) if sky.geometry.kind == "healpix" else 0
-    return 2 + bands + sum(part is not None for part in (sky.kappa, sky.catalog, sky.clusters))
+    tables = (sky.kappa, sky.catalog, sky.clusters)
+    return 2 + bands + sum(part is not None for part in tables) + (not are_plain(sky.bands))
 
 
 def _write_healpix(sky, path: Path, component: str | None, ordering: str) -> None:
@@ -218,6 +220,40 @@ def _append_tables(sky, path: Path) -> None:
             hdu = fits.table_to_hdu(table)
             hdu.name = name
             _append(path, hdu)
+    if not are_plain(sky.bands):
+        _append(path, _bands_hdu(sky.bands))
+
+
+def _bands_hdu(bands: Sequence):
+    """Table of the points of all passbands: number of the band, frequency, response."""
+    from astropy.io import fits
+
+    number = np.repeat(np.arange(len(bands)), [len(band.nu_ghz) for band in bands])
+    columns = [
+        fits.Column("BAND", "J", array=number),
+        fits.Column("NU", "D", unit="GHz", array=np.concatenate([b.nu_ghz for b in bands])),
+        fits.Column("RESPONSE", "D", array=np.concatenate([b.weights for b in bands])),
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name="BANDS")
+    for index, band in enumerate(bands):
+        hdu.header[f"NAME{index}"] = json.dumps(band.name)
+    return hdu
+
+
+def _read_bands(file, nfreq: int) -> list[dict] | None:
+    """Passbands as `mlsky.frequency.passbands.Band.from_dict` takes them; None without."""
+    if "BANDS" not in file:
+        return None
+    hdu = file["BANDS"]
+    number, nu, weights = (np.array(hdu.data[name]) for name in ("BAND", "NU", "RESPONSE"))
+    return [
+        {
+            "nu_ghz": nu[number == band].astype(np.float64),
+            "weights": weights[number == band].astype(np.float64),
+            "name": json.loads(hdu.header[f"NAME{band}"]),
+        }
+        for band in range(nfreq)
+    ]
 
 
 def read_fits(path: Path, lazy: bool) -> dict:
@@ -261,6 +297,7 @@ def read_fits(path: Path, lazy: bool) -> dict:
         )
         return {
             "freqs_ghz": [header[f"FREQ{band}"] for band in range(nfreq)],
+            "bands": _read_bands(file, nfreq),
             "geometry": geometry,
             "stokes": stokes,
             "unit": header["UNITS"],

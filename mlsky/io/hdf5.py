@@ -6,7 +6,7 @@ Maps read back to the bit (`mlsky.io.layers`).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from mlsky.io.content import (
     FORMAT,
     FORMAT_VERSION,
     NotOurs,
+    are_plain,
     build_geometry,
     check_version,
     describe_geometry,
@@ -58,6 +59,7 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
             created=now(),
         )
         file["freqs_ghz"] = sky.freqs_ghz
+        _write_bands(file, sky.bands)
         components = _group(file, "components")
         for name, layers in sky.layers.items():
             group = _group(components, name)
@@ -75,6 +77,31 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
         if sky.clusters is not None:
             _write_table(_group(file, "clusters"), sky.clusters)
         checksums.seal_hdf5(file)
+
+
+def _write_bands(file, bands: Sequence) -> None:
+    """Passbands, unless ``freqs_ghz`` says it all."""
+    if are_plain(bands):
+        return
+    group = _group(file, "bands")
+    for number, band in enumerate(bands):
+        entry = group.require_group(str(number))
+        entry.attrs["name"] = band.name or ""
+        entry["nu_ghz"], entry["weights"] = band.nu_ghz, band.weights
+
+
+def _read_bands(file) -> list[dict] | None:
+    """Passbands as `mlsky.frequency.passbands.Band.from_dict` takes them; None without."""
+    if "bands" not in file:
+        return None
+    return [
+        {
+            "nu_ghz": entry["nu_ghz"][()],
+            "weights": entry["weights"][()],
+            "name": str(entry.attrs["name"]) or None,
+        }
+        for entry in (file["bands"][str(number)] for number in range(len(file["bands"])))
+    ]
 
 
 def _group(parent, name: str):
@@ -146,6 +173,7 @@ def read_hdf5(path: Path, lazy: bool) -> dict:
         }
         return {
             "freqs_ghz": file["freqs_ghz"][()],
+            "bands": _read_bands(file),
             "geometry": build_geometry(json.loads(file.attrs["geometry"])),
             "stokes": file.attrs["stokes"],
             "unit": file.attrs["unit"],

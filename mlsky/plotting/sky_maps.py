@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.errors import MissingDependencyError
-from mlsky.frequency import bands
 from mlsky.io import skies
 from mlsky.sphere.geometry import Geometry
 from mlsky.validation import act_dr6
@@ -98,7 +97,7 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
     grid = drawing.add_gridspec(2, 1, height_ratios=(1.35, 1.0))
     top = grid[0].subgridspec(1, 2, width_ratios=(1.75, 1.0))
     unit = UNIT_TEXT.get(sky.unit, sky.unit)
-    title = f"{sky.stokes[0]} at {sky.freqs_ghz[band]:g} GHz, everything, mean removed"
+    title = f"{sky.stokes[0]} at {_band_title(sky, band)}, everything, mean removed"
     _draw_mollweide(drawing.add_subplot(top[0]), total, sky.geometry, title, unit)
     _draw_spectra(drawing.add_subplot(top[1]), sky, band, maps, total, unit)
     bottom = grid[1].subgridspec(1, len(panels))
@@ -270,10 +269,17 @@ def _colour_bar(axes: Axes, image, unit: str, **style) -> None:
     bar.set_label(unit, fontsize=9)
 
 
+def _band_title(sky: Sky, band: int) -> str:
+    """The frequency of a band, with its name if it has one."""
+    nu = f"{sky.freqs_ghz[band]:.4g} GHz"
+    name = sky.bands[band].name
+    return nu if name is None else f"{nu} ({name.replace('_', ' ')})"
+
+
 def _draw_spectra(
     axes: Axes, sky: Sky, band: int, maps: dict[str, NDArray], total: NDArray, unit: str
 ) -> None:
-    nu = float(sky.freqs_ghz[band])
+    name_of_band = _band_title(sky, band)
     faint = {"total": total, **maps}
     cut = f" < {act_dr6.CUT_MJY:g} mJy" if sky.catalog is not None and "radio" in maps else ""
     for name in ("cib", "radio"):
@@ -289,21 +295,22 @@ def _draw_spectra(
         highest = max(highest, float(d_ell.max()))
         label = TITLES[name] + (cut if name in ("total", "radio") else "")
         axes.plot(ell[shown], d_ell[shown], color=COLOURS[name], label=label, linewidth=1.6)
-    _draw_act(axes, sky, nu, maps)
+    _draw_act(axes, sky, band, maps)
     if highest > 0:
         axes.set(xscale="log", yscale="log", ylim=(1e-6 * highest, 3 * highest))
     axes.set_xlabel(r"multipole $\ell$")
-    axes.set_ylabel(rf"$D_\ell$ at {nu:g} GHz  [{unit}$^2$]")
+    axes.set_ylabel(rf"$D_\ell$ at {name_of_band}  [{unit}$^2$]")
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.legend(fontsize=8, ncols=2, loc="lower left", framealpha=0.9, edgecolor="none")
     axes.set_title("Power spectra", fontsize=13)
 
 
-def _draw_act(axes: Axes, sky: Sky, nu: float, maps: dict[str, NDArray]) -> None:
+def _draw_act(axes: Axes, sky: Sky, band: int, maps: dict[str, NDArray]) -> None:
+    nu = float(sky.freqs_ghz[band])
     near = min(act_dr6.D3000, key=lambda known: abs(known - nu))
     if abs(near - nu) > ACT_NEAR_GHZ or not sky.stokes.startswith("T"):
         return
-    factor = float(bands.convert(nu, "uK_CMB", sky.unit)) ** 2
+    factor = sky.bands[band].convert("uK_CMB", sky.unit) ** 2
     label = f"ACT DR6, {near:g} GHz"
     for name, value in act_dr6.D3000[near].items():
         if name in maps:

@@ -21,7 +21,7 @@ import numpy as np
 from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError
-from mlsky.frequency.bands import parse_freqs
+from mlsky.frequency.passbands import Band
 from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
 from mlsky.simulation import Realisation, list_sources, observe, realise
@@ -29,7 +29,7 @@ from mlsky.simulation import Realisation, list_sources, observe, realise
 try:
     import pysm3
     from pysm3 import units as u
-    from pysm3.utils import check_freq_input, normalize_weights
+    from pysm3.utils import check_freq_input
 except ImportError as error:
     raise MissingDependencyError(
         f"pysm3 is needed for mlsky.plugins.pysm ({error}): pip install 'mlsky[pysm]'"
@@ -196,26 +196,6 @@ class Extragalactic(pysm3.Model):
 
     def _integrate(self, freqs: u.Quantity, weights) -> np.ndarray:
         """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
-        nu_ghz = parse_freqs(check_freq_input(freqs))
-        if weights is not None and np.shape(weights) != nu_ghz.shape:
-            raise ValueError(
-                f"weights of shape {np.shape(weights)}: must be one per frequency, {nu_ghz.shape}"
-            )
-        response = normalize_weights(nu_ghz, weights)
-        share = response * _trapezoid(nu_ghz)
-        out = np.zeros((3, self._request.geometry.npix), dtype=np.float32)
-        for nu, part in zip(nu_ghz, share, strict=True):
-            if part == 0:
-                continue
-            # One frequency at a time: painted sources of all of them would not fit.
-            band = observe(self.realisation, np.array([nu]), stokes="TQU", unit="uK_RJ")
-            out += band.integrate([part])
-        return out
-
-
-def _trapezoid(x: np.ndarray) -> np.ndarray:
-    """Weights of the trapezoidal rule at `x`; 1 for a single point."""
-    if len(x) == 1:
-        return np.ones(1)
-    step = np.diff(x)
-    return 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))
+        band = Band(check_freq_input(freqs), weights)
+        sky = observe(self.realisation, (band,), stokes="TQU", unit="uK_RJ")
+        return sky.total[0]

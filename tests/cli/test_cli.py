@@ -154,7 +154,7 @@ BAD = [
     (["--freqs", "nan"], "nan"),
     (["--freqs", "93", "inf"], "inf"),
     (["--freqs", "9"], "9 GHz: outside the range of the laws"),
-    (["--freqs", "93GHz"], "'93GHz' is no number"),
+    (["--freqs", "93GHz"], "band '93GHz': no band has that name; freqs may hold GHz"),
     (["--freqs", ","], "'--freqs': is empty"),
     (["--components", "dust"], "component 'dust'"),
     (["--unit", "K"], "unit='K'"),

@@ -144,6 +144,28 @@ def test_provenance_in_the_header(sky, tmp_path):
         assert set(file["components"]) == set(sky)
 
 
+def test_bands_are_kept(record, tmp_path):
+    """To the bit, names too, next to single frequencies; which alone leave the file as it was."""
+    bands = [
+        93,
+        mlsky.Band([140, 150, 161], [1, 2, 0.5]),
+        "so_lat/f230",
+        mlsky.Band(280, name="f280"),
+    ]
+    sky = mlsky.simulate(bands, 16, 1, stokes="T")
+    for suffix in ("h5", "fits"):
+        sky.write(tmp_path / f"bands.{suffix}")
+        for lazy in (False, True):
+            back = Sky.read(tmp_path / f"bands.{suffix}", lazy=lazy)
+            assert back.bands == sky.bands
+            assert [band.name for band in back.bands] == [None, None, "so_lat/f230", "f280"]
+    plain = mlsky.simulate([93, 150], 16, 1, stokes="T")
+    plain.write(tmp_path / "plain.h5")
+    with h5py.File(tmp_path / "plain.h5") as file:
+        assert "bands" not in file
+    assert Sky.read(tmp_path / "plain.h5").bands == plain.bands
+
+
 def test_a_sky_without_kappa_or_catalogue(tmp_path):
     sky = Sky(freqs_ghz=[150], geometry=Healpix(1), stokes="T", unit="uK_CMB", components={})
     for suffix in ("h5", "fits"):

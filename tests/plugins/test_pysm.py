@@ -21,7 +21,6 @@ from pysm3 import units as u
 import mlsky
 from mlsky import seeds
 from mlsky.frequency import bands
-from mlsky.plugins import pysm
 from mlsky.plugins.pysm import Extragalactic
 
 NSIDE = 16
@@ -188,6 +187,16 @@ def test_the_cmb_of_a_passband_is_the_cmb(record):
     assert _relative(out.value, mlsky.simulate(93, NSIDE, 1)["cmb"][0]) < ROUNDING
 
 
+def test_sources_of_a_band_are_painted_once(component, monkeypatch):
+    from mlsky.sources import catalogue
+
+    calls = []
+    paint = catalogue.paint_sparse
+    monkeypatch.setattr(catalogue, "paint_sparse", lambda *a: calls.append(a) or paint(*a))
+    component.get_emission(np.linspace(130, 170, 31) * u.GHz)
+    assert len(calls) == 2  # radio and dusty
+
+
 def test_weights_of_another_length(component):
     with pytest.raises(ValueError, match=r"weights of shape \(2,\): must be one per frequency"):
         component.get_emission([90, 95, 100] * u.GHz, weights=np.ones(2))
@@ -266,9 +275,3 @@ def test_without_pysm3_the_message_names_the_extra():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert "pip install 'mlsky[pysm]'" in result.stdout, result.stderr
-
-
-def test_trapezoid_weights():
-    x = np.array([1.0, 2.0, 4.0, 4.5])
-    y = np.array([3.0, 1.0, 2.0, 5.0])
-    np.testing.assert_allclose(pysm._trapezoid(x) @ y, np.trapezoid(y, x))

@@ -9,11 +9,15 @@ from pixell import enmap, utils
 
 from mlsky.frequency import cib, radio
 from mlsky.frequency.bands import convert
+from mlsky.frequency.passbands import Band
 from mlsky.sources import catalogue
 from mlsky.sphere.geometry import Car, Healpix
 
 #: Flux is conserved up to the rounding of a float32 pixel, 6e-8.
 FLUX = 1e-6
+
+#: The polynomial that stands for spectra averaged over a band.
+POLYNOMIAL = 1e-7
 
 N = 20_000
 
@@ -298,3 +302,27 @@ def test_maps_of_radio_sources_decorrelate_between_bands():
         found = power[i, j] / np.sqrt(power[i, i] * power[j, j])
         # 20 000 sources tell it to 0.002; in three pixels of a hundred there are two
         assert found == pytest.approx(wanted, abs=0.004)
+
+
+def test_fluxes_in_a_band_are_integrals_of_each_source():
+    """Against the sum over the points of the band, source by source."""
+    n = 300
+    rng = np.random.default_rng(1)
+    kind = np.where(np.arange(n) % 3 == 0, "dusty", "radio")
+    table = catalogue.make(rng.uniform(0, 360, n), np.zeros(n), rng.uniform(1, 50, n), kind, 1)
+    band = Band([120, 135, 150, 170, 190], [0.1, 1, 0.8, 0.9, 0.2])
+    (found,) = catalogue.band_fluxes(table, band)
+    each = catalogue.band_fluxes(table, band.nu_ghz)
+    np.testing.assert_allclose(found, band.power @ each, rtol=POLYNOMIAL)
+    # one source, and sources that are all alike
+    np.testing.assert_allclose(catalogue.band_fluxes(table[:1], band)[0], found[:1], rtol=1e-9)
+    assert catalogue.band_fluxes(table[:0], band).shape == (1, 0)
+
+
+def test_a_map_in_a_band_is_a_flux_over_a_band():
+    one = catalogue.make(10.0, 20.0, 100.0, "radio", seed=1)
+    band = Band.top_hat(130, 165)
+    (uk,) = catalogue.paint(one, Healpix(16), band, "T").max((1, 2))
+    (flux,) = catalogue.band_fluxes(one, band)
+    expected = 1e-3 * flux[0] / Healpix(16).area() / band.convert("uK_CMB", "Jy/sr")
+    assert uk == pytest.approx(expected, rel=FLUX)
