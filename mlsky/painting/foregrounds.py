@@ -107,7 +107,7 @@ def select(name: str, geometry: Geometry) -> Weights:
     ValueError
         If the file holds no networks that make a sky.
     """
-    from mlsky.networks import evaluate
+    from mlsky.networks.consistency import check_sky
     from mlsky.networks.weights import open_weights
 
     name = os.fspath(name)
@@ -120,8 +120,7 @@ def select(name: str, geometry: Geometry) -> Weights:
         index = fine[-1] if fine else order[0]
         (path,) = registry.fetch(name, file=files[index]["file"])
         weights = open_weights(path, sha256=files[index]["sha256"])
-    evaluate.kind(weights)
-    cib_templates.of_header(weights.header)  # the check
+    check_sky(weights)
     return weights
 
 
@@ -364,8 +363,8 @@ def _paint_sky(
             whole.shown(haloes) if evaluate.takes_objects(weights) else None,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
-        evaluate.check_finite(made, chart.index)
         large.apply(chart, made)
+        evaluate.check_finite(made, chart.index)
         found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
         if members and found and whole.added:
             found = {key: np.concatenate([found[key], members[key]], -1) for key in found}

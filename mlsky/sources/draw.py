@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
+from mlsky.errors import RegistryError
 from mlsky.frequency import bands
 from mlsky.sources import counts
 from mlsky.sphere.charts import NSIDE
@@ -30,6 +31,10 @@ __all__ = ["of_chart"]
 #: Quantities in the stream "sources": numbers of sources by cell, then of each source its row and
 #: column inside the cell, its kind and its flux. Part of what a seed means.
 _HOW_MANY, _ROW, _COLUMN, _KIND, _FLUX = range(5)
+
+#: The most sources that are expected on a chart, our choice: a hundred times what is usual, and
+#: still little memory.
+MOST = 2_000_000
 
 #: Numbers of sources, from the last bits: column and row of the cell, counted from so many before
 #: the middle of the chart, which is where it is for any sides; the chart; which of the cell's.
@@ -64,6 +69,9 @@ def of_chart(
     ------
     ValueError
         If a rate is not finite.
+    RegistryError
+        If more than `MOST` sources are expected, which only networks that are no trained ones ask
+        for.
     """
     import healpy
 
@@ -101,13 +109,20 @@ def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, 
     if dsfg:  # bright dusty galaxies follow the CIB they belong to
         per_uk = dsfg["per_sr"] * chart.pixel_rad**2 / dsfg["mean_cib_uk"]
     ny, nx = chart.shape
-    found = []
+    found, expected = [], 0.0
     for first in range(0, ny, max(1, BLOCK // nx)):
         rows = slice(first, min(first + max(1, BLOCK // nx), ny))
         rate = np.exp(made["log_rate"][rows])
         rate *= gain
         of_dsfg = per_uk * made["cib"][rows]
         rate += of_dsfg
+        expected += float(rate.sum(dtype=np.float64))
+        if expected > MOST:
+            raise RegistryError(
+                f"the networks ask for {expected:.3g} sources on chart {chart.index}, at most "
+                f"{MOST} are drawn: the weight file is no trained one, or damaged; use another "
+                "(mlsky weights list)"
+            )
         area = chart.scale(slice(rows.start * nx, rows.stop * nx)).reshape(rate.shape) ** 2
         cell = _cells(chart, np.arange(*rows.indices(ny))[:, np.newaxis], np.arange(nx))
         many = seeds.poisson(seeds.uniform(seed, "sources", _HOW_MANY, cell), rate * area)

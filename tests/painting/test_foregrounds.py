@@ -316,6 +316,15 @@ def test_networks_that_overflow_are_one_line(tmp_path, start):
     assert "\n" not in str(caught.value)
 
 
+def test_networks_that_ask_for_too_many_sources(tmp_path, start):
+    """A finite rate of 1e9 in every pixel: an hour for a chart, and no memory for the next."""
+    path = coarse_weights(tmp_path / "a.safetensors")
+    weights = foregrounds.select(str(path), Healpix(16))
+    weights.networks["point_sources"].log_rate = 20.0
+    with pytest.raises(RegistryError, match=r"the networks ask for .* sources on chart 0, at most"):
+        foregrounds.generate(start, Healpix(16), weights=weights, seed=3, device="cpu")
+
+
 def test_unknown_weights():
     with pytest.raises(RegistryError, match=r"must be one of|unknown|no entry"):
         foregrounds.select("nothing", Healpix(64))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
+import torch
 from astropy import units
 from astropy.table import QTable
 from fakes import PIXEL_ARCMIN, coarse_rest
 from halo_cases import shipped
 
+from mlsky.errors import RegistryError
 from mlsky.haloes import catalogue, paint
 from mlsky.networks import evaluate
 from mlsky.networks.weights import open_weights
@@ -110,6 +112,24 @@ def make(folder, start):
         return made[key]
 
     return one
+
+
+@pytest.mark.parametrize("network", ["convergence", "paint"])
+def test_networks_of_the_rest_that_overflow_are_one_line(folder, start, network):
+    weights = open_weights(coarse_rest(folder / f"huge-{network}.safetensors"))
+    with torch.no_grad():
+        for parameter in weights.networks[network].parameters():
+            parameter.mul_(1e20)
+    with pytest.raises(RegistryError, match=r"the networks' \w+ is not finite on chart") as caught:
+        foregrounds.generate(
+            start,
+            Healpix(NSIDE),
+            weights=weights,
+            seed=SEED,
+            objects=painter(weights, ("tsz", "ksz", "cib", "radio")),
+            device="cpu",
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_objects_are_in_the_maps_or_left_out(make):

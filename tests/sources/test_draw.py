@@ -185,5 +185,5 @@ def test_a_rate_that_is_not_finite_is_refused():
     chart = CHARTS[5]
     made = maps(chart)
     made["log_rate"][3, 4] = np.inf
-    with pytest.raises(ValueError, match="finite expected number"):
+    with pytest.raises(RegistryError, match="ask for inf sources on chart 5"):
         draw.of_chart(chart, made, HEADER, 1)
