@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from chart_cases import solid_angle
 
+from mlsky.errors import RegistryError
 from mlsky.sources import counts, draw
 from mlsky.sphere.charts import NSIDE, Chart, charts
 
