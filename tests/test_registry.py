@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -10,15 +11,20 @@ import logging
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from mlsky import registry
 from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.io import fetch as copies
 from mlsky.io.fetch import package_data
 
 CONTENT = b"not really weights " * 50
+# Seconds until a server with half a second of patience is given up, on a crowded machine.
+LONGEST_WAIT = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +253,140 @@ def test_fetch_from_a_copy_of_the_repository(book, server, tmp_path, monkeypatch
     (path,) = registry.fetch("han2021", registry=book)
     assert path.read_bytes() == b"new content"
     assert path.is_relative_to(tmp_path / "cache")
+
+
+class Misbehaved(http.server.BaseHTTPRequestHandler):
+    """A server that gives without end, or stops, or takes its time with every byte."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        end = time.monotonic() + 5.0
+        with contextlib.suppress(OSError):
+            if self.path == "/slow-header":
+                self._drip(b"HTTP/1.0 200 OK", end)
+                return
+            self.send_response(200)
+            self.end_headers()
+            if self.path == "/endless":
+                while time.monotonic() < end:
+                    self.wfile.write(b"x" * 65536)
+            elif self.path == "/slow":
+                self._drip(b"x" * 1000, end)
+            elif self.path == "/stalled":
+                self.wfile.write(b"x")
+                time.sleep(3.0)
+
+    def _drip(self, data, end):
+        for byte in data:
+            if time.monotonic() > end:
+                break
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("endless", "gives more than the 11 bytes"),
+        ("slow", r"given up|timed out"),
+        ("stalled", r"given up|timed out"),
+        ("slow-header", r"given up|timed out"),
+    ],
+)
+def test_servers_that_misbehave(book, monkeypatch, path, message):
+    monkeypatch.setattr(copies, "PATIENCE", 0.5)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaved) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}/{path}"
+        publish(book, "han2021", b"new content", urls=[address])
+        stored(book, "han2021").unlink()
+        started = time.monotonic()
+        with pytest.raises(RegistryError, match=message):
+            registry.fetch("han2021", registry=book)
+        assert time.monotonic() - started < LONGEST_WAIT
+        running.shutdown()
+    assert not any(path.is_file() for path in (book.parent.parent / "cache").rglob("*"))
+
+
+def test_addresses_of_other_kinds(book):
+    publish(book, "han2021", b"new content", urls=["file:///etc/passwd", "gopher://x/y"])
+    stored(book, "han2021").unlink()
+    with pytest.raises(RegistryError, match="must begin with http://, https:// or doi:"):
+        registry.fetch("han2021", registry=book)
+
+
+def at_once(count, code, *arguments):
+    """Run a program in several processes that begin their work together."""
+    begin = f"import sys\nsys.stdin.read()\n{code}"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin, *map(str, arguments), str(i)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    found = []
+    for run in runs:
+        run.stdin.close()
+        run.stdin = None
+    for run in runs:
+        found.append(run.communicate())
+        assert run.returncode == 0, found[-1]
+    return [out for out, _ in found]
+
+
+def test_many_processes_download_once(book, tmp_path):
+    asked = []
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(0.3)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"new content")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        publish(book, "han2021", b"new content", urls=[f"http://127.0.0.1:{running.server_port}/a"])
+        stored(book, "han2021").unlink()
+        code = (
+            "from concurrent.futures import ThreadPoolExecutor\nfrom mlsky import registry\n"
+            "with ThreadPoolExecutor(4) as pool:\n"
+            "    found = [pool.submit(registry.fetch, 'han2021', registry=sys.argv[1])"
+            " for _ in range(4)]\nprint(*{str(f.result()[0]) for f in found})"
+        )
+        printed = at_once(4, code, book)
+        running.shutdown()
+    assert len(asked) == 1
+    (path,) = {text.strip() for text in printed}
+    assert Path(path).read_bytes() == b"new content"
+
+
+def test_many_processes_that_add_lose_nothing(book, tmp_path):
+    code = (
+        "from pathlib import Path\nfrom mlsky import registry\n"
+        "for j in range(3):\n"
+        "    file = Path(sys.argv[2], f'{sys.argv[3]}-{j}.safetensors')\n"
+        "    file.write_text(file.name)\n"
+        "    print(registry.add('painter', [{'path': file, 'pixel_arcmin': 2.0}], kind='default',"
+        " licence='x', cite=[], inputs=[], outputs=[], recipe={}, data={}, scores={},"
+        " registry=sys.argv[1]))"
+    )
+    printed = at_once(4, code, book, tmp_path)
+    assert sorted(" ".join(printed).split()) == sorted(f"v{i}" for i in range(3, 15))
+    assert len(registry.versions("painter", book)) == 2 + 4 * 3
+    assert len(registry.verify("painter", book)) == 2 + 4 * 3
 
 
 def test_fetch_without_pooch(book, monkeypatch):
