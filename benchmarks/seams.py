@@ -71,7 +71,7 @@ def made(nside: int, seed: int, weights: str) -> dict[str, np.ndarray]:
     out = {n: np.asarray(maps[n][...], np.float32).ravel() for n in NAMES}
     table = sky.catalogue
     where = healpy.ang2vec(np.asarray(table["ra"]), np.asarray(table["dec"]), lonlat=True)
-    return {**out, "sources": where.T, "dusty": np.asarray(table["kind"]) == "dusty"}
+    return {**out, "sources": where.T, "dsfg": np.asarray(table["kind"]) == "dsfg"}
 
 
 def border(nside: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def isotropy(maps: dict[str, np.ndarray], nside: int) -> None:
             pairs += [ratio(p[:3], [i], whole, variance), ratio(p, [i], whole, skewness)]
         _row(name, pairs)
     ones = sums(np.ones(pixel.size))
-    for name, chosen in (("radio", ~maps["dusty"]), ("dusty", maps["dusty"])):
+    for name, chosen in (("radio", ~maps["dsfg"]), ("dsfg", maps["dsfg"])):
         at = healpy.vec2pix(nside, *maps["sources"][:, chosen], nest=True)
         number = sums(np.bincount(at, minlength=pixel.size).astype(float))
         pairs = [ratio([ones, number], [i], whole, mean) for i in whole]
