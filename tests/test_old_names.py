@@ -86,7 +86,7 @@ def test_weights_of_today_are_not_touched(tmp_path):
     network = Convergence(widths=(4, 4), noise=(2, 2))
     header = {
         "networks": {"convergence": weights.network_header(network)},
-        "normaliser": {},
+        "normaliser": {"channels": ["kappa"], "mean": [0.0], "scale": [0.0], "std": [1.0]},
         "pixel_arcmin": 2.0,
     }
     path = tmp_path / "now.safetensors"
@@ -94,3 +94,8 @@ def test_weights_of_today_are_not_touched(tmp_path):
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     state, _ = weights.load(path)
     assert set(state) == {f"convergence.{name}" for name in network.state_dict()}
+
+
+def test_kinds_of_sources():
+    assert old_names.kinds(["radio", "dusty", "dsfg"]).tolist() == ["radio", "dsfg", "dsfg"]
+    assert old_names.kinds("dusty") == "dsfg"

@@ -45,13 +45,15 @@ __all__ = [
 #: a multiple of the stride.
 PADDING = 96
 #: Pixels by which each step is evaluated around the one that follows it, where an area is wanted:
-#: the encoder of Convergence, the encoder of Paint, and what Points and the kernels of tSZ see.
+#: the encoder of Convergence, the encoder of Paint, and what PointSources
+#: and the kernels of tSZ
+#: see.
 STEP_PADDING = (8, 8, 16)
 #: Rows of a picture that are taken at a time where every pixel is for itself.
 ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
-SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
+SETS = {"default": ("convergence", "paint", "point_sources"), "han2021": ("pixgan", "vaegan")}
 #: Maps of objects that networks are given, in the order of their inputs, and the channels of the
 #: normaliser that these take, which are also their names in a set.
 GIVEN = ("kappa", "tsz")
@@ -230,13 +232,13 @@ def _default(
     del inputs, given
     names = ("kappa", "ksz", "tsz", *cib_names(weights))
     fields = torch.cat([grown, painted], 1)
-    index = [names.index(n) for n in weights["points"].INPUTS]
+    index = [names.index(n) for n in weights["point_sources"].INPUTS]
 
-    def seen_by_points(block: tuple[slice, slice]) -> torch.Tensor:
+    def seen_by_sources(block: tuple[slice, slice]) -> torch.Tensor:
         return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
 
     with _rounded(kappa, precision):
-        rate = staged.points(weights["points"], seen_by_points, area)
+        rate = staged.point_sources(weights["point_sources"], seen_by_sources, area)
     physical = weights.normaliser.select(names)
     for y in range(0, fields.shape[-2], ROWS):  # in place, while they are in the cache
         fields[..., y : y + ROWS, :] = physical.inverse(fields[..., y : y + ROWS, :])

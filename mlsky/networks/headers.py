@@ -153,13 +153,13 @@ def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
     for name in ("recipe", "data", "training", "scores", "calibration", "sources"):
         entries.mapping(name, header.get(name, {}))
     _check_calibration(header.get("calibration", {}), entries)
-    dusty = header.get("sources", {}).get("dusty")
-    if dusty is not None:
-        name = "sources.dusty"
-        entries.mapping(name, dusty)
-        entries.number(f"{name}.per_sr", dusty.get("per_sr"), 0, PER_SR)
-        entries.number(f"{name}.mean_cib_uk", dusty.get("mean_cib_uk"), 1e-9)
-        entries.numbers(f"{name}.flux_mjy", dusty.get("flux_mjy"), 0)
+    dsfg = header.get("sources", {}).get("dsfg")
+    if dsfg is not None:
+        name = "sources.dsfg"
+        entries.mapping(name, dsfg)
+        entries.number(f"{name}.per_sr", dsfg.get("per_sr"), 0, PER_SR)
+        entries.number(f"{name}.mean_cib_uk", dsfg.get("mean_cib_uk"), 1e-9)
+        entries.numbers(f"{name}.flux_mjy", dsfg.get("flux_mjy"), 0)
     templates = header.get("cib_templates")
     if templates is not None:
         entries.mapping("cib_templates", templates)
@@ -310,7 +310,7 @@ def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> Non
     entries.mapping("calibration.amplitude", amplitude)
     for name, factor in amplitude.items():
         entries.number(f"calibration.amplitude.{name}", factor, 0)
-    for name, low, high in (("radio_mean_rate", 0, LARGEST), ("radio_share", 0, 1)):
+    for name, low, high in (("radio_mean_rate", 0, LARGEST), ("radio_fraction", 0, 1)):
         if calibration.get(name) is not None:
             entries.number(f"calibration.{name}", calibration[name], low, high)
     split = calibration.get("split")

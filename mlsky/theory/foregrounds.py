@@ -38,7 +38,7 @@ from mlsky.theory.parameters import DEFAULT, Cosmology
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model", "radio_share"]
+__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model", "radio_fraction"]
 
 #: What there are spectra of; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
@@ -136,7 +136,7 @@ def foreground_spectra(
     return out
 
 
-def radio_share(
+def radio_fraction(
     part: str,
     mass_cut: float | None = MASS_CUT,
     cosmology: object = DEFAULT,

@@ -77,7 +77,7 @@ def truth_spectra(
         Frequencies of the maps of the CIB.
     """
     from mlsky.theory import foreground_spectra, radio_sources, spectra
-    from mlsky.theory.foregrounds import radio_share
+    from mlsky.theory.foregrounds import radio_fraction
 
     part = "all" if mass_cut is None else "rest"
     cib = dict(zip(cib_templates.map_names(templates_ghz), templates_ghz, strict=True))
@@ -88,7 +88,7 @@ def truth_spectra(
     kk = spectra.kappa_spectrum(max(lmax, MODEL_FROM))
     falling = kk[: lmax + 1] / kk[inside]
     cut = (RADIO_MAX_MJY * 1e-3, REFERENCE_GHZ)
-    mean = radio_sources.moment((REFERENCE_GHZ,), cut) * radio_share(part, mass_cut)
+    mean = radio_sources.moment((REFERENCE_GHZ,), cut) * radio_fraction(part, mass_cut)
     mean /= float(bands.jy_per_sr_per_uk(REFERENCE_GHZ))
     out = {("kappa", "kappa"): kk[: lmax + 1]}
     for a, b in itertools.combinations_with_replacement(fields, 2):

@@ -55,7 +55,7 @@ TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
 #: What a sky fits beside the gain of kappa, and `calibrate` replaces.
-FITTED = ("large_scales", "amplitude", "velocity_gains", "radio_share", "sky")
+FITTED = ("large_scales", "amplitude", "velocity_gains", "radio_fraction", "sky")
 #: Regions on which the power of kSZ by level is measured.
 LEVEL_REGIONS, LEVEL_PIXELS = 4, 512
 
@@ -105,7 +105,7 @@ def calibrate(
     from mlsky.networks import evaluate
     from mlsky.networks.weights import load, open_weights, save
     from mlsky.theory import spectra
-    from mlsky.theory.foregrounds import radio_share
+    from mlsky.theory.foregrounds import radio_fraction
 
     path = Path(path)
     out = path if out is None else Path(out)
@@ -173,7 +173,7 @@ def calibrate(
     if velocities is not None:
         calibration["velocity_gains"] = velocities[0]
     if rest:
-        calibration["radio_share"] = rounded(radio_share("rest", weights.mass_cut))
+        calibration["radio_fraction"] = rounded(radio_fraction("rest", weights.mass_cut))
     if amplitude:
         calibration["amplitude"] = {n: a["applied"] for n, a in amplitude.items()}
     calibration["sky"] = {"seed": seed, "nside": nside, "patches": patches}

@@ -209,8 +209,8 @@ def checkpoint(
     Parameters
     ----------
     networks
-        Some of "convergence", "paint", "points", in eval mode. Without "convergence" they paint
-        the true kappa; scores of what no network makes are left out.
+        Some of "convergence", "paint", "point_sources", in eval mode. Without "convergence" they
+        paint the true kappa; scores of what no network makes are left out.
     normaliser
         Of their fields.
     data
@@ -224,7 +224,7 @@ def checkpoint(
     attributes = sets.attributes_of(data, FIELDS, apart=True)
     pixel, mass_cut = float(attributes["pixel_arcmin"]), attributes.get("mass_cut")
     weights = in_training(networks, normaliser, pixel, mass_cut)
-    makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "points": ("radio",)}
+    makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "point_sources": ("radio",)}
     fields = {"kappa"}.union(*(makes[name] for name in networks))
     device = str(next(next(iter(networks.values())).parameters()).device)
     job = "chain" if "convergence" in networks else "paint"

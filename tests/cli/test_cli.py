@@ -840,8 +840,10 @@ def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
     )
     monkeypatch.setitem(recipes.RECIPES, "start", start)
     assert tiny.pixel_arcmin == start.pixel_arcmin
-    quick = functools.partial(assemble.fit_points, steps=2)
-    monkeypatch.setattr(assemble, "fit_points", lambda d, n, steps, seed: quick(d, n, seed=seed))
+    quick = functools.partial(assemble.fit_point_sources, steps=2)
+    monkeypatch.setattr(
+        assemble, "fit_point_sources", lambda d, n, steps, seed: quick(d, n, seed=seed)
+    )
     for seed, name in enumerate(("train.h5", "val.h5", "test.h5")):
         _tiny_set(name, n=192, seed=seed)
     scored = "--validation val.h5 --score-every 1 --score-regions 1"
@@ -891,14 +893,14 @@ def tiny_weights(monkeypatch, tmp_path):
     import yaml
 
     from mlsky.networks import weights
-    from mlsky.networks.default import Convergence, Paint, Points
+    from mlsky.networks.default import Convergence, Paint, PointSources
     from mlsky.networks.normaliser import Normaliser
 
     small = {"widths": (4, 4), "noise": (1, 1)}
     networks = {
         "convergence": Convergence(**small),
         "paint": Paint(-0.6, 0.3, **small, velocity_levels=2),
-        "points": Points(),
+        "point_sources": PointSources(),
     }
     normaliser = Normaliser(
         ("kappa", "ksz", "tsz", "cib"), (None, None, 3, 10), (0, 0, -0.6, 0.6), (0.1, 2, 0.3, 0.3)

@@ -120,7 +120,7 @@ def test_means_are_those_of_the_model():
     )
     mean = (t["number"] * galaxies).sum() + t["low_cib_mean"].sum()
     rows = torch.cat([r.sources for r in regions()])
-    left_out = (rows[:, 3] == KINDS.index("dusty")) & (rows[:, 2] >= painter().flux_cut_mjy)
+    left_out = (rows[:, 3] == KINDS.index("dsfg")) & (rows[:, 2] >= painter().flux_cut_mjy)
     bright = float(rows[left_out, 2].double().sum()) * 1e-3 / len(regions())
     mean = mean - bright * painter().uk_per_jy_sr / painter().area
     agrees(per_region, mean, ABUNDANCE)

@@ -309,7 +309,7 @@ def test_some_components_are_those_of_the_whole(make, names):
     some, full = make(haloes="clusters", components=names), make(haloes="clusters")
     for name in names:
         np.testing.assert_array_equal(some[name], full[name])
-    kinds = {"cib": "dusty", "radio": "radio"}
+    kinds = {"cib": "dsfg", "radio": "radio"}
     wanted = [kinds[n] for n in names if n in kinds]
     if wanted:
         chosen = full.catalog[np.isin(np.asarray(full.catalog["kind"]), wanted)]

@@ -92,7 +92,7 @@ def test_density_is_the_integral_of_the_counts():
 
 
 def test_drawn_fluxes_follow_the_counts():
-    uniform = seeds.generator(2, "points").random(20_000)
+    uniform = seeds.generator(2, "point_sources").random(20_000)
     flux = counts.draw_radio_flux(uniform)
     assert counts.FLUX_MIN_MJY <= flux.min() < flux.max() <= counts.FLUX_MAX_MJY
     # The CDF by quadrature, at points that the sample is interpolated between.

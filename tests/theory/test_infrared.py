@@ -65,7 +65,7 @@ def test_shares_at_the_reference_are_integrals(mean):
 )
 def test_moments_below_a_cut_are_those_of_random_galaxies(nu_1, nu_2, nu_cut):
     g, shell = galaxies(), 20
-    rng = seeds.generator(5, "points")
+    rng = seeds.generator(5, "point_sources")
     normal, tilt = rng.standard_normal((2, 400_000))
     mean = 2e-3  # Jy at 148 GHz
 

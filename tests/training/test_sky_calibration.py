@@ -21,7 +21,7 @@ from mlsky.painting import foregrounds, large_scales, regions
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.theory import foreground_spectra, radio_sources, spectra
-from mlsky.theory.foregrounds import radio_share
+from mlsky.theory.foregrounds import radio_fraction
 from mlsky.training import large_scale_fit, sky_calibration
 
 LMAX = 530
@@ -179,9 +179,9 @@ def test_truth_of_the_rest():
     for pair, values in expected.items():
         np.testing.assert_allclose(made[pair][at], values, rtol=INTERPOLATION, err_msg=pair)
     shot = [model(("radio",), part, kinds=("shot",)) for part in ("rest", "all")]
-    share = radio_share("rest", 1e14)
+    share = radio_fraction("rest", 1e14)
     np.testing.assert_allclose(share, shot[0] / shot[1])
-    assert share + radio_share("objects", 1e14) == pytest.approx(1)
+    assert share + radio_fraction("objects", 1e14) == pytest.approx(1)
     # clustering of the whole is that of its parts, each by its share of the mean
     whole = large_scale_fit.truth_spectra(100)["radio", "radio"][at]
     parts = model(("radio",), "rest", kinds=("one_halo", "two_halo"))
@@ -334,7 +334,7 @@ def test_networks_beside_clusters_from_end_to_end(tmp_path, monkeypatch):
     table = header["calibration"]
     assert table["kappa"] == of_regions
     assert len(table["kappa_sky"]["ell"]) == len(table["kappa_sky"]["gain"]) > 10
-    assert 0.9 < table["radio_share"] < 0.95
+    assert 0.9 < table["radio_fraction"] < 0.95
     names = {"tsz", "cib", "cib_353", "cib_857"}
     assert set(table["large_scales"]["mean"]) == names
     assert set(table["large_scales"]["response"]) == {*names, "radio"}

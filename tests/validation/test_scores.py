@@ -14,7 +14,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.haloes import painter
-from mlsky.networks.default import Convergence, Paint, Points
+from mlsky.networks.default import Convergence, Paint, PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.sphere.resolution import kappa_lmax
@@ -32,7 +32,7 @@ def _networks():
     return {
         "convergence": Convergence(**SMALL).eval(),
         "paint": Paint(-0.63, 0.3, **SMALL, velocity_levels=2).eval(),
-        "points": Points(-3.0).eval(),
+        "point_sources": PointSources(-3.0).eval(),
     }
 
 
@@ -211,10 +211,10 @@ def test_calibration_finds_a_gain_and_a_rate(monkeypatch, data):
     def run(weights, kappa, seed, tile, periodic=False, objects=None):
         rate = torch.full(kappa.shape, 0.3 if tile % 2 else 0.1)
         made = {"kappa": torch.from_numpy(0.8 * kappa), "cib": torch.from_numpy(20 + kappa)}
-        return made | ({"log_rate": rate.log()} if "points" in weights.networks else {})
+        return made | ({"log_rate": rate.log()} if "point_sources" in weights.networks else {})
 
     monkeypatch.setattr(calibrate, "run", run)
-    found = calibrate.fit_calibration(_weights({"points": Points()}), data, regions=2)
+    found = calibrate.fit_calibration(_weights({"point_sources": PointSources()}), data, regions=2)
     ell, gain = np.array(found["kappa"]["ell"]), np.array(found["kappa"]["gain"])
     np.testing.assert_allclose(gain[ell > 400], 1 / 0.8, rtol=1e-3)
     assert np.isfinite(gain).all()
