@@ -23,9 +23,12 @@ import argparse
 import healpy
 import numpy as np
 
+from mlsky.haloes import shells, tables
 from mlsky.painting import foregrounds
+from mlsky.painting.objects import objects_of_sky
 from mlsky.sphere import charts, gaussian
 from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.multipoles import truncate
 from mlsky.theory import kappa_spectrum
 
 NAMES = ("kappa", "ksz", "tsz", "cib")
@@ -44,10 +47,27 @@ JACKKNIFE_NSIDE = 2
 def made(nside: int, seed: int, weights: str) -> dict[str, np.ndarray]:
     """Maps (NESTED) and unit vectors of the sources."""
     opened = foregrounds.select(weights, Healpix(nside))
-    lmax = foregrounds.kappa_lmax(opened)
-    start = gaussian.draw_alm(kappa_spectrum(lmax), seed, field="kappa")
-    sky = foregrounds.generate(start, Healpix(nside), weights=opened, seed=seed)
+    lmax, objects = foregrounds.kappa_lmax(opened), None
+    if opened.mass_cut is None:
+        start = gaussian.draw_alm(kappa_spectrum(lmax), seed, field="kappa")
+    else:
+        cl = kappa_spectrum(max(lmax, shells.LMAX))
+        start = gaussian.draw_alm(cl, seed, field="kappa")
+        _, objects = objects_of_sky(
+            start,
+            cl,
+            seed,
+            weights=opened,
+            tables=tables.load(),
+            geometry=Healpix(nside),
+            components=("tsz", "ksz", "cib", "radio"),
+            halved=foregrounds.halves_pixels(opened, Healpix(nside)),
+        )
+        start = truncate(start, lmax)
+    sky = foregrounds.generate(start, Healpix(nside), weights=opened, seed=seed, objects=objects)
     maps = {"kappa": sky.kappa, **sky.maps}
+    if maps["cib"].ndim > 1:  # templates: that at 148 GHz
+        maps["cib"] = maps["cib"][0]
     out = {n: np.asarray(maps[n][...], np.float32).ravel() for n in NAMES}
     table = sky.catalogue
     where = healpy.ang2vec(np.asarray(table["ra"]), np.asarray(table["dec"]), lonlat=True)
