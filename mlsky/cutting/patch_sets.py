@@ -229,11 +229,7 @@ def cut(
         "seed": seeds.check(seed),
         "source": json.dumps(_source(task, part, split, sources), sort_keys=True),
     }
-    try:
-        file = sets.begin(part_file)
-    except OSError as error:
-        raise ValueError(f"{part_file}: cannot be gone on with ({error}); remove it") from None
-    with file:
+    with sets.begin(part_file) as file:
         _begin(file, part_file, attributes, task)
         _fill(file, task, progress, out.name)
         sets.seal(file)

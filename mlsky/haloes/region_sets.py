@@ -116,12 +116,12 @@ def paint(
     per_deg2 = 0.0 if mass_cut is None else _per_square_degree(t, mass_cut)
     part = path.with_name(path.name + ".part")
     if part.exists():
-        with _open(part, "r") as file:
+        with sets.begin(part, "r") as file:
             _check_same(file, part, attributes, (regions, n, n))
     need = _size(regions, n, pixel_arcmin, map_names(freqs, mass_cut), catalogue_mjy, per_deg2)
     check_disk(part, need, "paint fewer regions")
     painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy, mass_cut)
-    with _open(part, "a") as file:
+    with sets.begin(part, "a") as file:
         _begin(file, attributes, (regions, n, n))
         _fill(file, painter, seed, progress, path.name)
         sets.seal(file)
@@ -152,13 +152,6 @@ def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str
     if mass_cut is not None:
         names += [f"objects_{name}" for name in maps_of(names, *OBJECT_FIELDS)]
     return [name for name in names if name not in ("objects_kappa_g", "objects_kappa_in")]
-
-
-def _open(part: Path, mode: str) -> h5py.File:
-    try:
-        return sets.begin(part, mode)
-    except OSError as error:
-        raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
 
 
 def _per_square_degree(tables: dict, mass_cut: float) -> float:

@@ -140,8 +140,20 @@ def _field(file: h5py.File, path: str | os.PathLike, name: str) -> h5py.Dataset:
 
 
 def begin(path: str | os.PathLike, mode: str = "a") -> h5py.File:
-    """Open a set that is being made; its structure has checksums too (HDF5 1.10 on)."""
-    file = h5py.File(path, mode, libver="v110")
+    """Open a set that is being made; its structure has checksums too (HDF5 1.10 on).
+
+    Raises
+    ------
+    ValueError
+        If another process has it open, or it cannot be opened.
+    """
+    try:
+        file = h5py.File(path, mode, libver="v110")
+    except BlockingIOError:
+        raise ValueError(f"{path}: another process is making it; wait for it") from None
+    except OSError as error:
+        reason = short(" ".join(str(error).split()), 160)[1:-1]
+        raise ValueError(f"{path}: cannot be resumed ({reason}); remove it") from None
     if mode != "r" and checksums.ATTRIBUTE in file.attrs:  # killed when all was done
         del file.attrs[checksums.ATTRIBUTE]
     return file

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -172,3 +174,19 @@ def test_what_is_no_file(tmp_path):
         with pytest.raises(ValueError, match="cannot be read as HDF5") as caught:
             content(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_set_that_another_process_makes_is_left_to_it(tmp_path):
+    path = make(tmp_path / "a.h5.part")
+    code = "import sys, h5py; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(ValueError, match="another process is making it"):
+            sets.begin(path)
+        other.communicate("\n")
+    sets.begin(path).close()
