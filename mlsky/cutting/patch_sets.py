@@ -91,7 +91,7 @@ def cut(
     find_mjy: float | None = None,
     split_nside: int = 4,
     split_seed: int = 0,
-    shares: tuple[float, float, float] = areas.SHARES,
+    fractions: tuple[float, float, float] = areas.FRACTIONS,
     octant: bool = False,
     progress: bool = True,
 ) -> None:
@@ -115,7 +115,7 @@ def cut(
         Of the places of the patches.
     part
         "train", "validation" or "test". Cut all three with the same `split_nside`,
-        `split_seed`, `shares` and `octant`, and no two of them share sky.
+        `split_seed`, `fractions` and `octant`, and no two of them share sky.
     catalogues
         Sources of "cib" or "radio", as `mlsky.cutting.mapfiles.open_catalogue` takes them.
         If there is a map too it is what the sources leave, and is interpolated.
@@ -189,7 +189,7 @@ def cut(
             f"{found[0]}: flux_cut_mjy={flux_cut_mjy:g} needs sources; give a catalogue, "
             "find=True, or flux_cut_mjy=None"
         )
-    band, split = Band(pixel_arcmin), Split(split_nside, split_seed, shares, octant)
+    band, split = Band(pixel_arcmin), Split(split_nside, split_seed, fractions, octant)
     rotations = areas.check_rotations(rotations)
     patches, size = areas.check_count("patches", patches), areas.check_count("size", size)
     # the cheap checks come before the maps are read
@@ -316,7 +316,7 @@ def _source(task: _Task, part: str, split: Split, sources: dict[str, Catalogue])
         "split": {
             "nside": split.nside,
             "seed": split.seed,
-            "shares": split.shares,
+            "fractions": split.fractions,
             "octant": split.octant,
         },
         "rotations_deg": task.rotations,

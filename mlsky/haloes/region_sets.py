@@ -223,9 +223,9 @@ def _fill(file: h5py.File, painter: Painter, seed: int, progress: bool, title: s
     with bar:
         for i in range(done, regions):
             region = painter.region(seed, i)
-            start = painter.gaussian_start(region.maps[1])
+            gaussian_kappa = painter.gaussian_kappa(region.maps[1])
             maps = _maps(region, file.attrs["freqs"])
-            for name, values in {**maps, "kappa_in": start}.items():
+            for name, values in {**maps, "kappa_in": gaussian_kappa}.items():
                 file[name][i] = values.cpu().numpy()
             first = int(file["sources_end"][i - 1]) if i else 0
             _add_rows(file, "sources", i, region.sources)

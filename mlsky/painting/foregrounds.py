@@ -244,13 +244,13 @@ def generate(
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
-    start = Field(kappa_alm)
+    kappa_field = Field(kappa_alm)
     # The join needs the lowest multipoles alone.
     kappa_alm = truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
     sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
     whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
-        start,
+        kappa_field,
         charts.charts(pixel, margin, multiple),
         (grid, geometry),
         weights,
@@ -263,7 +263,7 @@ def generate(
         precision,
         workers or min(FEW, threads()),
     )
-    del start
+    del kappa_field
     report("kappa", 0.92)
     alm, objects_alm = kappa_alm, None
     if not nonlinear:
@@ -300,7 +300,7 @@ def generate(
 
 
 def _paint_sky(
-    start: Callable,
+    kappa_field: Callable,
     all_charts: Sequence[Chart],
     grids: tuple[Legendre, Geometry],
     weights: Weights,
@@ -356,7 +356,7 @@ def _paint_sky(
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(start.on(chart), chart, haloes),
+            whole.without(kappa_field.on(chart), chart, haloes),
             noise,
             area,
             precision,

@@ -102,8 +102,8 @@ def of_chart(
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
     """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
     table = header.get("calibration", {})
-    share = table.get("radio_fraction", 1.0)
-    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, share)
+    fraction = table.get("radio_fraction", 1.0)
+    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, fraction)
     dsfg = header.get("sources", {}).get("dsfg")
     per_uk = 0.0
     if dsfg:  # bright dusty galaxies follow the CIB they belong to
@@ -131,10 +131,10 @@ def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, 
         which = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
         row, column = np.repeat(row, many), np.repeat(column, many)
         number = cell[row, column] + (which << 2 * _BITS + _CHART_BITS)
-        share = of_dsfg[row, column] / rate[row, column]
-        found.append((row + first, column, number, share))
-    row, column, number, share = (np.concatenate(part) for part in zip(*found, strict=True))
-    return (row, column, number), share
+        fraction = of_dsfg[row, column] / rate[row, column]
+        found.append((row + first, column, number, fraction))
+    row, column, number, fraction = (np.concatenate(part) for part in zip(*found, strict=True))
+    return (row, column, number), fraction
 
 
 def _bright_pixels(chart: Chart, radio: np.ndarray) -> tuple[tuple, np.ndarray]:

@@ -318,12 +318,12 @@ class _Painted:
     def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
         painted = self._painter.region(seeds.VALIDATION, index)
         maps = dict(zip(sets.FIELDS, painted.maps, strict=False))
-        start = self._painter.gaussian_start(maps["kappa_g"])
+        gaussian_kappa = self._painter.gaussian_kappa(maps["kappa_g"])
         objects = None
         if painted.objects is not None:
             whole = dict(zip(OBJECT_FIELDS, painted.objects.maps, strict=True))
             objects = {name: whole[name].cpu().numpy() for name in evaluate.GIVEN}
-        fields = [*(maps[f] for f in FIELDS), *painted.cib, start]
+        fields = [*(maps[f] for f in FIELDS), *painted.cib, gaussian_kappa]
         return *_truth([x.cpu().numpy() for x in fields], len(painted.cib)), objects
 
 

@@ -59,7 +59,7 @@ class TinyPainter:
             )
         return made
 
-    def gaussian_start(self, kappa_g):
+    def gaussian_kappa(self, kappa_g):
         return kappa_g / 2
 
 
@@ -123,9 +123,9 @@ def test_each_region_has_its_rows_of_the_catalogue(painter, tmp_path):
         assert file["sources"].attrs["columns"].tolist() == list(galaxies.SOURCE_COLUMNS)
         assert file["sources"].dtype == np.float32
         assert len(file["sources"]) == file["sources_end"][-1] > 0
-        twin = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5))
+        again = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5))
         for i in range(4):
-            region = twin.region(3, i)
+            region = again.region(3, i)
             np.testing.assert_array_equal(_sources_of(file, i), region.sources.numpy())
             np.testing.assert_array_equal(file["cib_220.5"][i], region.cib[1].numpy())
             np.testing.assert_array_equal(file["radio_93"][i], region.radio[0].numpy())
@@ -154,11 +154,11 @@ def test_objects_have_maps_and_a_list_of_their_own(painter, tmp_path):
     assert maps == plain + extra
     tables = {"sources", "sources_end", "sources_object", "objects", "objects_end"}
     assert set(a) == {*maps, *tables}
-    twin = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5), objects=1e14)
+    again = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5), objects=1e14)
     with h5py.File(whole) as file:
         assert file["objects"].attrs["columns"].tolist() == list(region.OBJECT_COLUMNS)
         for i in range(4):
-            made = twin.region(3, i)
+            made = again.region(3, i)
             np.testing.assert_array_equal(file["tsz"][i], made.maps[3].numpy())
             np.testing.assert_array_equal(file["objects_tsz"][i], made.objects.maps[2].numpy())
             np.testing.assert_array_equal(file["objects_cib_93"][i], made.objects.cib[0].numpy())
