@@ -64,11 +64,11 @@ def main() -> None:
     flux = counts.draw_radio_flux(u)
     share = (flux > 7) & (flux < CUT_MJY)
     between = {"radio": poisson(flux[share], counts.radio_density() * share.mean())}
-    dusty = weights.header.get("sources", {}).get("dusty")
-    if dusty:
-        tail = np.interp(u, np.linspace(0, 1, len(dusty["flux_mjy"])), dusty["flux_mjy"])
+    dsfg = weights.header.get("sources", {}).get("dsfg")
+    if dsfg:
+        tail = np.interp(u, np.linspace(0, 1, len(dsfg["flux_mjy"])), dsfg["flux_mjy"])
         keep = tail < CUT_MJY
-        between["cib"] = poisson(tail[keep], dusty["per_sr"] * keep.mean())
+        between["cib"] = poisson(tail[keep], dsfg["per_sr"] * keep.mean())
     factor = {n: scaling.factor(n, 150.0) for n in ("tsz", "cib")}
     factor["radio"] = (150 / 148) ** -0.78 / (
         bands.jy_per_sr_per_uk(150.0) / bands.jy_per_sr_per_uk(148.0)

@@ -23,9 +23,12 @@ import argparse
 import healpy
 import numpy as np
 
+from mlsky.haloes import shells, tables
 from mlsky.painting import foregrounds
+from mlsky.painting.objects import objects_of_sky
 from mlsky.sphere import charts, gaussian
 from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.multipoles import truncate
 from mlsky.theory import kappa_spectrum
 
 NAMES = ("kappa", "ksz", "tsz", "cib")
@@ -44,14 +47,31 @@ JACKKNIFE_NSIDE = 2
 def made(nside: int, seed: int, weights: str) -> dict[str, np.ndarray]:
     """Maps (NESTED) and unit vectors of the sources."""
     opened = foregrounds.select(weights, Healpix(nside))
-    lmax = foregrounds.kappa_lmax(opened)
-    start = gaussian.draw_alm(kappa_spectrum(lmax), seed, field="kappa")
-    sky = foregrounds.generate(start, Healpix(nside), weights=opened, seed=seed)
+    lmax, objects = foregrounds.kappa_lmax(opened), None
+    if opened.mass_cut is None:
+        start = gaussian.draw_alm(kappa_spectrum(lmax), seed, field="kappa")
+    else:
+        cl = kappa_spectrum(max(lmax, shells.LMAX))
+        start = gaussian.draw_alm(cl, seed, field="kappa")
+        _, objects = objects_of_sky(
+            start,
+            cl,
+            seed,
+            weights=opened,
+            tables=tables.load(),
+            geometry=Healpix(nside),
+            components=("tsz", "ksz", "cib", "radio"),
+            halved=foregrounds.halves_pixels(opened, Healpix(nside)),
+        )
+        start = truncate(start, lmax)
+    sky = foregrounds.generate(start, Healpix(nside), weights=opened, seed=seed, objects=objects)
     maps = {"kappa": sky.kappa, **sky.maps}
+    if maps["cib"].ndim > 1:  # templates: that at 148 GHz
+        maps["cib"] = maps["cib"][0]
     out = {n: np.asarray(maps[n][...], np.float32).ravel() for n in NAMES}
     table = sky.catalogue
     where = healpy.ang2vec(np.asarray(table["ra"]), np.asarray(table["dec"]), lonlat=True)
-    return {**out, "sources": where.T, "dusty": np.asarray(table["kind"]) == "dusty"}
+    return {**out, "sources": where.T, "dsfg": np.asarray(table["kind"]) == "dsfg"}
 
 
 def border(nside: int) -> np.ndarray:
@@ -181,7 +201,7 @@ def isotropy(maps: dict[str, np.ndarray], nside: int) -> None:
             pairs += [ratio(p[:3], [i], whole, variance), ratio(p, [i], whole, skewness)]
         _row(name, pairs)
     ones = sums(np.ones(pixel.size))
-    for name, chosen in (("radio", ~maps["dusty"]), ("dusty", maps["dusty"])):
+    for name, chosen in (("radio", ~maps["dsfg"]), ("dsfg", maps["dsfg"])):
         at = healpy.vec2pix(nside, *maps["sources"][:, chosen], nest=True)
         number = sums(np.bincount(at, minlength=pixel.size).astype(float))
         pairs = [ratio([ones, number], [i], whole, mean) for i in whole]

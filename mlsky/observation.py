@@ -33,7 +33,7 @@ __all__ = [
 CATALOG_MIN_MJY = 1.0
 
 #: Kind of source in the catalogue that belongs to a component.
-KINDS = {"cib": "dusty", "radio": "radio"}
+KINDS = {"cib": "dsfg", "radio": "radio"}
 
 
 @dataclass(frozen=True, eq=False)

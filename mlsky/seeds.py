@@ -47,7 +47,7 @@ FIELDS = {
     "kappa": 0,
     "cmb": 1,
     "network": 2,
-    "points": 3,
+    "point_sources": 3,
     "spectral_index": 4,
     "polarisation": 5,
     "truth": 6,

@@ -64,7 +64,13 @@ def test_a_checkpoint_of_0_1_0_is_read(tmp_path):
     recipe = {"generator_options": {"kernels": [0.6, 1.2]}, "name": "paint-1"}
     before = {old(name): values.clone() for name, values in tensors.items()}
     assert "generator.flow.0.weight" in before
-    text = json.dumps({"recipe": old_names.keys(recipe, BACK), "step": 3, "checked": True})
+    text = json.dumps(
+        {
+            "recipe": {"generator_options": {"stamps": [0.6, 1.2]}, "name": "paint-1"},
+            "step": 3,
+            "checked": True,
+        }
+    )
     metadata = {"state": text, "sha256": run._checksum(before, text)}
     save_file(before, tmp_path / "checkpoint.safetensors", metadata=metadata)
     found, state = run.read_checkpoint(tmp_path / "checkpoint.safetensors")
@@ -80,13 +86,25 @@ def test_reports_keep_their_numbers():
     assert found == old_names.header(theirs)
     assert '"floor"' in json.dumps(theirs)
     assert '"floor"' not in json.dumps(found)
+    before, after = theirs["scores"]["2'"], found["scores"]["2'"]
+    assert set(before["totals"]) == {"paint", "chain", "all"}
+    assert set(after["totals"]) == {"from_kappa", "end_to_end", "all"}
+    kept = after["end_to_end"]["conditional mean kappa x tsz"]
+    assert kept["value"] == before["chain"]["given kappa x tsz"]["value"]
+
+
+def test_rows_of_scores():
+    row = {"name": "direction cib", "statistic": "direction", "job": "paint", "floor": 0.1}
+    today = {"name": "isotropy cib", "statistic": "isotropy", "job": "from_kappa"}
+    assert old_names.scores([row]) == [today | {"tolerance": 0.1}]
+    assert old_names.scores({"paint before": 1}) == {"from_kappa before": 1}
 
 
 def test_weights_of_today_are_not_touched(tmp_path):
     network = Convergence(widths=(4, 4), noise=(2, 2))
     header = {
         "networks": {"convergence": weights.network_header(network)},
-        "normaliser": {},
+        "normaliser": {"channels": ["kappa"], "mean": [0.0], "scale": [0.0], "std": [1.0]},
         "pixel_arcmin": 2.0,
     }
     path = tmp_path / "now.safetensors"
@@ -94,3 +112,8 @@ def test_weights_of_today_are_not_touched(tmp_path):
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     state, _ = weights.load(path)
     assert set(state) == {f"convergence.{name}" for name in network.state_dict()}
+
+
+def test_kinds_of_sources():
+    assert old_names.kinds(["radio", "dusty", "dsfg"]).tolist() == ["radio", "dsfg", "dsfg"]
+    assert old_names.kinds("dusty") == "dsfg"

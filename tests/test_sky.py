@@ -208,10 +208,10 @@ def test_every_component_follows_its_law(sky):
     assert sky["tsz"][0, 0].max() < 0 < sky["tsz"][2, 0].min()
 
 
-def test_cib_is_the_map_and_the_dusty_sources(sky):
+def test_cib_is_the_map_and_the_dsfgs(sky):
     table = fakes.sources(1)
     kind = np.asarray(table["kind"])
-    for name, chosen in (("cib", "dusty"), ("radio", "radio")):
+    for name, chosen in (("cib", "dsfg"), ("radio", "radio")):
         painted = catalogue.paint(table[kind == chosen], Healpix(NSIDE), np.array(FREQS, float))
         if name == "cib":
             diffuse = np.abs(fakes.normal(1, 3, 12 * NSIDE**2))

@@ -20,7 +20,7 @@ __all__ = ["export"]
     callback=pairs,
     metavar="NAME=PATH",
     help="Run folders: convergence=FOLDER paint=FOLDER. A weight file hands on its own "
-    "convergence or points.",
+    "convergence or point_sources.",
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
 @click.option(

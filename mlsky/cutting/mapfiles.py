@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import arguments
+from mlsky import arguments, old_names
 from mlsky.components import COMPONENTS, REFERENCE_GHZ
 from mlsky.frequency import bands, cib, radio, scaling, tsz
 from mlsky.sphere import fitsmaps, gaussian
@@ -209,7 +209,7 @@ def open_catalogue(
     source
         Path of a file that `astropy.table.Table.read` knows, a table, or a mapping of columns:
         ``ra`` and ``dec`` (deg), ``flux_mjy`` at `nu_ghz`, and if there are, ``alpha``, the
-        index of each flux at 148 GHz, and ``kind``, "dusty" (cib) or "radio". Columns with
+        index of each flux at 148 GHz, and ``kind``, "dsfg" (cib) or "radio". Columns with
         units are converted.
     scale
         Number to multiply fluxes by.
@@ -253,13 +253,14 @@ def open_catalogue(
 
 def _columns(name: str, source) -> dict[str, np.ndarray]:
     """Columns of a catalogue as float64, one entry per source of this kind."""
+    from astropy.io.registry import IORegistryError
     from astropy.table import Table
     from astropy.units import Quantity, UnitConversionError
 
     if isinstance(source, (str, os.PathLike)):
         try:
             table = Table.read(source)
-        except (OSError, ValueError, TypeError) as error:
+        except (IORegistryError, OSError, ValueError, LookupError, TypeError) as error:
             why = str(error).strip().split("\n")[0]
             raise ValueError(f"{name} catalogue {source}: cannot be read ({why})") from None
     else:
@@ -292,7 +293,7 @@ def _columns(name: str, source) -> dict[str, np.ndarray]:
     if len({v.shape for v in out.values()}) > 1 or out["ra"].ndim != 1:
         raise ValueError(f"{name} catalogue: columns must be of one length")
     if "kind" in names:
-        mine = np.asarray(table["kind"], str) == ("dusty" if name == "cib" else "radio")
+        mine = old_names.kinds(table["kind"]) == ("dsfg" if name == "cib" else "radio")
         out = {column: values[mine] for column, values in out.items()}
     return out
 

@@ -99,11 +99,11 @@ class Members:
             int
         )
         nearest = np.clip(
-            np.rint(sat.mass + sat.mass_share).astype(np.int64), 0, len(t["log10_mass"]) - 1
+            np.rint(sat.mass + sat.mass_fraction).astype(np.int64), 0, len(t["log10_mass"]) - 1
         )
         sub = inverse[nearest, quantile]
         by_sub = np.log(np.maximum(t["satellite_uk_sr"], 1e-30))
-        v = sat.shell_share
+        v = sat.shell_fraction
         flux = np.exp(by_sub[sat.shell, sub] * (1 - v) + by_sub[sat.shell + 1, sub] * v)
         c = at.positive(t["concentration"])
         row = np.rint(
@@ -166,7 +166,7 @@ class Members:
             (nfreq, ny, nx), uK_CMB at each frequency, of galaxies fainter than the flux cut of the
             tables.
         sources
-            "vectors" (3, n), "flux" (n,; mJy at 148 GHz), "dusty" (n,) and "number" (n,): radio
+            "vectors" (3, n), "flux" (n,; mJy at 148 GHz), "dsfg" (n,) and "number" (n,): radio
             sources, and infrared galaxies above the flux cut.
         """
         host, number, flux, beta, dy, dx = self.infrared(haloes, at)
@@ -187,15 +187,13 @@ class Members:
             value = intensity * mean[host[kept]] * self.factor(nu, beta[kept])
             maps[i] = np.bincount(pixel, value, chart.npix).reshape(chart.shape)
         mjy = flux[bright] / float(self.tables["uk_per_jy_sr"]) * 1e3
-        dusty = self._sources(
+        dsfg = self._sources(
             chart, haloes, host[bright], number[bright], mjy, gy[bright], gx[bright]
         )
         host, number, mjy = self.radio(haloes, at)
         radio = self._sources(chart, haloes, host, number, mjy, y[host], x[host])
-        dusty["dusty"], radio["dusty"] = (
-            np.full(len(s["flux"]), s is dusty) for s in (dusty, radio)
-        )
-        return maps, {k: np.concatenate([radio[k], dusty[k]], -1) for k in radio}
+        dsfg["dsfg"], radio["dsfg"] = (np.full(len(s["flux"]), s is dsfg) for s in (dsfg, radio))
+        return maps, {k: np.concatenate([radio[k], dsfg[k]], -1) for k in radio}
 
     @staticmethod
     def _sources(chart: Chart, haloes: HaloList, host, number, mjy, y, x) -> dict:

@@ -52,7 +52,7 @@ FADE = (0.57, 0.8)
 #: Wave numbers between which the filters of a map are interpolated.
 NODES = 4096
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
-LEAST_SHARE = 1e-4
+LEAST_FRACTION = 1e-4
 #: A chart far from the poles.
 _EQUATORIAL = 4 * 16 + 8
 #: Pixels of a chart beyond what it owns that output pixels see.
@@ -176,12 +176,12 @@ class HaloPainter:
         def one(task) -> NDArray[np.complex128]:
             name, number = task
             lmax = int(np.ceil(BAND / np.radians(sigma[number] / 60)))
-            share = self._at.linear(self.gaussians.share[self.terms[name]][..., number])
+            fraction = self._at.linear(self.gaussians.fraction[self.terms[name]][..., number])
             # distant haloes have next to nothing so wide
-            some = np.flatnonzero(np.abs(share) > LEAST_SHARE)
+            some = np.flatnonzero(np.abs(fraction) > LEAST_FRACTION)
             if not len(some):
                 return np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
-            values = share[some] * self._flux(name, some)
+            values = fraction[some] * self._flux(name, some)
             # one thread: the bits of this transform depend on how many there are
             alm = ducc0.sht.adjoint_synthesis_general(
                 map=np.ascontiguousarray(values, np.float64)[np.newaxis],
@@ -299,14 +299,14 @@ class HaloPainter:
             return {name: np.zeros(shape, np.float32) for name in self.terms}
         grid = kernels.KernelGrid(chart.shape, y, x, sigma.max(), beyond)
         at = self._at[rows[some]]
-        share = {
-            kind: at.linear(self.gaussians.share[kind][..., widths]).T
+        fraction = {
+            kind: at.linear(self.gaussians.fraction[kind][..., widths]).T
             for kind in set(self.terms.values())
         }
         side = 0.0
         if self.averaged:
             side = resampling.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
-        values = np.stack([share[kind] * flux[name][some] for name, kind in self.terms.items()])
+        values = np.stack([fraction[kind] * flux[name][some] for name, kind in self.terms.items()])
         made = {}
         for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
             averaged = side if maps_of([name], *self.averaged) else 0.0

@@ -212,7 +212,7 @@ class Painter:
             [filter_pairs(f) for f in (kc[i] / a, *lower[i, : i + 1])] for i in range(len(freqs))
         ]
 
-    def gaussian_start(self, kappa_g: torch.Tensor) -> torch.Tensor:
+    def gaussian_kappa(self, kappa_g: torch.Tensor) -> torch.Tensor:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
 
         This is what a simulation starts from: a Gaussian field with the full nonlinear
@@ -322,12 +322,12 @@ class Painter:
         maps = self.grid.to_maps(fourier, n)
         for row_map, mean in zip(maps[4:], self.low_cib_mean, strict=True):
             row_map += mean
-        infrared, *dusty = self._infrared(rng, rng_sources, rng_colours, haloes, row, first)
+        infrared, *dsfg = self._infrared(rng, rng_sources, rng_colours, haloes, row, first)
         radio, *bright = self._radio(rng, rng_sources, rng_colours, row, y, x, first)
         for out, values in zip(maps[4:], infrared, strict=True):
             out += values[0]
         to_uk = self.grid.tensor(self.to_uk)[:, None, None]
-        sources, hosts = (torch.cat(pair) for pair in zip(bright, dusty, strict=True))
+        sources, hosts = (torch.cat(pair) for pair in zip(bright, dsfg, strict=True))
         objects = None
         for modes in apart:
             own = self.grid.to_maps(modes, n)
@@ -360,7 +360,7 @@ class Painter:
         flux, gy, gx, host = g.infrared(rng, haloes.shell, haloes.mass, row, haloes.y, haloes.x)
         listed = (flux * (1e3 / self.uk_per_jy_sr) >= self.catalogue_mjy).nonzero()[:, 0]
         beta_listed = g.beta(rng_sources, len(listed))
-        polarisation = g.polarisation(rng_sources, len(listed), "dusty")
+        polarisation = g.polarisation(rng_sources, len(listed), "dsfg")
         soft = flux < SPREAD_UK * self.pixel**2
         soft[: len(row)] = False
         sharp = ~(soft | (flux >= self.flux_cut))
@@ -383,7 +383,7 @@ class Painter:
         host = host[listed]
         alpha = g.index[haloes.shell[host]] + beta_listed
         gy, gx = (torch.remainder(v[listed], self.n) for v in (gy, gx))
-        rows = source_rows(gy, gx, mjy, "dusty", alpha, polarisation)
+        rows = source_rows(gy, gx, mjy, "dsfg", alpha, polarisation)
         return torch.stack([g.as_map(values) for values in total]), rows, host
 
     def _radio(self, rng, rng_sources, rng_colours, row, y, x, first):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsky import arguments
+from mlsky import arguments, old_names
 from mlsky.errors import MlskyError
 from mlsky.io import checksums
 from mlsky.io.content import NotOurs, check_content
@@ -147,6 +147,9 @@ def read(path: str | os.PathLike, lazy: bool = False) -> dict:
     with _one_line(path):
         content = read_hdf5(path, lazy) if hdf5 else read_fits(path, lazy)
         check_content(content)
+    catalog = content["catalog"]
+    if catalog is not None and "kind" in catalog.colnames:
+        catalog["kind"][...] = old_names.kinds(catalog["kind"])
     return content
 
 

@@ -20,7 +20,7 @@ MULTIPLE = 256
 
 #: What the networks of `evaluate.SETS` are.
 ARCHITECTURES = {
-    "default": ("default:Convergence", "default:Paint", "default:Points"),
+    "default": ("default:Convergence", "default:Paint", "default:PointSources"),
     "han2021": ("han2021:PIXGAN", "han2021:VAEGAN"),
 }
 #: Fields that the paper's chain gives, in the order of its normaliser.

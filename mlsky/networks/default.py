@@ -5,7 +5,7 @@ convolutions (no checkerboard): one network serves patches of any size that is a
 of its stride, and sees in a chart of the full sky what it saw in training.
 
 Two jobs, one backbone: `Convergence` makes a nonlinear kappa of a Gaussian one, `Paint` makes
-kSZ, tSZ and CIB of a nonlinear kappa. `Points` gives the rate of point sources.
+kSZ, tSZ and CIB of a nonlinear kappa. `PointSources` gives the rate of point sources.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mlsky.networks.backbone import (
 from mlsky.networks.blurs import blur, pooling, wide_blur
 from mlsky.networks.inputs import asinh_compression
 
-__all__ = ["Convergence", "Critic", "Paint", "Points", "colours", "widened"]
+__all__ = ["Convergence", "Critic", "Paint", "PointSources", "colours", "widened"]
 
 SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
 VELOCITY_CHANNELS = 4
@@ -287,8 +287,8 @@ class Paint(_Generator):
             return fields
         level = self.cib_std[0] * fields[:, 1:2] + self.cib_mean[0]
         first = torch.expm1(F.softplus(level, BEND))
-        shares = torch.softmax(torch.cat([torch.zeros_like(level), fields[:, 2:]], 1), 1)
-        heights = first * torch.einsum("ij,bjyx->biyx", self.cib_mix, shares)
+        fractions = torch.softmax(torch.cat([torch.zeros_like(level), fields[:, 2:]], 1), 1)
+        heights = first * torch.einsum("ij,bjyx->biyx", self.cib_mix, fractions)
         mean, std = (x[:, None, None] for x in (self.cib_mean, self.cib_std))
         return torch.cat([fields[:, :1], (torch.log1p(heights) - mean) / std], 1)
 
@@ -337,7 +337,7 @@ def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torc
     return out
 
 
-class Points(nn.Module):
+class PointSources(nn.Module):
     """Log of the expected number of radio sources per pixel, given kappa, tSZ and CIB.
 
     A Poisson process by maximum likelihood: no haze, no negative flux. Fluxes are drawn

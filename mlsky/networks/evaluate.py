@@ -45,13 +45,15 @@ __all__ = [
 #: a multiple of the stride.
 PADDING = 96
 #: Pixels by which each step is evaluated around the one that follows it, where an area is wanted:
-#: the encoder of Convergence, the encoder of Paint, and what Points and the kernels of tSZ see.
+#: the encoder of Convergence, the encoder of Paint, and what PointSources
+#: and the kernels of tSZ
+#: see.
 STEP_PADDING = (8, 8, 16)
 #: Rows of a picture that are taken at a time where every pixel is for itself.
 ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
-SETS = {"default": ("convergence", "paint", "points"), "han2021": ("pixgan", "vaegan")}
+SETS = {"default": ("convergence", "paint", "point_sources"), "han2021": ("pixgan", "vaegan")}
 #: Maps of objects that networks are given, in the order of their inputs, and the channels of the
 #: normaliser that these take, which are also their names in a set.
 GIVEN = ("kappa", "tsz")
@@ -217,26 +219,26 @@ def _default(
     precision: str,
 ) -> dict[str, torch.Tensor]:
     outer, middle, inner = STEP_PADDING
-    start = weights.normaliser.select(["kappa"]).forward(kappa)
+    inputs = weights.normaliser.select(["kappa"]).forward(kappa)
     given = [] if objects is None else [weights.normaliser.select(OBJECTS).forward(objects)]
-    start = torch.cat([start, *given], 1)
+    inputs = torch.cat([inputs, *given], 1)
     seen = area.widened(inner + middle)
     # popped, for its memory is wanted by the next
-    grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer, precision)
-    del start
+    grown = _grow(weights["convergence"], inputs, noise.pop("convergence"), seen, outer, precision)
+    del inputs
     wide = area.widened(inner)
     inputs = torch.cat([grown, *given], 1)
     painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
     del inputs, given
     names = ("kappa", "ksz", "tsz", *cib_names(weights))
     fields = torch.cat([grown, painted], 1)
-    index = [names.index(n) for n in weights["points"].INPUTS]
+    index = [names.index(n) for n in weights["point_sources"].INPUTS]
 
-    def seen_by_points(block: tuple[slice, slice]) -> torch.Tensor:
+    def seen_by_sources(block: tuple[slice, slice]) -> torch.Tensor:
         return torch.cat([fields[(slice(None), slice(i, i + 1), *block)] for i in index], 1)
 
     with _rounded(kappa, precision):
-        rate = staged.points(weights["points"], seen_by_points, area)
+        rate = staged.point_sources(weights["point_sources"], seen_by_sources, area)
     physical = weights.normaliser.select(names)
     for y in range(0, fields.shape[-2], ROWS):  # in place, while they are in the cache
         fields[..., y : y + ROWS, :] = physical.inverse(fields[..., y : y + ROWS, :])
@@ -276,12 +278,14 @@ def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(x) * gain.to(x.device), s=(ny, nx))
 
 
-def _polygon(x: torch.Tensor, start, target) -> torch.Tensor:
+def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
     """Values mapped on a polygon, along whose sides at the ends it goes on."""
-    start, target = (torch.tensor(t, dtype=torch.float32, device=x.device) for t in (start, target))
-    slope = target.diff() / start.diff()
-    offset = target[:-1] - slope * start[:-1]
-    side = torch.bucketize(x.contiguous(), start[1:-1], out_int32=True).view(-1)
+    source, target = (
+        torch.tensor(t, dtype=torch.float32, device=x.device) for t in (source, target)
+    )
+    slope = target.diff() / source.diff()
+    offset = target[:-1] - slope * source[:-1]
+    side = torch.bucketize(x.contiguous(), source[1:-1], out_int32=True).view(-1)
     return slope.take(side.long()).view(x.shape).mul_(x).add_(offset[side].view(x.shape))
 
 

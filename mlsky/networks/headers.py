@@ -7,8 +7,6 @@ for their kind.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import struct
@@ -21,6 +19,7 @@ from mlsky import old_names
 from mlsky.arguments import short
 from mlsky.components import maps_of
 from mlsky.errors import RegistryError
+from mlsky.io import plain_json
 from mlsky.io.files import open_regular
 from mlsky.networks.normaliser import Normaliser
 
@@ -44,8 +43,6 @@ FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS, NAME_LENGTH = 2**30, 2**22, 10_000,
 DTYPES = ("F16", "F32", "I64")
 #: Limits of what builds a network: the largest whole number, and the entries of a list.
 INTEGER, ENTRIES = 4096, 64
-#: Levels of lists and mappings in a header.
-DEPTH = 32
 #: The largest number of a table: half the range of single precision.
 LARGEST = 1e19
 #: Pixels that networks may have (arcmin).
@@ -69,7 +66,7 @@ def open_file(path: Path) -> BinaryIO:
         return open_regular(path, FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RegistryError(f"{short(str(path), 300)}: cannot be read ({reason})") from None
+        raise RegistryError(f"{short(str(path), 300)[1:-1]}: cannot be read ({reason})") from None
 
 
 def read(path: Path, file: BinaryIO) -> dict[str, Any]:
@@ -156,13 +153,13 @@ def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
     for name in ("recipe", "data", "training", "scores", "calibration", "sources"):
         entries.mapping(name, header.get(name, {}))
     _check_calibration(header.get("calibration", {}), entries)
-    dusty = header.get("sources", {}).get("dusty")
-    if dusty is not None:
-        name = "sources.dusty"
-        entries.mapping(name, dusty)
-        entries.number(f"{name}.per_sr", dusty.get("per_sr"), 0, PER_SR)
-        entries.number(f"{name}.mean_cib_uk", dusty.get("mean_cib_uk"), 1e-9)
-        entries.numbers(f"{name}.flux_mjy", dusty.get("flux_mjy"), 0)
+    dsfg = header.get("sources", {}).get("dsfg")
+    if dsfg is not None:
+        name = "sources.dsfg"
+        entries.mapping(name, dsfg)
+        entries.number(f"{name}.per_sr", dsfg.get("per_sr"), 0, PER_SR)
+        entries.number(f"{name}.mean_cib_uk", dsfg.get("mean_cib_uk"), 1e-9)
+        entries.numbers(f"{name}.flux_mjy", dsfg.get("flux_mjy"), 0)
     templates = header.get("cib_templates")
     if templates is not None:
         entries.mapping("cib_templates", templates)
@@ -219,21 +216,9 @@ class _Entries:
 def _json(text: bytes | str) -> Any:
     """JSON of finite numbers; None if it is none, or too deep."""
     try:
-        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
+        return plain_json.loads(text)
+    except ValueError:
         return None
-    level = [found] if isinstance(found, (dict, list)) else []
-    for _ in range(DEPTH):
-        parts = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for part in parts for v in part if isinstance(v, (dict, list))]
-    return None if level else found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
 
 
 def _is_number(value: object) -> bool:
@@ -325,7 +310,7 @@ def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> Non
     entries.mapping("calibration.amplitude", amplitude)
     for name, factor in amplitude.items():
         entries.number(f"calibration.amplitude.{name}", factor, 0)
-    for name, low, high in (("radio_mean_rate", 0, LARGEST), ("radio_share", 0, 1)):
+    for name, low, high in (("radio_mean_rate", 0, LARGEST), ("radio_fraction", 0, 1)):
         if calibration.get(name) is not None:
             entries.number(f"calibration.{name}", calibration[name], low, high)
     split = calibration.get("split")

@@ -21,7 +21,7 @@ from mlsky.networks.backbone import Backbone, act, add, channels_last, join
 from mlsky.networks.inputs import asinh_compression
 from mlsky.sphere.chart_area import Area
 
-__all__ = ["BLOCK", "OVERLAP", "backbone", "points", "reads", "velocity", "velocity_block"]
+__all__ = ["BLOCK", "OVERLAP", "backbone", "point_sources", "reads", "velocity", "velocity_block"]
 
 #: Most rows and columns of a block, by level: as measured, smaller ones overlap more and larger
 #: ones leave the cache.
@@ -211,8 +211,8 @@ def velocity_block(
     return v + up[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
 
 
-def points(
-    network: default.Points, fields: Callable[[_Slices], torch.Tensor], area: Area
+def point_sources(
+    network: default.PointSources, fields: Callable[[_Slices], torch.Tensor], area: Area
 ) -> torch.Tensor:
     """Rate of point sources (H, W) on an area, -inf elsewhere; from the fields of any block."""
     radius = 7  # 1 + 2 + 4, the dilations of its convolutions

@@ -247,14 +247,14 @@ def generate(
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
     every = charts.charts(pixel, margin, multiple)
     needed = part.of_map(geometry, every, kappa=not nonlinear)
-    start = Field(kappa_alm, colatitude=needed.colatitude)
+    kappa_field = Field(kappa_alm, colatitude=needed.colatitude)
     # Of a whole sky the join needs the lowest multipoles alone.
     known = nonlinear or not needed.is_whole
     kappa_alm = truncate(kappa_alm, lmax if known else KAPPA_JOIN[1])
     sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
     whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
-        start,
+        kappa_field,
         every,
         needed,
         (grid, geometry),
@@ -268,7 +268,7 @@ def generate(
         precision,
         workers or min(FEW, threads()),
     )
-    del start
+    del kappa_field
     report("kappa", 0.92)
     alm, objects_alm = kappa_alm, None
     if not nonlinear:
@@ -308,7 +308,7 @@ def generate(
 
 
 def _paint_sky(
-    start: Callable,
+    kappa_field: Callable,
     every: Sequence[Chart],
     needed: Part,
     grids: tuple[Legendre, Geometry],
@@ -365,7 +365,7 @@ def _paint_sky(
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(start.on(chart), chart, haloes),
+            whole.without(kappa_field.on(chart), chart, haloes),
             noise,
             area,
             precision,
@@ -386,7 +386,7 @@ def _paint_sky(
             for convergence in whole.kappa(made, chart, area, haloes)
         ]
         if not needed.is_whole:
-            kappas[0] -= start(*grid.angles(pixel))
+            kappas[0] -= kappa_field(*grid.angles(pixel))
         for one, values in zip(kappa_maps, kappas, strict=True):
             one.put(pixel, values)
         owned = charts.owned(chart, geometry)

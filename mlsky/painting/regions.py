@@ -21,7 +21,7 @@ from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ, maps_of
 from mlsky.frequency import bands
 from mlsky.networks import evaluate
-from mlsky.networks.default import Points
+from mlsky.networks.default import PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.sources import counts
@@ -68,7 +68,7 @@ class _Nothing(_Unchanged):
 def painting(weights: Weights) -> Weights:
     """The same weights for a kappa that is nonlinear already.
 
-    Of the default family `Paint` and `Points`, of the paper's chain PIXGAN alone.
+    Of the default family `Paint` and `PointSources`, of the paper's chain PIXGAN alone.
     """
     skipped = {"default": "convergence", "han2021": "vaegan"}[evaluate.kind(weights)]
     calibration = dict(weights.header.get("calibration", {}))
@@ -115,11 +115,11 @@ def in_training(
     Parameters
     ----------
     networks
-        Some of "convergence", "paint", "points".
+        Some of "convergence", "paint", "point_sources".
     normaliser
         Of their fields.
     """
-    stand_ins = {"convergence": _Unchanged(), "points": Points()}
+    stand_ins = {"convergence": _Unchanged(), "point_sources": PointSources()}
     known = dict(
         zip(
             normaliser.channels,
@@ -201,10 +201,10 @@ def generate(
     made = {name: m.cpu() for name, m in run(weights, kappa, seed, tile, periodic, objects).items()}
     calibration = weights.header.get("calibration", {})
     if "radio" not in made:
-        rng = seeds.generator(seed, "points", tile)
+        rng = seeds.generator(seed, "point_sources", tile)
         pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
-        share = calibration.get("radio_share", 1.0)
-        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, share)
+        fraction = calibration.get("radio_fraction", 1.0)
+        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, fraction)
         rate = gain * np.exp(made["log_rate"].double().numpy())
         number = rng.poisson(rate).ravel()
         flux = counts.draw_radio_flux(rng.random(number.sum()))

@@ -165,14 +165,14 @@ def _ratios(figures: dict) -> Figure:
 
 def _observed(figures: dict) -> Figure:
     """Model and painted maps beside what was measured on the sky."""
-    titles = ("D_3000 over ACT DR6", "tSZ, 150 GHz", "radio counts", "dusty counts")
+    titles = ("D_3000 over ACT DR6", "tSZ, 150 GHz", "radio counts", "counts of DSFGs")
     titles += ("kappa over CAMB", "kappa and kSZ", "rms of kSZ")
     drawing, panels = _panels(titles, 3.2)
     for name, axes in panels.items():
         axes.set_title(name, fontsize=10)
     _draw_d3000(panels["D_3000 over ACT DR6"], figures["d3000"])
     _draw_tsz(panels["tSZ, 150 GHz"], figures["tsz_shape"])
-    _draw_counts(panels["radio counts"], panels["dusty counts"], figures["sources"])
+    _draw_counts(panels["radio counts"], panels["counts of DSFGs"], figures["sources"])
     ell = _centres(figures)
     axes = panels["kappa over CAMB"]
     row = figures["kappa_camb"]
@@ -226,11 +226,9 @@ def _draw_tsz(axes, table: dict) -> None:
     axes.legend(fontsize=8)
 
 
-def _draw_counts(radio_axes, dusty_axes, table: dict) -> None:
+def _draw_counts(radio_axes, dsfg_axes, table: dict) -> None:
     sets = [(radio_axes, table["radio"], "", ("tucci", "lagache"))]
-    sets += [
-        (dusty_axes, rows, f" {nu} GHz", ("bethermin",)) for nu, rows in table["dusty"].items()
-    ]
+    sets += [(dsfg_axes, rows, f" {nu} GHz", ("bethermin",)) for nu, rows in table["dsfg"].items()]
     for axes, rows, title, published in sets:
         flux = [float(x.split()[0]) for x in rows]
         (line,) = axes.plot(flux, [r["model"] for r in rows.values()], label=f"model{title}")

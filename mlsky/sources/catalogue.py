@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsky import arguments, components, seeds
+from mlsky import arguments, components, old_names, seeds
 from mlsky.frequency import cib, passbands, radio
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ __all__ = [
 ]
 
 #: Kinds of source, in the order of the law that scales them; "radio" belongs to the component
-#: "radio", "dusty" to "cib".
-KINDS = ("radio", "dusty")
+#: "radio", "dsfg" to "cib".
+KINDS = ("radio", "dsfg")
 
 #: Mean squared polarised fraction. Radio sources: SPTpol at 150 GHz, (6.9 +- 1.1)e-4, rms
 #: 2.6 %, the same within errors at 95 GHz and for every flux (Gupta et al. 2019,
 #: doi:10.1093/mnras/stz2905, abstract); ACTPol too finds no dependence on flux (Datta et al.
 #: 2019, doi:10.1093/mnras/sty2934). Dusty sources, rms 1 %: our choice; SPTpol gives a limit
 #: only, < 2.6e-3 at 95 per cent, rms 5 % (Gupta et al. 2019, abstract).
-POL_MEAN_SQUARE = {"radio": 6.9e-4, "dusty": 1e-4}
+POL_MEAN_SQUARE = {"radio": 6.9e-4, "dsfg": 1e-4}
 
 #: Scatter of ln(polarised fraction). Lognormal as in Puglisi et al. 2018 (arXiv:1712.09639);
 #: the width is our choice: median 1.6 %, mean 2.1 % for radio sources.
@@ -64,7 +64,7 @@ COLUMNS = {
     "dec": ("deg", "declination, ICRS"),
     "flux_mjy": ("mJy", "flux density at 148 GHz"),
     "alpha": ("", "index of the flux at 148 GHz, d ln S / d ln nu"),
-    "kind": (None, "radio or dusty"),
+    "kind": (None, "radio or dsfg"),
     "pol_frac": ("", "polarised fraction, the same at every frequency"),
     "pol_angle": ("deg", "polarisation angle, COSMO (HEALPix) convention: from south to east"),
 }
@@ -85,7 +85,7 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     flux_mjy
         Flux densities at 148 GHz, *(n,)*: numbers in mJy or an astropy Quantity.
     kind
-        "radio" or "dusty", one for all or *(n,)*.
+        "radio" or "dsfg", one for all or *(n,)*.
     seed
         Seed of the sky; the streams "spectral_index" and "polarisation" are used.
     number
@@ -110,9 +110,9 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     ra, dec = np.atleast_1d(_in_unit(ra, "deg")), np.atleast_1d(_in_unit(dec, "deg"))
     flux_mjy = np.atleast_1d(_in_unit(flux_mjy, "mJy"))
     n = ra.size
-    dusty = _is_dusty(np.asarray(kind, dtype=str))
-    dusty = np.full(n, bool(dusty)) if dusty.ndim == 0 else dusty
-    shapes = {"ra": ra, "dec": dec, "flux_mjy": flux_mjy, "kind": dusty}
+    dsfg = _is_dsfg(np.asarray(kind, dtype=str))
+    dsfg = np.full(n, bool(dsfg)) if dsfg.ndim == 0 else dsfg
+    shapes = {"ra": ra, "dec": dec, "flux_mjy": flux_mjy, "kind": dsfg}
     if number is not None:
         shapes["number"] = number = np.atleast_1d(number)
     if any(values.shape != (n,) for values in shapes.values()):
@@ -124,20 +124,20 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
 
     if number is None:
         number = _of_place(ra, dec)
-    is_dusty = dusty.astype(np.int64)
-    normal = seeds.normal(seed, "spectral_index", is_dusty, number)
-    alpha = np.where(dusty, cib.index_of(normal, flux_mjy), radio.index_of(normal))
-    mean_square = np.where(dusty, POL_MEAN_SQUARE["dusty"], POL_MEAN_SQUARE["radio"])
-    normal = seeds.normal(seed, "polarisation", 0, is_dusty, number)
+    is_dsfg = dsfg.astype(np.int64)
+    normal = seeds.normal(seed, "spectral_index", is_dsfg, number)
+    alpha = np.where(dsfg, cib.index_of(normal, flux_mjy), radio.index_of(normal))
+    mean_square = np.where(dsfg, POL_MEAN_SQUARE["dsfg"], POL_MEAN_SQUARE["radio"])
+    normal = seeds.normal(seed, "polarisation", 0, is_dsfg, number)
     pol_frac = draw_polarised_fraction(normal, mean_square)
-    pol_angle = 180.0 * seeds.uniform(seed, "polarisation", 1, is_dusty, number)
+    pol_angle = 180.0 * seeds.uniform(seed, "polarisation", 1, is_dsfg, number)
 
     values = {
         "ra": ra % 360.0,
         "dec": dec,
         "flux_mjy": flux_mjy,
         "alpha": alpha,
-        "kind": np.where(dusty, "dusty", "radio"),
+        "kind": np.where(dsfg, "dsfg", "radio"),
         "pol_frac": pol_frac,
         "pol_angle": pol_angle,
     }
@@ -167,12 +167,12 @@ def _of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
 def of_drawn(sources: list[dict], seed: int) -> Table:
     """Catalogue of the sources that `mlsky.sources.draw.of_chart` drew on each chart."""
     vectors = np.concatenate([s["vectors"] for s in sources], 1)
-    flux, dusty, number = (
-        np.concatenate([s[k] for s in sources]) for k in ("flux", "dusty", "number")
+    flux, dsfg, number = (
+        np.concatenate([s[k] for s in sources]) for k in ("flux", "dsfg", "number")
     )
     ra = np.degrees(np.arctan2(vectors[1], vectors[0])) % 360
     dec = np.degrees(np.arctan2(vectors[2], np.hypot(vectors[0], vectors[1])))
-    kind = np.where(dusty, "dusty", "radio")
+    kind = np.where(dsfg, "dsfg", "radio")
     return make(ra, dec, flux, kind, seed, number=number)
 
 
@@ -302,8 +302,8 @@ def band_fluxes(table: Table, freqs) -> np.ndarray:
 def _fluxes(table: Table, bands: Sequence[passbands.Band], rows) -> Iterator[np.ndarray]:
     """Fluxes (mJy) of the sources in `rows`, band by band."""
     flux, alpha = _column(table, "flux_mjy")[rows], _column(table, "alpha")[rows]
-    dusty = _is_dusty(np.asarray(table["kind"], dtype=str)[rows])
-    laws = [(~dusty, radio.flux), (dusty, cib.flux)]
+    dsfg = _is_dsfg(np.asarray(table["kind"], dtype=str)[rows])
+    laws = [(~dsfg, radio.flux), (dsfg, cib.flux)]
     for band in bands:
         values = np.empty_like(flux)
         for chosen, law in laws:
@@ -328,14 +328,15 @@ def _in_band(law: Callable, flux: np.ndarray, alpha: np.ndarray, band: passbands
     return flux * np.exp(np.polynomial.chebyshev.chebval(at, fit))
 
 
-def _is_dusty(kind: np.ndarray) -> np.ndarray:
-    """True where a kind is "dusty"; a ValueError where it is neither."""
-    dusty = kind == "dusty"
-    known = dusty | (kind == "radio")
+def _is_dsfg(kind: np.ndarray) -> np.ndarray:
+    """True where a kind is "dsfg"; a ValueError where it is neither."""
+    kind = old_names.kinds(kind)
+    dsfg = kind == "dsfg"
+    known = dsfg | (kind == "radio")
     if not np.all(known):
         unknown = str(np.ravel(kind)[np.argmin(np.ravel(known))])
         raise ValueError(f'kind={unknown!r}: must be one of {", ".join(KINDS)}, as kind="radio"')
-    return dusty
+    return dsfg
 
 
 def _column(table: Table, name: str) -> np.ndarray:

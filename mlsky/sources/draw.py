@@ -63,7 +63,7 @@ def of_chart(
     Returns
     -------
     sources
-        "vectors" *(3, n)*, unit vectors; "flux" *(n,)*, mJy at 148 GHz; "dusty" *(n,)*, bool;
+        "vectors" *(3, n)*, unit vectors; "flux" *(n,)*, mJy at 148 GHz; "dsfg" *(n,)*, bool;
         "number" *(n,)* int64, which no other source of the sky has.
 
     Raises
@@ -77,11 +77,11 @@ def of_chart(
     import healpy
 
     if "log_rate" in made:
-        cells, dusty_share = _poisson(chart, made, header, seed)
+        cells, dsfg_fraction = _poisson(chart, made, header, seed)
         flux = None
     else:
         cells, flux = _bright_pixels(chart, made["radio"])
-        dusty_share = np.zeros(len(flux))
+        dsfg_fraction = np.zeros(len(flux))
     row, column, number = cells
 
     def drawn(quantity: int) -> NDArray[np.float64]:
@@ -89,14 +89,14 @@ def of_chart(
 
     vectors = chart.vectors_at(row + drawn(_ROW) - 0.5, column + drawn(_COLUMN) - 0.5)
     mine = healpy.vec2pix(NSIDE, *vectors, nest=True) == chart.index
-    dusty = drawn(_KIND) < dusty_share
+    dsfg = drawn(_KIND) < dsfg_fraction
     if flux is None:
         uniform = drawn(_FLUX)
         flux = counts.draw_radio_flux(uniform)
-        if dusty.any():
-            fluxes = header["sources"]["dusty"]["flux_mjy"]
-            flux[dusty] = np.interp(uniform[dusty], np.linspace(0, 1, len(fluxes)), fluxes)
-    found = {"flux": flux, "dusty": dusty, "number": number}
+        if dsfg.any():
+            fluxes = header["sources"]["dsfg"]["flux_mjy"]
+            flux[dsfg] = np.interp(uniform[dsfg], np.linspace(0, 1, len(fluxes)), fluxes)
+    found = {"flux": flux, "dsfg": dsfg, "number": number}
     return {"vectors": vectors[:, mine], **{name: v[mine] for name, v in found.items()}}
 
 
@@ -112,20 +112,20 @@ def on_map(found: dict[str, NDArray], geometry: Geometry) -> dict[str, NDArray]:
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
     """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
     table = header.get("calibration", {})
-    share = table.get("radio_share", 1.0)
-    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, share)
-    dusty = header.get("sources", {}).get("dusty")
+    fraction = table.get("radio_fraction", 1.0)
+    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, fraction)
+    dsfg = header.get("sources", {}).get("dsfg")
     per_uk = 0.0
-    if dusty:  # bright dusty galaxies follow the CIB they belong to
-        per_uk = dusty["per_sr"] * chart.pixel_rad**2 / dusty["mean_cib_uk"]
+    if dsfg:  # bright dusty galaxies follow the CIB they belong to
+        per_uk = dsfg["per_sr"] * chart.pixel_rad**2 / dsfg["mean_cib_uk"]
     ny, nx = chart.shape
     found, expected = [], 0.0
     for first in range(0, ny, max(1, BLOCK // nx)):
         rows = slice(first, min(first + max(1, BLOCK // nx), ny))
         rate = np.exp(made["log_rate"][rows])
         rate *= gain
-        of_dusty = per_uk * made["cib"][rows]
-        rate += of_dusty
+        of_dsfg = per_uk * made["cib"][rows]
+        rate += of_dsfg
         expected += float(rate.sum(dtype=np.float64))
         if expected > MOST:
             raise RegistryError(
@@ -141,10 +141,10 @@ def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, 
         which = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
         row, column = np.repeat(row, many), np.repeat(column, many)
         number = cell[row, column] + (which << 2 * _BITS + _CHART_BITS)
-        share = of_dusty[row, column] / rate[row, column]
-        found.append((row + first, column, number, share))
-    row, column, number, share = (np.concatenate(part) for part in zip(*found, strict=True))
-    return (row, column, number), share
+        fraction = of_dsfg[row, column] / rate[row, column]
+        found.append((row + first, column, number, fraction))
+    row, column, number, fraction = (np.concatenate(part) for part in zip(*found, strict=True))
+    return (row, column, number), fraction
 
 
 def _bright_pixels(chart: Chart, radio: np.ndarray) -> tuple[tuple, np.ndarray]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlsky.statistics import checks
 
-__all__ = ["Histogram", "frame", "given", "peaks", "smooth"]
+__all__ = ["Histogram", "conditional_sums", "frame", "peaks", "smooth"]
 
 
 class Histogram:
@@ -47,10 +47,10 @@ class Histogram:
         index = np.clip(position, 0, self.bins - 1).astype(np.int64)
         return np.bincount(index, minlength=self.bins).astype(np.int32)
 
-    def quantile(self, counts: NDArray, share: ArrayLike) -> NDArray[np.float64]:
+    def quantile(self, counts: NDArray, fraction: ArrayLike) -> NDArray[np.float64]:
         """Values below which these shares of the counts lie, interpolated in the bins."""
         below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
-        wanted = np.asarray(share) * below[-1]
+        wanted = np.asarray(fraction) * below[-1]
         bin = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, self.bins - 1)
         inside = (wanted - below[bin]) / np.maximum(below[bin + 1] - below[bin], 1e-300)
         return self.edges[bin] + np.clip(inside, 0, 1) * (self.edges[bin + 1] - self.edges[bin])
@@ -91,7 +91,7 @@ def peaks(field: NDArray, thresholds: Sequence[float], periodic: bool = True) ->
     return np.array([np.count_nonzero(heights > t) for t in thresholds])
 
 
-def given(
+def conditional_sums(
     condition: NDArray, edges: Sequence[float], values: Sequence[NDArray]
 ) -> NDArray[np.float64]:
     """Sums in bins of a condition, (1 + values, bins): of ones, then of each of the values.

@@ -24,16 +24,16 @@ from mlsky.networks.weights import Weights, open_weights
 from mlsky.painting import finer
 from mlsky.training import calibrate, isotropy
 from mlsky.training.export import export
-from mlsky.training.points import dusty_tail, fit_points
+from mlsky.training.point_sources import dsfg_tail, fit_point_sources
 from mlsky.training.run import load_generator
 from mlsky.training.selection import check_apart
 
 __all__ = ["assemble"]
 
-NAMES = ("convergence", "paint", "points")
+NAMES = ("convergence", "paint", "point_sources")
 FLOW_ON = 20  # regions: no cluster rules the power of kSZ
 SPLIT_ARCMIN, SPLIT_REGIONS = 1.0, 16  # networks whose CIB is split, and what it is fitted on
-DUSTY_REGIONS = 20  # of the training set, painted again for their brightest sources
+DSFG_REGIONS = 20  # of the training set, painted again for their brightest sources
 
 
 def assemble(
@@ -56,7 +56,7 @@ def assemble(
         File to write.
     parts
         Run folder of "paint", and run folder or weight file of "convergence": a file hands on its
-        own network. "points" is fitted unless a weight file is given.
+        own network. "point_sources" is fitted unless a weight file is given.
     data
         What was trained on.
     validation
@@ -77,7 +77,7 @@ def assemble(
     Returns
     -------
     dict
-        ``sha256``, ``calibration``, and the ``points`` report if they were fitted.
+        ``sha256``, ``calibration``, and the ``point_sources`` report if they were fitted.
 
     Raises
     ------
@@ -100,9 +100,9 @@ def assemble(
         whole = "kappa_in" in file
         wide = file["ksz"].shape[-1] > state["recipe"]["size"]
     found: dict = {}
-    if "points" not in taken:
-        points, found["points"] = fit_points(data, normaliser, point_steps, seed)
-        extra["points"] = (points, list(points.INPUTS), ["log_rate"])
+    if "point_sources" not in taken:
+        points, found["point_sources"] = fit_point_sources(data, normaliser, point_steps, seed)
+        extra["point_sources"] = (points, list(points.INPUTS), ["log_rate"])
     balance = {}
     if wide:  # patches show no more of the coarse levels than training saw
         count = FLOW_ON if regions is None else min(regions, FLOW_ON)
@@ -157,13 +157,13 @@ def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict
     missing = [name for name in NAMES[:2] if name not in parts]
     if unknown or missing:
         raise ValueError(
-            f"parts={', '.join(parts)}: must be convergence, paint and, to keep one, points"
+            f"parts={', '.join(parts)}: must be convergence, paint and, to keep one, point_sources"
         )
     folders = {n: Path(parts[n]) for n in NAMES if n in parts and Path(parts[n]).is_dir()}
-    if "paint" not in folders or "points" in folders:
+    if "paint" not in folders or "point_sources" in folders:
         raise ValueError(
             f"parts={', '.join(f'{k}={v}' for k, v in parts.items())}: paint must be a run folder, "
-            "points a weight file"
+            "point_sources a weight file"
         )
     files = {n: open_weights(parts[n]) for n in NAMES if n in parts and n not in folders}
     return folders, files
@@ -172,7 +172,7 @@ def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict
 def _check_alike(name: str, weights: Weights, normaliser: Normaliser, pixel: float) -> None:
     weights[name]  # that it is there
     shared = [c for c in ("kappa",) if c in weights.normaliser.channels]
-    if name == "points":
+    if name == "point_sources":
         shared = ["kappa", "tsz", "cib"]
     if weights.pixel_arcmin != pixel or weights.normaliser.select(shared) != normaliser.select(
         shared
@@ -187,13 +187,13 @@ def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
     """Infrared sources above the flux cut, of truth that was painted."""
     with h5py.File(data, "r") as file:
         seed, n = painted_seed(file.attrs), file["kappa"].shape[-1]
-        count = min(DUSTY_REGIONS, len(file["kappa"]))
+        count = min(DSFG_REGIONS, len(file["kappa"]))
         objects = file.attrs.get("mass_cut")
     if seed is None:
         return {}
     from mlsky.haloes.painter import Painter
 
-    return {"dusty": dusty_tail(Painter(pixel_arcmin, n, objects=objects), count, seed)}
+    return {"dsfg": dsfg_tail(Painter(pixel_arcmin, n, objects=objects), count, seed)}
 
 
 def _split(data: str | os.PathLike, pixel_arcmin: float) -> dict:

@@ -38,7 +38,7 @@ BETHERMIN = {
     143: {1: 21.5, 2: 2.32, 5: 0.221, 10: 0.050},
     217: {1: 764.0, 2: 131.0, 5: 6.89, 10: 0.84},
 }
-WITHIN_DUSTY_DEX = 0.15
+WITHIN_DSFG_DEX = 0.15
 #: Correlation of the CIB of two bands at l = 3000 in the Agora simulation (Omori 2024,
 #: arXiv:2212.07420) through the passbands of ACT DR6.
 AGORA_BANDS = {(150, 220): 0.996, (93, 220): 0.988, (93, 150): 0.998}
@@ -117,7 +117,7 @@ class Model:
         fainter = [radio_sources.moment((), (s * 1e-3, REFERENCE_GHZ)) for s in (low, high)]
         return (fainter[1] - fainter[0]) * PER_DEG2 * self.parameters.radio_counts
 
-    def dusty_above(self, flux_mjy, nu_ghz: float = REFERENCE_GHZ) -> NDArray[np.float64]:
+    def dsfg_above(self, flux_mjy, nu_ghz: float = REFERENCE_GHZ) -> NDArray[np.float64]:
         """Infrared galaxies of painted haloes per square degree brighter than fluxes."""
         from scipy.special import ndtr
 

@@ -380,14 +380,14 @@ def _heaviest(sums: Sums) -> dict:
     """The region of most tSZ variance: rare clusters can rule a whole set."""
     variance = np.array([v for _, v in sums.tsz])
     i = int(variance.argmax())
-    share = variance[i] / variance.sum() if variance[i] else 0.0
-    return {"region": i, "deepest": rounded(sums.tsz[i][0]), "share": rounded(share)}
+    fraction = variance[i] / variance.sum() if variance[i] else 0.0
+    return {"region": i, "deepest": rounded(sums.tsz[i][0]), "fraction": rounded(fraction)}
 
 
 def _counts(sums: Sums, model: observed.Model, area: float) -> dict:
     """Pixels per square degree that hold more than a flux, and sources of the model that do."""
     cut = [model.flux_cut_mjy]
-    laws = (("radio", model.radio_above), ("dusty", model.dusty_above))
+    laws = (("radio", model.radio_above), ("dsfg", model.dsfg_above))
     return {
         name: {
             f"{s:g} mJy": {"pixels": rounded(m / area), "sources": rounded(e)}
@@ -432,17 +432,17 @@ def _sources(rows: NDArray | None, model: observed.Model, area: float) -> dict:
             "reached": reached,
             **found("radio", low),
         }
-    dusty: dict = {}
+    dsfg: dict = {}
     for nu, table in observed.BETHERMIN.items():
-        values = model.dusty_above(list(table), nu)
-        dusty[str(nu)] = {
+        values = model.dsfg_above(list(table), nu)
+        dsfg[str(nu)] = {
             f"{low:g} mJy": {
                 "bethermin": table[low],
                 "model": rounded(value),
                 "dex": rounded(math.log10(value / table[low])),
-                "reached": abs(math.log10(value / table[low])) <= observed.WITHIN_DUSTY_DEX,
-                **found("dusty", low, float(nu)),
+                "reached": abs(math.log10(value / table[low])) <= observed.WITHIN_DSFG_DEX,
+                **found("dsfg", low, float(nu)),
             }
             for low, value in zip(table, values, strict=True)
         }
-    return {"radio": radio, "dusty": dusty}
+    return {"radio": radio, "dsfg": dsfg}

@@ -151,7 +151,7 @@ def _kappa_ksz(figures: dict, names: list[str]) -> Iterator[str]:
     row = figures["heaviest"]
     yield (
         f"most tSZ: region {row['region']}, down to {row['deepest']:g} uK, holds "
-        f"{row['share']:.1%} of the variance of all regions"
+        f"{row['fraction']:.1%} of the variance of all regions"
     )
 
 
@@ -163,13 +163,13 @@ def _counts(figures: dict) -> Iterator[str]:
             f"model {row['model']:g}, painted {_with_error(row['painted'], row['error'], 4)}, "
             f"between within {observed.WITHIN_RADIO:.0%}: {WORDS[row['reached']]}"
         )
-    for nu, rows in figures["sources"]["dusty"].items():
+    for nu, rows in figures["sources"]["dsfg"].items():
         for flux, row in rows.items():
             yield (
-                f"  dusty {nu} GHz > {flux}: Bethermin {row['bethermin']:g}, model "
+                f"  dsfg {nu} GHz > {flux}: Bethermin {row['bethermin']:g}, model "
                 f"{row['model']:g} ({row['dex']:+.2f} dex), painted "
                 f"{_with_error(row['painted'], row['error'], 4)}, within "
-                f"{observed.WITHIN_DUSTY_DEX} dex: {WORDS[row['reached']]}"
+                f"{observed.WITHIN_DSFG_DEX} dex: {WORDS[row['reached']]}"
             )
     yield (
         "  ACT DR6 leaves no room for the published counts of dusty sources above 1 mJy: see "

@@ -840,8 +840,10 @@ def test_from_data_to_a_sky(tiny_recipe, monkeypatch, capsys):
     )
     monkeypatch.setitem(recipes.RECIPES, "start", start)
     assert tiny.pixel_arcmin == start.pixel_arcmin
-    quick = functools.partial(assemble.fit_points, steps=2)
-    monkeypatch.setattr(assemble, "fit_points", lambda d, n, steps, seed: quick(d, n, seed=seed))
+    quick = functools.partial(assemble.fit_point_sources, steps=2)
+    monkeypatch.setattr(
+        assemble, "fit_point_sources", lambda d, n, steps, seed: quick(d, n, seed=seed)
+    )
     for seed, name in enumerate(("train.h5", "val.h5", "test.h5")):
         _tiny_set(name, n=192, seed=seed)
     scored = "--validation val.h5 --score-every 1 --score-regions 1"
@@ -891,14 +893,14 @@ def tiny_weights(monkeypatch, tmp_path):
     import yaml
 
     from mlsky.networks import weights
-    from mlsky.networks.default import Convergence, Paint, Points
+    from mlsky.networks.default import Convergence, Paint, PointSources
     from mlsky.networks.normaliser import Normaliser
 
     small = {"widths": (4, 4), "noise": (1, 1)}
     networks = {
         "convergence": Convergence(**small),
         "paint": Paint(-0.6, 0.3, **small, velocity_levels=2),
-        "points": Points(),
+        "point_sources": PointSources(),
     }
     normaliser = Normaliser(
         ("kappa", "ksz", "tsz", "cib"), (None, None, 3, 10), (0, 0, -0.6, 0.6), (0.1, 2, 0.3, 0.3)
@@ -937,7 +939,7 @@ def test_validate(tiny_weights, capsys):
     assert f"{figures['sha256'][:12]}: 2 regions, 5.1 square degrees" in out[heads[-1]]
     lines = out[heads[-1] + 1 :]
     rows = figures["scores"]
-    assert {row["job"] for row in rows} == {"paint", "chain"}
+    assert {row["job"] for row in rows} == {"from_kappa", "end_to_end"}
     assert set(rows[0]) >= {"name", "value", "error", "tolerance", "goal", "pass", "numbers"}
     named = [x for x in lines if x.startswith(("pass ", "FAIL ", "undecided "))]
     assert len(named) == len(rows)
@@ -990,10 +992,10 @@ def test_page_of_validate(tiny_weights, capsys, monkeypatch):
 
 def test_options_of_validate(tiny_weights, capsys):
     base = ["validate", "--data", "test.h5", "--regions", "1"]
-    assert cli.main([*base, "--job", "chain"]) == 0
+    assert cli.main([*base, "--job", "end_to_end"]) == 0
     short = capsys.readouterr().out.splitlines()
     assert not [x for x in short if " paint " in x]
-    assert cli.main([*base, "--job", "chain", "--every", "--before", "--seed", "1"]) == 0
+    assert cli.main([*base, "--job", "end_to_end", "--every", "--before", "--seed", "1"]) == 0
     long = capsys.readouterr().out.splitlines()
     assert len(long) > 3 * len(short)
     assert {"before calibration", "after calibration"} <= {*long}
@@ -1022,7 +1024,7 @@ def test_validation_paints_its_own_regions(tiny_weights, monkeypatch, capsys):
     for options in ([], ["--quick"], ["--quick", "--regions", "3"], ["--pixel", "0.5"]):
         assert cli.main(["validate", *options]) == 0
     assert [a[2] for a in asked] == [None, 38, 3, None]
-    assert asked[0] == (0.5, None, None, 0, ("paint", "chain"))
+    assert asked[0] == (0.5, None, None, 0, ("from_kappa", "end_to_end"))
     capsys.readouterr()
     assert "are of 0.5': not of --pixel 2" in error_of(capsys, ["validate", "--pixel", "2"])
 

@@ -181,13 +181,13 @@ def test_catalogue_places_and_fluxes(tmp_path):
 
 
 def test_catalogue_at_another_frequency_and_of_both_kinds():
-    kinds = table(alpha=[-0.5, 3.0, -1.0], kind=["radio", "dusty", "radio"])
+    kinds = table(alpha=[-0.5, 3.0, -1.0], kind=["radio", "dsfg", "radio"])
     sources = mapfiles.open_catalogue("radio", kinds, nu_ghz=93.0)
     index = np.array([-0.5, -1.0]) + radio.CURVATURE * np.log(93.0 / 148.0) / 2
     want = np.array([1, 30]) * (148.0 / 93.0) ** index
     np.testing.assert_allclose(sources.flux_mjy, want)
-    dusty = mapfiles.open_catalogue("cib", kinds, nu_ghz=93.0)
-    np.testing.assert_allclose(dusty.flux_mjy, 2 / cib.flux(1.0, 3.0, 93.0))
+    dsfg = mapfiles.open_catalogue("cib", kinds, nu_ghz=93.0)
+    np.testing.assert_allclose(dsfg.flux_mjy, 2 / cib.flux(1.0, 3.0, 93.0))
 
 
 @pytest.mark.parametrize(

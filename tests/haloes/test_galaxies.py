@@ -116,9 +116,9 @@ def test_colours_are_those_of_the_grey_body():
     assert product < 1
 
 
-def test_dusty_indices_are_those_of_the_shells_with_scatter():
+def test_indices_of_dsfgs_are_those_of_the_shells_with_scatter():
     g = painter().galaxies
-    alpha = listed("dusty")["alpha"]
+    alpha = listed("dsfg")["alpha"]
     low, high = (float(x) for x in (g.index.min(), g.index.max()))
     assert low - 4.5 * g.colours.scatter < alpha.min()
     assert alpha.max() < high + 4.5 * g.colours.scatter

@@ -18,7 +18,7 @@ def make(path):
         file["freqs_ghz"] = np.array([93.0, 145.0])
         file["components/cmb/0/templates"] = rng.standard_normal((1, 3, 500)).astype("f4")
         file["components/cmb/0"].attrs["stokes"] = "TQU"
-        file.create_dataset("catalog/kind", data=np.array([b"radio", b"dusty"]))
+        file.create_dataset("catalog/kind", data=np.array([b"radio", b"dsfg"]))
         file.create_dataset("big", data=rng.standard_normal((3, 40, 70)), chunks=(1, 10, 70))
         checksums.seal_hdf5(file)
     return path

@@ -473,3 +473,14 @@ def test_large_maps_are_chunked(tmp_path):
         assert file["a"].chunks == (1, 1, hdf5.CHUNK_BYTES // 4)
         hdf5._dataset(file, "empty", np.zeros((0, 3)))
         assert file["empty"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".fits"])
+def test_kinds_of_sources_of_0_1_0_are_read_under_todays_name(sky, suffix, tmp_path):
+    """They were "radio" and "dusty"."""
+    path = tmp_path / f"sky{suffix}"
+    today = np.array(sky.catalog["kind"])
+    sky.catalog["kind"] = np.where(today == "dsfg", "dusty", today)
+    sky.write(path)
+    assert {*Sky.read(path).catalog["kind"]} == {"radio", "dsfg"}
+    assert np.array_equal(Sky.read(path).catalog["kind"], today)

@@ -62,7 +62,11 @@ GAINS = {"velocity_gains": [1.0] * 9}
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("all", of_kind("paint", "default:Points"), "network 'paint' is default:Points: must be"),
+        (
+            "all",
+            of_kind("paint", "default:PointSources"),
+            "network 'paint' is default:PointSources: must be",
+        ),
         ("paper", of_kind("vaegan", "han2021:Critic"), "'vaegan' is han2021:Critic: must be"),
         ("all", without("tsz"), "its normaliser has kappa, ksz, cib, radio: must have kappa, ksz"),
         ("rest", without("cib_353"), "its normaliser has .*: must have .*cib_353"),
@@ -106,7 +110,7 @@ def test_clusters_may_be_left_out_unseen(opened, tmp_path):
     networks = {
         "convergence": default.Convergence(**NARROW),
         "paint": default.Paint(-0.26, 0.29, **NARROW, velocity_levels=3),
-        "points": default.Points(width=4),
+        "point_sources": default.PointSources(width=4),
     }
     weights = opened["all"]
     header = {**weights.header, "part": "rest", "mass_cut": 1e14}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlsky.networks import default, weights
-from mlsky.networks.default import Convergence, Critic, Paint, Points, blur
+from mlsky.networks.default import Convergence, Critic, Paint, PointSources, blur
 from mlsky.networks.normaliser import Normaliser
 
 # float32 sums taken in another order (other batches take other kernels); outputs of order one.
@@ -121,7 +121,8 @@ def test_shifted_inputs_give_shifted_outputs_away_from_the_edges(make):
 
 
 @pytest.mark.parametrize(
-    "make", [paint, convergence, lambda seed=0: Points(seed=seed), lambda seed=0: Critic(2, (4, 4))]
+    "make",
+    [paint, convergence, lambda seed=0: PointSources(seed=seed), lambda seed=0: Critic(2, (4, 4))],
 )
 def test_the_seed_sets_the_weights_and_global_state_is_left_alone(make):
     torch_state = torch.get_rng_state()
@@ -131,7 +132,7 @@ def test_the_seed_sets_the_weights_and_global_state_is_left_alone(make):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("make", [paint, convergence, lambda seed: Points(seed=seed)])
+@pytest.mark.parametrize("make", [paint, convergence, lambda seed: PointSources(seed=seed)])
 def test_another_seed_gives_other_weights(make):
     pairs = zip(make(seed=1).parameters(), make(seed=2).parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
@@ -153,11 +154,15 @@ def test_noise_comes_from_its_generator_alone():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @torch.no_grad()
 def test_weights_round_trip(tmp_path, dtype):
-    networks = {"convergence": loud(convergence()), "paint": loud(paint()), "points": Points(-4.0)}
+    networks = {
+        "convergence": loud(convergence()),
+        "paint": loud(paint()),
+        "point_sources": PointSources(-4.0),
+    }
     header = {"networks": {n: weights.network_header(m) for n, m in networks.items()}}
     weights.save(tmp_path / "w.safetensors", weights.pack(networks), header, dtype)
     built = weights.build(tmp_path / "w.safetensors")
-    assert built["points"].log_rate == -4.0
+    assert built["point_sources"].log_rate == -4.0
     assert built["paint"].noise_levels == networks["paint"].noise_levels
     for name in ("convergence", "paint"):
         kappa, noise = draw(), noise_of(networks[name])
@@ -183,7 +188,7 @@ def test_blur_keeps_a_constant_and_the_sum():
 
 @torch.no_grad()
 def test_points_start_at_their_rate():
-    rate = Points(-5.0)(0 * draw(32, channels=3))
+    rate = PointSources(-5.0)(0 * draw(32, channels=3))
     torch.testing.assert_close(rate, torch.full_like(rate, -5.0))
 
 

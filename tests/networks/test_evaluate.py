@@ -11,7 +11,7 @@ from han2021_normaliser import HAN2021
 
 from mlsky import RegistryError
 from mlsky.networks import evaluate, han2021, staged
-from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, Points
+from mlsky.networks.default import NOISE, WIDTHS, Convergence, Paint, PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.sphere.chart_area import Area
@@ -41,7 +41,7 @@ def default():
     networks = {
         "convergence": Convergence(**small),
         "paint": Paint(-0.63, 0.3, **small),
-        "points": Points(),
+        "point_sources": PointSources(),
     }
     return _weights({k: m.eval().requires_grad_(False) for k, m in networks.items()})
 
@@ -89,7 +89,7 @@ def _plainly(weights, kappa, noise, precision="bf16") -> dict:
             grown = weights["convergence"](start, noise["convergence"])
             painted = weights["paint"](grown, noise["paint"])
             fields = torch.cat([grown, painted], 1)
-            rate = weights["points"](fields[:, [0, 2, 3]])[0, 0]
+            rate = weights["point_sources"](fields[:, [0, 2, 3]])[0, 0]
     names = ("kappa", "ksz", "tsz", "cib")
     out = dict(zip(names, weights.normaliser.select(names).inverse(fields)[0], strict=True))
     return {**out, "tsz": out["tsz"].clamp(max=0), "cib": out["cib"].clamp(min=0), "log_rate": rate}
@@ -260,7 +260,7 @@ def rest():
             cib_mean=(1.2, 1.2),
             cib_std=(0.3, 0.3),
         ),
-        "points": Points(),
+        "point_sources": PointSources(),
     }
     with torch.no_grad():  # it starts at nothing
         networks["convergence"].object_gain += 0.2

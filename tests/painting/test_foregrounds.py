@@ -320,7 +320,7 @@ def test_networks_that_ask_for_too_many_sources(tmp_path, start):
     """A finite rate of 1e9 in every pixel: an hour for a chart, and no memory for the next."""
     path = coarse_weights(tmp_path / "a.safetensors")
     weights = foregrounds.select(str(path), Healpix(16))
-    weights.networks["points"].log_rate = 20.0
+    weights.networks["point_sources"].log_rate = 20.0
     with pytest.raises(RegistryError, match=r"the networks ask for .* sources on chart 0, at most"):
         foregrounds.generate(start, Healpix(16), weights=weights, seed=3, device="cpu")
 
@@ -332,12 +332,12 @@ def test_unknown_weights():
 
 def test_file_without_a_sky(tmp_path):
     path = tmp_path / "points.safetensors"
-    points = default.Points(seed=1)
+    points = default.PointSources(seed=1)
     save(
         path,
-        pack({"points": points}),
+        pack({"point_sources": points}),
         {
-            "networks": {"points": network_header(points)},
+            "networks": {"point_sources": network_header(points)},
             "normaliser": coarse_normaliser().to_dict(),
             "pixel_arcmin": 2.0,
         },

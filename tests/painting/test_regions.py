@@ -11,7 +11,7 @@ import torch
 
 from mlsky import seeds
 from mlsky.networks import evaluate
-from mlsky.networks.default import Convergence, Paint, Points
+from mlsky.networks.default import Convergence, Paint, PointSources
 from mlsky.networks.han2021 import PIXGAN, VAEGAN
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
@@ -32,7 +32,7 @@ def _networks():
     return {
         "convergence": Convergence(**SMALL),
         "paint": Paint(-0.63, 0.3, **SMALL, velocity_levels=2),
-        "points": Points(-3.0),
+        "point_sources": PointSources(-3.0),
     }
 
 

@@ -166,7 +166,7 @@ def of_haloes(lmax: int) -> np.ndarray:
     at = profiles.Interpolation.of(t, h.z, h.log10_mass)
     gaussians = profiles.Gaussians.of(t, PIXEL_ARCMIN)
     ell = np.arange(lmax + 1)
-    share = at.linear(gaussians.share["nfw"])
+    share = at.linear(gaussians.fraction["nfw"])
     shape = share @ profiles.transform(gaussians.sigma_arcmin[:, None], ell)
     total = 0.0
     for i, flux in enumerate(at.positive(gaussians.flux["nfw"])):
@@ -309,7 +309,7 @@ def test_some_components_are_those_of_the_whole(make, names):
     some, full = make(haloes="clusters", components=names), make(haloes="clusters")
     for name in names:
         np.testing.assert_array_equal(some[name], full[name])
-    kinds = {"cib": "dusty", "radio": "radio"}
+    kinds = {"cib": "dsfg", "radio": "radio"}
     wanted = [kinds[n] for n in names if n in kinds]
     if wanted:
         chosen = full.catalog[np.isin(np.asarray(full.catalog["kind"]), wanted)]

@@ -29,7 +29,7 @@ KAPPA_LMAX = 47
 PIXEL_ARCMIN = 20.0
 NARROW = {"widths": (4, 4, 4), "noise": (1, 1, 1)}
 PER_PIXEL = 0.5  # radio sources per chart pixel
-DUSTY_PER_SR = 300.0
+DSFG_PER_SR = 300.0
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def normal(seed: int, tile: int, shape) -> np.ndarray:
 
 
 def sources(seed: int):
-    """400 sources over the sky, a fifth of them dusty, 0.3 to 300 mJy."""
-    rng = seeds.generator(seed, "points")
+    """400 sources over the sky, a fifth of them DSFGs, 0.3 to 300 mJy."""
+    rng = seeds.generator(seed, "point_sources")
     n = 400
     ra, dec = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     flux_mjy = 10 ** rng.uniform(-0.5, 2.5, n)
-    kind = np.where(np.arange(n) % 5 == 0, "dusty", "radio")
+    kind = np.where(np.arange(n) % 5 == 0, "dsfg", "radio")
     return catalogue.make(ra, dec, flux_mjy, kind, seed)
 
 
@@ -205,9 +205,9 @@ def coarse_weights(path, constant_rate=True, **header):
 
 
 def _save_coarse(path, networks, normaliser, constant_rate=True, **header):
-    networks["points"] = default.Points(np.log(PER_PIXEL), width=4, seed=3)
+    networks["point_sources"] = default.PointSources(np.log(PER_PIXEL), width=4, seed=3)
     if constant_rate:
-        torch.nn.init.zeros_(networks["points"].head.weight)
+        torch.nn.init.zeros_(networks["point_sources"].head.weight)
     entries = {n: network_header(m) for n, m in networks.items()}
     save(
         path,
@@ -217,7 +217,7 @@ def _save_coarse(path, networks, normaliser, constant_rate=True, **header):
             "normaliser": normaliser.to_dict(),
             "pixel_arcmin": PIXEL_ARCMIN,
             "sources": {
-                "dusty": {"per_sr": DUSTY_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
+                "dsfg": {"per_sr": DSFG_PER_SR, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
             },
             **header,
         },

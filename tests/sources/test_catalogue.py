@@ -31,7 +31,7 @@ def table():
     dec = np.degrees(np.arcsin(rng.uniform(-1, 1, N)))
     # a cluster of sources about each pole, where CAR pixels are smallest
     dec[:100], dec[100:200] = 90 - 1e-3 * rng.random(100), -90 + 1e-3 * rng.random(100)
-    kind = np.where(rng.random(N) < 0.3, "dusty", "radio")
+    kind = np.where(rng.random(N) < 0.3, "dsfg", "radio")
     return catalogue.make(rng.uniform(0, 360, N), dec, 0.1 + rng.pareto(1.5, N), kind, seed=3)
 
 
@@ -54,7 +54,7 @@ def fluxes(table, nu):
     """Flux (mJy) of every source at one frequency."""
     radio_flux = radio.flux(table["flux_mjy"], table["alpha"], nu)
     return np.where(
-        table["kind"] == "dusty", cib.flux(table["flux_mjy"], table["alpha"], nu), radio_flux
+        table["kind"] == "dsfg", cib.flux(table["flux_mjy"], table["alpha"], nu), radio_flux
     )
 
 
@@ -173,9 +173,9 @@ def test_distributions(table):
     alpha = table["alpha"][is_radio]
     assert alpha.mean() == pytest.approx(radio.ALPHA_MEAN, abs=5 * radio.ALPHA_SCATTER / n**0.5)
     assert alpha.std() == pytest.approx(radio.ALPHA_SCATTER, rel=5 / (2 * n) ** 0.5)
-    dusty = table[~is_radio]
-    offset = (dusty["alpha"] - cib.index_of(0.0, dusty["flux_mjy"])) / cib.EMISSIVITY_SCATTER
-    assert abs(offset.mean()) < 6 / len(dusty) ** 0.5
+    dsfg = table[~is_radio]
+    offset = (dsfg["alpha"] - cib.index_of(0.0, dsfg["flux_mjy"])) / cib.EMISSIVITY_SCATTER
+    assert abs(offset.mean()) < 6 / len(dsfg) ** 0.5
     assert 0.99 < offset.std() < 1.25  # and redshifts scatter
     for chosen, mean_square in ((is_radio, 6.9e-4), (~is_radio, 1e-4)):
         square = table["pol_frac"][chosen] ** 2
@@ -258,7 +258,7 @@ def test_flux_cut_refused(table, cut):
         (([1], [np.nan], [1], "radio"), r"dec\[0\]=nan"),
         (([1], [1], [-1], "radio"), r"flux_mjy\[0\]=-1"),
         (([1], [1], [np.inf], "radio"), r"flux_mjy\[0\]=inf"),
-        (([1], [1], [1], "quasar"), "kind='quasar'.*radio, dusty"),
+        (([1], [1], [1], "quasar"), "kind='quasar'.*radio, dsfg"),
         (([1, 1], [1, 1], [1, 1], ["radio", "x"]), "kind='x'"),
     ],
 )
@@ -308,7 +308,7 @@ def test_fluxes_in_a_band_are_integrals_of_each_source():
     """Against the sum over the points of the band, source by source."""
     n = 300
     rng = np.random.default_rng(1)
-    kind = np.where(np.arange(n) % 3 == 0, "dusty", "radio")
+    kind = np.where(np.arange(n) % 3 == 0, "dsfg", "radio")
     table = catalogue.make(rng.uniform(0, 360, n), np.zeros(n), rng.uniform(1, 50, n), kind, 1)
     band = Band([120, 135, 150, 170, 190], [0.1, 1, 0.8, 0.9, 0.2])
     (found,) = catalogue.band_fluxes(table, band)

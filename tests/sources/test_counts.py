@@ -92,7 +92,7 @@ def test_density_is_the_integral_of_the_counts():
 
 
 def test_drawn_fluxes_follow_the_counts():
-    uniform = seeds.generator(2, "points").random(20_000)
+    uniform = seeds.generator(2, "point_sources").random(20_000)
     flux = counts.draw_radio_flux(uniform)
     assert counts.FLUX_MIN_MJY <= flux.min() < flux.max() <= counts.FLUX_MAX_MJY
     # The CDF by quadrature, at points that the sample is interpolated between.
@@ -104,8 +104,8 @@ def test_drawn_fluxes_follow_the_counts():
 
 
 def test_bright_tail_is_drawn_as_it_is_counted():
-    share = integral(0, 7, counts.FLUX_MAX_MJY) / counts.radio_density()
-    uniform = 1 - share * (np.arange(1000) + 0.5) / 1000
+    fraction = integral(0, 7, counts.FLUX_MAX_MJY) / counts.radio_density()
+    uniform = 1 - fraction * (np.arange(1000) + 0.5) / 1000
     flux = counts.draw_radio_flux(uniform)
     # Rounding of the CDF puts the faintest a hair off the limit.
     assert flux.min() > 6.9

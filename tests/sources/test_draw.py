@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from chart_cases import solid_angle
 
+from mlsky.errors import RegistryError
 from mlsky.sources import counts, draw
 from mlsky.sphere.charts import NSIDE, Chart, charts
 
@@ -14,8 +15,8 @@ from mlsky.sphere.charts import NSIDE, Chart, charts
 CHARTS, WIDER = charts(20.0, 4, 2), charts(20.0, 12, 2)
 #: Radio sources per pixel, of most pixels.
 RATE = 0.3
-DUSTY = {"per_sr": 300.0, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
-HEADER = {"sources": {"dusty": DUSTY}}
+DSFG = {"per_sr": 300.0, "flux_mjy": [7.0, 9.0, 20.0], "mean_cib_uk": 20.0}
+HEADER = {"sources": {"dsfg": DSFG}}
 #: Standard deviations by which a number that was drawn may miss the one expected.
 SIGMAS = 5.0
 
@@ -52,25 +53,25 @@ def expected(kind: str) -> float:
         if kind == "radio":
             rate = np.exp(made["log_rate"]) * chart.scale() ** 2
         else:
-            per_sr = DUSTY["per_sr"] / DUSTY["mean_cib_uk"] * made["cib"]
+            per_sr = DSFG["per_sr"] / DSFG["mean_cib_uk"] * made["cib"]
             rate = per_sr * solid_angle(chart)
         total += float(rate.ravel()[own].sum())
     return total
 
 
 def test_numbers_and_fluxes(sky):
-    dusty = sky["dusty"]
-    for kind, chosen in (("radio", ~dusty), ("dusty", dusty)):
+    dsfg = sky["dsfg"]
+    for kind, chosen in (("radio", ~dsfg), ("dsfg", dsfg)):
         mean = expected(kind)
         assert abs(chosen.sum() - mean) < SIGMAS * np.sqrt(mean), kind
-    assert len(np.unique(sky["number"])) == len(dusty)
-    flux = sky["flux"][~dusty]
+    assert len(np.unique(sky["number"])) == len(dsfg)
+    flux = sky["flux"][~dsfg]
     # rank of the counts: uniform
     rank = np.searchsorted(counts.draw_radio_flux(np.linspace(0, 1, 2001)), flux) / 2001
     assert abs(rank.mean() - 0.5) < SIGMAS / np.sqrt(12 * len(flux))
-    assert sky["flux"][dusty].min() >= 7.0
-    assert np.median(sky["flux"][dusty]) == pytest.approx(9.0, rel=0.1)
-    assert not (sky["vectors"][2] > 0.91).any() or dusty[sky["vectors"][2] > 0.91].all()
+    assert sky["flux"][dsfg].min() >= 7.0
+    assert np.median(sky["flux"][dsfg]) == pytest.approx(9.0, rel=0.1)
+    assert not (sky["vectors"][2] > 0.91).any() or dsfg[sky["vectors"][2] > 0.91].all()
 
 
 def test_each_chart_is_a_poisson_process():
@@ -117,7 +118,7 @@ def kept(one, two):
     """Shares of the sources of either sky that the other has, with flux and kind alike."""
     _, first, second = np.intersect1d(one["number"], two["number"], return_indices=True)
     np.testing.assert_array_equal(one["vectors"][:, first], two["vectors"][:, second])
-    same = [one[name][first] == two[name][second] for name in ("flux", "dusty")]
+    same = [one[name][first] == two[name][second] for name in ("flux", "dsfg")]
     alike = np.count_nonzero(same[0] & same[1])
     return alike / len(one["number"]), alike / len(two["number"])
 
@@ -138,8 +139,8 @@ def test_another_rate_adds_or_drops_a_few_and_moves_none(sky, size):
     n = len(sky["flux"])
     # half the mean |noise|, 0.8, comes and half goes; a source may also change its kind
     lost = 0.44 * size
-    for share in kept(sky, other):
-        assert 1 - share < lost + SIGMAS * np.sqrt(lost / n) + 2 / n
+    for fraction in kept(sky, other):
+        assert 1 - fraction < lost + SIGMAS * np.sqrt(lost / n) + 2 / n
 
 
 def test_sides_of_the_charts_change_nothing(sky):
@@ -178,12 +179,12 @@ def test_bright_pixels_of_a_radio_map(sky):
     np.testing.assert_array_equal(again["vectors"], made["vectors"])
     np.testing.assert_array_equal(again["number"], made["number"])
     assert again["flux"][0] == pytest.approx(1.01 * made["flux"][0], rel=1e-6)
-    assert not made["dusty"].any()
+    assert not made["dsfg"].any()
 
 
 def test_a_rate_that_is_not_finite_is_refused():
     chart = CHARTS[5]
     made = maps(chart)
     made["log_rate"][3, 4] = np.inf
-    with pytest.raises(ValueError, match="finite expected number"):
+    with pytest.raises(RegistryError, match="ask for inf sources on chart 5"):
         draw.of_chart(chart, made, HEADER, 1)

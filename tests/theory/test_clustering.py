@@ -40,7 +40,7 @@ def test_bias_without_a_cap_is_a_power(bias, sigma):
 
 def test_capped_bias_is_that_of_random_numbers():
     bias, sigma, cap = 6.0, 0.6, 2.5
-    x = seeds.generator(3, "points").standard_normal(400_000)
+    x = seeds.generator(3, "point_sources").standard_normal(400_000)
     response = np.exp(bias * np.minimum(sigma * x, cap * sigma))
     response /= response.mean()
     made = orders(bias, sigma, cap)

@@ -66,7 +66,7 @@ def test_no_halo_hosts_several_radio_sources():
 
 @pytest.mark.parametrize(("nu_1", "nu_2", "cut"), [(93, 220, (15e-3, 150)), (30, 30, (7e-3, 280))])
 def test_moments_are_those_of_random_sources(nu_1, nu_2, cut):
-    rng = seeds.generator(8, "points")
+    rng = seeds.generator(8, "point_sources")
     # equal shares of the counts, so that few bright sources do not rule
     flux = counts.draw_radio_flux((np.arange(400_000) + rng.random(400_000)) / 400_000)
     alpha = radio.ALPHA_MEAN + radio.ALPHA_SCATTER * rng.standard_normal(len(flux))

@@ -14,7 +14,7 @@ from stub_painter import StubPainter
 from mlsky import seeds
 from mlsky.haloes import painter as halos
 from mlsky.networks import weights
-from mlsky.networks.default import Convergence, Points
+from mlsky.networks.default import Convergence, PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import assemble as assembling
 from mlsky.training import isotropy
@@ -54,7 +54,7 @@ def _assemble(place, out="w.safetensors", validation="val.h5", **parts):
 def test_two_runs_and_what_is_fitted(place):
     found = _assemble(place)
     opened = weights.open_weights(place / "w.safetensors", sha256=found["sha256"])
-    assert set(opened.networks) == {"convergence", "paint", "points"}
+    assert set(opened.networks) == {"convergence", "paint", "point_sources"}
     header = opened.header
     assert header["calibration"] == found["calibration"]
     gains = ("velocity_kernel_gains", "kernel_gains")
@@ -63,7 +63,7 @@ def test_two_runs_and_what_is_fitted(place):
     assert "score" not in header["training"]["convergence"]
     assert header["sources"] == {}  # not painted
     assert set(header["data"]) == {"train", "validation"}
-    assert found["points"]["rate"] == pytest.approx(0.023, rel=0.2)
+    assert found["point_sources"]["rate"] == pytest.approx(0.023, rel=0.2)
     assert {p.name for p in place.iterdir()} == {
         *("train.h5", "val.h5", "c", "p", "w.safetensors"),
     }
@@ -83,11 +83,13 @@ def test_two_runs_and_what_is_fitted(place):
 @pytest.fixture
 def shipped(place):
     """Weights whose convergence and points are handed on."""
-    networks = {"convergence": Convergence(**SMALL), "points": Points(-4.0)}
+    networks = {"convergence": Convergence(**SMALL), "point_sources": PointSources(-4.0)}
     header = {
         "networks": {
             "convergence": weights.network_header(networks["convergence"], ["kappa_in"], ["kappa"]),
-            "points": weights.network_header(networks["points"], Points.INPUTS, ["log_rate"]),
+            "point_sources": weights.network_header(
+                networks["point_sources"], PointSources.INPUTS, ["log_rate"]
+            ),
         },
         "normaliser": NORMALISER.to_dict(),
         "pixel_arcmin": 0.5,
@@ -98,13 +100,13 @@ def shipped(place):
     return path
 
 
-def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shipped):
+def test_networks_of_another_file_and_a_set_without_gaussian_kappa(place, shipped):
     _set(place / "cut.h5", 3, n=128, leave_out=("kappa_in",))
-    found = _assemble(place, validation="cut.h5", convergence=shipped, points=shipped)
-    assert "points" not in found
+    found = _assemble(place, validation="cut.h5", convergence=shipped, point_sources=shipped)
+    assert "point_sources" not in found
     opened = weights.open_weights(place / "w.safetensors")
-    assert opened["points"].log_rate == -4.0
-    assert set(opened.header["taken_from"]) == {"convergence", "points"}
+    assert opened["point_sources"].log_rate == -4.0
+    assert set(opened.header["taken_from"]) == {"convergence", "point_sources"}
     assert set(opened.header["calibration"]) == {"kappa"}
     assert opened.header["calibration"]["kappa"]["gain"] == [1.0, 1.1]
 
@@ -112,7 +114,7 @@ def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shippe
 def test_brightest_sources_of_painted_truth(place, monkeypatch):
     asked = []
     tail = {"per_sr": 2.0, "flux_mjy": [7.0], "mean_cib_uk": 20.0}
-    monkeypatch.setattr(assembling, "dusty_tail", lambda *args: asked.append(args) or tail)
+    monkeypatch.setattr(assembling, "dsfg_tail", lambda *args: asked.append(args) or tail)
     monkeypatch.setattr(halos, "Painter", lambda pixel, n, objects=None: StubPainter(n, pixel))
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": '{"cosmology": {}}'})
@@ -120,7 +122,7 @@ def test_brightest_sources_of_painted_truth(place, monkeypatch):
     ((painter, regions, seed),) = asked
     assert (painter.pixel_arcmin, painter.n, regions, seed) == (0.5, 192, 2, 5)
     header = weights.read_header(place / "w.safetensors")
-    assert header["sources"] == {"dusty": tail}
+    assert header["sources"] == {"dsfg": tail}
 
 
 def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):
@@ -161,7 +163,7 @@ def test_parts_that_do_not_fit(place, shipped):
     bad = functools.partial(pytest.raises, ValueError)
     with bad(match="parts=convergence, paint, radio: must be convergence, paint and"):
         _assemble(place, radio=place / "c")
-    with bad(match="paint must be a run folder, points a weight file"):
+    with bad(match="paint must be a run folder, point_sources a weight file"):
         _assemble(place, paint=shipped)
     with bad(match=r"convergence=.*old.safetensors: has other pixels or another normaliser"):
         _assemble(place, convergence=shipped, paint=place / "p2")

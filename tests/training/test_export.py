@@ -10,7 +10,7 @@ import torch
 from begun_runs import NORMALISER, begun_run
 
 from mlsky.networks import weights
-from mlsky.networks.default import Points
+from mlsky.networks.default import PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training.export import export, file_hash
 
@@ -25,12 +25,12 @@ def test_a_file_of_two_runs(tmp_path):
         {"convergence": tmp_path / "c", "paint": tmp_path / "p"},
         data={"train": file_hash(tmp_path / "train.h5")},
         device="two cores",
-        extra={"points": (Points(-4.0), ["kappa", "tsz", "cib"], ["log_rate"])},
+        extra={"point_sources": (PointSources(-4.0), ["kappa", "tsz", "cib"], ["log_rate"])},
         calibration={"radio_rate": 1.1},
     )
     assert digest == file_hash(tmp_path / "w.safetensors")
     opened = weights.open_weights(tmp_path / "w.safetensors", sha256=digest)
-    assert set(opened.networks) == {"convergence", "paint", "points"}
+    assert set(opened.networks) == {"convergence", "paint", "point_sources"}
     assert opened.normaliser == NORMALISER
     assert opened.pixel_arcmin == 0.5
     header = opened.header
@@ -47,7 +47,7 @@ def test_a_file_of_two_runs(tmp_path):
     }
     assert header["data"] == {"train": hashlib.sha256(b"truth").hexdigest()}
     assert header["calibration"] == {"radio_rate": 1.1}
-    assert opened["points"].log_rate == -4.0
+    assert opened["point_sources"].log_rate == -4.0
     for name, run in (("convergence", first), ("paint", second)):
         for a, b in zip(opened[name].parameters(), run.averaged.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)  # half precision

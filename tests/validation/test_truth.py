@@ -63,9 +63,9 @@ def test_objects_and_the_rest_are_compared_with_their_own_spectra(figures, tmp_p
     band = found["ell"].index([2500, 3500])
     for name in ("kappa x kappa", "tsz x cib", "radio x radio"):
         measured = figures["spectra"][name]["measured"][band]
-        for part, share in (("objects", OBJECTS**2), ("rest", (1 - OBJECTS) ** 2)):
+        for part, fraction in (("objects", OBJECTS**2), ("rest", (1 - OBJECTS) ** 2)):
             row = table[part][name]
-            assert row["measured"][band] == pytest.approx(share * measured, rel=1e-3)
+            assert row["measured"][band] == pytest.approx(fraction * measured, rel=1e-3)
             law = model.spectra(ell, 148.0, part=part)[name].mean()
             assert row["analytic"][band] == pytest.approx(law, rel=0.03)
             assert row["accurate"] is False
@@ -178,11 +178,11 @@ def test_sources_beside_published_counts(figures, path):
         assert row["reached"]
         assert row["tucci"] < row["model"] < row["lagache"]
     assert rows["0.1 mJy"]["painted"] is None  # fainter than the list
-    dusty = figures["sources"]["dusty"]
-    assert list(dusty) == ["143", "217"]
-    assert dusty["143"]["5 mJy"]["painted"] == 0  # none in this set
-    assert dusty["217"]["2 mJy"]["painted"] is None
-    assert all(abs(row["dex"]) < 0.3 for rows in dusty.values() for row in rows.values())
+    dsfg = figures["sources"]["dsfg"]
+    assert list(dsfg) == ["143", "217"]
+    assert dsfg["143"]["5 mJy"]["painted"] == 0  # none in this set
+    assert dsfg["217"]["2 mJy"]["painted"] is None
+    assert all(abs(row["dex"]) < 0.3 for rows in dsfg.values() for row in rows.values())
 
 
 def test_kappa_and_ksz_have_nothing_in_common(figures):
@@ -213,7 +213,7 @@ def test_a_region_that_rules_the_set_is_named(path, tmp_path):
     found = truth.check(other, regions=3, progress=False)["heaviest"]
     assert found["region"] == 1
     assert found["deepest"] == pytest.approx(lowest, rel=1e-3)
-    assert found["share"] == pytest.approx(variance[1] / variance.sum(), rel=1e-3)
+    assert found["fraction"] == pytest.approx(variance[1] / variance.sum(), rel=1e-3)
 
 
 def test_counts(figures, path):
@@ -228,11 +228,11 @@ def test_counts(figures, path):
         exact = integrate.quad(counts.radio_counts, low * 1e-3, CUT_MJY * 1e-3)[0]
         assert row["sources"] == pytest.approx(exact * np.radians(1) ** 2, rel=1e-3)
     excess = (cib - np.median(cib, (1, 2), keepdims=True)) * mjy
-    row = figures["counts"]["dusty"]["1 mJy"]
+    row = figures["counts"]["dsfg"]["1 mJy"]
     assert row["pixels"] == pytest.approx((excess >= 1).sum() / area, rel=1e-3)
 
 
-def test_dusty_counts_of_one_kind_of_halo():
+def test_counts_of_dsfgs_of_one_kind_of_halo():
     scatter, uk = 1.25, 2.0e-3
     t = {
         "header": {**shipped()["header"]},
@@ -251,7 +251,7 @@ def test_dusty_counts_of_one_kind_of_halo():
             z, par = t["z"], model.parameters
             colour = float((infrared_sed(nu, z, par) / infrared_sed(148.0, z, par))[0])
         width = np.hypot(scatter, spread)
-        for low, value in zip((1e-3, 5e-3), model.dusty_above([1.0, 5.0], nu), strict=True):
+        for low, value in zip((1e-3, 5e-3), model.dsfg_above([1.0, 5.0], nu), strict=True):
             exact = 0.0
             for number, mean in ((10.0, 1e-3), (30.0, 2e-3)):
                 law = stats.lognorm(width, scale=colour * mean * np.exp(-(width**2) / 2))

@@ -16,23 +16,23 @@ import torch
 from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import bands
-from mlsky.networks.default import Points
+from mlsky.networks.default import PointSources
 from mlsky.networks.normaliser import Normaliser
 from mlsky.sources.catalogue import KINDS
 from mlsky.sources.counts import FLUX_MIN_MJY
 from mlsky.training.data import Crops
 from mlsky.training.run import normalise
 
-__all__ = ["dusty_tail", "fit_points"]
+__all__ = ["dsfg_tail", "fit_point_sources"]
 
 RATE = 3e-3  # Adam; cosine to zero
 BATCH = 8
 
 
-def fit_points(
+def fit_point_sources(
     data: str | os.PathLike, normaliser: Normaliser, steps: int = 600, seed: int = 0
-) -> tuple[Points, dict]:
-    """Fit `Points` on a training set.
+) -> tuple[PointSources, dict]:
+    """Fit `PointSources` on a training set.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def fit_points(
     ValueError
         If the set cannot be used, or no pixel or every pixel holds a source.
     """
-    names = (*Points.INPUTS, "radio")
+    names = (*PointSources.INPUTS, "radio")
     # of sources in clusters nothing is learned where clusters are apart: they come with these
     crops = Crops(data, names, 128, seed, apart=True)
     pixel = math.radians(crops.attrs["pixel_arcmin"] / 60)
@@ -56,7 +56,7 @@ def fit_points(
     occupied = float((crops.data[:, -1] > faintest / 2).mean(dtype=np.float64))
     if not 0 < occupied < 1:
         raise ValueError(f"{data}: {occupied:.0%} of pixels hold a radio source: nothing to fit")
-    points = Points(
+    points = PointSources(
         math.log(-math.log1p(-occupied)), seed=seeds.integer(seed, "weights", 2) % 2**31
     )
     adam = torch.optim.Adam(points.parameters(), RATE)
@@ -81,7 +81,7 @@ def fit_points(
     return points.eval().requires_grad_(False), report
 
 
-def dusty_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
+def dsfg_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     """Density and fluxes of dusty sources above the painter's flux cut.
 
     Parameters
@@ -100,11 +100,11 @@ def dusty_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     flux, mean = [], 0.0
     for i in range(regions):
         region = painter.region(seed, i)
-        wanted = region.sources[:, 3] == KINDS.index("dusty")
+        wanted = region.sources[:, 3] == KINDS.index("dsfg")
         if region.objects is not None:  # their members come with them
             wanted &= region.objects.members < 0
-        dusty = region.sources[wanted, 2].double()
-        flux.append(dusty[dusty >= painter.flux_cut_mjy])
+        dsfg = region.sources[wanted, 2].double()
+        flux.append(dsfg[dsfg >= painter.flux_cut_mjy])
         mean += region.maps[4].double().mean().item() / regions
     flux = torch.cat(flux).numpy()
     return {
