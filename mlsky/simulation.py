@@ -313,6 +313,8 @@ def _objects(
         tsz_order=_tsz_order(request),
         given=request.haloes,
     )
+    if request.geometry.kind != "healpix":  # those on the map are listed
+        haloes = haloes[request.geometry.pixel(haloes.theta, haloes.phi) >= 0]
     return objects, catalogue.table(haloes, tables, request.weights.mass_cut)
 
 

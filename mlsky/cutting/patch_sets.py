@@ -25,6 +25,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.cutting import areas, mapfiles, photometry, projection
 from mlsky.cutting.areas import Band, Split
 from mlsky.cutting.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
+from mlsky.io import sets
 from mlsky.io.files import check_disk
 from mlsky.sources.catalogue import parse_flux_cut
 from mlsky.sphere.geometry import Healpix
@@ -228,13 +229,10 @@ def cut(
         "seed": seeds.check(seed),
         "source": json.dumps(_source(task, part, split, sources), sort_keys=True),
     }
-    try:
-        file = h5py.File(part_file, "a")
-    except OSError as error:
-        raise ValueError(f"{part_file}: cannot be gone on with ({error}); remove it") from None
-    with file:
+    with sets.begin(part_file) as file:
         _begin(file, part_file, attributes, task)
         _fill(file, task, progress, out.name)
+        sets.seal(file)
     os.replace(part_file, out)
 
 
@@ -342,7 +340,7 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
         for name in task.fields:
             if name in file:  # of a run stopped while it laid the file out
                 del file[name]
-            file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
+            sets.add_maps(file, name, shape)
         if "places" in file:
             del file["places"]
         file["places"] = task.places

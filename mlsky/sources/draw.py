@@ -25,8 +25,9 @@ from mlsky.sphere.threads import BLOCK
 
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
+    from mlsky.sphere.geometry import Geometry
 
-__all__ = ["of_chart"]
+__all__ = ["of_chart", "on_map"]
 
 #: Quantities in the stream "sources": numbers of sources by cell, then of each source its row and
 #: column inside the cell, its kind and its flux. Part of what a seed means.
@@ -97,6 +98,15 @@ def of_chart(
             flux[dsfg] = np.interp(uniform[dsfg], np.linspace(0, 1, len(fluxes)), fluxes)
     found = {"flux": flux, "dsfg": dsfg, "number": number}
     return {"vectors": vectors[:, mine], **{name: v[mine] for name, v in found.items()}}
+
+
+def on_map(found: dict[str, NDArray], geometry: Geometry) -> dict[str, NDArray]:
+    """Those of the sources of `of_chart` that lie on a map."""
+    if geometry.kind == "healpix":
+        return found
+    x, y, z = found["vectors"]
+    on = geometry.pixel(np.arctan2(np.hypot(x, y), z), np.arctan2(y, x) % (2 * np.pi)) >= 0
+    return {name: values[..., on] for name, values in found.items()}
 
 
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:

@@ -16,6 +16,7 @@ from mlsky import seeds
 from mlsky.haloes import galaxies, region
 from mlsky.haloes import painter as halos
 from mlsky.haloes import region_sets as painted
+from mlsky.io import sets
 
 N = 16
 COLUMNS = len(galaxies.SOURCE_COLUMNS)
@@ -100,6 +101,7 @@ def test_an_interrupted_set_goes_on_to_the_same_bits(painter, tmp_path):
     _paint(stopped)
     assert painter.painted == [2, 3]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.h5", "whole.h5"]
+    assert sets.verify(whole) == sets.verify(stopped) == "as it was written"
     (a, attrs), (b, _) = _read(whole), _read(stopped)
     bands = ("cib_93", "cib_220.5", "radio_93", "radio_220.5")
     assert set(a) == {*painted.FIELDS, *bands, "sources", "sources_end"}
@@ -236,7 +238,7 @@ def test_bad_arguments(painter, tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         _paint(tmp_path / "none" / "b.h5")
     (tmp_path / "c.h5.part").write_text("junk")
-    with pytest.raises(ValueError, match=r"c.h5.part: cannot be gone on with"):
+    with pytest.raises(ValueError, match=r"c.h5.part: cannot be resumed"):
         _paint(tmp_path / "c.h5")
     assert painter.painted == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "c.h5.part", "old.npz"]
