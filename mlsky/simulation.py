@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
-from mlsky.io.store import Array, Disk, Memory, Store
+from mlsky.io.disk_array import Array
+from mlsky.io.store import Disk, Memory, Store
 from mlsky.observation import KINDS, Realisation, list_sources, observe
 from mlsky.provenance import provenance
 from mlsky.request import Request, check

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from mlsky.haloes.paint import HaloPainter
-    from mlsky.io.store import Array, Store
+    from mlsky.io.disk_array import Array
+    from mlsky.io.store import Store
     from mlsky.networks.weights import Weights
     from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.objects import SkyObjects
