@@ -50,8 +50,7 @@ CONVENTIONS = {"power": 0, "rj": -2, "photon": -1}
 #: without relativistic corrections which gives the same temperature.
 UNITS = (*single.UNITS, "y")
 
-#: Points of a top-hat band. With 65 the integrals of spectra over a band 30 % wide are good to
-#: 3e-5; our choice.
+#: Points of a top hat, our choice: integrals over a band 30 % wide are then good to 3e-5.
 TOP_HAT_POINTS = 65
 
 #: Smallest |f| of tSZ, dT = y T_CMB f, at which a map may be asked for in y. Our choice: within
@@ -62,7 +61,6 @@ Y_LEAST = 1e-3
 NORMALISED = 1e-14
 
 FILE = "passbands.json"
-
 #: The largest file of a passband that is read, our choice: a million frequencies.
 FILE_BYTES = 2**26
 
