@@ -39,7 +39,7 @@ METHODS = ("harmonic", "cubic")
 FLUX_CUT_MJY = 7.0
 
 #: Pixels of the maps that cubic interpolation reaches beyond a point.
-_REACH = 2
+_SPLINE = 2
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def cut(
     check_disk(part_file, patches * size**2 * 4 * len(fields), "cut fewer patches")
 
     opened, sources = _open(maps, catalogues, units, nu_ghz, scale, nest)
-    guard = _REACH
+    guard = _SPLINE
     if opened:
         geometry = next(iter(opened.values())).geometry
         if found and find and not isinstance(geometry, Healpix):
@@ -206,7 +206,7 @@ def cut(
                 f"{found[0]}: sources are found on HEALPix maps only; give a catalogue, or "
                 "find=False with flux_cut_mjy=None"
             )
-        guard = max(_REACH, int(np.ceil(_REACH * geometry.pixel_arcmin / pixel_arcmin)))
+        guard = max(_SPLINE, int(np.ceil(_SPLINE * geometry.pixel_arcmin / pixel_arcmin)))
         lmax = _check_lmax(lmax, geometry.lmax, projection.default_lmax(geometry, band))
     places = areas.plan(part, patches, seed, band, size, split, rotations, guard)
     task = _Task(

@@ -22,8 +22,8 @@ from mlsky.networks.weights import Weights
 from mlsky.sphere.chart_area import Area
 
 __all__ = [
-    "GIVEN",
     "OBJECTS",
+    "OBJECT_MAPS",
     "PADDING",
     "PRECISIONS",
     "SETS",
@@ -56,8 +56,8 @@ TILE = 128  # the paper's networks take patches of this size alone
 SETS = {"default": ("convergence", "paint", "point_sources"), "han2021": ("pixgan", "vaegan")}
 #: Maps of objects that networks are given, in the order of their inputs, and the channels of the
 #: normaliser that these take, which are also their names in a set.
-GIVEN = ("kappa", "tsz")
-OBJECTS = tuple(f"objects_{name}" for name in GIVEN)
+OBJECT_MAPS = ("kappa", "tsz")
+OBJECTS = tuple(f"objects_{name}" for name in OBJECT_MAPS)
 #: Number formats of convolutions, and the ones in which each set was trained.
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TRAINED = {"default": "bf16", "han2021": "fp32"}
@@ -357,7 +357,7 @@ def evaluate(
         raise ValueError(f"{weights.path.name}: its networks {wanted} maps of objects")
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if objects is not None:
-        maps = (objects[name] for name in GIVEN)
+        maps = (objects[name] for name in OBJECT_MAPS)
         maps = [torch.as_tensor(m, dtype=torch.float32, device=device) for m in maps]
         objects = torch.stack(maps)[None]
     if kind(weights) == "default":

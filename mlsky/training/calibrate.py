@@ -157,7 +157,7 @@ def _objects(fields, index: int) -> dict[str, np.ndarray] | None:
     """Maps of the objects of a region, as networks take them; None if there are none."""
     if not fields:
         return None
-    return dict(zip(evaluate.GIVEN, (field[index] for field in fields), strict=True))
+    return dict(zip(evaluate.OBJECT_MAPS, (field[index] for field in fields), strict=True))
 
 
 def _inputs(
