@@ -257,7 +257,7 @@ def test_another_recipe_or_seed_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match=r"trained with another generator_rate, clip;"):
         _train(_tiny(generator_rate=1e-3, clip=1.0), data, tmp_path)
     other = Normaliser(("kappa", "ksz", "tsz", "cib"), (None, None, 1, 1), (0,) * 4, (1,) * 4)
-    with pytest.raises(ValueError, match="not that of the weights to go on with"):
+    with pytest.raises(ValueError, match="not that of the run that is resumed"):
         _train(_tiny(), data, tmp_path, normaliser=other)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     assert json.loads((tmp_path / "recipe.json").read_text())["clip"] == 20.0
