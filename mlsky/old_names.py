@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CLASSES", "JOBS", "NAMES", "header", "job", "keys", "kinds", "tensor"]
+__all__ = ["CLASSES", "NAMES", "SCORES", "header", "keys", "kinds", "scores", "tensor"]
 
 #: Keys of headers, recipes, reports, and parts of tensors' names: old to new.
 NAMES = {
@@ -27,6 +27,10 @@ NAMES = {
     "radio_share": "radio_fraction",
     # catalogues, and what a weight file says of its sources
     "dusty": "dsfg",
+    # statistics that training matches
+    "given2": "conditional2",
+    "given4": "conditional4",
+    "given8": "conditional8",
     # scores
     "floor": "tolerance",
 }
@@ -34,8 +38,14 @@ NAMES = {
 #: Classes of networks.
 CLASSES = {"Points": "PointSources"}
 
-#: What was generated from what, in scores of 0.1.0; "paint" is also the name of a network.
-JOBS = {}
+#: First words of keys of scores: what was generated from what ("paint" is also the name of a
+#: network), and statistics.
+SCORES = {
+    "paint": "from_kappa",
+    "chain": "end_to_end",
+    "given": "conditional mean",
+    "direction": "isotropy",
+}
 
 
 def tensor(name: str) -> str:
@@ -43,12 +53,12 @@ def tensor(name: str) -> str:
     return ".".join(NAMES.get(part, part) for part in name.split("."))
 
 
-def keys(value: Any, names: dict[str, str] = NAMES) -> Any:
+def keys(value: Any) -> Any:
     """JSON with the keys of all mappings in it renamed, as a copy."""
     if isinstance(value, dict):
-        return {names.get(key, key): keys(part, names) for key, part in value.items()}
+        return {NAMES.get(key, key): keys(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [keys(part, names) for part in value]
+        return [keys(part) for part in value]
     return value
 
 
@@ -58,9 +68,20 @@ def kinds(values: ArrayLike) -> NDArray[np.str_]:
     return np.where(values == "dusty", NAMES["dusty"], values)
 
 
-def job(name: str) -> str:
-    """What a job of `mlsky.validation` is called."""
-    return JOBS.get(name, name)
+def scores(value: Any) -> Any:
+    """Scores (`mlsky.validation.scores.score`, `summary`), names of rows and jobs included."""
+    if isinstance(value, list):
+        return [scores(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {_score(NAMES.get(key, key)): scores(part) for key, part in value.items()}
+    texts = {k: renamed[k] for k in ("name", "job", "statistic") if isinstance(renamed.get(k), str)}
+    return renamed | {key: _score(text) for key, text in texts.items()}
+
+
+def _score(text: str) -> str:
+    first, space, others = text.partition(" ")
+    return SCORES.get(first, first) + space + others
 
 
 def header(value: dict[str, Any]) -> dict[str, Any]:
@@ -75,5 +96,5 @@ def header(value: dict[str, Any]) -> dict[str, Any]:
             module, colon, name = entry["architecture"].partition(":")
             entry["architecture"] = module + colon + CLASSES.get(name, name)
     if "scores" in renamed:
-        renamed["scores"] = keys(renamed["scores"], JOBS)
+        renamed["scores"] = scores(renamed["scores"])
     return renamed

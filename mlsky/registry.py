@@ -10,23 +10,21 @@ trained, on what, and all its scores are in a file beside the weights, its `repo
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlsky import old_names
 from mlsky.errors import RegistryError
 from mlsky.io import fetch as copies
+from mlsky.io import locks, plain_json, registry_file
 from mlsky.io.fetch import cache_dir
-from mlsky.io.files import whole, write_whole
+from mlsky.io.files import open_regular, whole, write_whole
+from mlsky.io.registry_file import DEFAULT
 
 __all__ = [
     "Check",
@@ -41,15 +39,10 @@ __all__ = [
     "versions",
 ]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_VERSION = re.compile(r"v([1-9][0-9]*)\Z")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*\Z")
-# A file name, never a path: a registry must not reach outside its folders.
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
-#: The name that stands for the entry marked so.
-DEFAULT = "default"
 #: What the report of a version says; registries of earlier versions have it in the YAML itself.
 REPORTED = ("recipe", "data", "scores")
+#: The largest report, our choice; those of the package have 30 kB.
+REPORT_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,12 @@ class Check:
 
 def names(registry: str | os.PathLike | None = None) -> list[str]:
     """Names of all entries, in the registry's order."""
-    return list(_read(_registry_path(registry)))
+    return list(registry_file.read(_registry_path(registry)))
 
 
 def versions(name: str = DEFAULT, registry: str | os.PathLike | None = None) -> list[str]:
     """Versions of an entry, oldest first."""
-    entries = _read(_registry_path(registry))
+    entries = registry_file.read(_registry_path(registry))
     name, _ = _find(entries, name, None)
     return _ordered(entries[name]["versions"])
 
@@ -103,7 +96,7 @@ def describe(
         If the name or version is unknown (the message lists what there is), or the
         registry itself cannot be read.
     """
-    entries = _read(_registry_path(registry))
+    entries = registry_file.read(_registry_path(registry))
     name, version = _find(entries, name, version)
     entry = entries[name]
     record = {k: v for k, v in entry["versions"][version].items() if k not in REPORTED}
@@ -129,7 +122,7 @@ def report(
         As `describe`; or the report is on no place of this machine, or cannot be read.
     """
     path = _registry_path(registry)
-    entries = _read(path)
+    entries = registry_file.read(path)
     name, version = _find(entries, name, version)
     record = entries[name]["versions"][version]
     if any(key in record for key in REPORTED):
@@ -138,11 +131,15 @@ def report(
     file = _report_file(name, version)
     for place in copies.places(path.parent, file):
         try:
-            return old_names.header(json.loads(place.read_text(encoding="utf-8")))
+            with open_regular(place, REPORT_BYTES) as file:
+                told = plain_json.loads(file.read())
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             raise RegistryError(f"{place}: cannot be read ({error}); take it anew") from None
+        if not isinstance(told, dict):
+            raise RegistryError(f"{place}: cannot be read (no mapping); take it anew")
+        return old_names.header(told)
     raise RegistryError(
         f"{name} {version}: its report {file} is not on this machine; name a folder that has it by "
         "MLSKY_DATA_DIR"
@@ -195,7 +192,7 @@ def verify(name: str | None = None, registry: str | os.PathLike | None = None) -
         If a copy is altered or truncated, or a file has neither a copy nor a url.
     """
     path = _registry_path(registry)
-    entries = _read(path)
+    entries = registry_file.read(path)
     if name is None:
         wanted = [(n, v) for n, entry in entries.items() for v in _ordered(entry["versions"])]
     else:
@@ -271,46 +268,13 @@ def add(
         The version exists, a file's name is taken by other content, or a value is not plain.
     """
     path = _registry_path(registry)
-    entries = copy.deepcopy(_read(path)) if path.exists() else {}
-    if not _NAME.match(name) or name == DEFAULT:
+    if not registry_file.NAME.match(name) or name == DEFAULT:
         raise ValueError(f"name={name!r}: must be letters, digits, . _ - and not {DEFAULT!r}")
-    entry = entries.setdefault(name, {"kind": kind, "default": False, "versions": {}})
-    if entry["kind"] != kind:
-        raise ValueError(f"kind={kind!r}: {name} is of kind {entry['kind']!r}; take another name")
-    taken = entry["versions"]
-    if version is None:
-        version = f"v{max((int(v[1:]) for v in taken), default=0) + 1}"
-    if not _VERSION.match(version) or version in taken:
-        raise ValueError(
-            f"version={version!r} of {name}: must be v1, v2, ... and new "
-            f"(there is {', '.join(_ordered(taken)) or 'none'}); published versions are not edited"
-        )
-    to_copy, items = [], []
-    for given in files:
-        source = Path(given["path"])
-        target = path.parent / "weights" / source.name
-        digest = copies.sha256_of(source)
-        if target.exists() and copies.sha256_of(target) != digest:
-            raise ValueError(
-                f"{source.name}: weights/ has another file of that name; rename the new one, "
-                f"for example {source.stem}-{version}{source.suffix}"
-            )
-        to_copy.append((source, target))
-        items.append(
-            {
-                "file": source.name,
-                "sha256": digest,
-                "bytes": source.stat().st_size,
-                "pixel_arcmin": float(given["pixel_arcmin"]),
-                "urls": list(given.get("urls", ())),
-            }
-        )
     try:
-        # Plain values only: yaml.safe_load must read back what is written.
-        taken[version] = json.loads(
+        # Plain values only: what is written must be read back.
+        record = json.loads(
             json.dumps(
                 {
-                    "files": items,
                     "licence": licence,
                     "cite": list(cite),
                     "inputs": list(inputs),
@@ -323,26 +287,87 @@ def add(
         told = {"recipe": dict(recipe), "data": dict(data), "scores": dict(scores)}
         report_text = json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} {version}: must be plain finite values ({error})") from None
+        raise ValueError(f"{name}: must be plain finite values ({error})") from None
+    given = [_item(file) for file in files]
+    record = {"files": [item for _, item in given], **record}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locks.holding(path.parent, f"adds to {path.name}"):
+        entries = registry_file.read_anew(path) if path.exists() else {}
+        version = _enter(entries, name, kind, version, default, record)
+        registry_file.check(path, entries)
+        weights = path.parent / "weights"
+        missing = [source for source, item in given if not _is_copied(source, weights, item)]
+        text = _comment(path) + registry_file.dump(entries)
+        weights.mkdir(exist_ok=True)
+        for source in missing:
+            with whole(weights / source.name) as temporary:
+                shutil.copyfile(source, temporary)
+        write_whole(weights / _report_file(name, version), report_text.encode())
+        write_whole(path, text.encode())
+    return version
+
+
+def _item(given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """A file to be published, and what the registry says of it."""
+    source = Path(given["path"])
+    digest = copies.sha256_of(source)
+    return source, {
+        "file": source.name,
+        "sha256": digest,
+        "bytes": source.stat().st_size,
+        "pixel_arcmin": float(given["pixel_arcmin"]),
+        "urls": list(given.get("urls", ())),
+    }
+
+
+def _is_copied(source: Path, weights: Path, item: Mapping[str, Any]) -> bool:
+    """Whether a file is among the weights already; another one of its name is refused."""
+    target = weights / source.name
+    if not target.exists():
+        return False
+    if copies.sha256_of(target) != item["sha256"]:
+        raise ValueError(
+            f"{source.name}: weights/ has another file of that name; rename the new one, for "
+            f"example {source.stem}-new{source.suffix}"
+        )
+    return True
+
+
+def _enter(
+    entries: dict[str, Any],
+    name: str,
+    kind: str,
+    version: str | None,
+    default: bool,
+    record: dict[str, Any],
+) -> str:
+    """Put a version into the entries of a registry; its name."""
+    entry = entries.setdefault(name, {"kind": kind, "default": False, "versions": {}})
+    if entry["kind"] != kind:
+        raise ValueError(f"kind={kind!r}: {name} is of kind {entry['kind']!r}; take another name")
+    taken = entry["versions"]
+    if version is None:
+        version = f"v{max((int(v[1:]) for v in taken), default=0) + 1}"
+    if not registry_file.VERSION.match(version) or version in taken:
+        raise ValueError(
+            f"version={version!r} of {name}: must be v1, v2, ... and new "
+            f"(there is {', '.join(_ordered(taken)) or 'none'}); published versions are not edited"
+        )
+    taken[version] = record
     if default:
         for other in entries.values():
             other["default"] = False
         entry["default"] = True
-    _check(path, entries)
-    comment = "# A registry of mlsky weights.\n"
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        comment = "".join(lines[:end])
-    text = comment + yaml.safe_dump(entries, sort_keys=False, width=100, allow_unicode=True)
-    path.parent.joinpath("weights").mkdir(parents=True, exist_ok=True)
-    for source, target in to_copy:
-        if not target.exists():
-            with whole(target) as temporary:
-                shutil.copyfile(source, temporary)
-    write_whole(path.parent / "weights" / _report_file(name, version), report_text.encode())
-    write_whole(path, text.encode())
     return version
+
+
+def _comment(path: Path) -> str:
+    """The lines of comment that a registry begins with."""
+    if not path.exists():
+        return "# A registry of mlsky weights.\n"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "".join(lines[:end])
 
 
 def _registry_path(registry: str | os.PathLike | None) -> Path:
@@ -354,66 +379,6 @@ def _registry_path(registry: str | os.PathLike | None) -> Path:
 
 def _report_file(name: str, version: str) -> str:
     return f"{name}-{version}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The entries of a registry, to be read and not to be changed."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise RegistryError(_unreadable(path, error)) from None
-    return _parse(path.absolute(), found.st_mtime_ns, found.st_size)
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    return f"registry {path}: cannot be read ({error}); check MLSKY_REGISTRY or registry="
-
-
-@functools.lru_cache(maxsize=8)
-def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
-    """As `_read`; once for each state of the file, told by when it was changed and its size."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(_unreadable(path, error)) from None
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise RegistryError(f"registry {path}: not YAML ({reason})") from None
-    entries = {} if entries is None else entries
-    _check(path, entries)
-    return entries
-
-
-def _check(path: Path, entries: Any) -> None:
-    """The parts of the registry that are acted upon are as they must be."""
-
-    def require(good: bool, where: str, must: str) -> None:
-        if not good:
-            raise RegistryError(f"registry {path}: {where} must be {must}")
-
-    require(isinstance(entries, dict), "the whole", "a mapping of names")
-    for name, entry in entries.items():
-        good = isinstance(name, str) and bool(_NAME.match(name)) and name != DEFAULT
-        require(good, f"name {name!r}", f"letters, digits, . _ - and not {DEFAULT!r}")
-        found = entry.get("versions") if isinstance(entry, dict) else None
-        require(isinstance(found, dict) and bool(found), f"versions of {name}", "a mapping")
-        for version, record in found.items():
-            where = f"{name} {version!r}"
-            require(isinstance(version, str) and bool(_VERSION.match(version)), where, "v1, v2 ...")
-            files = record.get("files") if isinstance(record, dict) else None
-            require(isinstance(files, list) and bool(files), f"files of {where}", "a list")
-            require(isinstance(record.setdefault("cite", []), list), f"cite of {where}", "a list")
-            for item in files:
-                require(isinstance(item, dict), f"a file of {where}", "a mapping")
-                file = str(item.get("file"))
-                what = f"{file!r} of {where}"
-                require(bool(_FILE.match(file)), what, "a file name without folders")
-                require(bool(_SHA256.match(str(item.get("sha256")))), f"sha256 of {what}", "64 hex")
-                urls = item.setdefault("urls", [])
-                good = isinstance(urls, list) and all(isinstance(url, str) for url in urls)
-                require(good, f"urls of {what}", "a list of addresses")
-    chosen = [name for name, entry in entries.items() if entry.get("default")]
-    require(len(chosen) < 2, f"default ({', '.join(chosen)})", "one entry only")
 
 
 def _ordered(found: Iterable[str]) -> list[str]:

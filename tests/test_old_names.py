@@ -64,7 +64,13 @@ def test_a_checkpoint_of_0_1_0_is_read(tmp_path):
     recipe = {"generator_options": {"kernels": [0.6, 1.2]}, "name": "paint-1"}
     before = {old(name): values.clone() for name, values in tensors.items()}
     assert "generator.flow.0.weight" in before
-    text = json.dumps({"recipe": old_names.keys(recipe, BACK), "step": 3, "checked": True})
+    text = json.dumps(
+        {
+            "recipe": {"generator_options": {"stamps": [0.6, 1.2]}, "name": "paint-1"},
+            "step": 3,
+            "checked": True,
+        }
+    )
     metadata = {"state": text, "sha256": run._checksum(before, text)}
     save_file(before, tmp_path / "checkpoint.safetensors", metadata=metadata)
     found, state = run.read_checkpoint(tmp_path / "checkpoint.safetensors")
@@ -80,6 +86,18 @@ def test_reports_keep_their_numbers():
     assert found == old_names.header(theirs)
     assert '"floor"' in json.dumps(theirs)
     assert '"floor"' not in json.dumps(found)
+    before, after = theirs["scores"]["2'"], found["scores"]["2'"]
+    assert set(before["totals"]) == {"paint", "chain", "all"}
+    assert set(after["totals"]) == {"from_kappa", "end_to_end", "all"}
+    kept = after["end_to_end"]["conditional mean kappa x tsz"]
+    assert kept["value"] == before["chain"]["given kappa x tsz"]["value"]
+
+
+def test_rows_of_scores():
+    row = {"name": "direction cib", "statistic": "direction", "job": "paint", "floor": 0.1}
+    today = {"name": "isotropy cib", "statistic": "isotropy", "job": "from_kappa"}
+    assert old_names.scores([row]) == [today | {"tolerance": 0.1}]
+    assert old_names.scores({"paint before": 1}) == {"from_kappa before": 1}
 
 
 def test_weights_of_today_are_not_touched(tmp_path):

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from mlsky import registry
 from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.io import fetch as copies
+from mlsky.io import registry_file
 from mlsky.io.fetch import package_data
 
 CONTENT = b"not really weights " * 50
+# Seconds until a server with half a second of patience is given up, on a crowded machine.
+LONGEST_WAIT = 20.0
+# Characters of an error that count as one line, besides the path.
+LONGEST_LINE = 400
 
 
 @pytest.fixture(autouse=True)
@@ -120,16 +130,24 @@ def test_report_of_a_version(book, tmp_path, monkeypatch):
 
 def test_a_registry_is_parsed_once(book, monkeypatch):
     """Until its file changes."""
+    registry_file._parsed.cache_clear()
     parsed = []
-    real = registry.yaml.safe_load
-    monkeypatch.setattr(registry.yaml, "safe_load", lambda text: parsed.append(1) or real(text))
+    real = registry_file.read_anew
+
+    def read(path):
+        parsed.append(1)
+        return real(path)
+
+    monkeypatch.setattr(registry_file, "read_anew", read)
     registry.describe(registry=book)
     registry.fetch(registry=book)
     registry.versions("painter", book)
     assert len(parsed) == 1
     publish(book, "painter", b"four")
-    assert registry.versions("painter", book) == ["v1", "v2", "v3"]
-    assert len(parsed) == 2
+    parsed.clear()
+    for _ in range(2):
+        assert registry.versions("painter", book) == ["v1", "v2", "v3"]
+    assert len(parsed) == 1
 
 
 def test_one_file_of_several_is_fetched_and_hashed(tmp_path):
@@ -249,6 +267,140 @@ def test_fetch_from_a_copy_of_the_repository(book, server, tmp_path, monkeypatch
     assert path.is_relative_to(tmp_path / "cache")
 
 
+class Misbehaved(http.server.BaseHTTPRequestHandler):
+    """A server that gives without end, or stops, or takes its time with every byte."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        end = time.monotonic() + 5.0
+        with contextlib.suppress(OSError):
+            if self.path == "/slow-header":
+                self._drip(b"HTTP/1.0 200 OK", end)
+                return
+            self.send_response(200)
+            self.end_headers()
+            if self.path == "/endless":
+                while time.monotonic() < end:
+                    self.wfile.write(b"x" * 65536)
+            elif self.path == "/slow":
+                self._drip(b"x" * 1000, end)
+            elif self.path == "/stalled":
+                self.wfile.write(b"x")
+                time.sleep(3.0)
+
+    def _drip(self, data, end):
+        for byte in data:
+            if time.monotonic() > end:
+                break
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("endless", "gives more than the 11 bytes"),
+        ("slow", r"given up|timed out"),
+        ("stalled", r"given up|timed out"),
+        ("slow-header", r"given up|timed out"),
+    ],
+)
+def test_servers_that_misbehave(book, monkeypatch, path, message):
+    monkeypatch.setattr(copies, "PATIENCE", 0.5)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaved) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}/{path}"
+        publish(book, "han2021", b"new content", urls=[address])
+        stored(book, "han2021").unlink()
+        started = time.monotonic()
+        with pytest.raises(RegistryError, match=message):
+            registry.fetch("han2021", registry=book)
+        assert time.monotonic() - started < LONGEST_WAIT
+        running.shutdown()
+    assert not any(path.is_file() for path in (book.parent.parent / "cache").rglob("*"))
+
+
+def test_addresses_of_other_kinds(book):
+    publish(book, "han2021", b"new content", urls=["file:///etc/passwd", "gopher://x/y"])
+    stored(book, "han2021").unlink()
+    with pytest.raises(RegistryError, match="must begin with http://, https:// or doi:"):
+        registry.fetch("han2021", registry=book)
+
+
+def at_once(count, code, *arguments):
+    """Run a program in several processes that begin their work together."""
+    begin = f"import sys\nsys.stdin.read()\n{code}"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin, *map(str, arguments), str(i)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    found = []
+    for run in runs:
+        run.stdin.close()
+        run.stdin = None
+    for run in runs:
+        found.append(run.communicate())
+        assert run.returncode == 0, found[-1]
+    return [out for out, _ in found]
+
+
+def test_many_processes_download_once(book, tmp_path):
+    asked = []
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(0.3)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"new content")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        publish(book, "han2021", b"new content", urls=[f"http://127.0.0.1:{running.server_port}/a"])
+        stored(book, "han2021").unlink()
+        code = (
+            "from concurrent.futures import ThreadPoolExecutor\nfrom mlsky import registry\n"
+            "with ThreadPoolExecutor(4) as pool:\n"
+            "    found = [pool.submit(registry.fetch, 'han2021', registry=sys.argv[1])"
+            " for _ in range(4)]\nprint(*{str(f.result()[0]) for f in found})"
+        )
+        printed = at_once(4, code, book)
+        running.shutdown()
+    assert len(asked) == 1
+    (path,) = {text.strip() for text in printed}
+    assert Path(path).read_bytes() == b"new content"
+
+
+def test_many_processes_that_add_lose_nothing(book, tmp_path):
+    code = (
+        "from pathlib import Path\nfrom mlsky import registry\n"
+        "for j in range(3):\n"
+        "    file = Path(sys.argv[2], f'{sys.argv[3]}-{j}.safetensors')\n"
+        "    file.write_text(file.name)\n"
+        "    print(registry.add('painter', [{'path': file, 'pixel_arcmin': 2.0}], kind='default',"
+        " licence='x', cite=[], inputs=[], outputs=[], recipe={}, data={}, scores={},"
+        " registry=sys.argv[1]))"
+    )
+    printed = at_once(4, code, book, tmp_path)
+    assert sorted(" ".join(printed).split()) == sorted(f"v{i}" for i in range(3, 15))
+    assert len(registry.versions("painter", book)) == 2 + 4 * 3
+    assert len(registry.verify("painter", book)) == 2 + 4 * 3
+
+
 def test_fetch_without_pooch(book, monkeypatch):
     publish(book, "han2021", b"new content", urls=["http://127.0.0.1:9/x"])
     stored(book, "han2021").unlink()
@@ -334,33 +486,139 @@ def test_no_default(tmp_path):
         registry.describe(registry=path)
 
 
-GOOD_FILE = f"{{file: a, sha256: {'a' * 64}}}"
+SHA256 = "a" * 64
+GOOD_FILE = f"{{file: a, sha256: {SHA256}, bytes: 9, pixel_arcmin: 2}}"
+
+
+def version(files=f"[{GOOD_FILE}]", more=""):
+    return f"a: {{kind: k, versions: {{v1: {{files: {files}{more}}}}}}}"
+
+
+def file(**changes):
+    """A registry of one file, with keys changed, or left out if they are None."""
+    keys = {"file": "x", "sha256": SHA256, "bytes": "9", "pixel_arcmin": "2", **changes}
+    inside = ", ".join(f"{key}: {value}" for key, value in keys.items() if value is not None)
+    return version(f"[{{{inside}}}]")
+
+
+DEFAULT_ENTRY = version().replace("kind: k", "kind: k, default: true")
+TWO_DEFAULTS = f"{DEFAULT_ENTRY}\n{DEFAULT_ENTRY.replace('a:', 'b:', 1)}"
+BOMB = "".join(f"  b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 9))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "not YAML"),
-        ("a: !!python/object/apply:os.getcwd []", "not YAML"),
-        ("[1]", "the whole must be a mapping"),
-        ("default: {versions: {}}", "name 'default' must be"),
-        ("a: {versions: {}}", "versions of a must be"),
-        ("a: {versions: {1: {}}}", "a 1 must be v1"),
-        ("a: {versions: {v1: {}}}", "files of a 'v1' must be"),
-        ("a: {versions: {v1: {files: [{file: ../x}]}}}", "must be a file name without folders"),
-        ("a: {versions: {v1: {files: [{file: x, sha256: 1}]}}}", "sha256 of 'x'"),
+        ("a: [", "not plain YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "not plain YAML"),
+        ("a: 2026-99-99", "not plain YAML"),
+        ("a: !!int " + "9" * 9000, "not plain YAML"),
+        ("a: &x {b: *x}", "line 1: anchors and aliases are not read"),
+        (f"a:\n  b0: &b0 [x]\n{BOMB}", "line 2: anchors and aliases are not read"),
+        ("[" * 100_000, "more than 20 levels"),
+        ("a: " * 3 + "b", "not plain YAML"),
+        ("{" * 30, "more than 20 levels|no text"),
+        ("? [a]\n: b", "line 1: a key that is no text"),
+        ("a: 1\na: 2", "line 2: 'a' is there twice"),
+        ("a: {kind: k, versions: {v1: {}, v1: {}}}", "'v1' is there twice"),
+        ("\0", "not plain YAML"),
+        ("\ud800", "cannot be read"),
+        ("[1]", r"the whole is \[1\]: must be a mapping"),
+        ("text", "the whole is 'text': must be a mapping"),
+        ("default: {versions: {}}", "the name of an entry is 'default': must be"),
+        ("1: {versions: {}}", "the name of an entry is 1: must be"),
+        ("a: 3", "a is 3: must be a mapping with kind"),
+        ("a: {versions: {}}", "kind of a is None: must be text"),
+        ("a: {kind: k, default: 1, versions: {}}", "default of a is 1: must be true or false"),
+        ("a: {kind: k, versions: {}}", "versions of a is {}: must be a mapping of v1"),
+        ("a: {kind: k, versions: [v1]}", r"versions of a is \['v1'\]: must be a mapping of v1"),
+        ("a: {kind: k, versions: {1: {}}}", "a version of a is 1: must be v1"),
+        ("a: {kind: k, versions: {v9999999: {}}}", "a version of a is 'v9999999': must be v1"),
+        ("a: {kind: k, versions: {v1: {}}}", "files of a v1 is None: must be a list"),
+        ("a: {kind: k, versions: {v1: null}}", "a v1 is None: must be a mapping"),
+        (version("[]"), r"files of a v1 is \[\]: must be a list"),
+        (version("[3]"), "a file of a v1 is 3: must be a mapping"),
+        (version(more=", licence: 3"), "licence of a v1 is 3: must be text"),
+        (version(more=", score: [1]"), r"score of a v1 is \[1\]: must be text"),
+        (version(more=", inputs: kappa"), "inputs of a v1 is 'kappa': must be a list of names"),
+        (version(more=", outputs: [[]]"), "outputs of a v1 is .*: must be a list of names"),
+        (version(more=", cite: [x]"), "cite of a v1 is .*: must be a list of {key"),
+        (version(more=", cite: [{key: 3, why: x}]"), "cite of a v1 is .*: must be a list of {key"),
+        (file(file=None), "file of a v1 is None: must be a file name"),
+        (file(file="../x"), r"file of a v1 is '\.\./x': must be a file name without folders"),
+        (file(sha256="1"), "sha256 of x of a v1 is 1: must be 64 hexadecimal digits"),
+        (file(bytes=None), "bytes of x of a v1 is None: must be a whole number"),
+        (file(bytes="1e999"), "bytes of x of a v1 is .*: must be a whole number"),
+        (file(bytes="-3"), "bytes of x of a v1 is -3: must be a whole number"),
+        (file(bytes="true"), "bytes of x of a v1 is True: must be a whole number"),
+        (file(pixel_arcmin=None), "pixel_arcmin of x of a v1 is None: must be a number"),
+        (file(pixel_arcmin=".nan"), "pixel_arcmin of x of a v1 is nan: must be a number"),
+        (file(pixel_arcmin="two"), "pixel_arcmin of x of a v1 is 'two': must be a number"),
+        (file(urls="http"), "urls of x of a v1 is 'http': must be a list of addresses"),
+        (file(urls="[1]"), r"urls of x of a v1 is \[1\]: must be a list of addresses"),
         (
-            f"a: &a {{default: true, versions: {{v1: {{files: [{GOOD_FILE}]}}}}}}\nb: *a",
-            r"default \(a, b\) must be one entry only",
+            TWO_DEFAULTS,
+            "default is 'a, b': must be one entry only",
         ),
     ],
 )
 def test_bad_registries(tmp_path, text, message):
     path = tmp_path / "registry.yaml"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    started = time.monotonic()
     with pytest.raises(RegistryError, match=message) as caught:
         registry.names(path)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + LONGEST_LINE
+    assert time.monotonic() - started < LONGEST_WAIT
+
+
+def test_registries_that_are_no_files(tmp_path):
+    fifo, huge = tmp_path / "fifo", tmp_path / "huge.yaml"
+    os.mkfifo(fifo)
+    with huge.open("wb") as opened:
+        opened.truncate(40 * 2**30)
+    for path, message in (
+        (fifo, "not a regular file"),
+        (Path("/dev/zero"), "not a regular file"),
+        (huge, "at most 4194304 are read"),
+        (tmp_path, "cannot be read"),
+        (Path("a\0b"), "cannot be read"),
+        (tmp_path / ("x" * 400), "cannot be read"),
+    ):
+        with pytest.raises(RegistryError, match=message) as caught:
+            registry.names(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_there_twice_is_written_twice(book):
+    """A list that two entries share would be an alias, which is not read."""
+    shared = ["kappa"]
+    for name in ("one", "two"):
+        registry.add(
+            name,
+            [{"path": stored(book), "pixel_arcmin": 2.0}],
+            kind="a",
+            licence="x",
+            cite=[],
+            inputs=shared,
+            outputs=shared,
+            recipe={},
+            data={},
+            scores={},
+            registry=book,
+        )
+    assert "&" not in book.read_text()
+    assert registry.describe("two", registry=book)["inputs"] == shared
+
+
+def test_reports_of_strangers(book):
+    place = book.parent / "weights" / "painter-v1.json"
+    for text in ("[" * 100_000, "[1]", '{"a": 1e400}', "NaN", '{"a":' * 60 + "1" + "}" * 60):
+        place.write_text(text)
+        with pytest.raises(RegistryError, match=r"painter-v1\.json: cannot be read") as caught:
+            registry.report("painter", "v1", book)
+        assert "\n" not in str(caught.value)
 
 
 def test_absent_registry(tmp_path):

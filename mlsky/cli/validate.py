@@ -23,7 +23,7 @@ __all__ = ["validate"]
 @click.option(
     "--job",
     "jobs",
-    type=click.Choice(["paint", "chain", "both"]),
+    type=click.Choice(["from_kappa", "end_to_end", "both"]),
     default="both",
     show_default=True,
     help="Start from the true kappa, from the Gaussian one, or both.",

@@ -1,8 +1,8 @@
 """Files known by their sha256: where copies may be, and how one is fetched.
 
 A file is an *item*: a mapping with ``file``, its name; ``sha256``; ``urls``, addresses that are
-tried in order; and ``bytes``, its size, for messages alone. The hash is checked whatever the place
-a copy comes from. A copy is looked for in
+tried in order; and ``bytes``, its size, beyond which nothing is read from a server. The hash is
+checked whatever the place a copy comes from. A copy is looked for in
 
 1. ``MLSKY_DATA_DIR``, a folder of your own (a wrong file there is an error, not skipped);
 2. the cache, ``MLSKY_CACHE_DIR`` or the user's cache folder;
@@ -13,17 +13,23 @@ a copy comes from. A copy is looked for in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlsky.errors import MissingDependencyError, RegistryError
+from mlsky.io import locks
 
 __all__ = ["cache_dir", "fetch", "local_copies", "package_data", "places", "require", "sha256_of"]
 
+#: Seconds that a server may say nothing, bytes per second that it must give, and the most bytes of
+#: a file whose size nobody says: our choice.
+PATIENCE, SLOWEST, BYTES = 30.0, 10_000.0, 2**30
 #: What to do about a file that is nowhere.
 _MEND = (
     "name a folder that has it by MLSKY_DATA_DIR (data/weights of a checkout has all), or the "
@@ -174,6 +180,7 @@ def _addresses(item: Mapping[str, Any]) -> list[str]:
 
 
 def _download(what: str, item: Mapping[str, Any]) -> Path:
+    """Fetch an item into the cache; of several processes that want it, one does and all have it."""
     try:
         import pooch
     except ImportError:
@@ -181,18 +188,88 @@ def _download(what: str, item: Mapping[str, Any]) -> Path:
             f"{what}: fetching {item['file']} needs pooch: pip install 'mlsky[fetch]', or {_MEND}"
         ) from None
     target = _cached(item["file"], item["sha256"])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locks.holding(target.parent, f"fetches {item['file']}"):
+            return _retrieve(pooch, what, item, target)
+    except OSError as error:
+        raise RegistryError(
+            f"{what}: {item['file']} cannot be kept in {target.parent} ({error.strerror}); name "
+            "another folder by MLSKY_CACHE_DIR"
+        ) from None
+
+
+def _retrieve(pooch, what: str, item: Mapping[str, Any], target: Path) -> Path:
+    """The file in the cache, from the first address that has it."""
     reasons = []
     for url in _addresses(item):
         try:
-            return Path(
-                pooch.retrieve(
-                    url,
-                    known_hash=f"sha256:{item['sha256']}",
-                    fname=target.name,
-                    path=target.parent,
-                )
+            # looks first whether it is there by now
+            found = pooch.retrieve(
+                url,
+                known_hash=f"sha256:{item['sha256']}",
+                fname=target.name,
+                path=target.parent,
+                downloader=functools.partial(_read_url, most=item.get("bytes", BYTES)),
             )
         # requests' errors are OSErrors; a wrong hash or address is a ValueError.
         except (OSError, ValueError) as error:
             reasons.append(f"{url}: {' '.join(str(error).split())}")
+        else:
+            return Path(found)
     raise RegistryError(f"{what}: {item['file']} cannot be fetched ({'; '.join(reasons)})")
+
+
+def _read_url(url: str, path: str, pooch: object, *, most: int) -> None:
+    """Write what an address gives to a file: at most `most` bytes, and not for ever.
+
+    Raises
+    ------
+    OSError
+        If there is more, the server is slower than `SLOWEST`, or says nothing for `PATIENCE`.
+    ValueError
+        If the address is of another kind than http, https and doi.
+    """
+    seconds, ended, errors = PATIENCE + most / SLOWEST, threading.Event(), []
+
+    def read() -> None:
+        try:
+            _copy(_of_doi(url) if url.startswith("doi:") else url, path, most, ended)
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
+    # A server can make every single step of a connection last: a thread that can be left behind.
+    thread = threading.Thread(target=read, daemon=True, name="mlsky-fetch")
+    thread.start()
+    thread.join(seconds)
+    ended.set()
+    if thread.is_alive():
+        raise OSError(f"takes longer than {seconds:.0f} s; given up")
+    if errors:
+        raise errors[0]
+
+
+def _copy(url: str, path: str, most: int, ended: threading.Event) -> None:
+    """Copy what a web address gives until it or its time has ended."""
+    import requests
+
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http://, https:// or doi:")
+    left = most
+    with requests.get(url, stream=True, timeout=PATIENCE) as response, open(path, "wb") as file:
+        response.raise_for_status()
+        for chunk in response.iter_content(2**16):
+            left -= len(chunk)
+            if left < 0:
+                raise OSError(f"gives more than the {most} bytes of the file")
+            if ended.is_set():
+                return
+            file.write(chunk)
+
+
+def _of_doi(url: str) -> str:
+    """Address of a file of a data repository, "doi:10.5281/zenodo.4924875/name"."""
+    from pooch.downloaders import doi_to_repository
+
+    doi, _, name = url.removeprefix("doi:").strip("/").rpartition("/")
+    return doi_to_repository(doi, timeout=PATIENCE).download_url(name)

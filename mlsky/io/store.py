@@ -8,10 +8,8 @@ it stopped, and a sky larger than memory needs no more of it than one map and a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
-import logging
 import os
 import re
 import stat
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlsky.arguments import short
 from mlsky.errors import MlskyError
-from mlsky.io import checksums
+from mlsky.io import checksums, locks
 from mlsky.io.files import real, write_whole
 
 __all__ = ["Array", "Disk", "DiskArray", "Memory", "Store"]
@@ -35,8 +33,6 @@ FILE, REQUEST, JOURNAL = "sky.h5", "request.json", "journal.npz"
 
 #: How often a folder is made again that other processes remove at that moment.
 TRIES = 20
-
-LOG = logging.getLogger("mlsky")
 
 #: Charts that are marked together: a killed run paints these again. To wait for the disk after each
 #: took a quarter of the time at nside 4096.
@@ -220,9 +216,8 @@ class Disk:
             self.folder.rmdir()
         elif self._unmarked:
             self.flush()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        locks.release(self._lock)
+        self._lock = None
 
     def move(self, target: Path, made: Path | None = None) -> None:
         """Give the file with the maps, or another in the folder, its final name.
@@ -353,28 +348,15 @@ class Disk:
     def _take(self, out: Path) -> bool:
         """Lock the folder; False if it was removed meanwhile."""
         try:
-            import fcntl
-        except ImportError:  # not POSIX: two processes on one file are not noticed
+            self._lock = locks.take(self.folder, f"makes {out.name}")
+        except BlockingIOError:
+            raise ValueError(_busy(self.folder, out)) from None
+        if self._lock is None:
             return True
-        number = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(number)
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                raise ValueError(_busy(self.folder, out)) from None
-            LOG.warning(
-                "%s: this file system has no locks (%s): see to it that no other process makes %s",
-                self.folder,
-                error.strerror,
-                out.name,
-            )
-            return True
-        self._lock = number
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(number), os.stat(self.folder)):
+            if os.path.samestat(os.fstat(self._lock), os.stat(self.folder)):
                 return True
-        os.close(number)
+        locks.release(self._lock)
         self._lock = None
         return False
 

@@ -7,8 +7,6 @@ for their kind.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import struct
@@ -21,6 +19,7 @@ from mlsky import old_names
 from mlsky.arguments import short
 from mlsky.components import maps_of
 from mlsky.errors import RegistryError
+from mlsky.io import plain_json
 from mlsky.io.files import open_regular
 from mlsky.networks.normaliser import Normaliser
 
@@ -44,8 +43,6 @@ FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS, NAME_LENGTH = 2**30, 2**22, 10_000,
 DTYPES = ("F16", "F32", "I64")
 #: Limits of what builds a network: the largest whole number, and the entries of a list.
 INTEGER, ENTRIES = 4096, 64
-#: Levels of lists and mappings in a header.
-DEPTH = 32
 #: The largest number of a table: half the range of single precision.
 LARGEST = 1e19
 #: Pixels that networks may have (arcmin).
@@ -219,21 +216,9 @@ class _Entries:
 def _json(text: bytes | str) -> Any:
     """JSON of finite numbers; None if it is none, or too deep."""
     try:
-        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
+        return plain_json.loads(text)
+    except ValueError:
         return None
-    level = [found] if isinstance(found, (dict, list)) else []
-    for _ in range(DEPTH):
-        parts = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for part in parts for v in part if isinstance(v, (dict, list))]
-    return None if level else found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
 
 
 def _is_number(value: object) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlsky.statistics import checks
 
-__all__ = ["Histogram", "frame", "given", "peaks", "smooth"]
+__all__ = ["Histogram", "conditional_sums", "frame", "peaks", "smooth"]
 
 
 class Histogram:
@@ -91,7 +91,7 @@ def peaks(field: NDArray, thresholds: Sequence[float], periodic: bool = True) ->
     return np.array([np.count_nonzero(heights > t) for t in thresholds])
 
 
-def given(
+def conditional_sums(
     condition: NDArray, edges: Sequence[float], values: Sequence[NDArray]
 ) -> NDArray[np.float64]:
     """Sums in bins of a condition, (1 + values, bins): of ones, then of each of the values.

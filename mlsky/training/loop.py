@@ -32,6 +32,7 @@ from mlsky.networks.device import pick_device
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys import images
 from mlsky.training import matching, stopping
+from mlsky.training.claim import Claim
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import (
@@ -209,18 +210,6 @@ def _finite(run: Run) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in parameters)
 
 
-def _begin(run: Run, folder: Path, seed: int, fresh: bool) -> None:
-    """Make the run folder, with a first state to come back to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.json").write_text(json.dumps(run.recipe.to_dict(), indent=1))
-        (folder / "log.jsonl").touch()
-    except OSError as error:
-        raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from None
-    if fresh:
-        save_checkpoint(run, folder, seed)
-
-
 def _write_log(folder: Path, line: dict) -> None:
     """One line of the log; a run does not end for want of it."""
     try:
@@ -319,7 +308,8 @@ def train(
     Raises
     ------
     ValueError
-        For a bad set, folder, device or length; before anything is trained.
+        For a bad set, folder, device or length, or a folder in which another process trains;
+        before anything is trained.
     MlskyError
         If the run goes astray too often, or its folder cannot be written; its last good
         checkpoint is kept.
@@ -333,74 +323,77 @@ def train(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a folder for the run")
-    chosen = select_by(
-        *(validation, every, regions, recipe, data, folder, seed),
-        length=minutes if steps is None else steps,
-        by_steps=steps is not None,
-    )
-    found = find_checkpoint(folder, recipe, seed)
-    start = None
-    if init_from is not None and found is None:
-        start = find_start(init_from, recipe, other_pixels=normaliser == "data")
-    if device.type == "cpu":
-        _keep_memory()
-    truth, conditions = _open_sets(recipe, data, target, seed)
-    stored = Normaliser.from_dict(found[1]["normaliser"]) if found is not None else None
-    normaliser = choose_normaliser(recipe, normaliser, stored, start[0] if start else None, truth)
-    run = new_run(recipe, normaliser, seed, device)
-    if found is not None:
-        restore(run, *found)
-    elif start:
-        start_from(run, start[1], init_from)
-    _begin(run, folder, seed, fresh=found is None)
-    if chosen is not None:
-        chosen.start(run)
-    spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
-    batch = _make_batch(recipe, truth, conditions, run)
+    with Claim(folder) as claim:
+        chosen = select_by(
+            *(validation, every, regions, recipe, data, folder, seed),
+            length=minutes if steps is None else steps,
+            by_steps=steps is not None,
+        )
+        found = find_checkpoint(folder, recipe, seed)
+        start = None
+        if init_from is not None and found is None:
+            start = find_start(init_from, recipe, other_pixels=normaliser == "data")
+        if device.type == "cpu":
+            _keep_memory()
+        truth, conditions = _open_sets(recipe, data, target, seed)
+        stored = Normaliser.from_dict(found[1]["normaliser"]) if found is not None else None
+        normaliser = choose_normaliser(
+            recipe, normaliser, stored, start[0] if start else None, truth
+        )
+        run = new_run(recipe, normaliser, seed, device)
+        if found is not None:
+            restore(run, *found)
+        elif start:
+            start_from(run, start[1], init_from)
+        claim.begin(run, seed, fresh=found is None)
+        if chosen is not None:
+            chosen.start(run)
+        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
+        batch = _make_batch(recipe, truth, conditions, run)
 
-    def done():
-        if converged is not None and stopping.converged(run.recent, converged):
-            return 1.0
-        return run.seconds / (60 * minutes) if steps is None else run.step / steps
+        def done():
+            if converged is not None and stopping.converged(run.recent, converged):
+                return 1.0
+            return run.seconds / (60 * minutes) if steps is None else run.step / steps
 
-    watch = _Watch()
-    ratios: dict = {}
-    saved = time.monotonic()
-    bar = tqdm(total=100, disable=not progress, desc=recipe.name, unit="%")
-    with bar:
-        while done() < 1:
-            began = time.monotonic()
-            log, shown = one_step(run, batch, seed, done())
-            trouble = watch.step(run, log)
-            stopping.remember(run.recent, recipe.objective, log)
-            if trouble is None and run.step % REPORT_EVERY == 0:
-                log = {k: float(f"{v:.4g}") for k, v in log.items()}
-                log["ratio"] = power_report(run, spectra, *shown, ratios)
-                line = {"step": run.step, "seconds": round(run.seconds, 1), **log}
-                _write_log(folder, line)
-                if report is not None:
-                    report(done(), line)
-                bar.set_postfix_str(f"step {run.step}")
-                trouble = watch.report(run, log["ratio"])
-            run.seconds += time.monotonic() - began
-            if trouble is not None:
-                _roll_back(run, folder, seed, trouble)
-                watch, ratios = _Watch(), {}
-                if chosen is not None:
-                    chosen.start(run)
-            elif chosen is not None and watch.good(run) and chosen.due(run):
+        watch = _Watch()
+        ratios: dict = {}
+        saved = time.monotonic()
+        bar = tqdm(total=100, disable=not progress, desc=recipe.name, unit="%")
+        with bar:
+            while done() < 1:
+                began = time.monotonic()
+                log, shown = one_step(run, batch, seed, done())
+                trouble = watch.step(run, log)
+                stopping.remember(run.recent, recipe.objective, log)
+                if trouble is None and run.step % REPORT_EVERY == 0:
+                    log = {k: float(f"{v:.4g}") for k, v in log.items()}
+                    log["ratio"] = power_report(run, spectra, *shown, ratios)
+                    line = {"step": run.step, "seconds": round(run.seconds, 1), **log}
+                    _write_log(folder, line)
+                    if report is not None:
+                        report(done(), line)
+                    bar.set_postfix_str(f"step {run.step}")
+                    trouble = watch.report(run, log["ratio"])
+                run.seconds += time.monotonic() - began
+                if trouble is not None:
+                    _roll_back(run, folder, seed, trouble)
+                    watch, ratios = _Watch(), {}
+                    if chosen is not None:
+                        chosen.start(run)
+                elif chosen is not None and watch.good(run) and chosen.due(run):
+                    _write_log(folder, chosen.score(run))
+                bar.update(min(100, 100 * done()) - bar.n)
+                if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
+                    try:
+                        save_checkpoint(run, folder, seed)
+                    except MlskyError as error:  # there may be room the next time
+                        logger.warning("%s", error)
+                    saved = time.monotonic()
+        if watch.good(run):
+            if chosen is not None and chosen.due(run, end=True):
                 _write_log(folder, chosen.score(run))
-            bar.update(min(100, 100 * done()) - bar.n)
-            if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
-                try:
-                    save_checkpoint(run, folder, seed)
-                except MlskyError as error:  # there may be room the next time
-                    logger.warning("%s", error)
-                saved = time.monotonic()
-    if watch.good(run):
-        if chosen is not None and chosen.due(run, end=True):
-            _write_log(folder, chosen.score(run))
-        save_checkpoint(run, folder, seed)
-    else:
-        logger.warning("%s: the run ended badly; its last good checkpoint is kept", folder)
-    return run
+            save_checkpoint(run, folder, seed)
+        else:
+            logger.warning("%s: the run ended badly; its last good checkpoint is kept", folder)
+        return run

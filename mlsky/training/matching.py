@@ -282,7 +282,7 @@ def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
         }
         for factor, pooled in ((2, pool2), (4, pool4)):
             shown = torch.cat([pooled, pooled[:, :1].abs()], 1)
-            out[f"given{factor}"] = (
+            out[f"conditional{factor}"] = (
                 "quantile",
                 conditional_quantiles(F.avg_pool2d(kappa, factor), shown),
             )
@@ -342,9 +342,9 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
             "detail4": ("quantile", quantiles(d4)),
             "peaks": ("quantile", quantiles(peaks)),
             "tail": ("power", tail_means(smooth, F.relu(smooth), PEAK_SHARES)),
-            "given2": ("quantile", conditional_quantiles(F.avg_pool2d(start, 2), p2)),
-            "given4": ("quantile", conditional_quantiles(F.avg_pool2d(start, 4), p4)),
-            "given8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
+            "conditional2": ("quantile", conditional_quantiles(F.avg_pool2d(start, 2), p2)),
+            "conditional4": ("quantile", conditional_quantiles(F.avg_pool2d(start, 4), p4)),
+            "conditional8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
             "self8": ("quantile", conditional_quantiles(p8, coarse[:, 1:])),
         }
         if n > 1:

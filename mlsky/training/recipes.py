@@ -69,8 +69,8 @@ _PAINT = Recipe(
         "angle": 2.0,
         "pixel": 1.5,
         "pixel4": 1.5,
-        "given2": 2.0,
-        "given4": 2.0,
+        "conditional2": 2.0,
+        "conditional4": 2.0,
         "tail1": 1.0,  # means of kSZ^2, tSZ and CIB on clusters
         "tail2": 1.0,
     },
@@ -98,9 +98,9 @@ _CONVERGENCE = Recipe(
         "detail4": 0.7,
         "peaks": 1.0,  # the tail of smoothed kappa: clusters
         "tail": 1.0,  # its last ten-thousandths, relative
-        "given2": 1.5,
-        "given4": 1.5,
-        "given8": 1.5,
+        "conditional2": 1.5,
+        "conditional4": 1.5,
+        "conditional8": 1.5,
         "self8": 1.0,
     },
 )

@@ -115,13 +115,13 @@ def _correlation(row: Row, measure: Measure, true: _Means, made: _Means) -> Iter
         yield Number(where, *r, r[1] if "ksz" in row.fields else r[1] - r[0])
 
 
-def _given(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
+def _conditional_mean(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
     """Rms of kSZ, or mean of another field, in bins of smoothed kappa."""
     i = 1 + ("ksz", "tsz", "cib").index(row.fields[1])
     edges = ["", *(f"{e:g}" for e in KAPPA_EDGES), ""]
     for b, (lo, hi) in enumerate(pairwise(edges)):
         where = f"kappa {lo}..{hi}" if lo and hi else f"kappa < {hi}" if hi else f"kappa > {lo}"
-        pair = [m["given"][i, b] / (m["given"][0, b] or math.inf) for m in (true, made)]
+        pair = [m["conditional"][i, b] / (m["conditional"][0, b] or math.inf) for m in (true, made)]
         if row.fields[1] == "ksz":
             pair = [math.sqrt(x) for x in pair]
         yield _ratio(where, *pair)
@@ -180,7 +180,7 @@ def _minkowski(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterat
             yield Number(f"{name} {nu:+g} sigma", a[t], b[t], (b[t] - a[t]) / largest)
 
 
-def _direction(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
+def _isotropy(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
     """Power along a direction over that of all, over the same of the truth."""
     i = FIELDS.index(row.fields[0])
     used = [b for b, _ in _bands(measure, *MAIN)]
@@ -253,13 +253,13 @@ def _coefficient(power: NDArray, i: int, j: int, b: int) -> float:
 STATISTICS = {
     "power": _power,
     "correlation": _correlation,
-    "given": _given,
+    "conditional mean": _conditional_mean,
     "peaks": _peaks,
     "quantiles": _quantiles,
     "counts": _counts,
     "bispectrum": _bispectrum,
     "minkowski": _minkowski,
-    "direction": _direction,
+    "isotropy": _isotropy,
     "edge": _edge,
     "cib bands power": _cib_bands_power,
     "cib bands correlation": _cib_bands_correlation,

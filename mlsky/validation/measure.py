@@ -117,7 +117,7 @@ class Measure:
         -------
         dict
             ``power`` (6, 6, bands) of `SPECTRAL`; ``direction`` (5, directions, bands);
-            ``bispectrum`` (4, bands) of `BISPECTRAL`; ``histogram`` (5, bins); ``given``
+            ``bispectrum`` (4, bands) of `BISPECTRAL`; ``histogram`` (5, bins); ``conditional``
             (4, bins of kappa): pixels, and sums of kSZ^2, tSZ and CIB; ``peaks`` of kappa;
             ``minkowski`` (5, 3, thresholds); ``edge`` (5, 2): mean distance from the
             mean at the edges of patches, and inside; with templates of the CIB ``colours``
@@ -150,7 +150,9 @@ class Measure:
             "histogram": np.array(
                 [HISTOGRAMS[f].count(m) for f, m in zip(FIELDS, maps, strict=True)]
             ),
-            "given": onepoint.given(smooth[0], KAPPA_EDGES, [maps[1] ** 2, maps[2], maps[3]]),
+            "conditional": onepoint.conditional_sums(
+                smooth[0], KAPPA_EDGES, [maps[1] ** 2, maps[2], maps[3]]
+            ),
             "peaks": onepoint.peaks(smooth[0], PEAKS, self.periodic),
             "minkowski": np.array(
                 [

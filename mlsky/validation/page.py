@@ -2,7 +2,7 @@
 
 For example::
 
-    watcher = Watcher(("paint", "chain"))
+    watcher = Watcher(("from_kappa", "end_to_end"))
     figures = scores.score(weights, watch=watcher)
     figures |= {"weights": "mine", "sha256": "0" * 64, "further": watcher.further.compute()}
     write(figures, watcher, "page")
@@ -206,9 +206,9 @@ def _page(figures: Mapping, pictures: Mapping[str, str]) -> Iterator[str]:
     )
     yield (
         '<p class="note">Truth and generated regions share their kappa, so that sample variance on '
-        "large scales is common to both. Errors are of a jackknife over regions. <i>paint</i> "
-        "starts from the true nonlinear kappa, <i>chain</i> from the Gaussian one. Grey bands are "
-        "agreement within 5 % (bispectra 30 %).</p>"
+        "large scales is common to both. Errors are of a jackknife over regions. <i>from_kappa</i> "
+        "starts from the true nonlinear kappa, <i>end_to_end</i> from the Gaussian one. Grey bands "
+        "are agreement within 5 % (bispectra 30 %).</p>"
     )
     yield from _totals(figures["totals"])
     for key, title in pictures.items():

@@ -34,9 +34,13 @@ __all__ = [
 ]
 
 #: Colour-blind safe (Okabe & Ito 2008).
-COLOURS = {"true": "#000000", "paint": "#0072b2", "chain": "#d55e00"}
+COLOURS = {"true": "#000000", "from_kappa": "#0072b2", "end_to_end": "#d55e00"}
 
-WORDS = {"true": "truth", "paint": "generated from the true kappa", "chain": "generated"}
+WORDS = {
+    "true": "truth",
+    "from_kappa": "generated from the true kappa",
+    "end_to_end": "generated",
+}
 
 #: What is over l (l + 1) C_l / 2 pi of kappa, and the unit of every other.
 NAMES = {"kappa": r"$\kappa$", "ksz": "kSZ", "tsz": "tSZ", "cib": "CIB", "radio": "radio"}

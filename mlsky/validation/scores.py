@@ -77,7 +77,7 @@ def score(
     seed
         Of the networks' noise.
     jobs
-        Of `JOBS`: "paint" starts from the true kappa, "chain" from the Gaussian one.
+        Of `JOBS`: "from_kappa" starts from the true kappa, "end_to_end" from the Gaussian one.
     before
         Whether to score the weights before calibration, too.
     fields
@@ -167,17 +167,17 @@ def summary(found: Mapping) -> dict:
         each row: ``{value, error, tolerance, pass}`` by the row's name.
     """
     brief: dict = {k: found[k] for k in ("regions", "square_degrees", "totals")}
-    for row in old_names.keys(found["scores"]):
+    for row in old_names.scores(found["scores"]):
         if row["calibration"] == "after":
             short = {k: row[k] for k in ("value", "error", "pass", "tolerance")}
-            brief.setdefault(old_names.job(row["job"]), {})[row["name"]] = short
+            brief.setdefault(row["job"], {})[row["name"]] = short
     return brief
 
 
 def compare(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     pixel_arcmin: float,
-    job: str = "chain",
+    job: str = "end_to_end",
     periodic: bool = True,
     fields: Sequence[str] = FIELDS,
 ) -> list[dict]:
@@ -227,13 +227,13 @@ def checkpoint(
     makes = {"convergence": ("kappa",), "paint": ("ksz", "tsz", "cib"), "point_sources": ("radio",)}
     fields = {"kappa"}.union(*(makes[name] for name in networks))
     device = str(next(next(iter(networks.values())).parameters()).device)
-    job = "chain" if "convergence" in networks else "paint"
+    job = "end_to_end" if "convergence" in networks else "from_kappa"
     found = score(weights, data, regions, seed, jobs=(job,), fields=sorted(fields), device=device)
     return found["totals"][job]
 
 
 def _for_job(weights: Weights, job: str) -> Weights:
-    return painting(weights) if job == "paint" else weights
+    return painting(weights) if job == "from_kappa" else weights
 
 
 def _stack(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -260,7 +260,7 @@ class _Set:
     ) -> None:
         self._templates = cib_templates.map_names(templates)
         names = (*FIELDS, *self._templates)
-        if "chain" in jobs:
+        if "end_to_end" in jobs:
             names += ("kappa_in",)
         objects = evaluate.OBJECTS if mass_cut else ()
         self._open = functools.partial(sets.fields_of, path, (*names, *objects), bool(mass_cut))
@@ -334,4 +334,7 @@ def _truth(
     maps = np.stack(fields[:count]).astype(np.float32)
     cib = [FIELDS.index("cib"), *range(len(FIELDS), count)]
     maps[cib] = np.maximum(maps[cib], 0)  # as generated maps are
-    return maps, {"paint": maps[0], **({"chain": fields[-1]} if len(fields) > count else {})}
+    starts = {"from_kappa": maps[0]}
+    if len(fields) > count:
+        starts["end_to_end"] = fields[-1]
+    return maps, starts

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: What networks are asked: to paint a nonlinear kappa, or to make all from a Gaussian one.
-JOBS = ("paint", "chain")
+JOBS = ("from_kappa", "end_to_end")
 
 
 #: Bands (GHz) between which the CIB is compared: those of ACT and SO, and of Planck beyond them.
@@ -65,7 +65,7 @@ ROWS: tuple[Row, ...] = (
     *_each("power", ("cib",), 0.15, 0.05, "+20 %", options=LARGE),
     *_each("correlation", combinations(OTHERS, 2), 0.05, 0.015, "0.02-0.04"),
     *_each("correlation", [(f, "ksz") for f in OTHERS], 0.02, 0.005, "0.2 in its second step"),
-    *_each("given", [("kappa", f) for f in ("ksz", "tsz", "cib")], 0.15, 0.05),
+    *_each("conditional mean", [("kappa", f) for f in ("ksz", "tsz", "cib")], 0.15, 0.05),
     *_each("peaks", ("kappa",), 0.03, 0.01, options=(0.1, 0.2)),
     *_each("peaks", ("kappa",), 0.25, 0.05, options=(0.35, 0.5)),
     *_each("quantiles", FIELDS, 0.05, 0.02, "10-50 %", options=(0.01, 0.99)),
@@ -81,7 +81,7 @@ ROWS: tuple[Row, ...] = (
     *_each("cib bands correlation", ("cib",), 0.003, 0.001, options=CIB_BANDS),
     *_each("cib bands correlation", ("cib",), 0.02, 0.01, options=(145.0, *FAR_BANDS)),
     *_each("cib bands cross", [("kappa", "cib"), ("tsz", "cib")], 0.03, 0.01, options=CIB_BANDS),
-    *_each("direction", FIELDS, 0.03, 0.01, "comb, -17 %"),
+    *_each("isotropy", FIELDS, 0.03, 0.01, "comb, -17 %"),
     *_each("edge", FIELDS, 0.03, 0.01),
 )
 
@@ -90,7 +90,7 @@ def scores(
     measure: Measure,
     true: Mapping[str, NDArray],
     made: Mapping[str, NDArray],
-    job: str = "chain",
+    job: str = "end_to_end",
     fields: Sequence[str] = FIELDS,
 ) -> list[dict]:
     """All rows of the table, for regions measured on both sides.
@@ -102,7 +102,7 @@ def scores(
     true, made
         What it gave, by name *(regions, ...)*: of true regions, and of those generated of them.
     job
-        "paint" leaves out what is about kappa alone, which was given.
+        "from_kappa" leaves out rows about kappa alone, which the networks were given.
     fields
         Leave out rows about any other field.
 
@@ -120,7 +120,7 @@ def scores(
         row
         for row in ROWS
         if set(row.fields) <= wanted
-        and not (job == "paint" and set(row.fields) == {"kappa"})
+        and not (job == "from_kappa" and set(row.fields) == {"kappa"})
         and (measure.law is not None or row.statistic not in COLOURED)
     ]
     samples = {f"true {k}": v for k, v in true.items()} | {f"made {k}": v for k, v in made.items()}
@@ -234,7 +234,7 @@ def lines(rows: Sequence[dict], every: bool = False) -> Iterator[str]:
         # each band of a spectrum is looked at
         listed = row["numbers"] if every or row["statistic"] == "power" else ()
         tail = f"{row['tolerance']:>11g}{row['goal']:>7g}  {row['mmdl']}"
-        name = f"{row['job']:<6} {row['name']}"
+        name = f"{row['job']:<10} {row['name']}"
         head = f"{words[row['pass']]:<10}{name:<44.44}{row['where']:<22}"
         yield f"{head}{_deviation(row)}{tail}".rstrip()
         if len(row["numbers"]) > 1:

@@ -939,7 +939,7 @@ def test_validate(tiny_weights, capsys):
     assert f"{figures['sha256'][:12]}: 2 regions, 5.1 square degrees" in out[heads[-1]]
     lines = out[heads[-1] + 1 :]
     rows = figures["scores"]
-    assert {row["job"] for row in rows} == {"paint", "chain"}
+    assert {row["job"] for row in rows} == {"from_kappa", "end_to_end"}
     assert set(rows[0]) >= {"name", "value", "error", "tolerance", "goal", "pass", "numbers"}
     named = [x for x in lines if x.startswith(("pass ", "FAIL ", "undecided "))]
     assert len(named) == len(rows)
@@ -992,10 +992,10 @@ def test_page_of_validate(tiny_weights, capsys, monkeypatch):
 
 def test_options_of_validate(tiny_weights, capsys):
     base = ["validate", "--data", "test.h5", "--regions", "1"]
-    assert cli.main([*base, "--job", "chain"]) == 0
+    assert cli.main([*base, "--job", "end_to_end"]) == 0
     short = capsys.readouterr().out.splitlines()
     assert not [x for x in short if " paint " in x]
-    assert cli.main([*base, "--job", "chain", "--every", "--before", "--seed", "1"]) == 0
+    assert cli.main([*base, "--job", "end_to_end", "--every", "--before", "--seed", "1"]) == 0
     long = capsys.readouterr().out.splitlines()
     assert len(long) > 3 * len(short)
     assert {"before calibration", "after calibration"} <= {*long}
@@ -1024,7 +1024,7 @@ def test_validation_paints_its_own_regions(tiny_weights, monkeypatch, capsys):
     for options in ([], ["--quick"], ["--quick", "--regions", "3"], ["--pixel", "0.5"]):
         assert cli.main(["validate", *options]) == 0
     assert [a[2] for a in asked] == [None, 38, 3, None]
-    assert asked[0] == (0.5, None, None, 0, ("paint", "chain"))
+    assert asked[0] == (0.5, None, None, 0, ("from_kappa", "end_to_end"))
     capsys.readouterr()
     assert "are of 0.5': not of --pixel 2" in error_of(capsys, ["validate", "--pixel", "2"])
 

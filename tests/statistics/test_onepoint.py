@@ -82,7 +82,7 @@ def test_peaks():
 def test_given_another_field():
     condition, other = _values(2, 50, 50)
     edges = (-1.0, 0.0, 2.0)
-    sums = onepoint.given(condition, edges, [other, other**2])
+    sums = onepoint.conditional_sums(condition, edges, [other, other**2])
     borders = (-np.inf, *edges, np.inf)
     for b in range(4):
         inside = (condition >= borders[b]) & (condition < borders[b + 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 import math
 
@@ -837,3 +839,51 @@ def test_what_clusters_leave_is_learned_given_them(data, tmp_path):
             _train(dataclasses.replace(tiny, pixel_arcmin=0.5), data, tmp_path / "bad")
     with pytest.raises(ValueError, match=r"without haloes above 1e\+14 Msun"):
         _train(_tiny(pixel_arcmin=1.0), rest, tmp_path / "bad")
+
+
+def test_a_second_run_in_a_folder_is_refused(data, tmp_path, monkeypatch):
+    """In a new folder, and in one that holds a run; the first one goes on undisturbed."""
+    monkeypatch.setattr(loop, "REPORT_EVERY", 2)
+    for _ in range(2):
+        seen = []
+
+        def again(done, line, seen=seen):
+            with pytest.raises(ValueError, match="another process trains in it; wait for it") as no:
+                train(_tiny(), data, tmp_path / "run", steps=99, device="cpu", progress=False)
+            seen.append(str(no.value))
+
+        found = (tmp_path / "run" / runs.CHECKPOINT).exists()
+        train(
+            *(_tiny(), data, tmp_path / "run"),
+            steps=loop.REPORT_EVERY * (1 + found),
+            device="cpu",
+            progress=False,
+            report=again,
+        )
+        assert len(seen) == 1
+        assert "\n" not in seen[0]
+    train(_tiny(), data, tmp_path / "run", steps=2 * loop.REPORT_EVERY, device="cpu")
+
+
+def test_a_run_begun_by_another_meanwhile_is_refused(data, tmp_path, monkeypatch):
+    """Between the look for a checkpoint and the making of the folder."""
+    real = loop.new_run
+
+    def late(*arguments):
+        made = real(*arguments)
+        (tmp_path / "run").mkdir()
+        runs.save_checkpoint(made, tmp_path / "run", 0)
+        return made
+
+    monkeypatch.setattr(loop, "new_run", late)
+    with pytest.raises(ValueError, match="another process trains in it"):
+        train(_tiny(), data, tmp_path / "run", steps=STEPS, device="cpu", progress=False)
+
+
+def test_where_there_are_no_locks_a_run_goes_on(data, tmp_path, monkeypatch, caplog):
+    def refuse(number, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    train(_tiny(), data, tmp_path / "run", steps=1, device="cpu", progress=False)
+    assert "no locks" in caplog.text

@@ -28,7 +28,7 @@ def test_shapes(measured):
         "direction": (5, 4, bands),
         "bispectrum": (4, 4),
         "histogram": (5, 8192),
-        "given": (4, len(measure.KAPPA_EDGES) + 1),
+        "conditional": (4, len(measure.KAPPA_EDGES) + 1),
         "peaks": (4,),
         "minkowski": (5, 3, len(measure.THRESHOLDS)),
         "edge": (5, 2),
@@ -45,8 +45,8 @@ def test_what_is_clipped(measured):
     for i, field in ((2, np.maximum(tsz, TSZ_CLIP)), (5, tsz)):
         wanted = m.spectra.power(m.spectra.modes(field[None]))[0, 0]
         np.testing.assert_allclose(found["power"][i, i], wanted, rtol=1e-5)
-    assert found["given"][2].sum() == pytest.approx(tsz.sum(dtype=float), rel=1e-5)
-    assert found["given"][0].sum() == N**2
+    assert found["conditional"][2].sum() == pytest.approx(tsz.sum(dtype=float), rel=1e-5)
+    assert found["conditional"][0].sum() == N**2
     low = measure.HISTOGRAMS["tsz"].quantile(found["histogram"][2], 0.001)
     assert low == pytest.approx(np.quantile(tsz, 0.001), rel=5e-3)
 
@@ -58,7 +58,9 @@ def test_smoothed_fields(measured):
     smooth = np.fft.irfft2(beam, s=(N, N))
     np.testing.assert_array_equal(found["peaks"], onepoint.peaks(smooth, measure.PEAKS))
     high = smooth > measure.KAPPA_EDGES[-2]
-    np.testing.assert_allclose(found["given"][:2, -2:].sum(1), [high.sum(), (ksz[high] ** 2).sum()])
+    np.testing.assert_allclose(
+        found["conditional"][:2, -2:].sum(1), [high.sum(), (ksz[high] ** 2).sum()]
+    )
     nu = (smooth - smooth.mean()) / smooth.std()
     wanted = minkowski.functionals(nu, measure.THRESHOLDS)
     np.testing.assert_allclose(found["minkowski"][0], wanted, atol=1e-4)

@@ -17,7 +17,7 @@ from mlsky.validation.measure import Measure
 pytest.importorskip("matplotlib")
 
 camb = skewed_regions.camb
-JOBS = ("paint", "chain")
+JOBS = ("from_kappa", "end_to_end")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def watched(camb):
     for region in range(3):
         maps = skewed_regions.maps(region)
         other = skewed_regions.maps(region, 77)
-        painted = {"paint": np.concatenate([maps[:1], other[1:]]), "chain": other}
+        painted = {"from_kappa": np.concatenate([maps[:1], other[1:]]), "end_to_end": other}
         standard = measure.standard(maps)
         true.append(measure(maps, standard))
         for job in JOBS:

@@ -80,26 +80,26 @@ def test_truth_against_itself(monkeypatch, data):
     found = scores.score(_weights(), data)
     assert found["regions"] == 3
     assert found["square_degrees"] == pytest.approx(3 * (N / 120) ** 2, abs=0.05)
-    assert set(found["totals"]) == {"paint", "chain", "all"}
+    assert set(found["totals"]) == {"from_kappa", "end_to_end", "all"}
     for total in found["totals"].values():
         assert total["failed"] == 0
         assert total["distance"] < 0.1
-    assert {row["job"] for row in found["scores"]} == {"paint", "chain"}
+    assert {row["job"] for row in found["scores"]} == {"from_kappa", "end_to_end"}
     assert {row["calibration"] for row in found["scores"]} == {"after"}
     for row in found["scores"]:
         assert row["value"] == pytest.approx(0, abs=1e-12) or "ksz" in row["fields"]
     json.dumps(found, allow_nan=False)
     brief = scores.summary(found)
     assert brief["totals"] == found["totals"]
-    assert len(brief["paint"]) + len(brief["chain"]) == len(found["scores"])
-    assert set(brief["chain"]["edge cib"]) == {"value", "error", "tolerance", "pass"}
+    assert len(brief["from_kappa"]) + len(brief["end_to_end"]) == len(found["scores"])
+    assert set(brief["end_to_end"]["edge cib"]) == {"value", "error", "tolerance", "pass"}
     assert len(json.dumps(brief)) < 20_000
-    assert scores.score(_weights(), data, regions=2, jobs=("chain",))["regions"] == 2
+    assert scores.score(_weights(), data, regions=2, jobs=("end_to_end",))["regions"] == 2
 
 
 def test_known_differences_are_found(monkeypatch, data):
     _perfect(monkeypatch, data, lambda maps: maps * np.array([2, -1, 1, 1, 1])[:, None, None])
-    found = scores.score(_weights(), data, jobs=("chain",), fields=("kappa", "ksz", "tsz"))
+    found = scores.score(_weights(), data, jobs=("end_to_end",), fields=("kappa", "ksz", "tsz"))
     rows = {row["name"]: row for row in found["scores"]}
     assert rows["power l 700-8000 kappa"]["value"] == pytest.approx(3, rel=1e-3)
     assert rows["power l 700-8000 kappa"]["pass"] is False
@@ -121,17 +121,23 @@ def test_compare_is_for_any_maps(data):
 
 
 def test_networks_before_and_after_calibration(data):
-    """With both jobs; the kappa that is given to paint is not calibrated."""
+    """With both jobs; the kappa that the networks are given is not calibrated."""
     calibration = {"kappa": {"ell": [100, 9000], "gain": [3.0, 3.0]}, "radio_mean_rate": 1e-4}
     weights = _weights(calibration=calibration)
     found = scores.score(weights, data, regions=2, before=True)
-    assert set(found["totals"]) == {"paint", "chain", "all", "paint before", "chain before"}
+    assert set(found["totals"]) == {
+        "from_kappa",
+        "end_to_end",
+        "all",
+        "from_kappa before",
+        "end_to_end before",
+    }
     rows = {(r["job"], r["calibration"], r["name"]): r for r in found["scores"]}
     name = "power l 300-700 radio"
     for job in scores.JOBS:
         ratio = rows[job, "after", name]["generated"] / rows[job, "before", name]["generated"]
         assert abs(ratio - 1) > 0.3
-    assert rows["paint", "after", "correlation kappa x ksz"]["pass"] is not False
+    assert rows["from_kappa", "after", "correlation kappa x ksz"]["pass"] is not False
     again = scores.score(weights, data, regions=2, before=True)
     assert again["scores"] == found["scores"]
     assert scores.score(weights, data, regions=2, seed=1)["scores"] != found["scores"]
@@ -167,7 +173,7 @@ def test_painted_regions(monkeypatch):
     found = scores.score(_weights(), regions=2)
     assert asked == [(0.5, N, "cpu"), (seeds.VALIDATION, 0), (seeds.VALIDATION, 1)]
     assert seeds.VALIDATION not in (1, 2, 3)  # of the sets in docs/training.rst
-    assert found["totals"]["chain"]["failed"] == 0
+    assert found["totals"]["end_to_end"]["failed"] == 0
 
 
 def test_checkpoints(data):
@@ -193,7 +199,7 @@ def test_wrong_sets(data, tmp_path):
         scores.score(_weights(pixel_arcmin=2.0), data)
     with pytest.raises(ValueError, match="regions=0: must be at least 1"):
         scores.score(_weights(), data, regions=0)
-    with pytest.raises(ValueError, match="must be some of paint, chain"):
+    with pytest.raises(ValueError, match="must be some of from_kappa, end_to_end"):
         scores.score(_weights(), data, jobs=("sing",))
     with pytest.raises(ValueError, match="cannot be read as HDF5"):
         scores.score(_weights(), tmp_path / "none.h5")

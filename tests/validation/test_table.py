@@ -43,7 +43,7 @@ def test_truth_against_itself(truth):
         assert row["value"] == pytest.approx(0, abs=1e-12) or "ksz" in row["fields"]
         assert row["pass"] is not False
     # kSZ is correlated by chance, and some bins of kappa are empty but in one region
-    unsure = ("correlation", "given")
+    unsure = ("correlation", "conditional mean")
     assert all(row["pass"] for row in rows.values() if row["statistic"] not in unsure)
     found = table.total([*rows.values()])
     assert found["rows"] == len(rows) == found["met"] + found["undecided"]
@@ -103,8 +103,8 @@ def test_stripes_and_edges(truth):
         return maps
 
     rows = _rows(truth, change)
-    assert rows["direction ksz"]["where"] == "along y"
-    assert rows["direction ksz"]["value"] > 0.03
+    assert rows["isotropy ksz"]["where"] == "along y"
+    assert rows["isotropy ksz"]["value"] > 0.03
     assert rows["edge cib"]["value"] < -0.3
     assert rows["edge kappa"]["value"] == 0
 
@@ -119,15 +119,15 @@ def test_what_is_not_made_fails(truth):
     rows = _rows(truth, change)
     for name in ("power l 700-8000 cib", "power l 300-700 radio", "counts 0.5, 1, 2, 5 radio"):
         assert (rows[name]["value"], rows[name]["pass"]) == (-1, False)
-    for name in ("given kappa x cib", "direction cib", "edge radio", "bispectrum radio"):
+    for name in ("conditional mean kappa x cib", "isotropy cib", "edge radio", "bispectrum radio"):
         assert (rows[name]["value"], rows[name]["pass"]) == (-1, False)
 
 
 def test_the_job_and_the_fields(truth):
-    rows = _rows(truth, lambda maps: maps, job="paint")
+    rows = _rows(truth, lambda maps: maps, job="from_kappa")
     assert rows
     assert not [r for r in rows.values() if r["fields"] == ["kappa"]]
-    assert {r["job"] for r in rows.values()} == {"paint"}
+    assert {r["job"] for r in rows.values()} == {"from_kappa"}
     rows = _rows(truth, lambda maps: maps, fields=("kappa", "tsz"))
     assert {f for r in rows.values() for f in r["fields"]} == {"kappa", "tsz", "tsz all"}
     assert "correlation kappa x tsz" in rows
@@ -171,7 +171,7 @@ def test_lines(truth):
     rows = _rows(truth, lambda maps: maps * np.array([1, 1, 1, 2, 1])[:, None, None])
     text = [*table.lines([*rows.values()])]
     line = next(x for x in text if "power l 700-8000 cib" in x)
-    assert line.split()[:6] == ["FAIL", "chain", "power", "l", "700-8000", "cib"]
+    assert line.split()[:6] == ["FAIL", "end_to_end", "power", "l", "700-8000", "cib"]
     assert "+3.000 +- 0.000" in line
     assert line.split()[-4:] == ["0.05", "0.02", "5", "%"]
     assert sum("l 1200-2000" in x for x in text) >= 6  # each band of a spectrum

@@ -10,7 +10,7 @@ from mlsky.validation.trainings import spread
 
 def _found(*values, regions=8, where="a"):
     numbers = [{"where": w, "value": v} for w, v in zip((where, "b"), values, strict=True)]
-    row = {"name": "power cib", "job": "chain", "calibration": "after", "numbers": numbers}
+    row = {"name": "power cib", "job": "end_to_end", "calibration": "after", "numbers": numbers}
     return {"regions": regions, "pixel_arcmin": 0.5, "scores": [{**row, **numbers[0]}]}
 
 
