@@ -211,10 +211,10 @@ def of_list(t: dict, nside: int, disc: float) -> None:
     ell = np.arange(lmax + 1)
     want = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex64)
     for number, sigma in enumerate(objects.gaussians.sigma_arcmin):
-        share = objects._at.linear(objects.gaussians.share["y"][..., number])
+        fraction = objects._at.linear(objects.gaussians.fraction["y"][..., number])
         top = min(lmax, int(np.ceil(paint.BAND / np.radians(sigma / 60))))
         alm = ducc0.sht.adjoint_synthesis_general(
-            map=(share * flux_of).astype(np.float32)[np.newaxis],
+            map=(fraction * flux_of).astype(np.float32)[np.newaxis],
             loc=place,
             lmax=top,
             spin=0,
@@ -310,8 +310,8 @@ def _summed(h: draw.HaloList, t: dict, geometry, pixel: float) -> tuple[float, f
         total += (values * area).sum(dtype=float)
         # the height of pixels, which at the poles of CAR are no squares
         size = np.radians(geometry.pixel_arcmin / 60)
-        share = np.clip((np.radians(radius / 60) - distance[some]) / size + 0.5, 0, 1)
-        inside += (values * area * share).sum(dtype=float)
+        fraction = np.clip((np.radians(radius / 60) - distance[some]) / size + 0.5, 0, 1)
+        inside += (values * area * fraction).sum(dtype=float)
     flux_of = objects._at.positive(objects.gaussians.flux["y"])[0]
     resolved = radius > 4 * geometry.pixel_arcmin
     y500 = float(table["y500"][0]) / sterad
@@ -342,9 +342,9 @@ def minima(t: dict, seeds: int, regions: int, nside: int = 1024) -> None:
 def _print_ranks(label: str, skies: list, number: int, groups: int, area: float = 1.0) -> None:
     """Means by rank of a sky (ranks times `area` of a part of it), errors by jackknife."""
 
-    def means(values, share: float):
+    def means(values, fraction: float):
         ordered = np.array(sorted(values))[:, number]
-        edges = np.rint(np.array(RANKS) * share).astype(int)
+        edges = np.rint(np.array(RANKS) * fraction).astype(int)
         return np.array([ordered[a : max(b, a + 1)].mean() for a, b in itertools.pairwise(edges)])
 
     mean = np.mean([means(values, area) for values in skies], 0)

@@ -58,7 +58,9 @@ def main() -> None:
     with sets.fields_of(options.data, names, apart=True) as (opened, _):
         of = dict(zip(names, opened, strict=True))
         for i in range(min(options.regions, len(of["kappa"]))):
-            objects = {n: of[m][i] for n, m in zip(evaluate.GIVEN, evaluate.OBJECTS, strict=True)}
+            objects = {
+                n: of[m][i] for n, m in zip(evaluate.OBJECT_MAPS, evaluate.OBJECTS, strict=True)
+            }
             made = run(weights, of["kappa_in"][i], options.seed, i, True, objects)
             first = int(of["objects_end"][i - 1]) if i else 0
             y, x, z, mass, _ = of["objects"][first : int(of["objects_end"][i])].T

@@ -59,9 +59,9 @@ def sky() -> dict[str, np.ndarray]:
     true, made = [], []
     for i in range(REGIONS):
         maps = dict(zip(data.FIELDS, painter.region(11, i).maps, strict=False))
-        start = painter.gaussian_start(maps["kappa_g"]).cpu().numpy()
+        gaussian_kappa = painter.gaussian_kappa(maps["kappa_g"]).cpu().numpy()
         true.append([maps[name].cpu().numpy() for name in SKY])
-        painted = generate(weights, start, 11, i, periodic=True)
+        painted = generate(weights, gaussian_kappa, 11, i, periodic=True)
         made.append([painted[FIELDS.index(name)] for name in SKY])
     sets = {"true": patches(np.array(true)), "GAN": patches(np.array(made))}
     sets["autoencoder"] = sample("vae-sky", len(sets["true"]), seed=3)

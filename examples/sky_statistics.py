@@ -47,8 +47,10 @@ def regions():
     weights = next(w for w in files if w.pixel_arcmin == PIXEL)
     for i in range(REGIONS):
         maps = dict(zip(data.FIELDS, painter.region(12, i).maps, strict=False))
-        start = painter.gaussian_start(maps["kappa_g"]).cpu().numpy()
-        made = dict(zip(FIELDS, generate(weights, start, 12, i, periodic=True), strict=True))
+        gaussian_kappa = painter.gaussian_kappa(maps["kappa_g"]).cpu().numpy()
+        made = dict(
+            zip(FIELDS, generate(weights, gaussian_kappa, 12, i, periodic=True), strict=True)
+        )
         true = {name: maps[name].cpu().numpy() for name in SHOWN}
         yield tuple(
             np.stack([np.maximum(m[f], TSZ_CLIP if f == "tsz" else -np.inf) for f in SHOWN])

@@ -66,8 +66,10 @@ def streams() -> dict[str, Averages]:
     for area in range(REGIONS):
         region = painter.region(13, area)
         maps = dict(zip(data.FIELDS, region.maps, strict=False))
-        start = painter.gaussian_start(maps["kappa_g"]).cpu().numpy()
-        made = dict(zip(FIELDS, generate(weights, start, 13, area, periodic=True), strict=True))
+        gaussian_kappa = painter.gaussian_kappa(maps["kappa_g"]).cpu().numpy()
+        made = dict(
+            zip(FIELDS, generate(weights, gaussian_kappa, 13, area, periodic=True), strict=True)
+        )
         cib = scaled(made["cib"], "cib")
         for name, tsz, infrared in (
             ("true", maps["tsz"].cpu().numpy(), region.cib.cpu().numpy()),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mlsky import components as fields
 from mlsky.frequency import passbands
+from mlsky.io.disk_array import Array
 from mlsky.io.layers import Layer
-from mlsky.io.store import Array
 from mlsky.sky import Sky
 from mlsky.sphere import geometry as pixels
 

@@ -126,20 +126,20 @@ def report(
     name, version = _find(entries, name, version)
     record = entries[name]["versions"][version]
     if any(key in record for key in REPORTED):
-        told = {key: record.get(key, {}) for key in REPORTED}
-        return old_names.header(told)
+        found = {key: record.get(key, {}) for key in REPORTED}
+        return old_names.header(found)
     file = _report_file(name, version)
     for place in copies.places(path.parent, file):
         try:
             with open_regular(place, REPORT_BYTES) as file:
-                told = plain_json.loads(file.read())
+                found = plain_json.loads(file.read())
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             raise RegistryError(f"{place}: cannot be read ({error}); take it anew") from None
-        if not isinstance(told, dict):
+        if not isinstance(found, dict):
             raise RegistryError(f"{place}: cannot be read (no mapping); take it anew")
-        return old_names.header(told)
+        return old_names.header(found)
     raise RegistryError(
         f"{name} {version}: its report {file} is not on this machine; name a folder that has it by "
         "MLSKY_DATA_DIR"
@@ -284,8 +284,8 @@ def add(
                 allow_nan=False,
             )
         )
-        told = {"recipe": dict(recipe), "data": dict(data), "scores": dict(scores)}
-        report_text = json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        report = {"recipe": dict(recipe), "data": dict(data), "scores": dict(scores)}
+        report_text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: must be plain finite values ({error})") from None
     given = [_item(file) for file in files]

@@ -18,7 +18,7 @@ from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
-    from mlsky.sphere.kappa import Given
+    from mlsky.sphere.kappa import InputKappa
     from mlsky.theory.parameters import Cosmology
 
 __all__ = ["Request", "check"]
@@ -38,7 +38,7 @@ class Request:
     components: tuple[str, ...]
     stokes: str
     unit: str
-    kappa: Given | None
+    kappa: InputKappa | None
     cosmology: object
     weights: object
     weights_name: str
@@ -141,7 +141,7 @@ def check(asked: Arguments) -> Request:
     )
 
 
-def _check_haloes(haloes, weights: Weights, kappa: Given | None, cosmology: Cosmology):
+def _check_haloes(haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology):
     """Columns of a user's haloes, and whether these weights and this kappa go with them."""
     if weights.mass_cut is None:
         if haloes is not None:

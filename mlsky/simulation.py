@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
-from mlsky.io.store import Array, Disk, Memory, Store
+from mlsky.io.disk_array import Array
+from mlsky.io.store import Disk, Memory, Store
 from mlsky.observation import KINDS, Realisation, list_sources, observe
 from mlsky.provenance import provenance
 from mlsky.request import Request, check
@@ -226,17 +227,17 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     store = store or Memory()
     progress("spectra", 0.0)
     lmax = foregrounds.kappa_lmax(request.weights)
-    start = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
+    kappa_alm = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     # a copy even of all of it, so that nothing else holds the whole
-    large_scales = truncate(start[0], CMB_KAPPA_LMAX).copy()
+    large_scales = truncate(kappa_alm[0], CMB_KAPPA_LMAX).copy()
     changed = response.response(
         request.cosmology, request.weights.header, response.fields_of(request.components)
     )
-    objects, clusters = _objects(request, start[0])
-    start[0] = truncate(start[0], lmax)
+    objects, clusters = _objects(request, kappa_alm[0])
+    kappa_alm[0] = truncate(kappa_alm[0], lmax)
     made = foregrounds.generate(
         # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
-        start.pop(),
+        kappa_alm.pop(),
         request.geometry,
         weights=request.weights,
         seed=request.seed,
@@ -313,6 +314,8 @@ def _objects(
         tsz_order=_tsz_order(request),
         given=request.haloes,
     )
+    if request.geometry.kind != "healpix":  # those on the map are listed
+        haloes = haloes[request.geometry.pixel(haloes.theta, haloes.phi) >= 0]
     return objects, catalogue.table(haloes, tables, request.weights.mass_cut)
 
 

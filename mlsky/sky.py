@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky import arguments
 from mlsky.frequency.passbands import Band
 from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from astropy.table import Table
     from astropy.units import Quantity
+    from pixell.enmap import ndmap
 
     from mlsky.io.store import Disk
 
@@ -188,6 +190,83 @@ class Sky:
         for layer in self._select(TOTAL if component is None else component):
             layer.add_to(out, stokes, share, slice(start, stop))
         return out
+
+    def to_enmap(self, component: str | None = None, convention: str = "COSMO") -> ndmap:
+        """The total, or one component, as a map of pixell with its WCS.
+
+        Parameters
+        ----------
+        component
+            A name; None for the total.
+        convention
+            Of polarisation: "COSMO", as the sky has it, or "IAU", in which U has the other sign and
+            which the maps of ACT have.
+
+        Returns
+        -------
+        pixell.enmap.ndmap
+            (nfreq, nstokes, ny, nx) float32, in `unit`, a new array.
+
+        Raises
+        ------
+        ValueError
+            If the sky is on HEALPix pixels, or the convention is unknown.
+        """
+        if self.geometry.kind != "car":
+            raise ValueError(
+                f"to_enmap: this sky is on HEALPix pixels, nside={self.geometry.nside}; use "
+                "to_healpix, or simulate with geometry=(shape, wcs)"
+            )
+        from pixell import enmap
+
+        return enmap.ndmap(self._maps(component, convention), self.geometry.wcs.deepcopy())
+
+    def to_healpix(
+        self, component: str | None = None, nest: bool = False, convention: str = "COSMO"
+    ) -> NDArray[np.float32]:
+        """The total, or one component, as HEALPix maps.
+
+        Parameters
+        ----------
+        component
+            A name; None for the total.
+        nest
+            NESTED order in place of RING.
+        convention
+            Of polarisation, as for `to_enmap`.
+
+        Returns
+        -------
+        ndarray
+            (nfreq, nstokes, npix) float32, in `unit`, a new array.
+
+        Raises
+        ------
+        ValueError
+            If the sky is on rectangular pixels, or the convention is unknown.
+        """
+        if self.geometry.kind != "healpix":
+            raise ValueError(
+                "to_healpix: this sky is on rectangular pixels; use to_enmap, or simulate with "
+                "nside="
+            )
+        nest = arguments.boolean("nest", nest)
+        maps = self._maps(component, convention)
+        if nest:
+            import healpy
+
+            order = healpy.nest2ring(self.geometry.nside, np.arange(self.geometry.npix))
+            maps = maps[..., order]
+        return maps
+
+    def _maps(self, component: str | None, convention: str) -> NDArray[np.float32]:
+        """Maps of all bands in a convention of polarisation."""
+        convention = arguments.choice("convention", convention, ("COSMO", "IAU"))
+        maps = self[TOTAL if component is None else component]
+        if convention == "IAU" and "U" in self.stokes:
+            u = maps[:, self.stokes.index("U")]
+            np.negative(u, out=u)
+        return maps
 
     def _parse_stokes(self, stokes: str | None) -> str:
         """Stokes parameters asked for, all by default; what the sky does not hold is refused."""

@@ -60,7 +60,7 @@ TORCH_UNITS = {
     "sphere.noise",
 }
 
-LINES_LISTED, LINES_MAX = 400, 600
+LINES_LISTED, LINES_MAX = 400, 450
 
 #: What `import mlsky` may not load.
 HEAVY = set(

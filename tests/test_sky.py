@@ -94,6 +94,37 @@ def test_car_shapes(record):
     assert "CAR 18 x 36 at 600'" in repr(sky)
 
 
+def test_maps_of_pixell(record):
+    shape, wcs = _car()
+    sky = mlsky.simulate([93, 150], geometry=(shape, wcs))
+    made = sky.to_enmap("radio")
+    assert isinstance(made, enmap.ndmap)
+    assert made.shape == (2, 3, *shape)
+    np.testing.assert_allclose(made.posmap(), enmap.posmap(shape, wcs), atol=1e-12)
+    np.testing.assert_array_equal(made, sky["radio"])
+    iau = sky.to_enmap(convention="IAU")
+    np.testing.assert_array_equal(iau[:, :2], sky.total[:, :2])
+    np.testing.assert_array_equal(iau[:, 2], -sky.total[:, 2])
+    with pytest.raises(ValueError, match="to_healpix: this sky is on rectangular pixels"):
+        sky.to_healpix()
+    with pytest.raises(ValueError, match="convention='iau': must be one of COSMO, IAU"):
+        sky.to_enmap(convention="iau")
+
+
+def test_maps_of_healpix(sky):
+    import healpy
+
+    np.testing.assert_array_equal(sky.to_healpix(), sky.total)
+    nested = sky.to_healpix("cib", nest=True, convention="IAU")
+    for band in range(3):
+        t, q, u = (healpy.reorder(m, r2n=True) for m in sky["cib"][band])
+        np.testing.assert_array_equal(nested[band], [t, q, -u])
+    with pytest.raises(ValueError, match=r"to_enmap: this sky is on HEALPix pixels, nside=16"):
+        sky.to_enmap()
+    with pytest.raises(ValueError, match="nest=1: must be True or False"):
+        sky.to_healpix(nest=1)
+
+
 def test_the_total_is_the_sum(sky):
     total = sum(sky[name] for name in sky)
     np.testing.assert_allclose(sky.total, total, rtol=ROUNDING, atol=ROUNDING * np.abs(total).max())

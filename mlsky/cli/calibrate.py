@@ -74,8 +74,8 @@ def _tables(found: dict) -> list[str]:
         kappa = [f"{row['kappa'][n]:12.3f}" for n in crossed]
         lines.append("".join([f"{row['ell']:7.0f}{row['error']:7.3f}", *auto, *kappa]))
     if found["velocity_gains"]:
-        told = ", ".join(f"{gain:g}" for gain in found["velocity_gains"])
-        lines.append(f"Gains of the velocities of kSZ, from fine to coarse: {told}.")
+        gains = ", ".join(f"{g:g}" for g in found["velocity_gains"])
+        lines.append(f"Gains of the velocities of kSZ, from fine to coarse: {gains}.")
     added = ", ".join(f"{name} {rms:g}" for name, rms in found["added"].items())
     lines.append(f"Rms of what completes them (uK; over the mean if multiplied): {added}.")
     if found["transfer"]:

@@ -144,7 +144,7 @@ def _read_kappa(path: Path):
 
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(f"--kappa {path}: cannot be read ({reason})") from None
     from mlsky.sphere import fitsmaps
@@ -158,6 +158,10 @@ def _read_kappa(path: Path):
     return found.values if found.wcs is None else (found.values, found.wcs)
 
 
+#: What readers of tables raise on files that are none.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+
+
 def _read_haloes(path: Path):
     """A table of haloes in any format that astropy knows by its suffix."""
     from astropy.io.registry import IORegistryError
@@ -168,9 +172,9 @@ def _read_haloes(path: Path):
     try:
         with path.open("rb") as file:
             # mlsky clusters writes them as .csv, which says more of their format
-            ecsv = file.readline().startswith(b"# %ECSV")
+            ecsv = file.read(7) == b"# %ECSV"
         return Table.read(path, format="ascii.ecsv" if ecsv else None)
-    except (IORegistryError, OSError, ValueError, KeyError, TypeError) as error:
+    except (IORegistryError, *UNREADABLE) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"--haloes {path}: cannot be read ({reason}); must be a FITS, ECSV or HDF5 table with "

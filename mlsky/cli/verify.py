@@ -14,8 +14,9 @@ __all__ = ["verify"]
     "paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE..."
 )
 def verify(paths: tuple[Path, ...]) -> None:
-    """Compare sky files with the checksums in them, value by value."""
-    from mlsky.io import skies
+    """Compare skies and training sets with the checksums in them, value by value."""
+    from mlsky.io import sets, skies
 
     for path in paths:
-        click.echo(f"{path}: {skies.verify(path)}")
+        found = sets.verify(path) if sets.is_set(path) else skies.verify(path)
+        click.echo(f"{path}: {found}")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from mlsky import seeds
 from mlsky.sphere.geometry import Car
 
-__all__ = ["HALF_WIDTH_DEG", "PARTS", "ROTATIONS", "SHARES", "Band", "Split", "matrix", "plan"]
+__all__ = ["FRACTIONS", "HALF_WIDTH_DEG", "PARTS", "ROTATIONS", "Band", "Split", "matrix", "plan"]
 
 #: The sets, and their shares of the sky.
 PARTS = ("train", "validation", "test")
-SHARES = (0.8, 0.1, 0.1)
+FRACTIONS = (0.8, 0.1, 0.1)
 
 #: Half width (deg) of the band that patches are cut from (seed report, ch. 5; Han et al. 2021):
 #: further out the pixels of a CAR grid shrink in right ascension by more than 1.5 %.
@@ -108,7 +108,7 @@ class Split:
     seed
         Of the split. It is not the seed of the positions: sets that shall not overlap must
         share it, and all that is below.
-    shares
+    fractions
         Parts of the sky for train, validation and test; they add up to 1.
     octant
         Whether the sky repeats one octant eight times over, by mirrors at the equator and
@@ -118,12 +118,12 @@ class Split:
     Raises
     ------
     ValueError
-        If nside, seed or shares are not valid.
+        If nside, seed or fractions are not valid.
     """
 
     nside: int = 4
     seed: int = 0
-    shares: tuple[float, float, float] = SHARES
+    fractions: tuple[float, float, float] = FRACTIONS
     octant: bool = False
 
     def __post_init__(self) -> None:
@@ -131,16 +131,16 @@ class Split:
         if self.nside not in (1, 2, 4, 8, 16, 32):
             raise ValueError(f"split_nside={self.nside!r}: must be 1, 2, 4, 8, 16 or 32")
         try:
-            shares = np.asarray(self.shares, np.float64)
+            fractions = np.asarray(self.fractions, np.float64)
         except (TypeError, ValueError):
-            shares = np.empty(0)
-        good = shares.shape == (3,) and np.isfinite(shares).all() and (shares >= 0).all()
-        if not good or abs(shares.sum() - 1) > 1e-6:
+            fractions = np.empty(0)
+        good = fractions.shape == (3,) and np.isfinite(fractions).all() and (fractions >= 0).all()
+        if not good or abs(fractions.sum() - 1) > 1e-6:
             raise ValueError(
-                f"shares={self.shares!r}: must be three parts of the sky that add up to 1, for "
-                "train, validation and test, as (0.8, 0.1, 0.1)"
+                f"fractions={self.fractions!r}: must be three parts of the sky that add up to 1, "
+                "for train, validation and test, as (0.8, 0.1, 0.1)"
             )
-        object.__setattr__(self, "shares", tuple(map(float, shares)))
+        object.__setattr__(self, "fractions", tuple(map(float, fractions)))
 
     def areas(self) -> NDArray[np.int8]:
         """Set of each area, an index into `PARTS`, *(12 nside^2,)*, RING order."""
@@ -156,7 +156,7 @@ class Split:
         order = seeds.generator(self.seed, "training", _SPLIT, 0).permutation(len(size))
         # the middle of each family on a line as long as the sky says which share it falls in
         middle = np.cumsum(size[order]) - size[order] / 2
-        part = np.searchsorted(np.cumsum(self.shares)[:2], middle / len(number), side="right")
+        part = np.searchsorted(np.cumsum(self.fractions)[:2], middle / len(number), side="right")
         owner = np.empty(len(size), np.int8)
         owner[order] = part
         return owner[family]
@@ -273,7 +273,7 @@ def plan(
             raise ValueError(
                 f"part={part!r}: no patch of {side:.3g} deg lies wholly in its areas "
                 f"({np.mean(owner == wanted):.1%} of the sky in pieces of {area:.3g} deg); take a "
-                "larger share, a smaller split_nside or another split_seed"
+                "larger fraction, a smaller split_nside or another split_seed"
             )
     places = np.concatenate(found)[:patches]
     return places[np.argsort(places[:, 0], kind="stable")]

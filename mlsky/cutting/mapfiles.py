@@ -253,13 +253,14 @@ def open_catalogue(
 
 def _columns(name: str, source) -> dict[str, np.ndarray]:
     """Columns of a catalogue as float64, one entry per source of this kind."""
+    from astropy.io.registry import IORegistryError
     from astropy.table import Table
     from astropy.units import Quantity, UnitConversionError
 
     if isinstance(source, (str, os.PathLike)):
         try:
             table = Table.read(source)
-        except (OSError, ValueError, TypeError) as error:
+        except (IORegistryError, OSError, ValueError, LookupError, TypeError) as error:
             why = str(error).strip().split("\n")[0]
             raise ValueError(f"{name} catalogue {source}: cannot be read ({why})") from None
     else:

@@ -25,6 +25,7 @@ from mlsky.components import REFERENCE_GHZ
 from mlsky.cutting import areas, mapfiles, photometry, projection
 from mlsky.cutting.areas import Band, Split
 from mlsky.cutting.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
+from mlsky.io import sets
 from mlsky.io.files import check_disk
 from mlsky.sources.catalogue import parse_flux_cut
 from mlsky.sphere.geometry import Healpix
@@ -38,7 +39,7 @@ METHODS = ("harmonic", "cubic")
 FLUX_CUT_MJY = 7.0
 
 #: Pixels of the maps that cubic interpolation reaches beyond a point.
-_REACH = 2
+_SPLINE = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def cut(
     find_mjy: float | None = None,
     split_nside: int = 4,
     split_seed: int = 0,
-    shares: tuple[float, float, float] = areas.SHARES,
+    fractions: tuple[float, float, float] = areas.FRACTIONS,
     octant: bool = False,
     progress: bool = True,
 ) -> None:
@@ -114,7 +115,7 @@ def cut(
         Of the places of the patches.
     part
         "train", "validation" or "test". Cut all three with the same `split_nside`,
-        `split_seed`, `shares` and `octant`, and no two of them share sky.
+        `split_seed`, `fractions` and `octant`, and no two of them share sky.
     catalogues
         Sources of "cib" or "radio", as `mlsky.cutting.mapfiles.open_catalogue` takes them.
         If there is a map too it is what the sources leave, and is interpolated.
@@ -188,7 +189,7 @@ def cut(
             f"{found[0]}: flux_cut_mjy={flux_cut_mjy:g} needs sources; give a catalogue, "
             "find=True, or flux_cut_mjy=None"
         )
-    band, split = Band(pixel_arcmin), Split(split_nside, split_seed, shares, octant)
+    band, split = Band(pixel_arcmin), Split(split_nside, split_seed, fractions, octant)
     rotations = areas.check_rotations(rotations)
     patches, size = areas.check_count("patches", patches), areas.check_count("size", size)
     # the cheap checks come before the maps are read
@@ -197,7 +198,7 @@ def cut(
     check_disk(part_file, patches * size**2 * 4 * len(fields), "cut fewer patches")
 
     opened, sources = _open(maps, catalogues, units, nu_ghz, scale, nest)
-    guard = _REACH
+    guard = _SPLINE
     if opened:
         geometry = next(iter(opened.values())).geometry
         if found and find and not isinstance(geometry, Healpix):
@@ -205,7 +206,7 @@ def cut(
                 f"{found[0]}: sources are found on HEALPix maps only; give a catalogue, or "
                 "find=False with flux_cut_mjy=None"
             )
-        guard = max(_REACH, int(np.ceil(_REACH * geometry.pixel_arcmin / pixel_arcmin)))
+        guard = max(_SPLINE, int(np.ceil(_SPLINE * geometry.pixel_arcmin / pixel_arcmin)))
         lmax = _check_lmax(lmax, geometry.lmax, projection.default_lmax(geometry, band))
     places = areas.plan(part, patches, seed, band, size, split, rotations, guard)
     task = _Task(
@@ -228,13 +229,10 @@ def cut(
         "seed": seeds.check(seed),
         "source": json.dumps(_source(task, part, split, sources), sort_keys=True),
     }
-    try:
-        file = h5py.File(part_file, "a")
-    except OSError as error:
-        raise ValueError(f"{part_file}: cannot be gone on with ({error}); remove it") from None
-    with file:
+    with sets.begin(part_file) as file:
         _begin(file, part_file, attributes, task)
         _fill(file, task, progress, out.name)
+        sets.seal(file)
     os.replace(part_file, out)
 
 
@@ -318,7 +316,7 @@ def _source(task: _Task, part: str, split: Split, sources: dict[str, Catalogue])
         "split": {
             "nside": split.nside,
             "seed": split.seed,
-            "shares": split.shares,
+            "fractions": split.fractions,
             "octant": split.octant,
         },
         "rotations_deg": task.rotations,
@@ -342,7 +340,7 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
         for name in task.fields:
             if name in file:  # of a run stopped while it laid the file out
                 del file[name]
-            file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
+            sets.add_maps(file, name, shape)
         if "places" in file:
             del file["places"]
         file["places"] = task.places

@@ -51,7 +51,7 @@ INDEX_BY_FLUX = (
 EMISSIVITY_SCATTER = 0.2
 
 #: Share of redshift in the variance of the index: 0.1^2 of 0.1^2 + 0.2^2.
-REDSHIFT_SHARE = 0.2
+REDSHIFT_FRACTION = 0.2
 
 
 def factor(nu_ghz, reference: float = REFERENCE_GHZ):
@@ -155,7 +155,7 @@ def _lever(nu_ghz, reference: float):
     slope = x_0 / -np.expm1(-x_0)
     of_temperature = (x / -np.expm1(-x) - slope) / (slope * (1 - x_0 / np.expm1(x_0)))
     power_law = np.log(np.asarray(nu_ghz) / reference)
-    return REDSHIFT_SHARE * of_temperature + (1 - REDSHIFT_SHARE) * power_law
+    return REDSHIFT_FRACTION * of_temperature + (1 - REDSHIFT_FRACTION) * power_law
 
 
 def _dust_x(nu_ghz):

@@ -13,6 +13,7 @@ so the CMB has the same temperature in every band (Planck 2013 results IX, arXiv
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlsky import arguments
 from mlsky.frequency import bands as single
 from mlsky.frequency import tsz
+from mlsky.io.files import open_regular
 
 __all__ = [
     "CONVENTIONS",
@@ -48,8 +50,7 @@ CONVENTIONS = {"power": 0, "rj": -2, "photon": -1}
 #: without relativistic corrections which gives the same temperature.
 UNITS = (*single.UNITS, "y")
 
-#: Points of a top-hat band. With 65 the integrals of spectra over a band 30 % wide are good to
-#: 3e-5; our choice.
+#: Points of a top hat, our choice: integrals over a band 30 % wide are then good to 3e-5.
 TOP_HAT_POINTS = 65
 
 #: Smallest |f| of tSZ, dT = y T_CMB f, at which a map may be asked for in y. Our choice: within
@@ -60,6 +61,8 @@ Y_LEAST = 1e-3
 NORMALISED = 1e-14
 
 FILE = "passbands.json"
+#: The largest file of a passband that is read, our choice: a million frequencies.
+FILE_BYTES = 2**26
 
 _EXAMPLE = 'for example mlsky.Band([140, 150, 160], [0.5, 1, 0.5], name="f150")'
 
@@ -419,15 +422,17 @@ def _trapezoid(nu: NDArray) -> NDArray[np.float64]:
 def _read_columns(path: Path) -> tuple[NDArray, NDArray]:
     """Frequencies (GHz) and weights of a file."""
     try:
+        with open_regular(path, FILE_BYTES) as file:
+            text = file.read().decode()
         if path.suffix.lower() != ".tbl":
-            table = np.loadtxt(path, ndmin=2)
+            table = np.loadtxt(io.StringIO(text), ndmin=2)
             if table.shape[1] < 2:
                 raise ValueError(f"{table.shape[1]} column, two are needed")
             return table[:, 0], table[:, 1]
         from astropy import units
         from astropy.table import QTable
 
-        found = QTable.read(path, format="ascii.ipac")
+        found = QTable.read(text.splitlines(), format="ascii.ipac")
         nu, weights = found["bandpass_frequency"], found["bandpass_weight"]
         return (units.Quantity(nu, nu.unit or "GHz").to_value("GHz"), np.asarray(weights, float))
     except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:

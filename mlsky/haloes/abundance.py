@@ -101,9 +101,9 @@ def _mean_weights() -> np.ndarray:
     step = DELTA_SIGMAS[1] - DELTA_SIGMAS[0]
     place = np.clip((x - DELTA_SIGMAS[0]) / step, 0, len(DELTA_SIGMAS) - 1 - 1e-9)
     j = place.astype(int)
-    share = place - j
+    fraction = place - j
     n = len(DELTA_SIGMAS)
-    weights = np.bincount(j, gauss * (1 - share), n) + np.bincount(j + 1, gauss * share, n)
+    weights = np.bincount(j, gauss * (1 - fraction), n) + np.bincount(j + 1, gauss * fraction, n)
     return weights / weights.sum()
 
 
@@ -200,11 +200,11 @@ class Abundance:
         place = delta.mul_(self.per_delta.index_select(0, shell)).add_(self.offset)
         place = place.clamp_(0, n - 1.001)
         bin_ = place.int()
-        share = place - bin_
+        fraction = place - bin_
         table = bin_.add_(shell * n)
         # between two densities abundances are mixed, not their shares of masses
-        below = self.rate.index_select(0, table) * (1 - share)
-        above = self.rate.index_select(0, table + 1) * share
+        below = self.rate.index_select(0, table) * (1 - fraction)
+        above = self.rate.index_select(0, table + 1) * fraction
         table += uniform(rng, len(delta)) * (below + above) < above
         # a slot and whether it is kept, in double precision: float32 numbers are 0 once in
         # 2^24, which alone would make haloes that the sky has none of

@@ -235,9 +235,9 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, 
         return seeds.uniform(seed, "clusters", key, np.uint64(use))
 
     node = place.astype(np.int64)
-    share = place - node
+    fraction = place - node
     # between two nodes abundances are mixed, not their shares of masses
-    below, above = total[node] * (1 - share), total[node + 1] * share
+    below, above = total[node] * (1 - fraction), total[node + 1] * fraction
     node += uniform(NODE) * (below + above) < above
     log10_mass = _masses(tables["log10_mass"][objects], number, rate, node, uniform(MASS))
     child = (uniform(PLACE) * 4.0**DEPTH).astype(np.int64)

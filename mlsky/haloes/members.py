@@ -99,11 +99,11 @@ class Members:
             int
         )
         nearest = np.clip(
-            np.rint(sat.mass + sat.mass_share).astype(np.int64), 0, len(t["log10_mass"]) - 1
+            np.rint(sat.mass + sat.mass_fraction).astype(np.int64), 0, len(t["log10_mass"]) - 1
         )
         sub = inverse[nearest, quantile]
         by_sub = np.log(np.maximum(t["satellite_uk_sr"], 1e-30))
-        v = sat.shell_share
+        v = sat.shell_fraction
         flux = np.exp(by_sub[sat.shell, sub] * (1 - v) + by_sub[sat.shell + 1, sub] * v)
         c = at.positive(t["concentration"])
         row = np.rint(

@@ -44,7 +44,7 @@ BAND = 4.3
 #: evaluated, at most: a Gaussian as wide as in `kernels.SAMPLING` or wider, and three pixels wide.
 COARSE_ARCMIN, HARMONIC_ARCMIN = 4.0, 8.0
 #: Coarse pixels beyond a chart that are known: two for a cubic spline.
-BEYOND = 2
+PADDING = 2
 #: Towards the highest multipole of a chart's pixels maps fade out, from that of the finest
 #: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
 #: cores narrower than a pixel do not ring.
@@ -52,7 +52,7 @@ FADE = (0.57, 0.8)
 #: Wave numbers between which the filters of a map are interpolated.
 NODES = 4096
 #: Share of the flux of a halo below which a wide Gaussian of it is left out.
-LEAST_SHARE = 1e-4
+LEAST_FRACTION = 1e-4
 #: A chart far from the poles.
 _EQUATORIAL = 4 * 16 + 8
 #: Pixels of a chart beyond what it owns that output pixels see.
@@ -118,7 +118,7 @@ class HaloPainter:
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
         self._radius = self._at.positive(tables["theta_200m"])
         #: haloes whose members may lie farther from a chart than those that `on` looks at
-        self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > self._reach_arcmin())
+        self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > self._radius_arcmin())
         self.galaxies = members.Members(tables, seed, cib_ghz)
         self.terms = self._terms()
         self.wide = {name: Field(alm) for name, alm in self.wide_alm().items()}
@@ -161,7 +161,7 @@ class HaloPainter:
         )
         return relativistic.theta(temperature)
 
-    def _reach_arcmin(self) -> float:
+    def _radius_arcmin(self) -> float:
         """Where the widest Gaussian that is painted on charts ends."""
         sigma = self.gaussians.sigma_arcmin
         return kernels.EXTENT * float(sigma[sigma < WIDE_ARCMIN].max(initial=0))
@@ -176,12 +176,12 @@ class HaloPainter:
         def one(task) -> NDArray[np.complex128]:
             name, number = task
             lmax = int(np.ceil(BAND / np.radians(sigma[number] / 60)))
-            share = self._at.linear(self.gaussians.share[self.terms[name]][..., number])
+            fraction = self._at.linear(self.gaussians.fraction[self.terms[name]][..., number])
             # distant haloes have next to nothing so wide
-            some = np.flatnonzero(np.abs(share) > LEAST_SHARE)
+            some = np.flatnonzero(np.abs(fraction) > LEAST_FRACTION)
             if not len(some):
                 return np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
-            values = share[some] * self._flux(name, some)
+            values = fraction[some] * self._flux(name, some)
             # one thread: the bits of this transform depend on how many there are
             alm = ducc0.sht.adjoint_synthesis_general(
                 map=np.ascontiguousarray(values, np.float64)[np.newaxis],
@@ -211,12 +211,12 @@ class HaloPainter:
                     out[name] = alm
         return out
 
-    def near(self, chart: Chart, beyond_arcmin: float) -> NDArray[np.int64]:
-        """Rows of the haloes in a chart, and those up to `beyond_arcmin` beyond its edge."""
+    def near(self, chart: Chart, padding_arcmin: float) -> NDArray[np.int64]:
+        """Rows of the haloes in a chart, and those up to `padding_arcmin` beyond its edge."""
         import healpy
 
         ny, nx = chart.shape
-        radius = np.hypot(ny, nx) / 2 * chart.pixel_rad + np.radians(beyond_arcmin / 60)
+        radius = np.hypot(ny, nx) / 2 * chart.pixel_rad + np.radians(padding_arcmin / 60)
         cells = np.sort(
             healpy.query_disc(FIND_NSIDE, chart.rotation[2], radius, inclusive=True, nest=True)
         )
@@ -233,16 +233,16 @@ class HaloPainter:
         sources
             As `mlsky.haloes.members.Members.sources`.
         """
-        reach = self._reach_arcmin()
-        rows = self.near(chart, reach)
+        radius = self._radius_arcmin()
+        rows = self.near(chart, radius)
         place = self._places(chart, rows)
-        rows, y, x = _beside(chart, rows, *place, reach / chart.pixel_arcmin)
+        rows, y, x = _beside(chart, rows, *place, radius / chart.pixel_arcmin)
         made = self._smooth(chart, rows, y, x)
         sources = {}
         if "cib" in self.fields or "radio" in self.fields:
             rows = np.union1d(rows, self._broad)
-            beyond = np.degrees(self._radius[rows]) * 60 / chart.pixel_arcmin + 1
-            rows, y, x = _beside(chart, rows, *self._places(chart, rows), beyond)
+            padding = np.degrees(self._radius[rows]) * 60 / chart.pixel_arcmin + 1
+            rows, y, x = _beside(chart, rows, *self._places(chart, rows), padding)
             points, sources = self.galaxies.on(chart, self.haloes[rows], self._at[rows], y, x)
             if "cib" in self.fields:
                 for name, values in zip(map_names(self.cib_ghz), points, strict=True):
@@ -275,7 +275,7 @@ class HaloPainter:
             return made
         y, x = ((v + 0.5) / factor - 0.5 for v in (y, x))
         flux = {name: values / factor**2 for name, values in flux.items()}
-        wider = self._painted(coarse, rows, y, x, flux, np.flatnonzero(apart), BEYOND)
+        wider = self._painted(coarse, rows, y, x, flux, np.flatnonzero(apart), PADDING)
         for name, values in wider.items():
             if name in self.wide:
                 values += _smooth_spline(self.wide[name], coarse)
@@ -283,34 +283,34 @@ class HaloPainter:
         return made
 
     def _painted(
-        self, chart: Chart, rows, y, x, flux: dict, widths, beyond: int = 0
+        self, chart: Chart, rows, y, x, flux: dict, widths, padding: int = 0
     ) -> dict[str, NDArray[np.float32]]:
-        """Gaussians of some widths on a chart, and `beyond` pixels from it.
+        """Gaussians of some widths on a chart, and `padding` pixels from it.
 
-        With `beyond` these are the coefficients of cubic splines, otherwise values.
+        With `padding` these are the coefficients of cubic splines, otherwise values.
         """
-        shape = tuple(n + 2 * beyond for n in chart.shape)
+        shape = tuple(n + 2 * padding for n in chart.shape)
         sigma = self.gaussians.sigma_arcmin[widths] / chart.pixel_arcmin
         some = np.arange(len(rows))
         if len(widths):
-            reach = kernels.EXTENT * sigma.max() + beyond
-            some, y, x = _beside(chart, some, y, x, reach)
+            radius = kernels.EXTENT * sigma.max() + padding
+            some, y, x = _beside(chart, some, y, x, radius)
         if not len(some) or not len(widths):
             return {name: np.zeros(shape, np.float32) for name in self.terms}
-        grid = kernels.KernelGrid(chart.shape, y, x, sigma.max(), beyond)
+        grid = kernels.KernelGrid(chart.shape, y, x, sigma.max(), padding)
         at = self._at[rows[some]]
-        share = {
-            kind: at.linear(self.gaussians.share[kind][..., widths]).T
+        fraction = {
+            kind: at.linear(self.gaussians.fraction[kind][..., widths]).T
             for kind in set(self.terms.values())
         }
         side = 0.0
         if self.averaged:
             side = resampling.part_arcmin(self.geometry, chart) / chart.pixel_arcmin
-        values = np.stack([share[kind] * flux[name][some] for name, kind in self.terms.items()])
+        values = np.stack([fraction[kind] * flux[name][some] for name, kind in self.terms.items()])
         made = {}
         for name, modes in zip(self.terms, grid.modes(values, sigma), strict=True):
             averaged = side if maps_of([name], *self.averaged) else 0.0
-            modes *= _transfer(grid.shape, averaged, beyond > 0)
+            modes *= _transfer(grid.shape, averaged, padding > 0)
             made[name] = grid.image(modes)
         return made
 
@@ -320,11 +320,11 @@ def tsz_names(order: int | None) -> tuple[str, ...]:
     return ("tsz",) if order is None else tuple(f"tsz_{n}" for n in range(order + 1))
 
 
-def _beside(chart: Chart, rows, y, x, beyond):
-    """Those of some haloes on a chart or `beyond` pixels from it, and their places."""
+def _beside(chart: Chart, rows, y, x, padding):
+    """Those of some haloes on a chart or `padding` pixels from it, and their places."""
     ny, nx = chart.shape
-    inside = np.abs(y - (ny - 1) / 2) < ny / 2 + beyond  # not of those at NaN
-    inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + beyond
+    inside = np.abs(y - (ny - 1) / 2) < ny / 2 + padding  # not of those at NaN
+    inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + padding
     return rows[inside], y[inside], x[inside]
 
 
@@ -343,15 +343,15 @@ def _coarser(chart: Chart, most_arcmin: float) -> Chart:
 
 
 def _smooth_spline(field: Field, chart: Chart) -> NDArray[np.float32]:
-    """Cubic spline of a field that is smooth on the pixels of a chart, `BEYOND` it too."""
-    more = 2 * BEYOND
+    """Cubic spline of a field that is smooth on the pixels of a chart, `PADDING` it too."""
+    more = 2 * PADDING
     larger = dataclasses.replace(chart, shape=tuple(n + 2 * more for n in chart.shape))
     f = refine.on_chart(field, larger, HARMONIC_ARCMIN)
     curvature = np.zeros_like(f)
     curvature[1:-1] += f[2:] + f[:-2] - 2 * f[1:-1]
     curvature[:, 1:-1] += f[:, 2:] + f[:, :-2] - 2 * f[:, 1:-1]
     # of what turns values into coefficients, 3 / (2 + cos k), the first terms in k^2
-    return (f - curvature / 6)[BEYOND:-BEYOND, BEYOND:-BEYOND]
+    return (f - curvature / 6)[PADDING:-PADDING, PADDING:-PADDING]
 
 
 @functools.lru_cache(maxsize=12)

@@ -212,7 +212,7 @@ class Painter:
             [filter_pairs(f) for f in (kc[i] / a, *lower[i, : i + 1])] for i in range(len(freqs))
         ]
 
-    def gaussian_start(self, kappa_g: torch.Tensor) -> torch.Tensor:
+    def gaussian_kappa(self, kappa_g: torch.Tensor) -> torch.Tensor:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
 
         This is what a simulation starts from: a Gaussian field with the full nonlinear

@@ -32,14 +32,14 @@ class Interpolation:
     ----------
     shell, mass : (n,) int
         Lower shell and bin.
-    shell_share, mass_share : (n,) float
+    shell_fraction, mass_fraction : (n,) float
         Weight of the upper one; below 0 or above 1 beyond the outermost centres.
     """
 
     shell: NDArray[np.int64]
     mass: NDArray[np.int64]
-    shell_share: NDArray[np.float32]
-    mass_share: NDArray[np.float32]
+    shell_fraction: NDArray[np.float32]
+    mass_fraction: NDArray[np.float32]
 
     @classmethod
     def of(cls, tables: dict, z: NDArray, log10_mass: NDArray, mass_cut: float = MASS_CUT):
@@ -70,11 +70,11 @@ class Interpolation:
     @property
     def place(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Fractional rows of shells and of bins of mass, (n,) each."""
-        return self.shell + self.shell_share, self.mass + self.mass_share
+        return self.shell + self.shell_fraction, self.mass + self.mass_fraction
 
     def __getitem__(self, rows) -> Interpolation:
         return Interpolation(
-            self.shell[rows], self.mass[rows], self.shell_share[rows], self.mass_share[rows]
+            self.shell[rows], self.mass[rows], self.shell_fraction[rows], self.mass_fraction[rows]
         )
 
     def linear(self, table: NDArray) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ class Interpolation:
         flat = table.reshape(-1, *table.shape[2:])
         base = self.shell * table.shape[1] + self.mass
         more = (slice(None), *(None,) * (table.ndim - 2))
-        v, w = self.shell_share[more], self.mass_share[more]
+        v, w = self.shell_fraction[more], self.mass_fraction[more]
         out = flat[base] * ((1 - v) * (1 - w))
         out += flat[base + 1] * ((1 - v) * w)
         out += flat[base + table.shape[1]] * (v * (1 - w))
@@ -98,13 +98,13 @@ class Interpolation:
     def by_shell(self, table: NDArray) -> NDArray[np.float32]:
         """Of a table (n_shell,) of positive numbers, in their logarithm."""
         logs = np.log(np.asarray(table, np.float64)).astype(np.float32)
-        v = self.shell_share
+        v = self.shell_fraction
         return np.exp(logs[self.shell] * (1 - v) + logs[self.shell + 1] * v)
 
     def by_mass(self, table: NDArray) -> NDArray[np.float64]:
         """Of a table (n_mass,) of positive numbers, in their logarithm."""
         logs = np.log(np.maximum(np.asarray(table, np.float64), 1e-30))
-        w = self.mass_share
+        w = self.mass_fraction
         return np.exp(logs[self.mass] * (1 - w) + logs[self.mass + 1] * w)
 
 
@@ -122,15 +122,15 @@ class Gaussians:
         Of the pixels for which they were fitted.
     sigma_arcmin : (n_widths,)
         Standard deviations.
-    share : dict
-        By kind, (n_shell, n_mass, n_widths): share of each Gaussian in the flux, sum 1.
+    fraction : dict
+        By kind, (n_shell, n_mass, n_widths): fraction of the flux in each Gaussian, sum 1.
     flux : dict
         By kind, (n_shell, n_mass): Compton y, optical depth and convergence, times steradians.
     """
 
     pixel_arcmin: float
     sigma_arcmin: NDArray[np.float64]
-    share: dict[str, NDArray[np.float32]]
+    fraction: dict[str, NDArray[np.float32]]
     flux: dict[str, NDArray[np.float64]]
 
     @classmethod
@@ -152,15 +152,15 @@ class Gaussians:
         inverse = np.linalg.solve(
             design.T @ design + RIDGE**2 * np.eye(len(sigma)), design.T * weight
         )
-        share, flux = {}, {}
+        fraction, flux = {}, {}
         for kind in KINDS:
             a = np.asarray(tables[f"a_object_{kind}"], np.float64)
             phi = np.asarray(tables[f"phi_object_{kind}"], np.float64)[tables["object_class"]]
             profile = np.einsum("imr,imrl->iml", a, phi)
             flux[kind] = profile[..., 0] * (tables["kappa_mass"] if kind == "nfw" else 1.0)
             fitted = profile / profile[..., :1] @ inverse.T
-            share[kind] = (fitted / fitted.sum(-1, keepdims=True)).astype(np.float32)
-        return cls(pixel_arcmin, sigma, share, flux)
+            fraction[kind] = (fitted / fitted.sum(-1, keepdims=True)).astype(np.float32)
+        return cls(pixel_arcmin, sigma, fraction, flux)
 
 
 def transform(sigma_arcmin: NDArray, ell: NDArray) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ from mlsky.haloes.galaxies import SOURCE_COLUMNS
 from mlsky.haloes.painter import Painter, with_header
 from mlsky.haloes.region import FIELDS as PAINTED
 from mlsky.haloes.region import OBJECT_COLUMNS, OBJECT_FIELDS, Region
+from mlsky.io import checksums, sets
 from mlsky.io.files import check_disk
 from mlsky.theory.objects import check_mass_cut, is_object
 
@@ -115,14 +116,15 @@ def paint(
     per_deg2 = 0.0 if mass_cut is None else _per_square_degree(t, mass_cut)
     part = path.with_name(path.name + ".part")
     if part.exists():
-        with _open(part, "r") as file:
+        with sets.begin(part, "r") as file:
             _check_same(file, part, attributes, (regions, n, n))
     need = _size(regions, n, pixel_arcmin, map_names(freqs, mass_cut), catalogue_mjy, per_deg2)
     check_disk(part, need, "paint fewer regions")
     painter = Painter(pixel_arcmin, n, t, device, freqs, catalogue_mjy, mass_cut)
-    with _open(part, "a") as file:
+    with sets.begin(part, "a") as file:
         _begin(file, attributes, (regions, n, n))
         _fill(file, painter, seed, progress, path.name)
+        sets.seal(file)
     os.replace(part, path)
 
 
@@ -152,13 +154,6 @@ def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str
     return [name for name in names if name not in ("objects_kappa_g", "objects_kappa_in")]
 
 
-def _open(part: Path, mode: str) -> h5py.File:
-    try:
-        return h5py.File(part, mode)
-    except OSError as error:
-        raise ValueError(f"{part}: cannot be gone on with ({error}); remove it") from None
-
-
 def _per_square_degree(tables: dict, mass_cut: float) -> float:
     """Objects per square degree, with room for regions rich in them."""
     number = tables["number"][is_object(tables["z"], tables["log10_mass"], mass_cut)].sum()
@@ -185,7 +180,7 @@ def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> 
     """A file that was begun before must be of the same set."""
     if "done" not in file.attrs:
         return
-    same = set(attributes) | {"done"} == set(file.attrs) and all(
+    same = set(attributes) | {"done"} == set(file.attrs) - {checksums.ATTRIBUTE} and all(
         np.array_equal(file.attrs[key], value) for key, value in attributes.items()
     )
     if not same or "sources_end" not in file or file["kappa"].shape != shape:
@@ -201,11 +196,16 @@ def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> No
     file.attrs.update(attributes)
     mass_cut = attributes.get("mass_cut")
     for name in map_names(attributes["freqs"], mass_cut):
-        file.create_dataset(name, shape, "f4", chunks=(1, *shape[1:]))
+        sets.add_maps(file, name, shape)
     for name, columns in (SOURCES,) if mass_cut is None else (SOURCES, OBJECTS):
         width = len(columns)
         rows = file.create_dataset(
-            name, (0, width), "f4", chunks=(4096, width), maxshape=(None, width)
+            name,
+            (0, width),
+            "f4",
+            chunks=(4096, width),
+            maxshape=(None, width),
+            fletcher32=True,
         )
         rows.attrs["columns"] = list(columns)
         file.create_dataset(f"{name}_end", data=np.zeros(shape[0], np.int64))
@@ -223,9 +223,9 @@ def _fill(file: h5py.File, painter: Painter, seed: int, progress: bool, title: s
     with bar:
         for i in range(done, regions):
             region = painter.region(seed, i)
-            start = painter.gaussian_start(region.maps[1])
+            gaussian_kappa = painter.gaussian_kappa(region.maps[1])
             maps = _maps(region, file.attrs["freqs"])
-            for name, values in {**maps, "kappa_in": start}.items():
+            for name, values in {**maps, "kappa_in": gaussian_kappa}.items():
                 file[name][i] = values.cpu().numpy()
             first = int(file["sources_end"][i - 1]) if i else 0
             _add_rows(file, "sources", i, region.sources)

@@ -75,9 +75,9 @@ class Spectra:
 
     def covariance(self, ell: int) -> NDArray[np.float64]:
         """(n, n) at one multipole, per steradian."""
-        i, share = self._between(ell)
-        rms = np.exp((1 - share) * self.log_rms[i] + share * self.log_rms[i + 1])
-        mixed = (1 - share) * self.correlation[i] + share * self.correlation[i + 1]
+        i, fraction = self._between(ell)
+        rms = np.exp((1 - fraction) * self.log_rms[i] + fraction * self.log_rms[i + 1])
+        mixed = (1 - fraction) * self.correlation[i] + fraction * self.correlation[i + 1]
         return mixed * rms[:, np.newaxis] * rms
 
     def variance(self, row: int, ell: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -87,8 +87,8 @@ class Spectra:
     def kappa(self, ell: int, covariance: NDArray[np.float64]) -> tuple[NDArray, float]:
         """Covariance (n,) of the linear convergence with every field, and its power."""
         ns = len(self.weight)
-        i, share = self._between(ell)
-        far = np.exp((1 - share) * np.log(self.far[i]) + share * np.log(self.far[i + 1]))
+        i, fraction = self._between(ell)
+        far = np.exp((1 - fraction) * np.log(self.far[i]) + fraction * np.log(self.far[i + 1]))
         cross = covariance[:, :ns] @ self.weight
         return cross, float(self.weight @ cross[:ns] + far)
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "ATTRIBUTE",
+    "check_attributes",
     "check_fits",
     "check_hdf5",
     "digest",
     "hdf5_parts",
+    "part",
     "seal",
     "seal_fits",
     "seal_hdf5",
@@ -119,18 +122,49 @@ def check_hdf5(file: h5py.File) -> None:
     OSError
         If one differs or is missing, or there are no digests.
     """
-    stored = file.attrs.get(ATTRIBUTE)
-    if not isinstance(stored, str):
-        raise OSError("no checksums in it")
-    stored = json.loads(stored)
-    if not isinstance(stored, dict) or stored.pop("", None) != _of_attributes(file, stored):
-        raise OSError("checksum of its attributes differs")
+    stored = check_attributes(file)
     parts = dict(hdf5_parts(file))
     for path, expected in stored.items():
         if path not in parts:
             raise OSError(f"{path} is missing")
         if _of_dataset(parts[path]) != expected:
             raise OSError(f"checksum of {path} differs")
+
+
+def check_attributes(file: h5py.File) -> dict[str, str]:
+    """Compare the attributes of all that `seal_hdf5` saw with their digest.
+
+    Returns
+    -------
+    digests
+        Of the data sets, by path; they are not compared.
+
+    Raises
+    ------
+    OSError
+        If an attribute differs or something is missing, or there are no digests.
+    """
+    text = file.attrs.get(ATTRIBUTE)
+    if not isinstance(text, str):
+        raise OSError("no checksums in it")
+    stored = json.loads(text)
+    if not isinstance(stored, dict) or stored.pop("", None) != _of_attributes(file, stored):
+        raise OSError("checksum of its attributes differs")
+    return stored
+
+
+def part(file: h5py.File, path: str) -> h5py.Dataset:
+    """A data set at the top of a file, inside the file.
+
+    Raises
+    ------
+    OSError
+        If it is none, or points elsewhere, as for `hdf5_parts`.
+    """
+    _check_link(file, path, path)
+    found = file[path]
+    _check_dataset(path, found)
+    return found
 
 
 def seal_fits(path: Path) -> None:
@@ -234,6 +268,8 @@ def _plain(value: object) -> object:
         return repr(value.item() if isinstance(value, np.number) else value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiubS":
         return digest(value)
+    if isinstance(value, np.ndarray) and all(isinstance(v, str) for v in value.flat):
+        return [*map(str, value.flat), list(value.shape)]  # names of columns
     raise OSError(f"an attribute of type {type(value).__name__}")
 
 

@@ -90,7 +90,7 @@ def memory(
     cmb = "cmb" in components
     held = painted + (0 if on_disk else one)  # kappa
     pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
-    start = kappa_lmax(pixel_arcmin)
+    networks_lmax = kappa_lmax(pixel_arcmin)
     lmax, grid = kappa_grid(geometry, pixel_arcmin)
     kept = 0.0 if on_disk else 4.0 * grid.npix
     chart = max(c.npix for c in charts.charts(pixel_arcmin))
@@ -98,8 +98,8 @@ def memory(
     top = min(geometry.lmax, 10000)
     fields = 1 if stokes == "T" else 3
     peaks = {
-        "networks": PER_FIELD * start**2
-        + max(PER_ALM * start**2, workers * chart * PER_CHART_PIXEL)
+        "networks": PER_FIELD * networks_lmax**2
+        + max(PER_ALM * networks_lmax**2, workers * chart * PER_CHART_PIXEL)
         + (workers * chart * PER_OBJECT_PIXEL if haloes else 0.0)
         + haloes * PER_OBJECT
         + painted
@@ -129,7 +129,7 @@ def memory(
         )
     listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
     if haloes:
-        listed["haloes"] = BASE + PER_ALM * start**2 + haloes * PER_DRAWN
+        listed["haloes"] = BASE + PER_ALM * networks_lmax**2 + haloes * PER_DRAWN
     return listed
 
 

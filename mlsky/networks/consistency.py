@@ -52,7 +52,7 @@ def check_sky(weights: Weights) -> None:
 
 def _check_default(weights: Weights, law: cib_templates.CibTemplates | None) -> None:
     convergence, paint = weights["convergence"], weights["paint"]
-    given = (0, len(evaluate.GIVEN))
+    given = (0, len(evaluate.OBJECT_MAPS))
     if convergence.objects != paint.objects or paint.objects not in given:
         _refuse(
             weights,

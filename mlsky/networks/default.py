@@ -287,8 +287,8 @@ class Paint(_Generator):
             return fields
         level = self.cib_std[0] * fields[:, 1:2] + self.cib_mean[0]
         first = torch.expm1(F.softplus(level, BEND))
-        shares = torch.softmax(torch.cat([torch.zeros_like(level), fields[:, 2:]], 1), 1)
-        heights = first * torch.einsum("ij,bjyx->biyx", self.cib_mix, shares)
+        fractions = torch.softmax(torch.cat([torch.zeros_like(level), fields[:, 2:]], 1), 1)
+        heights = first * torch.einsum("ij,bjyx->biyx", self.cib_mix, fractions)
         mean, std = (x[:, None, None] for x in (self.cib_mean, self.cib_std))
         return torch.cat([fields[:, :1], (torch.log1p(heights) - mean) / std], 1)
 

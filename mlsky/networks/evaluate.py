@@ -22,8 +22,8 @@ from mlsky.networks.weights import Weights
 from mlsky.sphere.chart_area import Area
 
 __all__ = [
-    "GIVEN",
     "OBJECTS",
+    "OBJECT_MAPS",
     "PADDING",
     "PRECISIONS",
     "SETS",
@@ -56,8 +56,8 @@ TILE = 128  # the paper's networks take patches of this size alone
 SETS = {"default": ("convergence", "paint", "point_sources"), "han2021": ("pixgan", "vaegan")}
 #: Maps of objects that networks are given, in the order of their inputs, and the channels of the
 #: normaliser that these take, which are also their names in a set.
-GIVEN = ("kappa", "tsz")
-OBJECTS = tuple(f"objects_{name}" for name in GIVEN)
+OBJECT_MAPS = ("kappa", "tsz")
+OBJECTS = tuple(f"objects_{name}" for name in OBJECT_MAPS)
 #: Number formats of convolutions, and the ones in which each set was trained.
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TRAINED = {"default": "bf16", "han2021": "fp32"}
@@ -219,13 +219,13 @@ def _default(
     precision: str,
 ) -> dict[str, torch.Tensor]:
     outer, middle, inner = STEP_PADDING
-    start = weights.normaliser.select(["kappa"]).forward(kappa)
+    inputs = weights.normaliser.select(["kappa"]).forward(kappa)
     given = [] if objects is None else [weights.normaliser.select(OBJECTS).forward(objects)]
-    start = torch.cat([start, *given], 1)
+    inputs = torch.cat([inputs, *given], 1)
     seen = area.widened(inner + middle)
     # popped, for its memory is wanted by the next
-    grown = _grow(weights["convergence"], start, noise.pop("convergence"), seen, outer, precision)
-    del start
+    grown = _grow(weights["convergence"], inputs, noise.pop("convergence"), seen, outer, precision)
+    del inputs
     wide = area.widened(inner)
     inputs = torch.cat([grown, *given], 1)
     painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
@@ -278,12 +278,14 @@ def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(x) * gain.to(x.device), s=(ny, nx))
 
 
-def _polygon(x: torch.Tensor, start, target) -> torch.Tensor:
+def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
     """Values mapped on a polygon, along whose sides at the ends it goes on."""
-    start, target = (torch.tensor(t, dtype=torch.float32, device=x.device) for t in (start, target))
-    slope = target.diff() / start.diff()
-    offset = target[:-1] - slope * start[:-1]
-    side = torch.bucketize(x.contiguous(), start[1:-1], out_int32=True).view(-1)
+    source, target = (
+        torch.tensor(t, dtype=torch.float32, device=x.device) for t in (source, target)
+    )
+    slope = target.diff() / source.diff()
+    offset = target[:-1] - slope * source[:-1]
+    side = torch.bucketize(x.contiguous(), source[1:-1], out_int32=True).view(-1)
     return slope.take(side.long()).view(x.shape).mul_(x).add_(offset[side].view(x.shape))
 
 
@@ -355,7 +357,7 @@ def evaluate(
         raise ValueError(f"{weights.path.name}: its networks {wanted} maps of objects")
     kappa = torch.as_tensor(kappa, dtype=torch.float32, device=device)[None, None]
     if objects is not None:
-        maps = (objects[name] for name in GIVEN)
+        maps = (objects[name] for name in OBJECT_MAPS)
         maps = [torch.as_tensor(m, dtype=torch.float32, device=device) for m in maps]
         objects = torch.stack(maps)[None]
     if kind(weights) == "default":

@@ -66,7 +66,7 @@ def open_file(path: Path) -> BinaryIO:
         return open_regular(path, FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RegistryError(f"{short(str(path), 300)}: cannot be read ({reason})") from None
+        raise RegistryError(f"{short(str(path), 300)[1:-1]}: cannot be read ({reason})") from None
 
 
 def read(path: Path, file: BinaryIO) -> dict[str, Any]:

@@ -52,7 +52,7 @@ CHILDREN = 4
 #: the concentration of each: good to a thousandth.
 WIDTHS, DRAWN = np.linspace(0, 8, 65), 20_000
 #: Shares of pixels between the nodes of the table of `fit_split`: the bright ones in steps of 3.
-SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.98, 0.993, 0.998, 0.9993, 0.9998)
+FRACTIONS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.98, 0.993, 0.998, 0.9993, 0.9998)
 
 
 def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
@@ -220,7 +220,7 @@ def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
         squares.append((four.astype(np.float64) ** 2).sum((1, 3))[there] / total[there] ** 2)
     height, square = np.concatenate(heights), np.concatenate(squares)
     order = np.argsort(height)
-    ends = [round(share * len(order)) for share in (*SHARES, 1.0)]
+    ends = [round(fraction * len(order)) for fraction in (*FRACTIONS, 1.0)]
     value, concentration = [], []
     for low, high in pairwise(ends):
         part = order[low:high]

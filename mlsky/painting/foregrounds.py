@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from mlsky.haloes.paint import HaloPainter
-    from mlsky.io.store import Array, Store
+    from mlsky.io.disk_array import Array
+    from mlsky.io.store import Store
     from mlsky.networks.weights import Weights
     from mlsky.painting.large_scales import LargeScales
     from mlsky.painting.objects import SkyObjects
+    from mlsky.painting.part import Part
     from mlsky.painting.rescale import Rescaling
     from mlsky.sphere.charts import Chart
     from mlsky.theory.response import Response
@@ -218,7 +220,7 @@ def generate(
 
     from mlsky.networks import evaluate
     from mlsky.networks.device import pick_device
-    from mlsky.painting import large_scales, padding
+    from mlsky.painting import large_scales, padding, part
     from mlsky.painting.objects import SkyObjects
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
@@ -244,14 +246,18 @@ def generate(
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
-    start = Field(kappa_alm)
-    # The join needs the lowest multipoles alone.
-    kappa_alm = truncate(kappa_alm, lmax if nonlinear else KAPPA_JOIN[1])
+    every = charts.charts(pixel, margin, multiple)
+    needed = part.of_map(geometry, every, kappa=not nonlinear)
+    kappa_field = Field(kappa_alm, colatitude=needed.colatitude)
+    # Of a whole sky the join needs the lowest multipoles alone.
+    known = nonlinear or not needed.is_whole
+    kappa_alm = truncate(kappa_alm, lmax if known else KAPPA_JOIN[1])
     sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
     whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
-        start,
-        charts.charts(pixel, margin, multiple),
+        kappa_field,
+        every,
+        needed,
         (grid, geometry),
         weights,
         seed,
@@ -263,11 +269,14 @@ def generate(
         precision,
         workers or min(FEW, threads()),
     )
-    del start
+    del kappa_field
     report("kappa", 0.92)
     alm, objects_alm = kappa_alm, None
     if not nonlinear:
-        alm, *others = (gaussian.legendre_to_alm(m, grid, lmax) for m in kappa_maps)
+        rows = needed.rows(grid)
+        alm, *others = (gaussian.legendre_to_alm(m, grid, lmax, rows) for m in kappa_maps)
+        if not needed.is_whole:  # of what was made the difference to the Gaussian kappa was kept
+            alm += kappa_alm
         ell = np.arange(lmax + 1)
         if others:
             (objects_alm,) = others
@@ -300,8 +309,9 @@ def generate(
 
 
 def _paint_sky(
-    start: Callable,
-    all_charts: Sequence[Chart],
+    kappa_field: Callable,
+    every: Sequence[Chart],
+    needed: Part,
     grids: tuple[Legendre, Geometry],
     weights: Weights,
     seed: int,
@@ -352,11 +362,11 @@ def _paint_sky(
         haloes = shown_haloes
         if halve:
             haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
-        noise = chart_noise(all_charts, chart.index, weights, seed, area, halve)
+        noise = chart_noise(every, chart.index, weights, seed, area, halve)
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(start.on(chart), chart, haloes),
+            whole.without(kappa_field.on(chart), chart, haloes),
             noise,
             area,
             precision,
@@ -365,13 +375,21 @@ def _paint_sky(
         made = {name: field.cpu().numpy() for name, field in made.items()}
         large.apply(chart, made)
         evaluate.check_finite(made, chart.index)
-        found = draw.of_chart(chart, made, weights.header, seed) if want_sources else {}
-        if members and found and whole.added:
-            found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
+        found = {}
+        if want_sources and chart.index in needed.painted:
+            found = draw.of_chart(chart, made, weights.header, seed)
+            if members and whole.added:
+                found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
+            found = draw.on_map(found, geometry)
         pixel = charts.owned(chart, grid)
-        kappas = whole.kappa(made, chart, area, haloes)
-        for one, convergence in zip(kappa_maps, kappas, strict=True):
-            one.put(pixel, resampling.interpolate(chart, convergence, grid, pixel))
+        kappas = [
+            resampling.interpolate(chart, convergence, grid, pixel)
+            for convergence in whole.kappa(made, chart, area, haloes)
+        ]
+        if not needed.is_whole:
+            kappas[0] -= kappa_field(*grid.angles(pixel))
+        for one, values in zip(kappa_maps, kappas, strict=True):
+            one.put(pixel, values)
         owned = charts.owned(chart, geometry)
         if maps and owned.size:
             shown = made if rescaling is None else rescaling.maps(chart, made, area)
@@ -391,8 +409,8 @@ def _paint_sky(
 
     sources = []
     on_cpu = next(next(iter(weights.networks.values())).parameters()).device.type == "cpu"
-    for number, found in enumerate(_each(paint, all_charts, workers if on_cpu else None)):
-        report((number + 1) / len(all_charts))
+    for number, found in enumerate(_each(paint, needed.charts, workers if on_cpu else None)):
+        report((number + 1) / len(needed.charts))
         if found:
             sources.append(found)
     return kappa_maps, maps, sources

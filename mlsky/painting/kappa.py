@@ -21,7 +21,7 @@ __all__ = [
 
 #: Tables of a calibration whose product is the gain of kappa.
 KAPPA_GAINS = ("kappa", "kappa_sky")
-#: Below the first multipole kappa is the Gaussian start itself, above the second the
+#: Below the first multipole kappa is the Gaussian one itself, above the second the
 #: network's; r between the two is 0.99 there, so little is lost in between.
 KAPPA_JOIN = (40, 120)
 
@@ -38,21 +38,21 @@ def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
     return gain
 
 
-def join(alm: np.ndarray, start: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """The network's kappa times a gain, with the Gaussian start on the largest scales.
+def join(alm: np.ndarray, gaussian_kappa: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The network's kappa times a gain, with the Gaussian kappa on the largest scales.
 
     A network trained on patches knows nothing below their size: there kappa *is* the
-    Gaussian start, so that low multipoles are never altered.
+    Gaussian kappa, so that low multipoles are never altered.
     """
     import healpy
 
     lmax = alm_lmax(alm)
     ell = np.arange(lmax + 1)
     phase = np.clip((ell - KAPPA_JOIN[0]) / (KAPPA_JOIN[1] - KAPPA_JOIN[0]), 0, 1)
-    share = 0.5 - 0.5 * np.cos(np.pi * phase)
+    fraction = 0.5 - 0.5 * np.cos(np.pi * phase)
     low = np.zeros_like(alm)
-    top = min(KAPPA_JOIN[1], alm_lmax(start), lmax)
-    part = truncate(start, top)
+    top = min(KAPPA_JOIN[1], alm_lmax(gaussian_kappa), lmax)
+    part = truncate(gaussian_kappa, top)
     l, m = healpy.Alm.getlm(top)
     low[healpy.Alm.getidx(lmax, l, m)] = part
-    return healpy.almxfl(alm, gain * share) + healpy.almxfl(low, 1 - share)
+    return healpy.almxfl(alm, gain * fraction) + healpy.almxfl(low, 1 - fraction)

@@ -2,7 +2,7 @@
 
 A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
 multipoles below about 400, in tSZ of smaller patches below 1900, is measured once per weight file
-(`mlsky.training.sky_calibration`) and kept in its header: a response to the Gaussian start of kappa
+(`mlsky.training.sky_calibration`) and kept in its header: a response to the Gaussian kappa
 and the roots of the power that is still missing, by multipole. From these and the sky's own kappa
 follow, before any network runs, a few band-limited fields; chart by chart they modulate the maps.
 
@@ -101,7 +101,7 @@ class LargeScales:
         return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
 
 
-def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> LargeScales:
+def prepare(calibration: Mapping, gaussian_kappa: NDArray[np.complex128], seed: int) -> LargeScales:
     """What a sky needs beside its networks.
 
     Parameters
@@ -111,13 +111,13 @@ def prepare(calibration: Mapping, start: NDArray[np.complex128], seed: int) -> L
         ``root`` {"cib tsz": values} and ``mean`` {name: uK}; ``clusters`` (on the sky), if the
         networks paint them, and then ``mean_cib`` (uK) in place of ``mean``. And ``amplitude``
         {name: factor}.
-    start
+    gaussian_kappa
         Gaussian kappa of the sky, healpy order.
     seed
         Of the sky; the stream is "large_scales", and one of its own at each multipole.
     """
     table = calibration.get("large_scales")
-    alm = modes(table, start, seed) if table else {}
+    alm = modes(table, gaussian_kappa, seed) if table else {}
     mean = table.get("mean", {"cib": table.get("mean_cib")}) if table else {}
     return LargeScales(alm, mean, calibration.get("amplitude", {}))
 
@@ -134,14 +134,14 @@ def _template_ghz(name: str) -> float:
 
 
 def modes(
-    table: Mapping, start: NDArray[np.complex128], seed: int
+    table: Mapping, gaussian_kappa: NDArray[np.complex128], seed: int
 ) -> dict[str, NDArray[np.complex128]]:
     """Alm of the fields of `LargeScales`; see `prepare`."""
 
-    have = gaussian.alm_lmax(start)
+    have = gaussian.alm_lmax(gaussian_kappa)
     lmax = min(have, table["ell"][-1])
     ell = np.arange(lmax + 1)
-    kappa = truncate(start, lmax)
+    kappa = truncate(gaussian_kappa, lmax)
 
     def at(values) -> NDArray[np.float64]:
         out = np.interp(ell, table["ell"], values)

@@ -203,8 +203,8 @@ def generate(
     if "radio" not in made:
         rng = seeds.generator(seed, "point_sources", tile)
         pixel_sr = math.radians(weights.pixel_arcmin / 60) ** 2
-        share = calibration.get("radio_fraction", 1.0)
-        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, share)
+        fraction = calibration.get("radio_fraction", 1.0)
+        gain = counts.rate_gain(calibration.get("radio_mean_rate"), pixel_sr, fraction)
         rate = gain * np.exp(made["log_rate"].double().numpy())
         number = rng.poisson(rate).ravel()
         flux = counts.draw_radio_flux(rng.random(number.sum()))

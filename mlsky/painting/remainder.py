@@ -12,7 +12,7 @@ from mlsky.sphere.white import white_map
 
 if TYPE_CHECKING:
     from mlsky.frequency.cib_templates import CibTemplates
-    from mlsky.io.store import Array
+    from mlsky.io.disk_array import Array
     from mlsky.sphere.geometry import Geometry
 
 __all__ = ["add_remainder"]

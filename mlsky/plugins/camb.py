@@ -21,7 +21,7 @@ from mlsky.sphere.threads import lock
 if TYPE_CHECKING:
     from mlsky.theory.parameters import Cosmology
 
-__all__ = ["LOCK", "SETTINGS", "answer", "apart", "parameters", "sigma8", "spectra", "to_params"]
+__all__ = ["LOCK", "SETTINGS", "apart", "parameters", "sigma8", "solve", "spectra", "to_params"]
 
 #: Of CAMB inside this process: one thread at a time.
 LOCK = lock()
@@ -34,7 +34,7 @@ sys.path[:] = json.loads(text)["path"]
 import io
 sys.stdin = io.StringIO(text)
 from mlsky.plugins import camb
-camb.answer(sys.argv[1])
+camb.solve(sys.argv[1])
 """
 _REFUSED = 3
 
@@ -121,7 +121,7 @@ def apart(task: str, cosmology: Cosmology, **options) -> dict[str, np.ndarray]:
     ValueError
         If CAMB refuses the cosmology.
     MlskyError
-        If the process ends without an answer, as for want of memory.
+        If the process ends without a result, as for want of memory.
     """
     request = {
         "path": sys.path,
@@ -134,9 +134,9 @@ def apart(task: str, cosmology: Cosmology, **options) -> dict[str, np.ndarray]:
         with LOCK:
             return TASKS[task](cosmology, **options)
     with tempfile.TemporaryDirectory(prefix="mlsky-camb-") as folder:
-        answer = Path(folder, "answer.npz")
+        result = Path(folder, "result.npz")
         ran = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _CHILD, str(answer)],
+            [sys.executable, "-W", "ignore", "-c", _CHILD, str(result)],
             input=json.dumps(request),
             capture_output=True,
             text=True,
@@ -144,18 +144,18 @@ def apart(task: str, cosmology: Cosmology, **options) -> dict[str, np.ndarray]:
         )
         if ran.returncode == _REFUSED:
             raise ValueError(f"cosmology {cosmology}: CAMB cannot compute it: {ran.stderr.strip()}")
-        if ran.returncode or not answer.exists():
+        if ran.returncode or not result.exists():
             last = (ran.stderr.strip().splitlines() or ["no word"])[-1]
             raise MlskyError(
                 f"CAMB's process ended with status {ran.returncode} ({last}); is there memory for "
                 "it (2.5 GiB)?"
             )
-        with np.load(answer, allow_pickle=False) as data:
+        with np.load(result, allow_pickle=False) as data:
             return dict(data)
 
 
-def answer(path: str) -> None:
-    """The other side of `apart`: the request is on stdin, the answer goes to a file."""
+def solve(path: str) -> None:
+    """What the process of `apart` runs: the request is on stdin, the result goes to a file."""
     request = json.load(sys.stdin)
     SETTINGS.update(request["settings"])
     try:

@@ -116,8 +116,8 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     if number is not None:
         shapes["number"] = number = np.atleast_1d(number)
     if any(values.shape != (n,) for values in shapes.values()):
-        told = ", ".join(f"{name} {values.shape}" for name, values in shapes.items())
-        raise ValueError(f"{told}: must have one entry per source, all the same number")
+        sizes = ", ".join(f"{name} {values.shape}" for name, values in shapes.items())
+        raise ValueError(f"{sizes}: must have one entry per source, all the same number")
     _check_all(np.isfinite(ra), ra, "ra", "finite degrees")
     _check_all(np.abs(dec) <= 90, dec, "dec", "degrees from -90 to 90")
     _check_all((flux_mjy >= 0) & np.isfinite(flux_mjy), flux_mjy, "flux_mjy", "mJy, finite, >= 0")

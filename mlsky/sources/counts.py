@@ -39,7 +39,7 @@ def draw_radio_flux(uniform: ArrayLike) -> NDArray[np.float64]:
     return 1e3 * np.exp(np.interp(np.asarray(uniform) * below[-1], below, log_flux))
 
 
-def rate_gain(mean_rate: float | None, pixel_sr: float, share: float = 1.0) -> float:
+def rate_gain(mean_rate: float | None, pixel_sr: float, fraction: float = 1.0) -> float:
     """Factor on a network's rate of radio sources that gives the counts their density.
 
     Parameters
@@ -48,7 +48,7 @@ def rate_gain(mean_rate: float | None, pixel_sr: float, share: float = 1.0) -> f
         Mean of the network's rate over generated maps, sources per pixel; None: no factor.
     pixel_sr
         Solid angle of a pixel.
-    share
+    fraction
         Of all radio sources, those that the network paints; the others are in clusters.
     """
-    return 1.0 if mean_rate is None else share * radio_density() * pixel_sr / mean_rate
+    return 1.0 if mean_rate is None else fraction * radio_density() * pixel_sr / mean_rate

@@ -25,8 +25,9 @@ from mlsky.sphere.threads import BLOCK
 
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
+    from mlsky.sphere.geometry import Geometry
 
-__all__ = ["of_chart"]
+__all__ = ["of_chart", "on_map"]
 
 #: Quantities in the stream "sources": numbers of sources by cell, then of each source its row and
 #: column inside the cell, its kind and its flux. Part of what a seed means.
@@ -99,11 +100,20 @@ def of_chart(
     return {"vectors": vectors[:, mine], **{name: v[mine] for name, v in found.items()}}
 
 
+def on_map(found: dict[str, NDArray], geometry: Geometry) -> dict[str, NDArray]:
+    """Those of the sources of `of_chart` that lie on a map."""
+    if geometry.kind == "healpix":
+        return found
+    x, y, z = found["vectors"]
+    on = geometry.pixel(np.arctan2(np.hypot(x, y), z), np.arctan2(y, x) % (2 * np.pi)) >= 0
+    return {name: values[..., on] for name, values in found.items()}
+
+
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
     """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
     table = header.get("calibration", {})
-    share = table.get("radio_fraction", 1.0)
-    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, share)
+    fraction = table.get("radio_fraction", 1.0)
+    gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, fraction)
     dsfg = header.get("sources", {}).get("dsfg")
     per_uk = 0.0
     if dsfg:  # bright dusty galaxies follow the CIB they belong to
@@ -131,10 +141,10 @@ def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, 
         which = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
         row, column = np.repeat(row, many), np.repeat(column, many)
         number = cell[row, column] + (which << 2 * _BITS + _CHART_BITS)
-        share = of_dsfg[row, column] / rate[row, column]
-        found.append((row + first, column, number, share))
-    row, column, number, share = (np.concatenate(part) for part in zip(*found, strict=True))
-    return (row, column, number), share
+        fraction = of_dsfg[row, column] / rate[row, column]
+        found.append((row + first, column, number, fraction))
+    row, column, number, fraction = (np.concatenate(part) for part in zip(*found, strict=True))
+    return (row, column, number), fraction
 
 
 def _bright_pixels(chart: Chart, radio: np.ndarray) -> tuple[tuple, np.ndarray]:

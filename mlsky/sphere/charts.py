@@ -241,14 +241,14 @@ def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
     return rows[i] * geometry.shape[1] + columns[j]
 
 
-def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> NDArray[np.int16]:
+def owners(chart: Chart, level: int = 0, padding: int = 0, nthreads: int = 0) -> NDArray[np.int16]:
     """Number of the chart that owns each pixel of a chart's picture.
 
     Parameters
     ----------
     level
         Number of halvings: pixels ``2**level`` times as large.
-    beyond
+    padding
         Pixels (of that level) beyond the chart's edge.
 
     Returns
@@ -259,11 +259,11 @@ def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> 
     import healpy
     from scipy.ndimage import maximum_filter, minimum_filter
 
-    ny, nx = ((n >> level) + 2 * beyond for n in chart.shape)
+    ny, nx = ((n >> level) + 2 * padding for n in chart.shape)
     step = 1 << level
 
     def ask(y, x) -> np.ndarray:
-        y, x = ((c - beyond + 0.5) * step - 0.5 for c in (y, x))
+        y, x = ((c - padding + 0.5) * step - 0.5 for c in (y, x))
         return healpy.vec2pix(NSIDE, *chart.vectors_at(y, x), nest=True).astype(np.int16)
 
     # A pixel of nside 4 has no corner sharper than 45 degrees: what reaches into a block holds a
@@ -287,9 +287,9 @@ def owners(chart: Chart, level: int = 0, beyond: int = 0, nthreads: int = 0) -> 
 
 
 @functools.lru_cache(maxsize=12 * NSIDE**2)
-def owned_area(chart: Chart, beyond: int = 0) -> Area:
-    """Pixels of the chart whose centres it owns, and those at most `beyond` pixels away."""
-    return Area.of(owners(chart) == chart.index).widened(beyond)
+def owned_area(chart: Chart, padding: int = 0) -> Area:
+    """Pixels of the chart whose centres it owns, and those at most `padding` pixels away."""
+    return Area.of(owners(chart) == chart.index).widened(padding)
 
 
 def car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:

@@ -99,14 +99,14 @@ def _response(cls: dict[str, np.ndarray], top: int) -> tuple[np.ndarray, np.ndar
     return t, e
 
 
-def _left(power: np.ndarray, told: np.ndarray, name: str) -> np.ndarray:
+def _left(power: np.ndarray, explained: np.ndarray, name: str) -> np.ndarray:
     """Power that kappa does not determine."""
-    left = power - told
+    left = power - explained
     if not np.all(left >= -1e-10 * power):
         worst = int(np.argmax(~(left >= -1e-10 * power)))
         raise ValueError(
-            f"{name}={power[worst]:g} at l={worst} is less than the {told[worst]:g} that kappa "
-            f"determines: must be finite with {name[0]}k^2 <= {name} kk"
+            f"{name}={power[worst]:g} at l={worst} is less than the {explained[worst]:g} that "
+            f"kappa determines: must be finite with {name[0]}k^2 <= {name} kk"
         )
     return np.maximum(left, 0)
 

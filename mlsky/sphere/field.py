@@ -58,15 +58,20 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     return poly[:, :, None].astype(np.float32), transform
 
 
-def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int):
-    """Grids (padded by four points on each side), one per component, and their steps (rad)."""
+def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None):
+    """Grids (padded by four points on each side), one per component, their steps (rad), first row.
+
+    Rows of a range of colatitudes alone are the same to the bit as those of all.
+    """
     import ducc0
 
     n = lmax + 2
     ntheta = ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
-    grids = [np.zeros((ntheta + 8, nphi + 8), np.float32) for _ in range(2 if spin else 1)]
+    rows = _rows(colatitude, steps[0], ntheta)
+    shape = (rows.stop - rows.start + 8, nphi + 8)
+    grids = [np.zeros(shape, np.float32) for _ in range(2 if spin else 1)]
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
 
@@ -100,10 +105,23 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int):
                 padded = np.zeros((ntheta, 2 * m.size))
                 padded[: k.size] = series[: k.size] * k[:, None]
                 padded = _along_columns(transformer, padded, 3, nthreads)
-                spectrum[:, m] = padded.view(np.complex128) * over_m[m]
+                spectrum[:, m] = padded[rows].view(np.complex128) * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
         _finish(grid, spectrum, nphi, nthreads)
-    return grids, steps
+    return grids, steps, rows.start
+
+
+def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
+    """Rows of the grid that values at a range of colatitudes need, with room for the kernel.
+
+    Whole blocks of `_TRANSFORMS`, as these are what is transformed together.
+    """
+    if colatitude is None:
+        return slice(0, ntheta)
+    low, high = (int(np.floor(angle / step - 0.5)) for angle in colatitude)
+    start = max(0, low - _TAPS) // _TRANSFORMS * _TRANSFORMS
+    stop = min(ntheta, -(-(high + _TAPS + 1) // _TRANSFORMS) * _TRANSFORMS)
+    return slice(min(start, max(0, stop - 8)), max(stop, min(ntheta, 8)))
 
 
 def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: int) -> np.ndarray:
@@ -181,11 +199,14 @@ class Field:
         0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
     spin
         0, or 2: Q and U in HEALPix's convention, on a leading axis of the values.
+    colatitude
+        Range (rad) outside which no value will be asked for: memory and half of the time are saved
+        beyond it, and the values inside are the same to the bit.
 
     Raises
     ------
     ValueError
-        If `alm` has no such shape.
+        If `alm` has no such shape, or a value outside the range is asked for.
 
     Notes
     -----
@@ -193,7 +214,13 @@ class Field:
     4 (1.5 lmax) (3 lmax) bytes, 0.53 GB at lmax 5400 and 2.1 GB at 10800; twice that for spin 2.
     """
 
-    def __init__(self, alm: NDArray[np.complexfloating], nthreads: int = 0, spin: int = 0):
+    def __init__(
+        self,
+        alm: NDArray[np.complexfloating],
+        nthreads: int = 0,
+        spin: int = 0,
+        colatitude: tuple[float, float] | None = None,
+    ):
         alm = np.asarray(alm)
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
         size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 2) else 0
@@ -207,8 +234,14 @@ class Field:
         self.lmax, self.spin = lmax, spin
         self.nthreads = nthreads or threads()
         self._poly, transform = _kernel()
-        self._grids, self._steps = _synthesise(
-            np.ascontiguousarray(rows, np.complex128), lmax, transform, self.nthreads, spin
+        self._range = colatitude
+        self._grids, self._steps, self._first = _synthesise(
+            np.ascontiguousarray(rows, np.complex128),
+            lmax,
+            transform,
+            self.nthreads,
+            spin,
+            colatitude,
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:
@@ -237,7 +270,14 @@ class Field:
         return out.reshape(shape if self.spin == 0 else (2, *shape))
 
     def _evaluate(self, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        y, x = theta / self._steps[0] - 0.5, phi / self._steps[1]
+        if self._range is not None and theta.size:
+            low, high = self._range
+            if not (low <= theta.min() and theta.max() <= high):
+                raise ValueError(
+                    f"colatitudes from {theta.min():.4g} to {theta.max():.4g} rad: this field was "
+                    f"made for {low:.4g} to {high:.4g} alone"
+                )
+        y, x = theta / self._steps[0] - 0.5 - self._first, phi / self._steps[1]
         fy, fx = np.floor(y), np.floor(x)
         # The first tap lies two points before the point at or below; four rows of padding.
         base = (fy.astype(np.int64) + 2) * self._grids[0].shape[1] + (fx.astype(np.int64) + 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.sphere.car import check_coordsys
+from mlsky.sphere.wcs import check_coordsys
 
 __all__ = ["FitsMap", "read_fits"]
 

@@ -207,7 +207,9 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
     return alm[0] if spin == 0 else alm
 
 
-def legendre_to_alm(values: np.ndarray, grid: Legendre, lmax: int) -> np.ndarray:
+def legendre_to_alm(
+    values: np.ndarray, grid: Legendre, lmax: int, rows: slice = slice(None)
+) -> np.ndarray:
     """Harmonic analysis on Gauss-Legendre rings: exact, and one transform.
 
     Parameters
@@ -216,6 +218,8 @@ def legendre_to_alm(values: np.ndarray, grid: Legendre, lmax: int) -> np.ndarray
         *(nrings, nphi)* float32; rows are read in blocks, so it may lie on disk.
     lmax
         Band limit of the result, below `grid.nrings`.
+    rows
+        The rings that may differ from zero; the others are not read.
 
     Returns
     -------
@@ -234,13 +238,14 @@ def legendre_to_alm(values: np.ndarray, grid: Legendre, lmax: int) -> np.ndarray
             f"values of shape {tuple(values.shape)}, lmax={lmax}: must be {grid.shape}, as their "
             f"grid, and below {grid.nrings}"
         )
-    nrings, nphi = grid.shape
+    first, stop, _ = rows.indices(grid.nrings)
+    nrings = stop - first
     spectrum = np.empty((nrings, lmax + 1), np.complex64)
-    weight = ducc0.misc.GL_weights(nrings, nphi)
+    weight = ducc0.misc.GL_weights(*grid.shape)[first:stop]
 
     def transform(s: slice) -> None:
-        rows = np.asarray(values[s], dtype=np.float32)
-        ring = ducc0.fft.r2c(rows, axes=(1,), forward=True, nthreads=1)
+        part = np.asarray(values[first + s.start : first + s.stop], dtype=np.float32)
+        ring = ducc0.fft.r2c(part, axes=(1,), forward=True, nthreads=1)
         spectrum[s] = ring[:, : lmax + 1] * weight[s, np.newaxis]
 
     run_blocks(transform, nrings, block=32)
@@ -248,7 +253,7 @@ def legendre_to_alm(values: np.ndarray, grid: Legendre, lmax: int) -> np.ndarray
         bad = int(np.count_nonzero(~np.isfinite(spectrum[:, 0])))
         raise ValueError(f"values have {bad} rings that are not finite: must be finite everywhere")
     alm = np.zeros((1, (lmax + 1) * (lmax + 2) // 2), np.complex128)
-    theta, _ = grid.axes()
+    theta = np.ascontiguousarray(grid.axes()[0][first:stop])
     all_m = np.arange(lmax + 1)
     start = all_m * (2 * lmax + 1 - all_m) // 2
     width = max(16, (1 << 21) // nrings)  # 32 MB at a time

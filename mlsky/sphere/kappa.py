@@ -13,7 +13,7 @@ from mlsky.arguments import boolean, choice, unmask
 from mlsky.sphere.geometry import Car, Healpix
 from mlsky.sphere.multipoles import of_order, truncate
 
-__all__ = ["KINDS", "Given", "check_options", "complete", "parse"]
+__all__ = ["KINDS", "InputKappa", "check_options", "complete", "parse"]
 
 #: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
 #: N-body simulation.
@@ -31,7 +31,7 @@ RMS_MAX = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class InputKappa:
     """A checked kappa: a healpy-ordered alm up to `lmax`, or a map on `geometry`.
 
     Parameters
@@ -63,7 +63,7 @@ class Given:
         return f"given, {self.kind}, up to l = {self.lmax}{filled}"
 
 
-def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
+def parse(kappa, kind: str = "gaussian", fill: bool = False) -> InputKappa:
     """Check a kappa: a map of the full sky or a healpy-ordered alm, finite, dimensionless.
 
     Parameters
@@ -114,17 +114,17 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> Given:
             "healpy-ordered alm ((lmax+1)(lmax+2)/2 complex numbers)"
         )
     if wcs is not None:
-        given = _parse_car(values, wcs)
+        kappa = _parse_car(values, wcs)
     else:
-        given = _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
-    given = dataclasses.replace(_without_holes(given, fill), kind=kind)
-    rms = _rms(given)
+        kappa = _parse_alm(values) if values.dtype.kind == "c" else _parse_map(values)
+    kappa = dataclasses.replace(_without_holes(kappa, fill), kind=kind)
+    rms = _rms(kappa)
     if rms > RMS_MAX:
         raise ValueError(
             f"kappa has rms {rms:.3g}: must be the dimensionless convergence (that of the CMB has "
             f"less than 0.2, {RMS_MAX:g} is allowed); check its unit"
         )
-    return given
+    return kappa
 
 
 def check_options(kind: object, fill: object) -> tuple[str, bool]:
@@ -133,9 +133,9 @@ def check_options(kind: object, fill: object) -> tuple[str, bool]:
 
 
 def complete(
-    given: Given, lmax: int, drawn: NDArray[np.complex128] | None = None
+    kappa: InputKappa, lmax: int, drawn: NDArray[np.complex128] | None = None
 ) -> NDArray[np.complex128]:
-    """The alm of `given` up to `lmax`, with those of `drawn` where it holds none.
+    """The alm of `kappa` up to `lmax`, with those of `drawn` where it holds none.
 
     Pixels in holes get the values that `drawn` has there: a sky of its own, which joins what is
     around them in power, not in phase.
@@ -145,17 +145,17 @@ def complete(
     drawn
         Alm up to `lmax`; not needed if ``given.lmax >= lmax`` and there are no holes.
     """
-    alm, top = given.values, given.lmax
-    if given.geometry is not None:
+    alm, top = kappa.values, kappa.lmax
+    if kappa.geometry is not None:
         from mlsky.sphere import gaussian
 
-        values = given.values.reshape(given.geometry.shape)
-        if given.holes is not None:
+        values = kappa.values.reshape(kappa.geometry.shape)
+        if kappa.holes is not None:
             low = truncate(drawn, top)
-            drawn_map = gaussian.alm_to_map(low, given.geometry)
-            values = np.where(given.holes.reshape(values.shape), drawn_map, values)
+            drawn_map = gaussian.alm_to_map(low, kappa.geometry)
+            values = np.where(kappa.holes.reshape(values.shape), drawn_map, values)
         top = min(top, lmax)
-        alm = gaussian.map_to_alm(values, given.geometry, top)
+        alm = gaussian.map_to_alm(values, kappa.geometry, top)
     if top == lmax:
         return alm
     out = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128) if drawn is None else drawn.copy()
@@ -165,41 +165,41 @@ def complete(
     return out
 
 
-def _without_holes(given: Given, fill: bool) -> Given:
+def _without_holes(kappa: InputKappa, fill: bool) -> InputKappa:
     """Values that are finite everywhere, holes marked; none of them without `fill`."""
-    holes = ~(np.abs(given.values) < LARGEST)
+    holes = ~(np.abs(kappa.values) < LARGEST)
     bad = int(np.count_nonzero(holes))
     if not bad:
-        return given
-    if given.geometry is None:
+        return kappa
+    if kappa.geometry is None:
         raise ValueError(
-            f"kappa has {bad} NaN, infinite or masked values of {given.values.size}: an alm "
+            f"kappa has {bad} NaN, infinite or masked values of {kappa.values.size}: an alm "
             "must be finite everywhere, multipoles cannot be filled"
         )
     if not fill:
         raise ValueError(
-            f"kappa has {bad} NaN, infinite or masked values of {given.values.size}: must be "
+            f"kappa has {bad} NaN, infinite or masked values of {kappa.values.size}: must be "
             "finite everywhere; fill them first, or let a Gaussian sky be drawn there with "
             "fill_kappa=True (--fill-kappa)"
         )
-    if bad == given.values.size:
+    if bad == kappa.values.size:
         raise ValueError(
             f"kappa has {bad} NaN, infinite or masked values of {bad}: nothing is left"
         )
-    return dataclasses.replace(given, values=np.where(holes, 0.0, given.values), holes=holes)
+    return dataclasses.replace(kappa, values=np.where(holes, 0.0, kappa.values), holes=holes)
 
 
-def _rms(given: Given) -> float:
+def _rms(kappa: InputKappa) -> float:
     """Of the map, without its mean; of an alm, l > 0."""
-    if given.geometry is not None:
-        kept = given.values if given.holes is None else given.values[~given.holes]
+    if kappa.geometry is not None:
+        kept = kappa.values if kappa.holes is None else kappa.values[~kappa.holes]
         return float(kept.std())
-    power = np.abs(given.values) ** 2
-    zonal = power[: given.lmax + 1]
+    power = np.abs(kappa.values) ** 2
+    zonal = power[: kappa.lmax + 1]
     return float(np.sqrt((2 * power.sum() - zonal.sum() - zonal[0]) / (4 * np.pi)))
 
 
-def _parse_alm(values: NDArray) -> Given:
+def _parse_alm(values: NDArray) -> InputKappa:
     lmax = round((np.sqrt(8.0 * values.size + 1) - 3) / 2)
     size = (lmax + 1) * (lmax + 2) // 2
     if size != values.size:
@@ -213,10 +213,10 @@ def _parse_alm(values: NDArray) -> Given:
             f"kappa alm with imaginary parts up to {zonal:.3g} at m = 0: must have none, as a real "
             "field has; the order is healpy's, all l of m = 0 first"
         )
-    return Given(values.astype(np.complex128), lmax)
+    return InputKappa(values.astype(np.complex128), lmax)
 
 
-def _parse_map(values: NDArray) -> Given:
+def _parse_map(values: NDArray) -> InputKappa:
     side = np.sqrt(values.size / 12)
     nside = 1 << max(0, round(np.log2(side)))
     if 12 * nside**2 != values.size:
@@ -224,10 +224,10 @@ def _parse_map(values: NDArray) -> Given:
             f"kappa map of length {values.size}: must be 12 nside^2 with nside a power of two, "
             f"for example {12 * nside**2} for nside={nside}"
         )
-    return Given(values.astype(np.float64), 2 * nside, Healpix(nside))
+    return InputKappa(values.astype(np.float64), 2 * nside, Healpix(nside))
 
 
-def _parse_car(values: NDArray, wcs) -> Given:
+def _parse_car(values: NDArray, wcs) -> InputKappa:
     geometry = Car(values.shape, wcs)
     ny, nx = values.shape
     width, height = (abs(np.degrees(step)) for step in geometry.steps)
@@ -238,4 +238,4 @@ def _parse_car(values: NDArray, wcs) -> Given:
             "full-sky CAR map, as on pixell.enmap.fullsky_geometry; where there are no data put "
             "NaN and give fill_kappa=True"
         )
-    return Given(values.astype(np.float64).ravel(), geometry.lmax - 1, geometry)
+    return InputKappa(values.astype(np.float64).ravel(), geometry.lmax - 1, geometry)

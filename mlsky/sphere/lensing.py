@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlsky.sphere import gaussian
+from mlsky.sphere import coverage, gaussian
 from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.threads import threads
@@ -105,10 +105,13 @@ def pieces(
 def _pieces(
     cmb_alm: np.ndarray, dlm: np.ndarray, geometry: Geometry
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    fields = [Field(cmb_alm[0])]
+    # no deflection is as large as this, five times the largest rms
+    reach = coverage.colatitudes_of_map(geometry, 5 * MAX_DEFLECTION)
+    fields = [Field(cmb_alm[0], colatitude=reach)]
     if len(cmb_alm) == 3:
         # E alone takes a faster transform.
-        fields.append(Field(cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2], spin=2))
+        eb_alm = cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2]
+        fields.append(Field(eb_alm, spin=2, colatitude=reach))
     layout = gaussian.rings(geometry)
     if layout is None:
         deflected = _points(geometry, dlm)

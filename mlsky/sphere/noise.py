@@ -151,7 +151,7 @@ def lattice(
     every: Sequence[Chart],
     index: int,
     level: int = 0,
-    beyond: int = 0,
+    padding: int = 0,
     area: Area | None = None,
     nthreads: int = 0,
 ) -> NDArray[np.int64]:
@@ -170,7 +170,7 @@ def lattice(
         Which of them.
     level
         Number of halvings: pixels ``2**level`` times as large.
-    beyond
+    padding
         Pixels (of that level) beyond the chart's edge.
     area
         Of the level's pixels, without those beyond the edge, the ones that are wanted; the
@@ -194,22 +194,22 @@ def lattice(
             f"level={level!r}: must be >= 0 with both sides of the chart {chart.shape} "
             "multiples of 2**level"
         )
-    ny, nx = ((n >> level) + 2 * beyond for n in chart.shape)
-    unshared = (len(every) + index) * _CHART + (64 - beyond) * (_ROW + 1)  # never negative
+    ny, nx = ((n >> level) + 2 * padding for n in chart.shape)
+    unshared = (len(every) + index) * _CHART + (64 - padding) * (_ROW + 1)  # never negative
     pixel = unshared + np.arange(ny)[:, None] * _ROW + np.arange(nx)
-    owner = owners(chart, level, beyond, nthreads)
+    owner = owners(chart, level, padding, nthreads)
     mine = owner == index
-    np.subtract(pixel, unshared - index * _CHART + beyond * (_ROW + 1), out=pixel, where=mine)
+    np.subtract(pixel, unshared - index * _CHART + padding * (_ROW + 1), out=pixel, where=mine)
     others = ~mine
     if area is not None:
-        outside = np.pad(~area.mask(), beyond, constant_values=False)
+        outside = np.pad(~area.mask(), padding, constant_values=False)
         pixel[outside] = -1
         others &= ~outside
     pixel, others = pixel.reshape(-1), np.flatnonzero(others)
     owner = owner.reshape(-1)[others]
     for other in np.unique(owner).tolist():
         flat, there = others[owner == other], every[other]
-        vectors = chart.vectors_at(*(_finest(c - beyond, level) for c in np.divmod(flat, nx)))
+        vectors = chart.vectors_at(*(_finest(c - padding, level) for c in np.divmod(flat, nx)))
         y, x = (_coarse(c, level) for c in there.project_vectors(vectors))
         iy, ix = (np.rint(c).astype(np.int64) for c in (y, x))
         centre = there.vectors_at(_finest(iy, level), _finest(ix, level))

@@ -71,9 +71,9 @@ def resample(
         """First of two cells, and the shares of boxes centred on x in both."""
         low = x - (width - 1) / 2
         first = np.floor(low)
-        share = np.minimum(1 - (low - first), width) / width
-        share = share.astype(np.float32)
-        return first.astype(np.int64), np.stack([share, 1 - share])
+        fraction = np.minimum(1 - (low - first), width) / width
+        fraction = fraction.astype(np.float32)
+        return first.astype(np.int64), np.stack([fraction, 1 - fraction])
 
     return _sample(chart, maps, geometry, pixel, weights, parts, nthreads)
 
@@ -186,12 +186,12 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
 
     def work(s: slice) -> None:
         y, x = chart.project_vectors(_vectors(geometry, pixel[s], parts))
-        share = None
+        fraction = None
         if not covered:
             inside = (np.abs(2 * y + 1 - chart.shape[0]) < chart.shape[0]) & (
                 np.abs(2 * x + 1 - chart.shape[1]) < chart.shape[1]
             )
-            share = inside.reshape(-1, parts**2)
+            fraction = inside.reshape(-1, parts**2)
             y, x = np.where(inside, y, 0), np.where(inside, x, 0)
         fy, wy = weights(y)
         fx, wx = weights(x)
@@ -200,7 +200,7 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
             value = gather(grid, base, wy, wx)
             if parts > 1:
                 value = value.reshape(-1, parts**2)
-                value = np.average(value, axis=1, weights=share)
+                value = np.average(value, axis=1, weights=fraction)
             out[i, s] = value
 
     run_blocks(work, pixel.size, nthreads, max(1, BLOCK // parts**2))

@@ -7,7 +7,7 @@ from mlsky.sphere.geometry import Geometry, Legendre
 __all__ = ["kappa_grid", "kappa_lmax"]
 
 #: Highest multipole of the Gaussian kappa: spherical transforms beyond it cost more than they give.
-START_LMAX = 10800
+GAUSSIAN_LMAX = 10800
 #: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB; its last one,
 #: as a share of the charts' band limit, to which interpolation is good, and in any case.
 LENSING_LMAX, KAPPA_BAND, KAPPA_LMAX = 500, 0.76, 8192
@@ -18,7 +18,7 @@ MOST_RINGS = 10800
 
 def kappa_lmax(pixel_arcmin: float) -> int:
     """Band limit of the Gaussian kappa on pixels of this size: Nyquist, 10800 at most."""
-    return int(min(START_LMAX, round(180 * 60 / pixel_arcmin)))
+    return int(min(GAUSSIAN_LMAX, round(180 * 60 / pixel_arcmin)))
 
 
 def kappa_grid(geometry: Geometry, pixel_arcmin: float) -> tuple[int, Legendre]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere.coverage import points
 from mlsky.sphere.noise import normal
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ PER_FIELD, PER_LEVEL = 256, 4
 #: Finest HEALPix pixels that other pixels are filled from: 0.43'.
 NSIDE_MAX = 8192
 
-#: Pixels of one piece.
-PIECE = 1 << 22
+#: Pixels of one piece, which is one or more pixels of this nside.
+PIECE, PIECES_NSIDE = 1 << 22, 16
 
 
 def white_pieces(
-    key: int, number: int, nside: int, nthreads: int = 0
+    key: int, number: int, nside: int, nthreads: int = 0, inside: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """White noise of the sky on HEALPix pixels, a piece at a time.
 
@@ -45,6 +46,8 @@ def white_pieces(
         Of the field, from 0: fields of other numbers are independent.
     nside
         A power of two.
+    inside
+        NESTED numbers of pixels of nside `PIECES_NSIDE`, growing: nothing is drawn outside them.
 
     Yields
     ------
@@ -56,10 +59,12 @@ def white_pieces(
     import healpy
 
     order = nside.bit_length() - 1
-    coarse = min(order, 4)
+    coarse = min(order, PIECES_NSIDE.bit_length() - 1)
     values, nest = _level_zero(key, number, nthreads), np.arange(12)
     for level in range(coarse):
         values, nest = _children(values, nest, key, number, level, nthreads)
+    if inside is not None and nside >= PIECES_NSIDE:
+        values, nest = values[inside], nest[inside]
     parents = max(1, PIECE >> 2 * (order - coarse))
     for start in range(0, len(nest), parents):
         piece, pixel = values[start : start + parents], nest[start : start + parents]
@@ -81,13 +86,22 @@ def white_map(key: int, number: int, geometry: Geometry, nthreads: int = 0) -> N
     while nside < NSIDE_MAX and healpy.nside2resol(nside, arcmin=True) > geometry.pixel_arcmin:
         nside *= 2
     total = np.zeros(geometry.npix)
-    for ring, values in white_pieces(key, number, nside, nthreads):
+    for ring, values in white_pieces(key, number, nside, nthreads, _pieces_of(geometry)):
         pixel = geometry.pixel(*healpy.pix2ang(nside, ring))
         inside = pixel >= 0
         np.add.at(total, pixel[inside], values[inside].astype(np.float64))
     total *= healpy.nside2pixarea(nside)
     np.divide(total, geometry.area(), out=out, casting="same_kind")
     return out.reshape(geometry.shape)
+
+
+def _pieces_of(geometry: Geometry) -> NDArray[np.int64]:
+    """NESTED numbers of the pixels of nside `PIECES_NSIDE` on and beside a map."""
+    import healpy
+
+    on = np.unique(healpy.vec2pix(PIECES_NSIDE, *points(geometry).T, nest=True))
+    beside = healpy.get_all_neighbours(PIECES_NSIDE, on, nest=True).ravel()
+    return np.unique(np.concatenate([on, beside[beside >= 0]]))
 
 
 def _level_zero(key: int, number: int, nthreads: int) -> NDArray[np.float32]:

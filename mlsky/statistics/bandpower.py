@@ -96,8 +96,8 @@ class Spectra:
     def _select(inside: NDArray[np.bool_], weight: NDArray) -> tuple[NDArray, NDArray]:
         """Flat indices of modes, and the roots of their shares."""
         index = np.flatnonzero(inside)
-        share = weight.ravel()[index]
-        return index, np.sqrt(share / share.sum()).astype(np.float32)
+        fraction = weight.ravel()[index]
+        return index, np.sqrt(fraction / fraction.sum()).astype(np.float32)
 
     def modes(self, maps: NDArray) -> NDArray[np.complex64]:
         """Fourier modes *(..., n, n // 2 + 1)* of maps *(..., n, n)*; the mean is taken off.

@@ -47,10 +47,10 @@ class Histogram:
         index = np.clip(position, 0, self.bins - 1).astype(np.int64)
         return np.bincount(index, minlength=self.bins).astype(np.int32)
 
-    def quantile(self, counts: NDArray, share: ArrayLike) -> NDArray[np.float64]:
+    def quantile(self, counts: NDArray, fraction: ArrayLike) -> NDArray[np.float64]:
         """Values below which these shares of the counts lie, interpolated in the bins."""
         below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
-        wanted = np.asarray(share) * below[-1]
+        wanted = np.asarray(fraction) * below[-1]
         bin = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, self.bins - 1)
         inside = (wanted - below[bin]) / np.maximum(below[bin + 1] - below[bin], 1e-300)
         return self.edges[bin] + np.clip(inside, 0, 1) * (self.edges[bin + 1] - self.edges[bin])

@@ -111,8 +111,8 @@ class Reconstruction:
             for j in range(i, 2):
                 double = self._real(self._k[i] * self._k[j] * g * g * total)
                 a, b = (self._real(1j * self._k[x] * w * g * total) for x in (i, j))
-                share = self._k[i] * self._k[j] * (1 if i == j else 2)
-                out += share * self._modes(double * single - a * b).real
+                fraction = self._k[i] * self._k[j] * (1 if i == j else 2)
+                out += fraction * self._modes(double * single - a * b).real
         return out
 
     def kappa(self, maps: NDArray) -> NDArray[np.complex128]:

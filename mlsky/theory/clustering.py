@@ -1,7 +1,7 @@
 """How haloes cluster in the training truth: lognormal bias of Gaussian shells, capped.
 
 What the painter does with densities, in spectra: the tables (`mlsky.haloes.tables`) and the
-analytic twin (`mlsky.theory.foregrounds`) are both made of this.
+analytic halo model (`mlsky.theory.foregrounds`) are both made of this.
 """
 
 from __future__ import annotations

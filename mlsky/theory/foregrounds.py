@@ -1,4 +1,4 @@
-"""Analytic twin of the training truth: every auto and cross spectrum, at any frequency.
+"""Analytic halo model of the training truth: every auto and cross spectrum, at any frequency.
 
 The halo model that the painter paints (`mlsky.haloes.painter`), as spectra: the same haloes,
 galaxies and capped lognormal bias. At 148 GHz and 7 mJy these are the ``analytic_`` spectra of
@@ -119,8 +119,8 @@ def foreground_spectra(
     cut = _check_cut(flux_cut_mjy)
     of = _check_part(part)
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
-    twin = _twin(parse(cosmology), par)
-    painted = twin.model.log10_mass[twin.clustering.painted]
+    analytic = _analytic(parse(cosmology), par)
+    painted = analytic.model.log10_mass[analytic.clustering.painted]
     mass_cut = check_mass_cut(mass_cut, painted)
     log_ell = np.log(ell)
     out, done = {}, {}
@@ -129,9 +129,9 @@ def foreground_spectra(
         one = done.get((b, a)) if same else None
         if one is None:
             first, second = _Side(a, nu_1, of[0], mass_cut), _Side(b, nu_2, of[1], mass_cut)
-            one = twin.pair(first, second, cut)
+            one = analytic.pair(first, second, cut)
         done[a, b] = one
-        spectra = {k: twin.at(log_ell, cl) for k, cl in done[a, b].items()}
+        spectra = {k: analytic.at(log_ell, cl) for k, cl in done[a, b].items()}
         out[f"{a} x {b}"] = spectra if parts else sum(spectra.values())
     return out
 
@@ -145,17 +145,17 @@ def radio_fraction(
     """Share of all radio sources that lie in one of `HALOES`; arguments as above."""
     part, _ = _check_part(part)
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
-    twin = _twin(parse(cosmology), par)
-    painted = twin.clustering.painted
-    cut = check_mass_cut(mass_cut, twin.model.log10_mass[painted])
-    sources = twin.model.number * twin.radio_rate
-    return float(sources[_members(twin, part, cut)].sum() / sources.sum())
+    analytic = _analytic(parse(cosmology), par)
+    painted = analytic.clustering.painted
+    cut = check_mass_cut(mass_cut, analytic.model.log10_mass[painted])
+    sources = analytic.model.number * analytic.radio_rate
+    return float(sources[_members(analytic, part, cut)].sum() / sources.sum())
 
 
 def model(cosmology: object = DEFAULT, preset: str | Parameters = presets.DEFAULT) -> HaloModel:
     """The halo model whose spectra `foreground_spectra` gives, at 148 GHz."""
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
-    return _twin(parse(cosmology), par).model
+    return _analytic(parse(cosmology), par).model
 
 
 class _Side(NamedTuple):
@@ -190,7 +190,7 @@ class _Field:
     orders: list[np.ndarray]
 
 
-class _Twin:
+class _HaloModelSpectra:
     """Spectra of one cosmology and one set of parameters.
 
     Parameters
@@ -287,10 +287,10 @@ class _Twin:
         return _Field(of, taken, linear, self.clustering.orders(taken))
 
 
-def _members(twin: _Twin, part: str, mass_cut: float | None) -> NDArray[np.bool_]:
+def _members(analytic: _HaloModelSpectra, part: str, mass_cut: float | None) -> NDArray[np.bool_]:
     """Which haloes are in one of `HALOES`, (n_shell, n_mass)."""
-    m = twin.model
-    objects = is_object(m.z, m.log10_mass, mass_cut) & twin.clustering.painted
+    m = analytic.model
+    objects = is_object(m.z, m.log10_mass, mass_cut) & analytic.clustering.painted
     return {"all": np.ones_like(objects), "objects": objects, "rest": ~objects}[part]
 
 
@@ -300,9 +300,11 @@ def _base(cosmology: Cosmology) -> HaloModel:
 
 
 @functools.lru_cache(maxsize=4)
-def _twin(cosmology: Cosmology, parameters: Parameters) -> _Twin:
+def _analytic(cosmology: Cosmology, parameters: Parameters) -> _HaloModelSpectra:
     model = _base(cosmology)
-    return _Twin(model if parameters == model.parameters else model.with_parameters(parameters))
+    return _HaloModelSpectra(
+        model if parameters == model.parameters else model.with_parameters(parameters)
+    )
 
 
 def _uk_per_jy_sr(nu_ghz: float) -> float:

@@ -89,7 +89,9 @@ class InfraredGalaxies:
         )
         return at / reference
 
-    def share(self, flux: np.ndarray, powers: tuple[float, ...], cut: tuple[float, float] | None):
+    def fraction(
+        self, flux: np.ndarray, powers: tuple[float, ...], cut: tuple[float, float] | None
+    ):
         """Share of a moment of the fluxes that is below a cut.
 
         Parameters
@@ -103,7 +105,7 @@ class InfraredGalaxies:
 
         Returns
         -------
-        share
+        fraction
             The shape of `flux`.
 
         Notes
@@ -129,8 +131,8 @@ class InfraredGalaxies:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean flux (Jy) of the central and of all satellites of a host, below the cut."""
         colour = self.colour(nu_ghz)[:, None]
-        central = colour * self.central * self.share(self.central, (nu_ghz,), cut)
-        satellite = colour * self.by_sub * self.share(self.by_sub, (nu_ghz,), cut)
+        central = colour * self.central * self.fraction(self.central, (nu_ghz,), cut)
+        satellite = colour * self.by_sub * self.fraction(self.by_sub, (nu_ghz,), cut)
         return central, np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
 
     def clustered(
@@ -148,8 +150,8 @@ class InfraredGalaxies:
         boost = (self.colour(nu_1) * self.colour(nu_2))[:, None] * np.exp(
             self.scatter**2 + coherence
         )
-        central = boost * self.central**2 * self.share(self.central, (nu_1, nu_2), cut)
-        satellite = boost * self.by_sub**2 * self.share(self.by_sub, (nu_1, nu_2), cut)
+        central = boost * self.central**2 * self.fraction(self.central, (nu_1, nu_2), cut)
+        satellite = boost * self.by_sub**2 * self.fraction(self.by_sub, (nu_1, nu_2), cut)
         return central + np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
 
     def shot(self, nu_1: float, nu_2: float, cut: tuple[float, float] | None) -> float:
@@ -165,8 +167,8 @@ class InfraredGalaxies:
         out = []
         for limit in np.atleast_1d(flux_mjy) * 1e-3:
             cut = (float(limit), nu_ghz)
-            central = 1 - self.share(self.central, (), cut)
-            satellite = 1 - self.share(self.by_sub, (), cut)
+            central = 1 - self.fraction(self.central, (), cut)
+            satellite = 1 - self.fraction(self.by_sub, (), cut)
             satellites = np.einsum("mk,ik->im", self.per_host, satellite) * self.quench
             out.append((self.number * (central + satellites)).sum())
         return np.array(out)

@@ -138,8 +138,8 @@ def check(cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS)
     if same(cosmology, trained) or not fields:
         return
     mine, theirs = _parameters_in_words(cosmology), _parameters_in_words(trained)
-    for name, share in RANGE.items():
-        low, high = ((1 + sign * share) * theirs[name] for sign in (-1, 1))
+    for name, fraction in RANGE.items():
+        low, high = ((1 + sign * fraction) * theirs[name] for sign in (-1, 1))
         if not low <= mine[name] <= high:
             raise ValueError(
                 f"cosmology has {name}={mine[name]:.4g}: must be from {low:.4g} to {high:.4g}, to "

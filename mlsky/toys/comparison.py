@@ -23,7 +23,7 @@ FAINTEST = 0.3
 #: Sigmas from any other blob, and from the edges, of a blob whose shape is measured.
 ALONE, EDGE = 6.0, 2.5
 #: Quantiles of the histogram that are compared, and wavenumbers (cycles per image) of the power.
-SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
+FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
 WAVES = (1, 32)  # a decade and a half
 #: What the project wants: shares.
 ONE_BLOB, WIDTH, ROUND, RANGE, COUNT, HISTOGRAM, POWER = 0.95, 0.03, 0.03, 0.05, 0.03, 0.05, 0.05
@@ -109,15 +109,15 @@ def _uniform(found: Found, n: int, axis: int) -> float:
     return float(kstest((centres + 0.5) / n, "uniform").pvalue) if len(centres) else 0.0
 
 
-def _near(made: float, true: float, share: float) -> Line:
-    return Line(made, true, f"within {share:.0%}", bool(abs(made / true - 1) <= share))
+def _near(made: float, true: float, fraction: float) -> Line:
+    return Line(made, true, f"within {fraction:.0%}", bool(abs(made / true - 1) <= fraction))
 
 
 def _counted(made: Found, true: Found, count: int, sigma: float, n: int) -> dict[str, Line]:
     lines = {}
     if count == 1:
-        shares = [float(np.mean([len(b) == 1 for b in f.blobs])) for f in (made, true)]
-        lines["images with one blob"] = Line(*shares, f">= {ONE_BLOB}", shares[0] >= ONE_BLOB)
+        fractions = [float(np.mean([len(b) == 1 for b in f.blobs])) for f in (made, true)]
+        lines["images with one blob"] = Line(*fractions, f">= {ONE_BLOB}", fractions[0] >= ONE_BLOB)
         for axis, name in enumerate("yx"):
             p = [_uniform(f, n, axis) for f in (made, true)]
             lines[f"centres uniform in {name} (KS p)"] = Line(*p, f"> {KS_P}", p[0] > KS_P)
@@ -204,7 +204,7 @@ def distribution(made: ArrayLike, true: ArrayLike) -> dict[str, Line]:
     histograms = [Pixels(low, high + 1e-6 * (high - low), 20000) for _ in range(2)]
     for histogram, images in zip(histograms, (made, true), strict=True):
         histogram.update(images)
-    q = [h.quantile(SHARES) for h in histograms]
+    q = [h.quantile(FRACTIONS) for h in histograms]
     spread = float(true.std())
     # a quantile near zero has no relative error: the standard deviation is the unit there
     off = np.abs(q[0] - q[1]) / np.maximum(np.abs(q[1]), spread)

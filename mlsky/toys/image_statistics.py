@@ -88,13 +88,13 @@ class Pixels:
         checks.enough(self.images, 1, "a histogram")
         return self.counts / (self.counts.sum() * np.diff(self.edges))
 
-    def quantile(self, share: ArrayLike) -> NDArray[np.float64]:
+    def quantile(self, fraction: ArrayLike) -> NDArray[np.float64]:
         """Values below which these shares of all pixels lie, to a bin's width."""
         checks.enough(self.images, 1, "a quantile")
         below = np.concatenate([[0], np.cumsum(self.counts)]) / self.counts.sum()
         # flat parts of the curve hold no pixels: each value of it must be there once
         below, first = np.unique(below, return_index=True)
-        return np.interp(share, below, self.edges[first])
+        return np.interp(fraction, below, self.edges[first])
 
 
 def marginals(maps: ArrayLike) -> NDArray[np.float64]:

@@ -270,10 +270,10 @@ class Stamped(nn.Module):
             x = F.leaky_relu(x * (1 + gain) + offset, _SLOPE)
         x = self.head(x)[:, 0].float()
         x = self.spline @ (x * torch.exp(self.log_contrast.float())) @ self.spline.T
-        shares = torch.softmax(x.flatten(1), 1).view(x.shape)
+        fractions = torch.softmax(x.flatten(1), 1).view(x.shape)
         spread = self.kwargs["spread"] * torch.tanh(self.brightness(u).float())
         total = torch.exp(self.scale + self.log_total + spread)
-        light = (shares * (total[..., None] / count)).unflatten(0, (-1, count)).sum(1)
+        light = (fractions * (total[..., None] / count)).unflatten(0, (-1, count)).sum(1)
         return self.fold @ light @ self.fold.T
 
     def forward(self, z: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Calibration on validation truth: what is stored in a weight file beside the weights.
 
-An isotropic gain of kappa by multipole, because its power is that of the Gaussian start,
+An isotropic gain of kappa by multipole, because its power is that of the Gaussian kappa,
 which theory gives; the mean rate of radio sources on generated maps, by which the rate is
 divided so that their density is that of the counts; a map of the CIB's values to those of the
 same rank, which makes its counts right; and the balance of the scales that kSZ and tSZ are made
@@ -34,7 +34,7 @@ PATCH = 128  # pixels along a side of what networks are trained on, whose edges 
 BINS = 20  # logarithmic bins of the kappa gain
 LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
 #: Shares of pixels above which values of the CIB are matched; beyond the last their ratio holds.
-CIB_SHARES = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
+CIB_FRACTIONS = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
 #: What one standard deviation is worth in `balance_kernels`: ln of the clipped power of a band, its
 #: correlation with kappa, ln of a quantile, and ln of a gain.
 KERNEL_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
@@ -91,11 +91,11 @@ def _fit_calibration(
 ) -> dict:
     """`fit_calibration` on the open fields of a set."""
     names = evaluate.cib_names(weights)
-    start, of_cib = fields[0], fields[1 : 1 + len(names)]
+    gaussian_kappa, of_cib = fields[0], fields[1 : 1 + len(names)]
     of_objects = fields[1 + len(names) :]
-    periodic = _is_periodic(start)
-    count = len(start) if regions is None else min(regions, len(start))
-    n = start.shape[-1]
+    periodic = _is_periodic(gaussian_kappa)
+    count = len(gaussian_kappa) if regions is None else min(regions, len(gaussian_kappa))
+    n = gaussian_kappa.shape[-1]
     pixel = math.radians(attrs["pixel_arcmin"] / 60)
     window = np.hanning(n + 2)[1:-1]
     window = window[:, None] * window[None]
@@ -112,10 +112,10 @@ def _fit_calibration(
 
     for i in range(count):
         objects = _objects(of_objects, i)
-        made = run(weights, start[i], seed, i, periodic=periodic, objects=objects)
+        made = run(weights, gaussian_kappa[i], seed, i, periodic=periodic, objects=objects)
         grown = modes(made["kappa"].numpy())
         beside = modes(objects["kappa"]) if objects is not None else np.zeros_like(grown)
-        pairs = ((modes(start[i]),) * 2, (grown, grown), (grown, beside), (beside, beside))
+        pairs = ((modes(gaussian_kappa[i]),) * 2, (grown, grown), (grown, beside), (beside, beside))
         for j, (a, b) in enumerate(pairs):
             power[j] += np.bincount(index.ravel(), (a * b.conj()).real, BINS + 2)
         if "log_rate" in made:
@@ -157,7 +157,7 @@ def _objects(fields, index: int) -> dict[str, np.ndarray] | None:
     """Maps of the objects of a region, as networks take them; None if there are none."""
     if not fields:
         return None
-    return dict(zip(evaluate.GIVEN, (field[index] for field in fields), strict=True))
+    return dict(zip(evaluate.OBJECT_MAPS, (field[index] for field in fields), strict=True))
 
 
 def _inputs(
@@ -245,13 +245,13 @@ def _balance_velocities(
     pad = evaluate.PADDING if _is_periodic(kappa) else 0
     truth, parts = 0.0, [0.0] * levels
     for i in range(count):
-        start = _around(_inputs(normaliser, kappa[i], _objects(of_objects, i)), pad)
+        inputs = _around(_inputs(normaliser, kappa[i], _objects(of_objects, i)), pad)
         rng = torch.Generator().manual_seed(seeds.integer(seed, "network", i))
         noise = _noise(paint, n, rng, pad)
         for level in range(levels):
             alone = [z if k == level else torch.zeros_like(z) for k, z in enumerate(noise[split:])]
             with torch.autocast("cpu", torch.bfloat16):
-                made = paint(start, [*noise[:split], *alone])[:, :1]
+                made = paint(inputs, [*noise[:split], *alone])[:, :1]
             made = _inside(made, pad) * normaliser.select(["ksz"]).std[0]
             parts[level] += spectra.pairs(spectra.modes(made))[0, 0].double().numpy()
         field = torch.from_numpy(ksz[i])[None, None]
@@ -301,16 +301,19 @@ def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
     pairs = []
     for maps in (made, truth):
         ordered = np.sort(np.concatenate(maps))
-        rank = np.minimum((len(ordered) * (1 - CIB_SHARES)).astype(int), len(ordered) - 1)
+        rank = np.minimum((len(ordered) * (1 - CIB_FRACTIONS)).astype(int), len(ordered) - 1)
         pairs.append(ordered[rank])
-    start, target = (np.asarray(p, np.float64) for p in pairs)
+    source, target = (np.asarray(p, np.float64) for p in pairs)
     # a few pixels do not tell their value; steps down or on the spot would not be a map
     kept = [0]
-    for i in range(1, len(start)):
-        if CIB_SHARES[i] * sum(m.size for m in made) >= 30 and start[i] > start[kept[-1]] * 1.001:
+    for i in range(1, len(source)):
+        if (
+            CIB_FRACTIONS[i] * sum(m.size for m in made) >= 30
+            and source[i] > source[kept[-1]] * 1.001
+        ):
             kept.append(i)
     target = np.maximum.accumulate(target)
-    return {"from": np.round(start[kept], 4).tolist(), "to": np.round(target[kept], 4).tolist()}
+    return {"from": np.round(source[kept], 4).tolist(), "to": np.round(target[kept], 4).tolist()}
 
 
 @torch.no_grad()
@@ -340,7 +343,7 @@ def balance_kernels(
     regions
         How many of it, all by default.
     convergence
-        If given, half of the regions are painted on what it makes of their Gaussian start.
+        If given, half of the regions are painted on what it makes of their Gaussian kappa.
 
     Returns
     -------
@@ -362,11 +365,11 @@ def _balance_kernels(
     """`balance_kernels` on the open fields of a set."""
     from scipy.optimize import least_squares
 
-    kappa, start, tsz, *of_objects = fields
+    kappa, gaussian_kappa, tsz, *of_objects = fields
     n, count = kappa.shape[-1], len(kappa) if regions is None else min(regions, len(kappa))
     spectra = Spectra(n, attrs["pixel_arcmin"], "cpu", BINS)
     scale = normaliser.select(["tsz"]).scale[0]
-    rank = [n * n * count - 1 - int(share * n * n * count) for share in TAIL_FRACTIONS]
+    rank = [n * n * count - 1 - int(fraction * n * n * count) for fraction in TAIL_FRACTIONS]
     pad = evaluate.PADDING if _is_periodic(kappa) else 0
     used = (spectra.ell > KERNEL_ELL[0]) & (spectra.ell < KERNEL_ELL[1])
 
@@ -390,7 +393,7 @@ def _balance_kernels(
         objects = _objects(of_objects, i)
         inputs = _inputs(normaliser, truth[i][0], objects)
         if convergence is not None and i % 2:
-            entered = _around(_inputs(normaliser, start[i], objects), pad)
+            entered = _around(_inputs(normaliser, gaussian_kappa[i], objects), pad)
             noise = _noise(convergence, n, rng, pad)
             with torch.autocast("cpu", torch.bfloat16):
                 grown = _inside(convergence(entered, noise), pad).float()

@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.io import sets
 from mlsky.io.files import whole
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training.data import Crops
@@ -35,13 +35,15 @@ CHUNK = 64  # patches made at a time
 
 def _write(path: Path, patches: int, size: int, pixel_arcmin: float, make: Callable) -> None:
     """A set of independent patches, made by ``make(first, count) -> (count, 5, size, size)``."""
-    with whole(path) as part, h5py.File(part, "w") as file:
+    with whole(path) as part, sets.begin(part, "w") as file:
         file.attrs["pixel_arcmin"] = pixel_arcmin
-        sets = [file.create_dataset(n, (patches, size, size), "f4") for n in FIELDS]
+        for name in FIELDS:
+            sets.add_maps(file, name, (patches, size, size))
         for first in range(0, patches, CHUNK):
             fields = make(first, min(CHUNK, patches - first))
-            for i, data in enumerate(sets):
-                data[first : first + len(fields)] = fields[:, i]
+            for i, name in enumerate(FIELDS):
+                file[name][first : first + len(fields)] = fields[:, i]
+        sets.seal(file)
 
 
 def _draw(generator: nn.Module, normaliser: Normaliser, seed: int) -> Callable:

@@ -186,7 +186,7 @@ class Painted:
             maps = self.painter.region(self.seed, index).maps
             fields = dict(zip(FIELDS, maps, strict=False))
             if "kappa_in" in self.names:
-                fields["kappa_in"] = self.painter.gaussian_start(fields["kappa_g"])
+                fields["kappa_in"] = self.painter.gaussian_kappa(fields["kappa_g"])
             out.append(torch.stack([fields[name] for name in self.names]))
         return torch.stack(out)
 

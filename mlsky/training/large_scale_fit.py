@@ -29,7 +29,7 @@ __all__ = [
     "tsz_join",
 ]
 
-#: Bands in which large scales are measured: wide enough that a network's answer is known to a
+#: Bands in which large scales are measured: wide enough that a network's response is known to a
 #: few per cent, narrow enough that it varies little in one.
 EDGES = (2, 30, 50, 75, 105, 140, 180, 225, 275, 330, 390, 455, 530)
 #: Further ones, for tSZ.
@@ -139,15 +139,15 @@ def fit_large_scales(
 ) -> tuple[dict, list[dict]]:
     """What a sky of networks lacks on large scales.
 
-    Every field is split into its answer to the Gaussian start s and the rest, x = r s + e, in
-    bands; r and the spectra of e over those of the truth are smooth in l. Wanted are a response a
-    and power G so that x + a s + g has the truth's spectra, with kappa too.
+    Every field is split into its response r to the Gaussian kappa s and a residual e, x = r s + e,
+    in bands; r and the spectra of e over those of the truth are smooth in l. Wanted are a response
+    a and power G so that x + a s + g has the truth's spectra, with kappa too.
 
     Parameters
     ----------
     alm
-        Of "start", "kappa", and some of "tsz", "cib", "cib_353" and so on, "ksz", "radio", windows
-        taken off. Kappa is that of all, also where the maps are of the rest alone.
+        Of "gaussian_kappa", "kappa", and some of "tsz", "cib", "cib_353" and so on, "ksz", "radio",
+        windows taken off. Kappa is that of all, also where the maps are of the rest alone.
     means
         Of tSZ and the templates of the CIB, uK.
     truth
@@ -188,9 +188,11 @@ def fit_large_scales(
     centre = banded(ell)
     cut = {n: truncate(a, lmax) for n, a in alm.items()}
     spectra = {
-        (a, b): banded(healpy.alm2cl(cut[a], cut[b])) for a in ("start", *names) for b in names
+        (a, b): banded(healpy.alm2cl(cut[a], cut[b]))
+        for a in ("gaussian_kappa", *names)
+        for b in names
     }
-    ss = banded(healpy.alm2cl(cut["start"]))
+    ss = banded(healpy.alm2cl(cut["gaussian_kappa"]))
     theory = truth["kappa", "kappa"][: lmax + 1]
 
     def smooth(values, scale=1.0):
@@ -198,35 +200,35 @@ def fit_large_scales(
         return ratio(np.clip(ell, centre[0], centre[-1])) * scale
 
     t = {pair: c[: lmax + 1] for pair, c in truth.items()}
-    # kappa's own answer is one; kSZ answers to nothing
-    gain = {n: spectra["start", n] / ss for n in names}
+    # kappa's own response is one; kSZ responds to nothing
+    gain = {n: spectra["gaussian_kappa", n] / ss for n in names}
     slope = {
         n: smooth(gain[n], t[n, "kappa"] / np.maximum(theory, theory[2]) if n != "kappa" else 1.0)
         for n in names
         if n != "ksz"
     }
-    rest = {}
+    residual = {}
     for i, a in enumerate(names):
         for b in names[i:]:
             left = spectra[a, b] - gain[a] * gain[b] * ss
             if a == b == "radio":
                 left = left - shot
             scale = np.sqrt(t[a, a] * t[b, b])
-            rest[a, b] = rest[b, a] = smooth(left, scale)
+            residual[a, b] = residual[b, a] = smooth(left, scale)
     response = {
         n: np.divide(
-            t[n, "kappa"] - slope[n] * slope["kappa"] * theory - rest[n, "kappa"],
+            t[n, "kappa"] - slope[n] * slope["kappa"] * theory - residual[n, "kappa"],
             slope["kappa"] * theory,
             out=np.zeros_like(theory),
             where=theory > 0,
         )
         for n in order
     }
-    share = _taper(ell)
-    response = {n: r * share for n, r in response.items()}
-    roots = _roots(order, t, rest, slope, response, theory)
+    fraction = _taper(ell)
+    response = {n: r * fraction for n, r in response.items()}
+    roots = _roots(order, t, residual, slope, response, theory)
     for key in roots:
-        roots[key] = roots[key] * (_taper(ell, join) if key == ("tsz",) else share)
+        roots[key] = roots[key] * (_taper(ell, join) if key == ("tsz",) else fraction)
     nodes = np.array([n for n in NODES if n <= min(lmax, join[1])])
     pick = np.maximum(nodes, 2)
     table = {
@@ -289,11 +291,15 @@ def rms_added(table: Mapping, cl: NDArray[np.float64]) -> dict[str, float]:
     return out
 
 
-def _roots(order, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDArray[np.float64]]:
+def _roots(
+    order, t, residual, slope, response, theory
+) -> dict[tuple[str, ...], NDArray[np.float64]]:
     """Lower triangle, by multipole, of the Cholesky factor of the power that is missing."""
     zero = np.zeros_like(theory)
     missing = {
-        (a, b): t[a, b] - (slope[a] + response[a]) * (slope[b] + response[b]) * theory - rest[a, b]
+        (a, b): t[a, b]
+        - (slope[a] + response[a]) * (slope[b] + response[b]) * theory
+        - residual[a, b]
         for a in order
         for b in order
     }
@@ -311,8 +317,8 @@ def _roots(order, t, rest, slope, response, theory) -> dict[tuple[str, ...], NDA
             left = np.maximum(left - value**2, 0)
         root[a,] = np.sqrt(left)
     root["ksz",] = zero
-    if ("ksz", "ksz") in rest:
-        root["ksz",] = np.sqrt(np.maximum(t["ksz", "ksz"] - rest["ksz", "ksz"], 0))
+    if ("ksz", "ksz") in residual:
+        root["ksz",] = np.sqrt(np.maximum(t["ksz", "ksz"] - residual["ksz", "ksz"], 0))
     return root
 
 

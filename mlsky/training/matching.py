@@ -31,9 +31,9 @@ ARCMIN = math.pi / 180 / 60
 BETA = {"power": 0.1, "coherence": 0.05, "quantile": 0.05}
 #: Shares of pixels, by rank of kappa, that bound the groups of `tail_means`: the last ones hold
 #: the clusters, which groups of equal size drown.
-TAIL_SHARES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
+TAIL_FRACTIONS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
 #: The same of smoothed kappa by its own rank; of the last a batch of 8 holds four pixels.
-PEAK_SHARES = (0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+PEAK_FRACTIONS = (0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 SECTORS = 4  # angle sectors: an oriented texture has the right angle-averaged power
 
 
@@ -228,12 +228,12 @@ def conditional_quantiles(
 
 
 def tail_means(
-    condition: torch.Tensor, x: torch.Tensor, shares: Sequence[float] = TAIL_SHARES
+    condition: torch.Tensor, x: torch.Tensor, fractions: Sequence[float] = TAIL_FRACTIONS
 ) -> torch.Tensor:
     """Means of non-negative x where the condition is high: (C, groups), the highest first."""
     flat = x.transpose(0, 1).flatten(1).float()
     n = flat.shape[1]
-    edges = [0, *sorted({round(share * n) for share in shares} - {0})]
+    edges = [0, *sorted({round(fraction * n) for fraction in fractions} - {0})]
     top = condition.detach().float().reshape(-1).topk(edges[-1], sorted=True).indices
     flat = flat.index_select(1, top)
     return torch.stack([flat[:, a:b].mean(1) for a, b in pairwise(edges)], 1)
@@ -311,14 +311,16 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
     """
 
     def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
-        start, objects = condition[:, :1], condition[:, 1:]
+        gaussian_kappa, objects = condition[:, :1], condition[:, 1:]
         p2 = F.avg_pool2d(x, 2)
         p4 = F.avg_pool2d(p2, 2)
         p8 = F.avg_pool2d(p4, 2)
         smooth = blur(x, 1.2)
         peaks = F.relu(smooth - 1.5).clamp(max=10.0)
         modes = spectra.modes(
-            torch.cat([start, asinh_compression(objects), x, asinh_compression(x), peaks], 1)
+            torch.cat(
+                [gaussian_kappa, asinh_compression(objects), x, asinh_compression(x), peaks], 1
+            )
         )
         n = condition.shape[1]
         power = spectra.pairs(modes)
@@ -341,10 +343,19 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
             "detail2": ("quantile", quantiles(d2)),
             "detail4": ("quantile", quantiles(d4)),
             "peaks": ("quantile", quantiles(peaks)),
-            "tail": ("power", tail_means(smooth, F.relu(smooth), PEAK_SHARES)),
-            "conditional2": ("quantile", conditional_quantiles(F.avg_pool2d(start, 2), p2)),
-            "conditional4": ("quantile", conditional_quantiles(F.avg_pool2d(start, 4), p4)),
-            "conditional8": ("quantile", conditional_quantiles(F.avg_pool2d(start, 8), coarse)),
+            "tail": ("power", tail_means(smooth, F.relu(smooth), PEAK_FRACTIONS)),
+            "conditional2": (
+                "quantile",
+                conditional_quantiles(F.avg_pool2d(gaussian_kappa, 2), p2),
+            ),
+            "conditional4": (
+                "quantile",
+                conditional_quantiles(F.avg_pool2d(gaussian_kappa, 4), p4),
+            ),
+            "conditional8": (
+                "quantile",
+                conditional_quantiles(F.avg_pool2d(gaussian_kappa, 8), coarse),
+            ),
             "self8": ("quantile", conditional_quantiles(p8, coarse[:, 1:])),
         }
         if n > 1:

@@ -22,7 +22,7 @@ from mlsky import old_names, seeds
 from mlsky.arguments import short
 from mlsky.components import maps_of
 from mlsky.errors import MlskyError
-from mlsky.io.files import whole
+from mlsky.io.files import open_regular, whole
 from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
@@ -237,6 +237,11 @@ def _checksum(tensors: dict[str, torch.Tensor], text: str) -> str:
     return out.hexdigest()
 
 
+#: The largest checkpoint, our choice, and what is raised by readers of other files.
+CHECKPOINT_BYTES = 2**35
+UNREADABLE = (OSError, LookupError, ValueError, TypeError, RecursionError, MemoryError)
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and state of a checkpoint.
 
@@ -248,17 +253,18 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(path, CHECKPOINT_BYTES).close()  # a pipe would be waited for
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = json.loads(metadata["state"])
             tensors = {k: file.get_tensor(k) for k in file.keys()}
-        if not isinstance(state, dict):
-            raise ValueError("its state is no mapping")
+        if not isinstance(state, dict) or not isinstance(state.get("recipe"), dict):
+            raise ValueError("it has no recipe")
         # those of earlier versions have no checksum, and no state that says so
         found = {"sha256", "checked"} & {*metadata, *state}
         if found and metadata.get("sha256") != _checksum(tensors, metadata["state"]):
             raise ValueError("its checksum differs")
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         reason = short(" ".join(str(error).split()), 160).strip("'\"")
         raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}); remove it") from None
     state.pop("checked", None)

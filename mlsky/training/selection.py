@@ -27,7 +27,7 @@ __all__ = ["Selection", "check_apart", "select_by"]
 logger = logging.getLogger("mlsky")
 
 PIXELS = 8 * 512**2  # to score on: about six seconds of one core
-SHARE = 0.1  # of a run between scores, if it is not said
+FRACTION = 0.1  # of a run between scores, if it is not said
 #: Name of a generator in a weight file, for those that can be scored alone.
 NAMES = {"default:Paint": "paint", "default:Convergence": "convergence"}
 
@@ -138,13 +138,13 @@ def select_by(
         )
     unit = "steps" if by_steps else "minutes"
     if every is None:
-        every = math.ceil(length * SHARE) if by_steps else length * SHARE
+        every = math.ceil(length * FRACTION) if by_steps else length * FRACTION
     if not (every > 0 and math.isfinite(every)) or (by_steps and every != int(every)):
         raise ValueError(f"every={every}: must be {'whole ' * by_steps}{unit} > 0")
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
-    start = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
-    with fields_of(validation, (*scores.FIELDS, *start)) as (fields, attrs):
+    further = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
+    with fields_of(validation, (*scores.FIELDS, *further)) as (fields, attrs):
         count, n = len(fields[0]), fields[0].shape[-1]
     if regions is None:
         regions = math.ceil(PIXELS / n**2)

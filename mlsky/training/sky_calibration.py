@@ -129,11 +129,11 @@ def calibrate(
     truth = truth_spectra(
         min(e for e in EDGES if e > join[1]), weights.mass_cut, _templates_ghz(weights)
     )
-    start = gaussian.draw_alm(cl, seed, field="kappa")
-    objects = _objects(weights, start, cl, seed, geometry) if rest else None
-    start = truncate(start, lmax)
+    gaussian_kappa = gaussian.draw_alm(cl, seed, field="kappa")
+    objects = _objects(weights, gaussian_kappa, cl, seed, geometry) if rest else None
+    gaussian_kappa = truncate(gaussian_kappa, lmax)
     made = foregrounds.generate(
-        start,
+        gaussian_kappa,
         geometry,
         weights=bare,
         seed=seed,
@@ -143,7 +143,7 @@ def calibrate(
         progress=lambda stage, fraction: report(stage, 0.02 + 0.7 * fraction),
     )
     del objects
-    gain = fit_gain(start, made.kappa_alm, made.objects_alm)
+    gain = fit_gain(gaussian_kappa, made.kappa_alm, made.objects_alm)
     report("spectra of the sky", 0.72)
     top = min(3 * nside // 2, round(10800 / weights.pixel_arcmin / 2))
     window = _window(geometry, weights.pixel_arcmin, top)
@@ -156,7 +156,7 @@ def calibrate(
     }
     means = {name: float(m.mean(dtype=np.float64)) for name, m in maps.items()}
     whole = made.kappa_alm if made.objects_alm is None else made.kappa_alm + made.objects_alm
-    low = {"start": start, "kappa": whole, **alm}
+    low = {"gaussian_kappa": gaussian_kappa, "kappa": whole, **alm}
     density = _radio_density(made.catalogue, min(top, EDGES[-1]))
     if density is not None:
         low["radio"] = density[0]
@@ -209,7 +209,7 @@ def fit_velocities(
     edges = velocity_gains.edges(lmax, n * weights.pixel_arcmin)
     if edges is None or not hasattr(weights.networks.get("paint"), "velocity_levels"):
         return None
-    starts = _starts(weights, cl, n, seed)
+    starts = _kappas(weights, cl, n, seed)
     parts = velocity_gains.level_spectra(weights, starts, edges, n, LEVEL_REGIONS, seed)
     modes = 2 * np.arange(lmax + 1) + 1
     inside = [slice(math.ceil(a), math.ceil(b)) for a, b in itertools.pairwise(edges)]
@@ -222,16 +222,16 @@ def fit_velocities(
 
 
 def fit_gain(
-    start: NDArray[np.complex128],
+    gaussian_kappa: NDArray[np.complex128],
     made: NDArray[np.complex128],
     objects: NDArray[np.complex128] | None = None,
     bins: int = 60,
 ) -> dict:
-    """Gain of kappa by multipole that gives a sky the power of its Gaussian start.
+    """Gain of kappa by multipole that gives a sky the power of its Gaussian kappa.
 
     Parameters
     ----------
-    start, made
+    gaussian_kappa, made
         Alm before and after the networks, without this gain.
     objects
         What is added to what the networks make, without a gain.
@@ -243,8 +243,10 @@ def fit_gain(
     """
     import healpy
 
-    lmax = min(gaussian.alm_lmax(made), gaussian.alm_lmax(start))
-    before, after, *others = (truncate(a, lmax) for a in (start, made, objects) if a is not None)
+    lmax = min(gaussian.alm_lmax(made), gaussian.alm_lmax(gaussian_kappa))
+    before, after, *others = (
+        truncate(a, lmax) for a in (gaussian_kappa, made, objects) if a is not None
+    )
     pairs = [(before, before), (after, after)]
     pairs += [pair for own in others for pair in ((after, own), (own, own))]
     first = min(foregrounds.KAPPA_JOIN[1], lmax // 2)
@@ -299,7 +301,7 @@ def fit_transfer(
     if edges is None:
         return [], {}
     flat = Spectra(n, pixel, edges.tolist())
-    starts = _starts(weights, cl, n, seed)
+    starts = _kappas(weights, cl, n, seed)
     powers = []
     for i in range(patches):
         kappa, objects = starts(i)
@@ -327,9 +329,9 @@ def fit_transfer(
             log.append(np.log(of_patches / of_patches.mean()))
         ratios, errors = np.array([row[name] for row in rows]).T
         # bands of one region rise and fall together: the error is that of their mean
-        share = (ratios / errors) ** 2 / ((ratios / errors) ** 2).sum()
-        spread = float((share @ np.array(log)).std(ddof=1) / math.sqrt(patches))
-        fitted = float(np.exp(-0.5 * share @ np.log(ratios)))
+        fraction = (ratios / errors) ** 2 / ((ratios / errors) ** 2).sum()
+        spread = float((fraction @ np.array(log)).std(ddof=1) / math.sqrt(patches))
+        fitted = float(np.exp(-0.5 * fraction @ np.log(ratios)))
         used = abs(fitted - 1) > SIGNIFICANT * spread / 2
         amplitude[name] = {
             "fitted": rounded(fitted),
@@ -339,24 +341,24 @@ def fit_transfer(
     return rows, amplitude
 
 
-def _starts(weights: Weights, cl: NDArray[np.float64], n: int, seed: int) -> Callable:
+def _kappas(weights: Weights, cl: NDArray[np.float64], n: int, seed: int) -> Callable:
     """Function of a number that gives the Gaussian kappa of a region, and its objects or None."""
     if weights.mass_cut:
-        return _painted_starts(weights, n, seed)
+        return _painted_kappas(weights, n, seed)
     side = math.radians(weights.pixel_arcmin / 60) * n
     step = 2 * math.pi / side
     ell = np.hypot(np.fft.fftfreq(n, 1 / n)[:, np.newaxis], np.fft.rfftfreq(n, 1 / n)) * step
     root = np.sqrt(np.interp(ell, np.arange(len(cl)), cl, right=0)) * n / side
 
-    def start(index: int) -> tuple[NDArray[np.float32], None]:
+    def kappa_of(index: int) -> tuple[NDArray[np.float32], None]:
         rng = seeds.generator(seed, "truth", index)
         modes = np.fft.rfft2(rng.standard_normal((n, n))) * root
         return np.fft.irfft2(modes, s=(n, n)).astype(np.float32), None
 
-    return start
+    return kappa_of
 
 
-def _painted_starts(weights: Weights, n: int, seed: int) -> Callable:
+def _painted_kappas(weights: Weights, n: int, seed: int) -> Callable:
     """Function of a number that gives the Gaussian kappa of a painted region, and its objects.
 
     Networks that are given objects cannot be compared on regions without: these show them the
@@ -367,20 +369,20 @@ def _painted_starts(weights: Weights, n: int, seed: int) -> Callable:
 
     painter = Painter(weights.pixel_arcmin, n, objects=weights.mass_cut)
 
-    def start(index: int) -> tuple[NDArray[np.float32], dict | None]:
+    def kappa_of(index: int) -> tuple[NDArray[np.float32], dict | None]:
         region = painter.region(seed, index)
-        kappa = painter.gaussian_start(region.maps[1]).cpu().numpy()
+        kappa = painter.gaussian_kappa(region.maps[1]).cpu().numpy()
         if not evaluate.takes_objects(weights):
             return kappa, None
         maps = dict(zip(OBJECT_FIELDS, region.objects.maps.cpu().numpy(), strict=True))
         return kappa, {name: maps[name] for name in ("kappa", "tsz")}
 
-    return start
+    return kappa_of
 
 
 def _objects(
     weights: Weights,
-    start: NDArray[np.complex128],
+    gaussian_kappa: NDArray[np.complex128],
     cl: NDArray[np.float64],
     seed: int,
     geometry: Healpix,
@@ -390,7 +392,7 @@ def _objects(
     from mlsky.painting.objects import objects_of_sky
 
     _, objects = objects_of_sky(
-        start,
+        gaussian_kappa,
         cl,
         seed,
         weights=weights,

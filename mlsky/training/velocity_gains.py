@@ -42,7 +42,7 @@ def edges(lmax: int, side_arcmin: float) -> NDArray[np.float64] | None:
 
 def level_spectra(
     weights: Weights,
-    start: Callable,
+    kappa_of: Callable,
     band_edges: Sequence[float],
     pixels: int,
     regions: int,
@@ -54,7 +54,7 @@ def level_spectra(
     ----------
     weights
         Of the default family.
-    start
+    kappa_of
         Function of the number of a region that gives its Gaussian kappa and its objects or None.
     band_edges
         (bands + 1,) multipoles.
@@ -73,7 +73,7 @@ def level_spectra(
     alone = [with_gains(weights, np.eye(levels)[level].tolist()) for level in range(levels)]
     power = np.zeros((levels, len(band_edges) - 1))
     for number in range(regions):
-        kappa, objects = start(number)
+        kappa, objects = kappa_of(number)
         for level, one in enumerate(alone):
             made = painting.run(one, kappa, seed, number, periodic=True, objects=objects)["ksz"]
             power[level] += flat.power(flat.modes(made.cpu().numpy()[np.newaxis]))[0, 0] / regions

@@ -142,12 +142,12 @@ def _quantiles(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterat
     """
     i, histogram = FIELDS.index(row.fields[0]), HISTOGRAMS[row.fields[0]]
     middle = float(histogram.quantile(true["histogram"][i], 0.5))
-    for share in row.options:
-        pair = [float(histogram.quantile(m["histogram"][i], share)) for m in (true, made)]
+    for fraction in row.options:
+        pair = [float(histogram.quantile(m["histogram"][i], fraction)) for m in (true, made)]
         distance = abs(pair[0] - middle)
         shift = pair[1] - pair[0]
         near = distance < 1e-2 * histogram.scale
-        yield Number(f"{100 * share:g} %", *pair, math.nan if near else shift / distance)
+        yield Number(f"{100 * fraction:g} %", *pair, math.nan if near else shift / distance)
 
 
 def _counts(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
@@ -188,8 +188,8 @@ def _isotropy(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterato
         pair = []
         for m in (true, made):
             every = m["power"][i, i, used]
-            share = m["direction"][i, d, used] / np.where(every > 0, every, math.inf)
-            pair.append(float(share.mean()))
+            fraction = m["direction"][i, d, used] / np.where(every > 0, every, math.inf)
+            pair.append(float(fraction.mean()))
         yield _ratio(f"along {name}", *pair)
 
 

@@ -172,11 +172,11 @@ def one_point(found: Mapping) -> Figure:
         edges = np.array(rows["edges"])
         middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
         true = parts.floats(rows["true"]["value"])
-        share = 1 / (true.sum() * width)
+        fraction = 1 / (true.sum() * width)
         jobs = parts.made(rows)
         enough = true > 0
         above.stairs(
-            true * share,
+            true * fraction,
             edges,
             color=parts.COLOURS["true"],
             lw=1.5,
@@ -188,7 +188,7 @@ def one_point(found: Mapping) -> Figure:
             made = parts.floats(rows[job]["value"])
             enough &= made > 0
             above.stairs(
-                made * share,
+                made * fraction,
                 edges,
                 color=parts.COLOURS[job],
                 lw=1.0,
@@ -275,9 +275,15 @@ def bispectra(found: Mapping) -> Figure | None:
             axes.axhspan(0.7, 1.3, color="0.92", lw=0)
             axes.axhline(1, color="0.4", lw=0.8)
             true = rows["true"]
-            share = np.nan_to_num(parts.floats(true["error"]) / np.abs(parts.floats(true["value"])))
+            fraction = np.nan_to_num(
+                parts.floats(true["error"]) / np.abs(parts.floats(true["value"]))
+            )
             parts.points(
-                axes, x * 0.97, {"value": 0 * share + 1, "error": share}, "true", label="truth"
+                axes,
+                x * 0.97,
+                {"value": 0 * fraction + 1, "error": fraction},
+                "true",
+                label="truth",
             )
             for job, shift in parts.shifts(parts.made(rows)).items():
                 parts.points(

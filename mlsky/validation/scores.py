@@ -287,7 +287,7 @@ class _Set:
         with self._open() as (opened, _):
             maps = [field[index] for field in opened]
         fields, of_objects = maps[: len(self._names)], maps[len(self._names) :]
-        objects = dict(zip(evaluate.GIVEN, of_objects, strict=True)) if of_objects else None
+        objects = dict(zip(evaluate.OBJECT_MAPS, of_objects, strict=True)) if of_objects else None
         return *_truth(fields, len(self._templates)), objects
 
 
@@ -318,12 +318,12 @@ class _Painted:
     def region(self, index: int) -> tuple[np.ndarray, dict, dict | None]:
         painted = self._painter.region(seeds.VALIDATION, index)
         maps = dict(zip(sets.FIELDS, painted.maps, strict=False))
-        start = self._painter.gaussian_start(maps["kappa_g"])
+        gaussian_kappa = self._painter.gaussian_kappa(maps["kappa_g"])
         objects = None
         if painted.objects is not None:
             whole = dict(zip(OBJECT_FIELDS, painted.objects.maps, strict=True))
-            objects = {name: whole[name].cpu().numpy() for name in evaluate.GIVEN}
-        fields = [*(maps[f] for f in FIELDS), *painted.cib, start]
+            objects = {name: whole[name].cpu().numpy() for name in evaluate.OBJECT_MAPS}
+        fields = [*(maps[f] for f in FIELDS), *painted.cib, gaussian_kappa]
         return *_truth([x.cpu().numpy() for x in fields], len(painted.cib)), objects
 
 

@@ -380,8 +380,8 @@ def _heaviest(sums: Sums) -> dict:
     """The region of most tSZ variance: rare clusters can rule a whole set."""
     variance = np.array([v for _, v in sums.tsz])
     i = int(variance.argmax())
-    share = variance[i] / variance.sum() if variance[i] else 0.0
-    return {"region": i, "deepest": rounded(sums.tsz[i][0]), "share": rounded(share)}
+    fraction = variance[i] / variance.sum() if variance[i] else 0.0
+    return {"region": i, "deepest": rounded(sums.tsz[i][0]), "fraction": rounded(fraction)}
 
 
 def _counts(sums: Sums, model: observed.Model, area: float) -> dict:

@@ -151,7 +151,7 @@ def _kappa_ksz(figures: dict, names: list[str]) -> Iterator[str]:
     row = figures["heaviest"]
     yield (
         f"most tSZ: region {row['region']}, down to {row['deepest']:g} uK, holds "
-        f"{row['share']:.1%} of the variance of all regions"
+        f"{row['fraction']:.1%} of the variance of all regions"
     )
 
 

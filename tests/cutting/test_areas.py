@@ -84,8 +84,8 @@ def test_no_patch_of_one_set_overlaps_one_of_another():
 
 def test_sets_hold_their_shares():
     owner = areas.Split(nside=8).areas()
-    share = np.bincount(owner, minlength=3) / owner.size
-    np.testing.assert_allclose(share, areas.SHARES, atol=1 / owner.size)
+    fraction = np.bincount(owner, minlength=3) / owner.size
+    np.testing.assert_allclose(fraction, areas.FRACTIONS, atol=1 / owner.size)
 
 
 def test_octant_gives_images_to_the_same_set():
@@ -118,7 +118,7 @@ def test_plan_is_fixed_by_the_seed_and_extends():
         ({"size": 400}, "do not fit into the band"),
         ({"size": 300}, "too large for areas"),
         ({"seed": -1}, "seed=-1"),
-        ({"split": areas.Split(shares=(1, 0, 0))}, "no patch of"),
+        ({"split": areas.Split(fractions=(1, 0, 0))}, "no patch of"),
     ],
 )
 def test_plan_refuses(changed, line):
@@ -130,9 +130,9 @@ def test_plan_refuses(changed, line):
     ("changed", "line"),
     [
         ({"nside": 3}, "split_nside=3"),
-        ({"shares": (0.5, 0.4)}, "shares="),
-        ({"shares": (0.5, 0.4, 0.2)}, "shares="),
-        ({"shares": "most"}, "shares="),
+        ({"fractions": (0.5, 0.4)}, "fractions="),
+        ({"fractions": (0.5, 0.4, 0.2)}, "fractions="),
+        ({"fractions": "most"}, "fractions="),
         ({"seed": 1.5}, "split_seed=1.5"),
     ],
 )

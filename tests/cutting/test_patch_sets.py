@@ -235,7 +235,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(after, waves, tmp_path, mon
 def test_a_part_that_is_something_else(waves, tmp_path):
     part = tmp_path / "set.h5.part"
     part.write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match="cannot be gone on with"):
+    with pytest.raises(ValueError, match="cannot be resumed"):
         make(tmp_path / "set.h5", waves)
     part.unlink()
     with h5py.File(part, "w") as file:

@@ -71,8 +71,8 @@ def _indices_of_model(flux_mjy):
     above = []
     for limit in (flux_mjy, 1.05 * flux_mjy):
         cut = (limit * 1e-3, 148.0)
-        central = 1 - galaxies.share(galaxies.central, (), cut)
-        satellite = 1 - galaxies.share(galaxies.by_sub, (), cut)
+        central = 1 - galaxies.fraction(galaxies.central, (), cut)
+        satellite = 1 - galaxies.fraction(galaxies.by_sub, (), cut)
         satellites = np.einsum("mk,ik->im", galaxies.per_host, satellite) * galaxies.quench
         above.append((galaxies.number * (central + satellites)).sum(1))
     weight = (above[0] - above[1]) / (above[0] - above[1]).sum()
@@ -89,11 +89,11 @@ def test_sources_follow_their_index_as_those_of_the_halo_model(nu, allowed):
     colour = colour - np.log(infrared_sed(148.0, z, model().parameters))
     offset = np.linspace(-3, 3, 61)
     gauss = np.exp(-0.5 * offset**2)
-    shares = np.outer(weight, gauss / gauss.sum())
+    fractions = np.outer(weight, gauss / gauss.sum())
     beta = 0.2 * offset
     index = _index_of_shells()[:, None] + beta
     values = colour[:, None] + beta * np.log(nu / 148)
-    line = np.polyfit(index.ravel(), values.ravel(), 1, w=np.sqrt(shares.ravel()))
+    line = np.polyfit(index.ravel(), values.ravel(), 1, w=np.sqrt(fractions.ravel()))
     for alpha in (mean - 0.2, mean, mean + 0.2):
         ours = np.log(cib.flux([1.0], [alpha], nu)[0])
         assert ours == pytest.approx(np.polyval(line, alpha), abs=allowed)

@@ -154,5 +154,5 @@ def test_alias_tables_give_the_weights():
     index, accept = abundance._alias(weights)
     n = weights.shape[1]
     for row in range(2):
-        share = np.bincount(index[row], 1 - accept[row], n) + accept[row]
-        np.testing.assert_allclose(share / n, weights[row] / weights[row].sum(), atol=1e-15)
+        fraction = np.bincount(index[row], 1 - accept[row], n) + accept[row]
+        np.testing.assert_allclose(fraction / n, weights[row] / weights[row].sum(), atol=1e-15)

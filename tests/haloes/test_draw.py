@@ -16,7 +16,7 @@ from mlsky.theory.objects import is_object, mass_cut_at
 #: Band limit of the small skies here.
 LMAX = 64
 #: Share of all haloes that they have, so that a sky is a second's work.
-SHARE = 0.05
+FRACTION = 0.05
 #: A difference of Poisson numbers this many standard deviations large is none by chance.
 SIGMAS = 4.5
 
@@ -24,7 +24,7 @@ SIGMAS = 4.5
 @functools.cache
 def tables() -> dict:
     t = dict(shipped())
-    return t | {"number": t["number"] * np.float32(SHARE)}
+    return t | {"number": t["number"] * np.float32(FRACTION)}
 
 
 @functools.cache

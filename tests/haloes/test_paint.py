@@ -107,10 +107,10 @@ def test_profiles_are_those_of_the_tables(z, log10_mass):
         objects = paint.HaloPainter(h, t, 1, fields=(name,), pixel_arcmin=1.0)
         at = objects._at
         sigma = objects.gaussians.sigma_arcmin
-        share = at.linear(objects.gaussians.share[kind])[0]
+        fraction = at.linear(objects.gaussians.fraction[kind])[0]
         ell = t["ell_object"].astype(float)
         inside = ell < 9000
-        got = share @ profiles.transform(sigma[:, None], ell)
+        got = fraction @ profiles.transform(sigma[:, None], ell)
         phi = t[f"phi_object_{kind}"][t["object_class"][i, m]].astype(float)
         want = t[f"a_object_{kind}"][i, m].astype(float) @ phi
         assert np.abs(got - want / want[0])[inside].max() < PROFILE, kind
@@ -211,8 +211,8 @@ def test_power_is_that_of_the_list():
     window = windows.square(ell, Healpix(256).pixel_arcmin)
     for name, kind in (("kappa", "nfw"), ("tsz", "y")):
         rows = np.arange(n)
-        share = objects._at.linear(objects.gaussians.share[kind])
-        u = share @ profiles.transform(objects.gaussians.sigma_arcmin[:, None], ell)
+        fraction = objects._at.linear(objects.gaussians.fraction[kind])
+        u = fraction @ profiles.transform(objects.gaussians.sigma_arcmin[:, None], ell)
         u *= objects._flux(name, rows)[:, None]
         want = (u.astype(float) ** 2).sum(0) / (4 * np.pi) * window**2
         got = healpy.anafast(made[name], lmax=512, iter=1)

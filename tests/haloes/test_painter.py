@@ -38,7 +38,7 @@ SIGMAS = 4.5
 POWER = 0.03
 #: Sums of float32 maps.
 FLOAT = 1e-5
-#: The power of gaussian_start is interpolated in ell: 0.5 % low at most.
+#: The power of gaussian_kappa is interpolated in ell: 0.5 % low at most.
 GAUSSIAN = 0.008
 #: Sums of two float32 maps against one, of the largest value.
 SPLIT = 3e-6
@@ -126,8 +126,8 @@ def test_means_are_those_of_the_model():
     agrees(per_region, mean, ABUNDANCE)
 
 
-def test_gaussian_start_is_gaussian_with_the_nonlinear_power():
-    start = painter().gaussian_start(maps()[:, FIELDS.index("kappa_g")].float()).double()
+def test_gaussian_kappa_has_the_nonlinear_power():
+    start = painter().gaussian_kappa(maps()[:, FIELDS.index("kappa_g")].float()).double()
     agrees(band_powers(start, start, EDGES), expected("kk", EDGES), GAUSSIAN)
     flat = start.flatten(1).numpy()
     zero = np.zeros(1)
@@ -140,8 +140,8 @@ def test_gaussian_start_is_gaussian_with_the_nonlinear_power():
     assert cross[0] > 0.9
 
 
-def test_gaussian_start_has_nothing_above_its_band_limit():
-    start = painter().gaussian_start(maps()[0, FIELDS.index("kappa_g")].float())
+def test_gaussian_kappa_has_nothing_above_its_band_limit():
+    start = painter().gaussian_kappa(maps()[0, FIELDS.index("kappa_g")].float())
     power = torch.fft.rfft2(start).abs().numpy()
     above = painter().ell >= kappa_lmax(painter().pixel_arcmin)
     assert above.any()

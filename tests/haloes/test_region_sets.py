@@ -16,6 +16,7 @@ from mlsky import seeds
 from mlsky.haloes import galaxies, region
 from mlsky.haloes import painter as halos
 from mlsky.haloes import region_sets as painted
+from mlsky.io import sets
 
 N = 16
 COLUMNS = len(galaxies.SOURCE_COLUMNS)
@@ -58,7 +59,7 @@ class TinyPainter:
             )
         return made
 
-    def gaussian_start(self, kappa_g):
+    def gaussian_kappa(self, kappa_g):
         return kappa_g / 2
 
 
@@ -100,6 +101,7 @@ def test_an_interrupted_set_goes_on_to_the_same_bits(painter, tmp_path):
     _paint(stopped)
     assert painter.painted == [2, 3]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.h5", "whole.h5"]
+    assert sets.verify(whole) == sets.verify(stopped) == "as it was written"
     (a, attrs), (b, _) = _read(whole), _read(stopped)
     bands = ("cib_93", "cib_220.5", "radio_93", "radio_220.5")
     assert set(a) == {*painted.FIELDS, *bands, "sources", "sources_end"}
@@ -121,9 +123,9 @@ def test_each_region_has_its_rows_of_the_catalogue(painter, tmp_path):
         assert file["sources"].attrs["columns"].tolist() == list(galaxies.SOURCE_COLUMNS)
         assert file["sources"].dtype == np.float32
         assert len(file["sources"]) == file["sources_end"][-1] > 0
-        twin = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5))
+        again = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5))
         for i in range(4):
-            region = twin.region(3, i)
+            region = again.region(3, i)
             np.testing.assert_array_equal(_sources_of(file, i), region.sources.numpy())
             np.testing.assert_array_equal(file["cib_220.5"][i], region.cib[1].numpy())
             np.testing.assert_array_equal(file["radio_93"][i], region.radio[0].numpy())
@@ -152,11 +154,11 @@ def test_objects_have_maps_and_a_list_of_their_own(painter, tmp_path):
     assert maps == plain + extra
     tables = {"sources", "sources_end", "sources_object", "objects", "objects_end"}
     assert set(a) == {*maps, *tables}
-    twin = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5), objects=1e14)
+    again = TinyPainter(0.5, N, shipped(), freqs=(93, 220.5), objects=1e14)
     with h5py.File(whole) as file:
         assert file["objects"].attrs["columns"].tolist() == list(region.OBJECT_COLUMNS)
         for i in range(4):
-            made = twin.region(3, i)
+            made = again.region(3, i)
             np.testing.assert_array_equal(file["tsz"][i], made.maps[3].numpy())
             np.testing.assert_array_equal(file["objects_tsz"][i], made.objects.maps[2].numpy())
             np.testing.assert_array_equal(file["objects_cib_93"][i], made.objects.cib[0].numpy())
@@ -236,7 +238,7 @@ def test_bad_arguments(painter, tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         _paint(tmp_path / "none" / "b.h5")
     (tmp_path / "c.h5.part").write_text("junk")
-    with pytest.raises(ValueError, match=r"c.h5.part: cannot be gone on with"):
+    with pytest.raises(ValueError, match=r"c.h5.part: cannot be resumed"):
         _paint(tmp_path / "c.h5")
     assert painter.painted == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "c.h5.part", "old.npz"]

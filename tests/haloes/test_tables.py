@@ -130,9 +130,9 @@ def test_what_a_catalogue_says_of_an_object():
     assert t["theta500"] == pytest.approx(radius[:, painted] / m.chi[:, None] * arcmin, rel=1e-6)
     # within R500c lies most of the signal, but not all that lies within four R200c
     whole = object_profiles(t, "y")[:, :, 0] * arcmin**2
-    share = (t["y500"] / whole)[t["number"] * 4 * np.pi > 1]
-    assert share.min() > 0.2
-    assert share.max() < 0.9
+    fraction = (t["y500"] / whole)[t["number"] * 4 * np.pi > 1]
+    assert fraction.min() > 0.2
+    assert fraction.max() < 0.9
 
 
 def test_edges_of_mass_bins_are_round():

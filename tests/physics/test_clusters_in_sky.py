@@ -166,7 +166,7 @@ def of_haloes(lmax: int) -> np.ndarray:
     at = profiles.Interpolation.of(t, h.z, h.log10_mass)
     gaussians = profiles.Gaussians.of(t, PIXEL_ARCMIN)
     ell = np.arange(lmax + 1)
-    share = at.linear(gaussians.share["nfw"])
+    share = at.linear(gaussians.fraction["nfw"])
     shape = share @ profiles.transform(gaussians.sigma_arcmin[:, None], ell)
     total = 0.0
     for i, flux in enumerate(at.positive(gaussians.flux["nfw"])):

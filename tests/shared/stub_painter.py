@@ -25,7 +25,7 @@ class StubPainter:
         maps += [10 * mass * torch.exp(0.3 * s), torch.where(s > 2, 20 * mass, 0.0)]
         return SimpleNamespace(maps=torch.stack(maps))
 
-    def gaussian_start(self, kappa_g: torch.Tensor) -> torch.Tensor:
+    def gaussian_kappa(self, kappa_g: torch.Tensor) -> torch.Tensor:
         return 1.5 * kappa_g
 
 

@@ -104,8 +104,8 @@ def test_drawn_fluxes_follow_the_counts():
 
 
 def test_bright_tail_is_drawn_as_it_is_counted():
-    share = integral(0, 7, counts.FLUX_MAX_MJY) / counts.radio_density()
-    uniform = 1 - share * (np.arange(1000) + 0.5) / 1000
+    fraction = integral(0, 7, counts.FLUX_MAX_MJY) / counts.radio_density()
+    uniform = 1 - fraction * (np.arange(1000) + 0.5) / 1000
     flux = counts.draw_radio_flux(uniform)
     # Rounding of the CDF puts the faintest a hair off the limit.
     assert flux.min() > 6.9

@@ -139,8 +139,8 @@ def test_another_rate_adds_or_drops_a_few_and_moves_none(sky, size):
     n = len(sky["flux"])
     # half the mean |noise|, 0.8, comes and half goes; a source may also change its kind
     lost = 0.44 * size
-    for share in kept(sky, other):
-        assert 1 - share < lost + SIGMAS * np.sqrt(lost / n) + 2 / n
+    for fraction in kept(sky, other):
+        assert 1 - fraction < lost + SIGMAS * np.sqrt(lost / n) + 2 / n
 
 
 def test_sides_of_the_charts_change_nothing(sky):

@@ -1,18 +1,14 @@
-"""The one door of a WCS: every way to write a grid means the same grid, or is refused in a line.
-
-Positions are compared with those of the WCS as it was given, worked out by astropy alone.
-"""
+"""Pixels of CAR and other grids, against positions that astropy alone gives for the same WCS."""
 
 import healpy
 import numpy as np
 import pytest
-from astropy.io import fits
 from astropy.wcs import WCS
 from pixell import enmap
+from wcs_cases import BOX, arcmin, cd, from_fits, full, header, patch, pc, rounded, third_axis
 
 from mlsky.sphere import charts, gaussian, lensing
-from mlsky.sphere.car import Car, check_coordsys
-from mlsky.sphere.geometry import geometry
+from mlsky.sphere.car import Car
 
 #: rad: positions worked out by two formulas.
 ROUNDING = 1e-9
@@ -22,60 +18,6 @@ CARDS = 1e-8
 SYNTHESIS = 1e-5
 
 CHARTS = charts.charts(30.0)
-
-BOX = np.radians([[-5, 5], [5, -5]])
-
-
-def patch(res=0.5, box=BOX):
-    return enmap.geometry(box, res=np.radians(res), proj="car")
-
-
-def full(res=2.0, variant="fejer1"):
-    return enmap.fullsky_geometry(res=np.radians(res), variant=variant)
-
-
-def header(shape_wcs, **cards):
-    """The WCS of a header in which some cards are others; None leaves one out."""
-    cards = {"RADESYS": None, **cards}
-    h = shape_wcs[1].to_header()
-    for key, value in cards.items():
-        h.pop(key, None)
-        if value is not None:
-            h[key] = value
-    return shape_wcs[0], WCS(h)
-
-
-def cd():
-    s, w = patch()
-    return header((s, w), CDELT1=None, CDELT2=None, CD1_1=w.wcs.cdelt[0], CD2_2=w.wcs.cdelt[1])
-
-
-def pc():
-    s, w = patch()
-    return header((s, w), CDELT1=1.0, CDELT2=1.0, PC1_1=w.wcs.cdelt[0], PC2_2=w.wcs.cdelt[1])
-
-
-def arcmin():
-    cards = {"CUNIT1": "arcmin", "CUNIT2": "arcmin", "CDELT1": -30.0, "CDELT2": 30.0}
-    return header(patch(), **cards)
-
-
-def third_axis(last="STOKES"):
-    s, w = patch()
-    cards = {"WCSAXES": 3, "CTYPE3": last, "CRVAL3": 1, "CRPIX3": 1, "CDELT3": 1}
-    return header(((3, *s), w), **cards)
-
-
-def rounded(digits):
-    s, w = full(1 / 3)
-    step = float(f"{1 / 3:.{digits}g}")
-    return header((s, w), CDELT1=-step, CDELT2=step)
-
-
-def from_fits(shape_wcs, tmp_path):
-    enmap.write_map(str(tmp_path / "m.fits"), enmap.zeros(*shape_wcs))
-    return enmap.read_map_geometry(str(tmp_path / "m.fits"))
-
 
 SAME = {
     "cd": cd,
@@ -286,150 +228,3 @@ def test_a_description_of_earlier_versions():
     for name in ("lonpole", "latpole", "radesys"):
         del old["wcs"][name]
     np.testing.assert_array_equal(Car.build(old).angles(), car.angles())
-
-
-def wide():
-    s, w = full()
-    return (s[0], s[1] + 10), w
-
-
-def beyond_a_pole():
-    s, w = full()
-    return (s[0] + 4, s[1]), w
-
-
-def horizon():
-    w = WCS(naxis=2)
-    w.wcs.ctype, w.wcs.cdelt = ["RA---SIN", "DEC--SIN"], [-1, 1]
-    w.wcs.crval, w.wcs.crpix = [0, 0], [100, 100]
-    return (200, 200), w
-
-
-def ellipse():
-    w = WCS(naxis=2)
-    w.wcs.ctype, w.wcs.cdelt = ["RA---AIT", "DEC--AIT"], [-1, 1]
-    w.wcs.crval, w.wcs.crpix = [0, 0], [180, 90]
-    return (180, 360), w
-
-
-def sip():
-    s, w = enmap.geometry(BOX, res=0.01, proj="tan")
-    h = w.to_header()
-    h["CTYPE1"], h["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
-    h["A_ORDER"], h["B_ORDER"], h["A_2_0"], h["B_0_2"] = 2, 2, 1e-6, 1e-6
-    return s, WCS(h)
-
-
-def steps(x, y):
-    w = WCS(naxis=2)
-    w.wcs.ctype, w.wcs.cdelt, w.wcs.crval = ["RA---CAR", "DEC--CAR"], [x, y], [0, 0]
-    return (10, 10), w
-
-
-def off(**values):
-    s, w = patch()
-    w = w.deepcopy()
-    for name, value in values.items():
-        setattr(w.wcs, name, value)
-    return s, w
-
-
-def swapped():
-    return header(patch(), CTYPE1="DEC--CAR", CTYPE2="RA---CAR", LONPOLE=None, LATPOLE=None)
-
-
-def frame(first, second, **cards):
-    return header(patch(), CTYPE1=first, CTYPE2=second, **cards)
-
-
-def frequency_first():
-    w = WCS(naxis=3)
-    w.wcs.ctype = ["FREQ", "RA---CAR", "DEC--CAR"]
-    w.wcs.cdelt = [1, -0.5, 0.5]
-    return (20, 20, 3), w
-
-
-BAD = {
-    "wide": (wide, "must be at most one turn, 180 columns"),
-    "beyond a pole": (beyond_a_pole, "must not reach beyond a pole"),
-    "horizon": (horizon, "a place of its own"),
-    "ellipse": (ellipse, "lies off the sphere"),
-    "sip": (sip, "distortions"),
-    "step 0": (lambda: steps(0, 1), "geometry wcs cannot be used"),
-    "step nan": (lambda: steps(np.nan, 1), "geometry wcs cannot be used"),
-    "step inf": (lambda: steps(1, np.inf), "geometry wcs cannot be used"),
-    "step tiny": (lambda: steps(1e-9, 1e-9), "must be from 0.05' to 3600'"),
-    "step huge": (lambda: steps(1e6, 1e6), "must be from 0.05' to 3600'"),
-    "long pixels": (lambda: steps(6, 0.5), "at most 10 times the other"),
-    "crval nan": (lambda: off(crval=[np.nan, 0]), "not finite"),
-    "crpix inf": (lambda: off(crpix=[np.inf, 0]), "not finite"),
-    "crpix far": (lambda: off(crpix=[1, 1e9]), "must not reach beyond a pole"),
-    "swapped": (swapped, "right ascension must be the first"),
-    "frequency first": (frequency_first, "right ascension must be the first"),
-    "no ctype": (lambda: frame(None, None, LONPOLE=None, LATPOLE=None), "with axes '', ''"),
-    "linear": (lambda: frame("LINEAR", "LINEAR"), "with axes 'LINEAR', 'LINEAR'"),
-    "galactic": (lambda: frame("GLON-CAR", "GLAT-CAR"), r"'GLON-CAR' \(Galactic\)"),
-    "ecliptic": (lambda: frame("ELON-CAR", "ELAT-CAR"), r"'ELON-CAR' \(ecliptic\)"),
-    "supergalactic": (lambda: frame("SLON-CAR", "SLAT-CAR"), "supergalactic"),
-    "half of a pair": (lambda: off(ctype=["RA---CAR", "GLAT-CAR"]), "geometry wcs cannot be used"),
-    "FK4": (lambda: header(patch(), RADESYS="FK4", EQUINOX=1950.0), "RADESYS='FK4'"),
-    "B1950": (lambda: header(patch(), EQUINOX=1950.0), "EQUINOX=1950"),
-    "FK5 of date": (lambda: header(patch(), RADESYS="FK5", EQUINOX=2020.5), "EQUINOX=2020.5"),
-    "no projection": (lambda: off(ctype=["RA---XYZ", "DEC--XYZ"]), "geometry wcs cannot be used"),
-    "text": (lambda: ((4, 4), "CAR"), r"must be an astropy\.wcs\.WCS"),
-    "none": (lambda: (patch()[0], None), r"must be an astropy\.wcs\.WCS"),
-    **{
-        f"shape {shape!r}": (lambda shape=shape: (shape, patch()[1]), "geometry shape")
-        for shape in (None, "20", b"20", (20,), 20, (20.0, 20), (0, 20), (-20, 20), (True, 20))
-    },
-    "shape nan": (lambda: ((np.nan, 20), patch()[1]), "geometry shape"),
-    "shape dict": (lambda: ({}, patch()[1]), "geometry shape"),
-    "shape huge": (lambda: ((20, 10**12), patch()[1]), "must be at most one turn"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_refused_in_one_line(kind):
-    make, message = BAD[kind]
-    with pytest.raises(ValueError, match=message) as caught:
-        geometry(shape_wcs=make())
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
-
-
-@pytest.mark.parametrize("bad", [5, "car", b"car", {}, ((4, 4),), np.zeros((400, 400)), object()])
-def test_what_is_no_geometry_at_all(bad):
-    with pytest.raises(ValueError, match=r"must be \(shape, wcs\)") as caught:
-        geometry(shape_wcs=bad)
-    assert len(str(caught.value)) < 300
-    assert "\n" not in str(caught.value)
-
-
-def test_a_map_of_pixells_is_its_geometry():
-    shape, wcs = patch()
-    assert geometry(shape_wcs=enmap.zeros((3, *shape), wcs)) == Car(shape, wcs)
-
-
-@pytest.mark.parametrize("cards", [{"RADESYS": "FK5"}, {"EQUINOX": 2000.0}, {"RADESYS": "ICRS"}])
-def test_frames_that_are_equatorial(cards):
-    assert Car(*header(patch(), **cards)) == Car(*patch())
-
-
-@pytest.mark.parametrize("value", [None, "", "C", "c ", "Q", "EQUATORIAL"])
-def test_healpix_frames_that_are_equatorial(value):
-    check_coordsys("kappa", value)
-
-
-@pytest.mark.parametrize("value", ["G", "E", "GALACTIC", "Ecliptic", "H", 7])
-def test_healpix_frames_that_are_not(value):
-    with pytest.raises(ValueError, match=r"kappa: COORDSYS=.*must be equatorial"):
-        check_coordsys("kappa", value)
-
-
-def test_a_header_that_only_fits_knows():
-    """Blank cards and comments around the WCS do not matter."""
-    shape, wcs = patch()
-    h = fits.Header()
-    h["OBJECT"] = "sky"
-    h.update(wcs.to_header())
-    assert Car(shape, WCS(h)) == Car(shape, wcs)

@@ -103,3 +103,18 @@ def test_the_grid_has_the_same_bits_for_any_threads(nthreads):
         for n in (1, nthreads)
     )
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("colatitude", [(0.0, 0.4), (0.9, 1.3), (2.6, np.pi)])
+@pytest.mark.parametrize("spin", [0, 2])
+def test_a_range_of_colatitudes_has_the_same_bits(colatitude, spin):
+    alm = white_alm(300, 3)
+    alm = alm if spin == 0 else np.stack([alm, 0.3 * alm])
+    whole, part = Field(alm, spin=spin), Field(alm, spin=spin, colatitude=colatitude)
+    theta = np.linspace(*colatitude, 500)
+    phi = np.linspace(0, 40, 500) % (2 * np.pi)
+    np.testing.assert_array_equal(part(theta, phi), whole(theta, phi))
+    assert part._grids[0].size < 0.6 * whole._grids[0].size
+    outside = 1.8 if colatitude[0] < 1 else 0.2
+    with pytest.raises(ValueError, match="this field was made for"):
+        part(outside, 0.0)

@@ -77,11 +77,11 @@ def test_directions():
     found = spectra.by_direction(modes).sum(-1)
     np.testing.assert_array_equal(found > 1e-3 * found.max(), np.eye(4, dtype=bool))
     noise = spectra.modes(_white(40, N, N))
-    share = spectra.by_direction(noise) / np.moveaxis(np.diagonal(spectra.power(noise)), -1, 0)[
+    fraction = spectra.by_direction(noise) / np.moveaxis(np.diagonal(spectra.power(noise)), -1, 0)[
         ..., None, :
     ].reshape(40, 1, -1)
-    error = share.std(0) / math.sqrt(40)
-    assert (np.abs(share.mean(0) - 1) < SIGMAS * error).all()
+    error = fraction.std(0) / math.sqrt(40)
+    assert (np.abs(fraction.mean(0) - 1) < SIGMAS * error).all()
 
 
 def test_bands_that_cannot_be():

@@ -10,7 +10,7 @@ from mlsky import seeds
 from mlsky.statistics import onepoint
 from mlsky.statistics.bandpower import multipoles
 
-SHARES = (0.001, 0.01, 0.5, 0.99, 0.999)
+FRACTIONS = (0.001, 0.01, 0.5, 0.99, 0.999)
 AGREE = 1e-3  # values of single precision within a rounding of an edge go to either side
 
 
@@ -24,9 +24,9 @@ def test_quantiles(skewed):
     histogram = onepoint.Histogram(1.0, 1e4)
     counts = histogram.count(values[:150]) + histogram.count(values[150:])
     assert counts.sum() == values.size
-    wanted = np.quantile(values, SHARES)
+    wanted = np.quantile(values, FRACTIONS)
     # a bin is 0.25 per cent wide, 0.0025 near zero
-    np.testing.assert_allclose(histogram.quantile(counts, SHARES), wanted, rtol=3e-3, atol=3e-3)
+    np.testing.assert_allclose(histogram.quantile(counts, FRACTIONS), wanted, rtol=3e-3, atol=3e-3)
     for threshold in (2.0, 30.0):
         above = np.count_nonzero(values > threshold)
         assert histogram.above(counts, threshold) == pytest.approx(above, rel=0.01, abs=2)

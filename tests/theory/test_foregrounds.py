@@ -235,20 +235,22 @@ def test_objects_from_their_definition():
 
 def test_pairs_of_moving_haloes_are_pairs_that_share_the_flow_of_their_shell():
     """Of haloes in one shell, kSZ of pairs is their power at rest times the shell's variance."""
-    twin = foregrounds._twin(cosmology.parse("planck2018"), presets.parameters(presets.DEFAULT))
+    analytic = foregrounds._analytic(
+        cosmology.parse("planck2018"), presets.parameters(presets.DEFAULT)
+    )
     side = foregrounds._Side("ksz", 148.0, "objects", 1e14)
-    every = twin._field(side, None)
+    every = analytic._field(side, None)
     variance = clustering.shell_velocity_variance(model())
     for shell in (18, 24):
         taken = every.profile * (np.arange(len(variance)) == shell)[:, None, None]
-        orders = twin.clustering.orders(taken)
-        field = foregrounds._Field(every.of, taken, twin.clustering.biased(taken), orders)
-        moving, still = twin._moving(field, field), twin._pairs(field, field)
+        orders = analytic.clustering.orders(taken)
+        field = foregrounds._Field(every.of, taken, analytic.clustering.biased(taken), orders)
+        moving, still = analytic._moving(field, field), analytic._pairs(field, field)
         assert moving[1] == pytest.approx(variance[shell] * still[1], rel=1e-9)
         sigma_v = float(model().sigma_v[shell])
         assert moving[0] == pytest.approx(sigma_v**2 * still[0], rel=1e-9)
         # orders of bias beyond the first are most of it, and are not to be left out
-        linear = (field.linear**2 * twin.clustering.p_shell).sum(0)
+        linear = (field.linear**2 * analytic.clustering.p_shell).sum(0)
         assert np.all(still[1][:20] > 1.2 * linear[:20])
 
 

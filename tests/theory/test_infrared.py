@@ -54,10 +54,10 @@ def test_shares_at_the_reference_are_integrals(mean):
     for powers in ((), (148.0,), (148.0, 148.0)):
         n = len(powers)
         below = integrate.quad(lambda x, n=n: x**n * law.pdf(x), 0, FLUX_CUT[0], limit=200)[0]
-        assert g.share(flux, powers, FLUX_CUT)[0, 0] == pytest.approx(
+        assert g.fraction(flux, powers, FLUX_CUT)[0, 0] == pytest.approx(
             below / law.moment(n), rel=1e-6
         )
-        assert np.all(g.share(flux, powers, None) == 1)
+        assert np.all(g.fraction(flux, powers, None) == 1)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_moments_below_a_cut_are_those_of_random_galaxies(nu_1, nu_2, nu_cut):
     }
     for powers, whole in expected.items():
         sample = kept * np.prod([flux(nu) for nu in powers], axis=0)
-        made = whole * g.share(row, powers, cut)[shell, 0]
+        made = whole * g.fraction(row, powers, cut)[shell, 0]
         error = sample.std() / math.sqrt(len(sample))
         assert abs(sample.mean() - made) < SIGMAS * error
 

@@ -35,8 +35,8 @@ def test_quantiles_are_numpys():
     x = _noise(30)
     pixels = image_statistics.Pixels(-6, 6, 12000)
     pixels.update(x)
-    share = [0.01, 0.3, 0.5, 0.99, 0.999]
-    np.testing.assert_allclose(pixels.quantile(share), np.quantile(x, share), atol=2e-3)
+    fraction = [0.01, 0.3, 0.5, 0.99, 0.999]
+    np.testing.assert_allclose(pixels.quantile(fraction), np.quantile(x, fraction), atol=2e-3)
 
 
 def test_marginals_of_one_blob():

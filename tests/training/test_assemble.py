@@ -100,7 +100,7 @@ def shipped(place):
     return path
 
 
-def test_networks_of_another_file_and_a_set_without_gaussian_start(place, shipped):
+def test_networks_of_another_file_and_a_set_without_gaussian_kappa(place, shipped):
     _set(place / "cut.h5", 3, n=128, leave_out=("kappa_in",))
     found = _assemble(place, validation="cut.h5", convergence=shipped, point_sources=shipped)
     assert "point_sources" not in found

@@ -89,9 +89,9 @@ def test_values_are_matched_by_rank():
     assert np.all(np.diff(table["to"]) >= 0)
     start, target = table["from"], table["to"]
     mapped = evaluate._polygon(torch.from_numpy(made), start, target).numpy()
-    for share in (0.01, 0.3, 0.5, 0.9, 0.99):
-        a, b = np.quantile(mapped, share), np.quantile(truth, share)
-        assert a == pytest.approx(b, rel=VALUE), share
+    for fraction in (0.01, 0.3, 0.5, 0.9, 0.99):
+        a, b = np.quantile(mapped, fraction), np.quantile(truth, fraction)
+        assert a == pytest.approx(b, rel=VALUE), fraction
     # a polygon, and its last side beyond the ends
     inside = np.geomspace(start[0], start[-1], 200)
     x = torch.from_numpy(inside.astype(np.float32))
@@ -125,11 +125,12 @@ def test_power_and_values_of_the_cib_are_both_matched():
     before = (power[2] / power[1] - 1).abs()
     assert before[FROM:].max() > 3 * POWER
     assert (power[0] / power[1] - 1).abs()[FROM:].max() < POWER
-    for share in (0.01, 0.5, 0.99, 0.999):
+    for fraction in (0.01, 0.5, 0.99, 0.999):
         a, b = (
-            torch.cat([m.flatten()[::8] for m in maps]).quantile(share) for maps in (after, truth)
+            torch.cat([m.flatten()[::8] for m in maps]).quantile(fraction)
+            for maps in (after, truth)
         )
-        assert float(a) == pytest.approx(float(b), rel=3 * VALUE), share
+        assert float(a) == pytest.approx(float(b), rel=3 * VALUE), fraction
     assert min(m.min() for m in after) >= 0
 
 

@@ -186,6 +186,6 @@ def test_tail_means_are_those_of_the_highest_pixels():
     made = matching.tail_means(condition, fields)
     order = condition.reshape(-1).argsort(descending=True)
     flat = fields.transpose(0, 1).flatten(1)[:, order]
-    edges = [0, *(round(share * flat.shape[1]) for share in matching.TAIL_SHARES[::-1])]
+    edges = [0, *(round(fraction * flat.shape[1]) for fraction in matching.TAIL_FRACTIONS[::-1])]
     expected = [flat[:, a:b].mean(1) for a, b in pairwise(edges)]
     torch.testing.assert_close(made, torch.stack(expected, 1), rtol=FLOAT32, atol=0)

@@ -21,7 +21,7 @@ NORMALISER = Normaliser(
     ("kappa", "tsz", "cib"), (None, 3.7, 17.1), (0.0, -0.63, 0.6), (0.08, 0.29, 0.35)
 )
 #: What the true rate gains over a constant one: the fit, still learning, gets this share of it.
-SHARE = 0.5
+FRACTION = 0.5
 #: Of d ln(rate) / d kappa after 150 steps.
 SLOPE_ERROR = 0.3
 JY_PER_UK = bands.jy_per_sr_per_uk(148.0) * math.radians(PIXEL / 60) ** 2
@@ -57,7 +57,7 @@ def test_a_known_law_is_recovered(tmp_path, monkeypatch):
     # the network sees fields in half precision, sources of 1 mJy well among them
     assert report["nll_constant"] == pytest.approx(constant, rel=1e-6)
     assert report["rate"] == pytest.approx(-math.log1p(-occupied), rel=1e-6)
-    assert report["nll_constant"] - report["nll"] > SHARE * (constant - best)
+    assert report["nll_constant"] - report["nll"] > FRACTION * (constant - best)
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
     kappa = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -76,10 +76,10 @@ def test_a_fit_is_reproducible(tmp_path):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("log_rate", "share"), [(-99.0, "0%"), (3.0, "100%")])
-def test_nothing_to_fit(tmp_path, log_rate, share):
+@pytest.mark.parametrize(("log_rate", "fraction"), [(-99.0, "0%"), (3.0, "100%")])
+def test_nothing_to_fit(tmp_path, log_rate, fraction):
     _set(tmp_path / "a.h5", lambda x: log_rate + 0 * x, regions=1)
-    with pytest.raises(ValueError, match=f"{share} of pixels hold a radio source"):
+    with pytest.raises(ValueError, match=f"{fraction} of pixels hold a radio source"):
         point_sources.fit_point_sources(tmp_path / "a.h5", NORMALISER, steps=1)
 
 

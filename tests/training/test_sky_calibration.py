@@ -57,7 +57,7 @@ def networks(seed: int) -> dict:
     start = gaussian.draw_alm(KAPPA, seed)
     white = gaussian.white(LMAX, seed + 1000, "truth", 4)
     knows = np.arange(LMAX + 1) / (np.arange(LMAX + 1) + 60.0)
-    out = {"start": start, "kappa": start}
+    out = {"gaussian_kappa": start, "kappa": start}
     for own, (name, slope, rest) in zip(
         white,
         (("tsz", -9.0, 20.0), ("cib", 32.0, 18.0), ("radio", 2.0, 3.0), ("ksz", 0.0, 3.9)),
@@ -74,7 +74,7 @@ def test_completed_spectra_are_those_of_the_truth():
     table, rows = large_scale_fit.fit_large_scales(networks(1), {"tsz": -1.5, "cib": 20.0}, t)
     assert rows[0]["auto"]["tsz"] < 0.5  # there was something to complete
     made = networks(2)
-    added = large_scales.modes(table, made["start"], 2)
+    added = large_scales.modes(table, made["gaussian_kappa"], 2)
     sky = {n: made[n] + healpy.resize_alm(added[n], 480, 480, LMAX, LMAX) for n in added}
     sky["kappa"] = made["kappa"]
     modes = 2 * np.arange(LMAX + 1) + 1
@@ -98,15 +98,15 @@ def test_a_network_that_lacks_nothing_gets_nothing():
     drawn = np.tensordot(root, white, 1)
     alm = {n: gaussian.scale_alm(a, np.sqrt(KAPPA)) for n, a in zip(NAMES, drawn, strict=True)}
     table, rows = large_scale_fit.fit_large_scales(
-        {"start": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
+        {"gaussian_kappa": alm["kappa"], **alm}, {"tsz": -1.5, "cib": 20.0}, t
     )
     for row in rows:
         for name, value in row["auto"].items():
             assert abs(value - 1) < SIGMAS * row["error"], name
     for name in ("tsz", "cib", "ksz"):
-        share = np.square(table["root"][name]) / t[name, name][np.maximum(table["ell"], 2)]
+        fraction = np.square(table["root"][name]) / t[name, name][np.maximum(table["ell"], 2)]
         # power is never negative: what is added is what the first bands scattered low
-        assert share.max() < SIGMAS * rows[0]["error"]
+        assert fraction.max() < SIGMAS * rows[0]["error"]
 
 
 def test_networks_beside_clusters_are_completed_in_every_template():
@@ -125,7 +125,7 @@ def test_networks_beside_clusters_are_completed_in_every_template():
         start = gaussian.draw_alm(KAPPA, seed)
         white = dict(zip(slope, gaussian.white(LMAX, seed + 1000, "truth", 6), strict=True))
         knows = np.arange(LMAX + 1) / (np.arange(LMAX + 1) + 60.0)
-        out = {"start": start, "kappa": start}
+        out = {"gaussian_kappa": start, "kappa": start}
         for name, r in slope.items():
             # templates share most of what is random in them
             shared = white["cib" if name.startswith("cib") else name]
@@ -139,7 +139,7 @@ def test_networks_beside_clusters_are_completed_in_every_template():
     assert table["mean"] == means
     assert not {"clusters", "mean_cib"} & set(table)
     made = networks_of(2)
-    added = large_scales.modes(table, made["start"], 2)
+    added = large_scales.modes(table, made["gaussian_kappa"], 2)
     sky = {n: made[n] + healpy.resize_alm(added[n], 480, 480, LMAX, LMAX) for n in added}
     sky["kappa"] = made["kappa"]
     modes = 2 * np.arange(LMAX + 1) + 1
@@ -179,15 +179,15 @@ def test_truth_of_the_rest():
     for pair, values in expected.items():
         np.testing.assert_allclose(made[pair][at], values, rtol=INTERPOLATION, err_msg=pair)
     shot = [model(("radio",), part, kinds=("shot",)) for part in ("rest", "all")]
-    share = radio_fraction("rest", 1e14)
-    np.testing.assert_allclose(share, shot[0] / shot[1])
-    assert share + radio_fraction("objects", 1e14) == pytest.approx(1)
+    fraction = radio_fraction("rest", 1e14)
+    np.testing.assert_allclose(fraction, shot[0] / shot[1])
+    assert fraction + radio_fraction("objects", 1e14) == pytest.approx(1)
     # clustering of the whole is that of its parts, each by its share of the mean
     whole = large_scale_fit.truth_spectra(100)["radio", "radio"][at]
     parts = model(("radio",), "rest", kinds=("one_halo", "two_halo"))
     parts = parts / model(("radio",), "all", kinds=("one_halo", "two_halo"))
     np.testing.assert_allclose(
-        made["radio", "radio"][at] * share**2, whole * parts, rtol=INTERPOLATION
+        made["radio", "radio"][at] * fraction**2, whole * parts, rtol=INTERPOLATION
     )
 
 
@@ -253,7 +253,7 @@ def test_regions_have_the_objects_of_their_kappa(monkeypatch):
     monkeypatch.setattr(painter, "Painter", Painted)
     monkeypatch.setattr(evaluate, "takes_objects", lambda weights: True)
     weights = SimpleNamespace(pixel_arcmin=2.0, mass_cut=2e14)
-    starts = sky_calibration._painted_starts(weights, n, 5)
+    starts = sky_calibration._painted_kappas(weights, n, 5)
     kappa, objects = starts(3)
     assert painted["mass_cut"] == 2e14
     np.testing.assert_array_equal(kappa, 1.5 * painted[3].maps[1])
@@ -387,7 +387,7 @@ def test_clusters_are_added_as_far_as_patches_lack_them():
     truth |= dict.fromkeys([("kappa", "tsz"), ("tsz", "kappa")], -2 * kk)
     start = gaussian.draw_alm(kk, 1)
     half = gaussian.draw_alm(np.full(lmax + 1, 2e-4), 2)
-    alm = {"start": start, "kappa": start, "tsz": half - 2 * start}
+    alm = {"gaussian_kappa": start, "kappa": start, "tsz": half - 2 * start}
     table, rows = large_scale_fit.fit_large_scales(alm, {"tsz": -1.5}, truth, join=join)
     assert table["ell"][-1] == join[1]
     added = np.interp(ell, table["ell"], table["root"]["tsz"]) ** 2

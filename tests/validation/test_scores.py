@@ -159,7 +159,7 @@ def test_painted_regions(monkeypatch):
             maps = torch.stack([kappa, 0.1 * kappa, *rest])
             return SimpleNamespace(maps=maps, cib=(), objects=None)
 
-        def gaussian_start(self, kappa_g):
+        def gaussian_kappa(self, kappa_g):
             return 10 * kappa_g
 
     monkeypatch.setattr(painter, "Painter", Painter)

@@ -63,9 +63,9 @@ def test_objects_and_the_rest_are_compared_with_their_own_spectra(figures, tmp_p
     band = found["ell"].index([2500, 3500])
     for name in ("kappa x kappa", "tsz x cib", "radio x radio"):
         measured = figures["spectra"][name]["measured"][band]
-        for part, share in (("objects", OBJECTS**2), ("rest", (1 - OBJECTS) ** 2)):
+        for part, fraction in (("objects", OBJECTS**2), ("rest", (1 - OBJECTS) ** 2)):
             row = table[part][name]
-            assert row["measured"][band] == pytest.approx(share * measured, rel=1e-3)
+            assert row["measured"][band] == pytest.approx(fraction * measured, rel=1e-3)
             law = model.spectra(ell, 148.0, part=part)[name].mean()
             assert row["analytic"][band] == pytest.approx(law, rel=0.03)
             assert row["accurate"] is False
@@ -213,7 +213,7 @@ def test_a_region_that_rules_the_set_is_named(path, tmp_path):
     found = truth.check(other, regions=3, progress=False)["heaviest"]
     assert found["region"] == 1
     assert found["deepest"] == pytest.approx(lowest, rel=1e-3)
-    assert found["share"] == pytest.approx(variance[1] / variance.sum(), rel=1e-3)
+    assert found["fraction"] == pytest.approx(variance[1] / variance.sum(), rel=1e-3)
 
 
 def test_counts(figures, path):
