@@ -7,15 +7,26 @@ number are refused, and so is a number in place of a boolean.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array", "boolean", "choice", "integer", "number", "path", "short", "unmask"]
+__all__ = [
+    "array",
+    "boolean",
+    "choice",
+    "integer",
+    "number",
+    "path",
+    "reading",
+    "short",
+    "unmask",
+]
 
 #: Bytes that a file system allows in one name (NAME_MAX of Linux and of macOS), and characters of a
 #: value that an error shows (our choice).
@@ -212,6 +223,30 @@ def path(name: str, value: object, what: str = "the name of a file, as text or a
             f"{NAME_BYTES}"
         )
     return Path(text)
+
+
+@contextlib.contextmanager
+def reading(what: str, must: str = "") -> Iterator[None]:
+    """Make one line of whatever is raised where a file of a caller is read.
+
+    Parsers of damaged files raise errors of any kind, those of numpy and astropy among them.
+
+    Parameters
+    ----------
+    what
+        The file, for the error; and what it `must` be.
+
+    Raises
+    ------
+    ValueError
+        In place of any other error.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = short(" ".join(str(error).split()) or type(error).__name__, 160)[1:-1]
+        end = f"; must be {must}" if must else ""
+        raise ValueError(f"{what} cannot be read ({reason}){end}") from None
 
 
 def _float(value: int) -> float:
