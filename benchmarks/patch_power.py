@@ -9,6 +9,7 @@ make the rest, and sources between 7 and 15 mJy are added as Poisson power, as i
 from __future__ import annotations
 
 import argparse
+
 import numpy as np
 import torch
 
