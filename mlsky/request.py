@@ -65,7 +65,7 @@ def check(asked: Arguments) -> Request:
     from mlsky.sources import catalogue
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
-    from mlsky.theory import response
+    from mlsky.theory import presets, response
 
     bands = passbands.parse(asked.freqs)
     grid = pixels.geometry(asked.nside, asked.geometry)
@@ -90,8 +90,9 @@ def check(asked: Arguments) -> Request:
     given = None if asked.kappa is None else given_kappa.parse(asked.kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(asked.cosmology)
     chosen = foregrounds.select(weights, grid)
+    preset = presets.check_truth(chosen.header.get("truth"))
     response.check(cosmos, chosen.header, response.fields_of(names))
-    clusters = _check_haloes(asked.haloes, chosen, given, cosmos)
+    clusters = _check_haloes(asked.haloes, chosen, given, cosmos, preset)
     cib_maps = cib_templates.map_count(chosen.header)
     number = _count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
@@ -141,7 +142,9 @@ def check(asked: Arguments) -> Request:
     )
 
 
-def _check_haloes(haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology):
+def _check_haloes(
+    haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology, preset: str
+):
     """Columns of the user's haloes, checked against the weights and kappa."""
     if weights.mass_cut is None:
         if haloes is not None:
@@ -167,7 +170,7 @@ def _check_haloes(haloes, weights: Weights, kappa: InputKappa | None, cosmology:
             f"taken off it up to l = {least} on the networks' pixels of {weights.pixel_arcmin:g} "
             "arcmin; give a finer kappa, or kappa_kind='gaussian'"
         )
-    return catalogue.check(haloes, tables.of(cosmology))
+    return catalogue.check(haloes, tables.of(cosmology, preset))
 
 
 def _count_haloes(given: dict | None, mass_cut: float | None) -> int:

@@ -301,9 +301,10 @@ def _objects(
     from mlsky.painting import finer
     from mlsky.painting.objects import objects_of_sky
     from mlsky.sphere import gaussian
-    from mlsky.theory import spectra
+    from mlsky.theory import presets, spectra
 
-    tables = halo_tables.of(request.cosmology)
+    preset = presets.check_truth(request.weights.header.get("truth"))
+    tables = halo_tables.of(request.cosmology, preset)
     cl = spectra.kappa_spectrum(gaussian.alm_lmax(kappa_alm), cosmology=request.cosmology)
     haloes, objects = objects_of_sky(
         kappa_alm,

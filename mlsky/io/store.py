@@ -23,7 +23,7 @@ from mlsky.arguments import short
 from mlsky.errors import MlskyError
 from mlsky.io import checksums, locks
 from mlsky.io.disk_array import DiskArray
-from mlsky.io.files import real, write_whole
+from mlsky.io.files import TEMPORARY, real, write_whole
 
 __all__ = ["Disk", "Memory", "Store"]
 
@@ -335,7 +335,7 @@ class Disk:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file in the folder is one that `Disk` makes; others are never removed."""
-    name = re.sub(r"^\.[0-9a-f]{8}\.", "", path.name)  # of mlsky.io.files.temporary_name
+    name = TEMPORARY.sub("", path.name, count=1) if path.name.startswith(".") else path.name
     ours = name in (FILE, REQUEST, JOURNAL, "sky.fits") or re.fullmatch(
         r"chart-\d+\.npz|\w+\.f32", name
     )
