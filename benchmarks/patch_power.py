@@ -1,25 +1,25 @@
-"""D_3000 of each component at 150 GHz from the 0.5' networks, on flat patches of their own.
+"""D_3000 of each component at 150 GHz from the finest networks, on flat regions with clusters.
 
     python benchmarks/patch_power.py [--regions 24] [--weights default]
 
-Gaussian kappa with the power of theory is drawn on flat 512 x 512 patches, the networks make the
-rest, and sources between 7 and 15 mJy are added as Poisson power, as in ACT DR6's maps.
+Regions of 512 x 512 pixels are painted for their Gaussian kappa and their clusters. The networks
+make the rest, and sources between 7 and 15 mJy are added as Poisson power, as in ACT DR6's maps.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 import torch
 
-from mlsky import seeds
 from mlsky.frequency import bands, cib, scaling
-from mlsky.painting.foregrounds import kappa_lmax, select
+from mlsky.haloes.painter import Painter
+from mlsky.haloes.region import OBJECT_FIELDS
+from mlsky.networks import evaluate
+from mlsky.painting.foregrounds import select
 from mlsky.sources import counts
 from mlsky.sphere.geometry import Healpix
-from mlsky.theory import kappa_spectrum
 from mlsky.training.matching import Spectra
 from mlsky.validation import scores
 
@@ -41,19 +41,22 @@ def main() -> None:
     parser.add_argument("--weights", default="default")
     options = parser.parse_args()
     weights = select(options.weights, Healpix(4096))
-    pixel = math.radians(weights.pixel_arcmin / 60)
-    k = np.hypot(
-        2 * np.pi * np.fft.fftfreq(N, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(N, pixel)
-    )
-    cl = kappa_spectrum(kappa_lmax(weights))
-    amplitude = np.sqrt(np.interp(k, np.arange(len(cl)), cl, right=0)) / pixel
+    painter = Painter(weights.pixel_arcmin, N, objects=weights.mass_cut)
     spectra = Spectra(N, weights.pixel_arcmin, torch.device("cpu"), 120)
     band = (spectra.ell > 2800) & (spectra.ell < 3200)
     power = []
     for i in range(options.regions):
-        white = seeds.generator(5, "kappa", i).standard_normal((N, N))
-        kappa = np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=(N, N)).astype(np.float32)
-        maps = torch.from_numpy(scores.generate(weights, kappa, 5, i))[None]
+        region = painter.region(5, i)
+        kappa, clusters = painter.gaussian_start(region.maps[1]).numpy(), None
+        if weights.mass_cut is not None:
+            clusters = dict(zip(OBJECT_FIELDS, region.objects.maps.numpy(), strict=True))
+        given = None
+        if evaluate.takes_objects(weights):
+            given = {name: clusters[name] for name in evaluate.GIVEN}
+        made = scores.generate(weights, kappa, 5, i, periodic=True, objects=given)
+        if clusters is not None:
+            made += [clusters[name] for name in scores.FIELDS]
+        maps = torch.from_numpy(made)[None]
         maps = maps - maps.mean((2, 3), keepdim=True)
         auto = torch.diagonal(spectra.pairs(spectra.modes(maps))).t()[:, band]
         power.append(auto.mean(1).double().numpy())

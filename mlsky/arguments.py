@@ -1,21 +1,32 @@
-"""Arguments of callers as plain Python and numpy types: converted, or refused in one line.
+"""Conversion of arguments to plain Python and numpy types, or one line of error.
 
-Whatever a caller may hold goes through here: a Quantity is converted to the unit that is meant, or
-refused if its unit is another kind; a mask becomes NaN; text, dates and dictionaries in place of a
-number are refused, and so is a number in place of a boolean.
+Every argument of a caller passes through here. A Quantity is converted to the expected unit, or
+refused if its unit is of another kind; a mask becomes NaN; text, dates and dictionaries in place of
+a number are refused, and so is a number in place of a boolean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array", "boolean", "choice", "integer", "number", "path", "short", "unmask"]
+__all__ = [
+    "array",
+    "boolean",
+    "choice",
+    "integer",
+    "number",
+    "path",
+    "reading",
+    "short",
+    "unmask",
+]
 
 #: Bytes that a file system allows in one name (NAME_MAX of Linux and of macOS), and characters of a
 #: value that an error shows (our choice).
@@ -23,7 +34,7 @@ NAME_BYTES, SHOWN = 255, 60
 
 
 def short(value: object, length: int = SHOWN) -> str:
-    """One line, at most `length` characters, that shows a value; of an array, shape and type."""
+    """A value on one line of at most `length` characters; for an array, its shape and type."""
     if isinstance(value, np.ndarray) and value.ndim:
         return f"{type(value).__name__} of shape {value.shape} and type {value.dtype}"
     try:
@@ -142,7 +153,7 @@ def array(
     unit
         Of plain numbers; a Quantity is converted to it. None refuses every unit but 1.
     kinds
-        Letters of the types of numpy that are taken.
+        Kinds of numpy types that are allowed, as letters.
 
     Raises
     ------
@@ -163,9 +174,9 @@ def array(
 
 
 def unmask(value: object) -> object:
-    """The same without a mask: numbers under one become NaN, which `numpy.asarray` forgets.
+    """The array without its mask: masked values become NaN. `numpy.asarray` ignores masks.
 
-    Masks of numpy, of astropy's columns and of its masked quantities are known; the unit stays.
+    Masks of numpy, astropy columns and astropy masked quantities are known; units are kept.
     """
     mask = getattr(value, "mask", None)
     if not isinstance(mask, (np.ndarray, np.bool_)) or callable(mask):
@@ -212,6 +223,30 @@ def path(name: str, value: object, what: str = "the name of a file, as text or a
             f"{NAME_BYTES}"
         )
     return Path(text)
+
+
+@contextlib.contextmanager
+def reading(what: str, must: str = "") -> Iterator[None]:
+    """Turn any error that is raised while a file of a caller is read into one line.
+
+    Parsers of damaged files raise errors of any kind, those of numpy and astropy among them.
+
+    Parameters
+    ----------
+    what
+        The file, and what it `must` be, for the message.
+
+    Raises
+    ------
+    ValueError
+        Instead of any other error.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = short(" ".join(str(error).split()) or type(error).__name__, 160)[1:-1]
+        end = f"; must be {must}" if must else ""
+        raise ValueError(f"{what} cannot be read ({reason}){end}") from None
 
 
 def _float(value: int) -> float:

@@ -38,19 +38,18 @@ KINDS = {"cib": "dsfg", "radio": "radio"}
 
 @dataclass(frozen=True, eq=False)
 class Realisation:
-    """One sky at the reference frequency, before any band is chosen.
+    """One sky at the reference frequency, before the bands are applied.
 
     Attributes
     ----------
     maps
-        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
-        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
-        the noise maps of `cib`.
+        Name to (n, nstokes, *shape) float32, in memory or in a file; without sources; nstokes is 1
+        (T), 2 (Q, U) or 3. One map in uK_CMB at 148 GHz; for a CIB of several templates, the
+        template maps followed by the noise maps of `cib`.
     catalog
-        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+        All sources, including faint ones, from `mlsky.sources.catalogue`.
     clusters
-        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
-        paint them.
+        Haloes above the mass cut, from `mlsky.haloes.catalogue`; None if the weights paint them.
     kappa
         (*shape,) float32, dimensionless.
     cib
@@ -118,7 +117,7 @@ def observe(
 
 
 def list_sources(realisation: Realisation) -> Table | None:
-    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
+    """The table `Sky.catalog`; None if no component has sources."""
     if realisation.catalog is None:
         return None
     listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY

@@ -1,4 +1,4 @@
-"""Whether the arguments of `mlsky.simulate` are allowed, and what they mean."""
+"""Checks of the arguments of `mlsky.simulate`, and their conversion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "check"]
 
-#: Share of the sphere that pixels of a full-sky map may miss.
+#: Fraction of the sphere that the pixels of a full-sky map may miss.
 FULL_SKY = 1e-3
 
 
@@ -67,19 +67,19 @@ class Request:
 
 
 def check(asked: Arguments) -> Request:
-    """Check every argument of `mlsky.simulate` before any work; cheap ones first.
+    """Check every argument of `mlsky.simulate` before any work starts, cheap ones first.
 
     Raises
     ------
     ValueError, RegistryError
-        As `mlsky.simulate` says.
+        See `mlsky.simulate`.
     """
     from mlsky.frequency import relativistic
     from mlsky.painting import foregrounds
     from mlsky.sources import catalogue
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
-    from mlsky.theory import response
+    from mlsky.theory import presets, response
 
     bands = passbands.parse(asked.freqs)
     grid = pixels.geometry(asked.nside, asked.geometry)
@@ -104,8 +104,9 @@ def check(asked: Arguments) -> Request:
     given = None if asked.kappa is None else given_kappa.parse(asked.kappa, kappa_kind, fill_kappa)
     cosmos = cosmologies.parse(asked.cosmology)
     chosen = foregrounds.select(weights, grid)
+    preset = presets.check_truth(chosen.header.get("truth"))
     response.check(cosmos, chosen.header, response.fields_of(names))
-    clusters = _check_haloes(asked.haloes, chosen, given, cosmos)
+    clusters = _check_haloes(asked.haloes, chosen, given, cosmos, preset)
     cib_maps = cib_templates.map_count(chosen.header)
     number = _count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
@@ -155,12 +156,14 @@ def check(asked: Arguments) -> Request:
     )
 
 
-def _check_haloes(haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology):
-    """Columns of a user's haloes, and whether these weights and this kappa go with them."""
+def _check_haloes(
+    haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology, preset: str
+):
+    """Columns of the user's haloes, checked against the weights and kappa."""
     if weights.mass_cut is None:
         if haloes is not None:
             raise ValueError(
-                "haloes given with weights that paint clusters themselves: use weights that leave "
+                "haloes= with weights that paint clusters themselves: use weights that leave "
                 "them out (mlsky weights list), or no haloes"
             )
         return None
@@ -181,11 +184,11 @@ def _check_haloes(haloes, weights: Weights, kappa: InputKappa | None, cosmology:
             f"taken off it up to l = {least} on the networks' pixels of {weights.pixel_arcmin:g} "
             "arcmin; give a finer kappa, or kappa_kind='gaussian'"
         )
-    return catalogue.check(haloes, tables.of(cosmology))
+    return catalogue.check(haloes, tables.of(cosmology, preset))
 
 
 def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
-    """How many objects the sky will have, about."""
+    """Approximate number of objects in the sky."""
     if mass_cut is None:
         return 0
     from mlsky.haloes import tables
@@ -200,7 +203,7 @@ def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
 
 
 def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:
-    """Names of the maps whose mean is taken off."""
+    """Names of the maps whose mean is subtracted."""
     off = fields.parse_monopole(monopole)
     if off and grid.kind != "healpix" and abs(grid.area().sum() / (4 * np.pi) - 1) > FULL_SKY:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""`Sky`: what `mlsky.simulate` makes and what a sky file holds.
+"""`Sky`: the result of `mlsky.simulate` and the content of a sky file.
 
 A sky is kept in compact form, as `mlsky.io.layers.Layer`, so a component at twenty
 bands costs no more memory than at one.
@@ -35,7 +35,7 @@ class Sky:
     """A multi-frequency sky: components, kappa, catalogue, provenance.
 
     Skies are made by `simulate` and `Sky.read`. ``sky["tsz"]`` and `sky.total` are built
-    afresh from the compact form at each access: keep them in a variable.
+    from the compact form at each access: keep them in a variable.
     ``np.asarray(sky)`` is `sky.total`, iteration goes over the names of the components.
 
     Attributes
@@ -45,7 +45,7 @@ class Sky:
     catalog : astropy.table.Table or None
         Sources above 1 mJy at 148 GHz; `in_map` is False for those that the flux cut removed.
     clusters : astropy.table.Table or None
-        Haloes above the mass cut, the most massive first: "ra", "dec" (deg), "z", "m200m",
+        Haloes above the mass cut, most massive first: "ra", "dec" (deg), "z", "m200m",
         "m200c", "m500c" (Msun), "y500" (arcmin^2), "theta500" (arcmin), "velocity" (km/s,
         positive if receding). None if the weights paint clusters themselves.
     meta : dict
@@ -89,7 +89,7 @@ class Sky:
 
     @property
     def kappa(self) -> NDArray[np.float32] | None:
-        """(*shape,) float32, dimensionless: it lenses the CMB, and the foregrounds follow it."""
+        """(*shape,) float32: the convergence, which lenses the CMB and shapes the foregrounds."""
         return None if self._kappa is None else np.asarray(self._kappa)
 
     @property
@@ -103,7 +103,7 @@ class Sky:
         return self[TOTAL]
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the components held; none if the file read held the total alone."""
+        """Names of the components; none if the file held only the total."""
         return tuple(name for name in self.layers if name != TOTAL)
 
     def __iter__(self) -> Iterator[str]:
@@ -124,7 +124,7 @@ class Sky:
         return out
 
     def band(self, index: int | str, component: str | None = None) -> NDArray[np.float32]:
-        """One band of the total or of one component, (nstokes, *shape), without the others.
+        """One band of the total or of one component, (nstokes, *shape).
 
         Parameters
         ----------
@@ -158,14 +158,14 @@ class Sky:
         Parameters
         ----------
         weights
-            (nfreq,), as of a quadrature over a passband.
+            (nfreq,), for example those of a quadrature over a passband.
         component
             A name; None for the total.
         rows
             Part of the first axis of the maps, without steps, for skies larger than memory: pixels
             of HEALPix, rows of CAR maps.
         stokes
-            Some of the sky's own, in any order; all by default.
+            Stokes parameters that the sky holds, in any order; all by default.
 
         Raises
         ------
@@ -199,8 +199,8 @@ class Sky:
         component
             A name; None for the total.
         convention
-            Of polarisation: "COSMO", as the sky has it, or "IAU", in which U has the other sign and
-            which the maps of ACT have.
+            Polarisation convention: "COSMO", as in the sky, or "IAU", in which U has the opposite
+            sign, as in the maps of ACT.
 
         Returns
         -------
@@ -231,7 +231,7 @@ class Sky:
         component
             A name; None for the total.
         nest
-            NESTED order in place of RING.
+            NESTED instead of RING order.
         convention
             Of polarisation, as for `to_enmap`.
 
@@ -260,7 +260,7 @@ class Sky:
         return maps
 
     def _maps(self, component: str | None, convention: str) -> NDArray[np.float32]:
-        """Maps of all bands in a convention of polarisation."""
+        """Maps of all bands in a polarisation convention."""
         convention = arguments.choice("convention", convention, ("COSMO", "IAU"))
         maps = self[TOTAL if component is None else component]
         if convention == "IAU" and "U" in self.stokes:
@@ -269,7 +269,7 @@ class Sky:
         return maps
 
     def _parse_stokes(self, stokes: str | None) -> str:
-        """Stokes parameters asked for, all by default; what the sky does not hold is refused."""
+        """The Stokes parameters requested, all by default; others are refused."""
         if stokes is None:
             return self.stokes
         held = isinstance(stokes, str) and 0 < len(stokes) == len(set(stokes))
@@ -304,7 +304,7 @@ class Sky:
         component: str | None = None,
         ordering: str = "RING",
     ) -> None:
-        """Write the sky; the suffix gives the format.
+        """Write the sky; the suffix selects the format.
 
         ``.h5``, ``.hdf5``: everything, read back to the bit. ``.fits``: the total (or one
         `component`), kappa and the lists of sources and clusters; HEALPix as one table per band
@@ -313,7 +313,7 @@ class Sky:
         Parameters
         ----------
         component
-            FITS only: write this component in place of the total.
+            FITS only: write this component instead of the total.
         ordering
             HEALPix FITS only: "RING" or "NESTED".
 
@@ -331,9 +331,9 @@ class Sky:
         Parameters
         ----------
         lazy
-            Leave the maps on disk and read what is asked for, at each access; the file must stay.
-            `band` and `integrate` then need the memory of their result. Checksums are not compared
-            then: `mlsky verify` does that.
+            Leave the maps on disk and read only what is needed at each access; the file must not
+            move. `band` and `integrate` then need only the memory of their result. Checksums are
+            not compared; use `mlsky verify`.
 
         Raises
         ------
@@ -363,7 +363,7 @@ class Sky:
 
 
 def finish(sky: Sky, store: Disk, out: Path) -> Sky:
-    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
+    """Turn the file with the maps into the file `out`, and return the sky in it."""
     made = store.file
     store.protect()
     hdf5.write_hdf5(sky, made, store.paths)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from mlsky import arguments
 from mlsky.cli.options import ManyValues, bands, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
@@ -147,11 +148,8 @@ def _read_kappa(path: Path):
     if path.suffix == ".npy":
         import numpy as np
 
-        try:
+        with arguments.reading(f"--kappa {path}", "a .npy file of a map or of alm"):
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ValueError(f"--kappa {path}: cannot be read ({reason})") from None
     from mlsky.sphere import fitsmaps
 
     found = fitsmaps.read_fits("--kappa", path)
@@ -163,28 +161,18 @@ def _read_kappa(path: Path):
     return found.values if found.wcs is None else (found.values, found.wcs)
 
 
-#: What readers of tables raise on files that are none.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
-
-
 def _read_haloes(path: Path):
     """A table of haloes in any format that astropy knows by its suffix."""
-    from astropy.io.registry import IORegistryError
     from astropy.table import Table
 
     if not path.is_file():
         raise ValueError(f"--haloes {path}: no such file")
-    try:
+    must = "a FITS, ECSV or HDF5 table with columns ra, dec, z, m200m and their units"
+    with arguments.reading(f"--haloes {path}", must):
         with path.open("rb") as file:
             # mlsky clusters writes them as .csv, which says more of their format
             ecsv = file.read(7) == b"# %ECSV"
         return Table.read(path, format="ascii.ecsv" if ecsv else None)
-    except (IORegistryError, *UNREADABLE) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"--haloes {path}: cannot be read ({reason}); must be a FITS, ECSV or HDF5 table with "
-            "columns ra, dec, z, m200m and their units"
-        ) from None
 
 
 def read_options(options: dict) -> None:

@@ -253,16 +253,12 @@ def open_catalogue(
 
 def _columns(name: str, source) -> dict[str, np.ndarray]:
     """Columns of a catalogue as float64, one entry per source of this kind."""
-    from astropy.io.registry import IORegistryError
     from astropy.table import Table
     from astropy.units import Quantity, UnitConversionError
 
     if isinstance(source, (str, os.PathLike)):
-        try:
+        with arguments.reading(f"{name} catalogue {source}"):
             table = Table.read(source)
-        except (IORegistryError, OSError, ValueError, LookupError, TypeError) as error:
-            why = str(error).strip().split("\n")[0]
-            raise ValueError(f"{name} catalogue {source}: cannot be read ({why})") from None
     else:
         table = source
     try:
@@ -356,12 +352,9 @@ def _load(name: str, source, nest: bool) -> tuple[NDArray[np.float32], Geometry,
         path = Path(source)
         if not path.is_file():
             raise ValueError(f"{name}: no file {path}")
-        try:
-            if path.suffix == ".npy":
+        if path.suffix == ".npy":
+            with arguments.reading(f"{name}: {path}"):
                 source = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            why = str(error).strip().split("\n")[0]
-            raise ValueError(f"{name}: {path} cannot be read as a map ({why})") from None
         if path.suffix != ".npy":
             found = fitsmaps.read_fits(name, path)
             source, wcs, unit, nest = found.values, found.wcs, found.unit, False

@@ -15,6 +15,7 @@ from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.threads import run_blocks, threads
+from mlsky.sphere.windows import square
 
 __all__ = ["cubic", "default_lmax", "harmonic", "paint", "rotate_alm", "to_alm"]
 
@@ -49,12 +50,12 @@ def to_alm(
 
     Notes
     -----
-    Both windows are those of squares of the area of a pixel, averaged over direction.
+    Both windows are those of squares of the area of a pixel (`mlsky.sphere.windows.square`).
     """
     alm = gaussian.map_to_alm(np.reshape(values, geometry.shape), geometry, lmax)
     if pixel_arcmin is not None:
         ell = np.arange(lmax + 1)
-        ratio = _window(ell, pixel_arcmin) / _window(ell, geometry.pixel_arcmin)
+        ratio = square(ell, pixel_arcmin) / square(ell, geometry.pixel_arcmin)
         alm = gaussian.scale_alm(alm, ratio)
     return alm
 
@@ -174,14 +175,6 @@ def paint(
     total = total.reshape(geometry.shape)
     area = geometry.area(np.arange(band.shape[0]) * band.shape[1])[:, None]  # one per row
     return (total * (1e-3 / area / jy_per_sr_per_uk(REFERENCE_GHZ))).astype(np.float32)
-
-
-def _window(ell: NDArray, pixel_arcmin: float) -> NDArray[np.float64]:
-    """Window of a square pixel, averaged over the direction of the wave, *(len(ell),)*."""
-    half = ell * np.radians(pixel_arcmin / 60) / (2 * np.pi)  # np.sinc takes x / pi
-    # a mean over evenly spaced angles converges at once, as the function is periodic in them
-    angle = (np.arange(16) + 0.5) * np.pi / 32
-    return np.mean([np.sinc(half * np.cos(a)) * np.sinc(half * np.sin(a)) for a in angle], axis=0)
 
 
 def _interpolate(values, table, v) -> NDArray[np.float64]:

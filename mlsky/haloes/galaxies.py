@@ -13,7 +13,8 @@ from mlsky.haloes.abundance import poisson
 from mlsky.haloes.densities import Grid, uniform
 from mlsky.sources.catalogue import KINDS, POL_MEAN_SQUARE, draw_polarised_fraction
 from mlsky.sources.counts import draw_radio_flux, radio_density
-from mlsky.theory.halo_model import Parameters, infrared_sed
+from mlsky.theory.halo_model import Parameters
+from mlsky.theory.infrared import colour
 from mlsky.theory.radio_sources import host_rate
 
 __all__ = ["SOURCE_COLUMNS", "Colours", "Galaxies"]
@@ -50,10 +51,7 @@ class Colours:
 
     def shells(self, nu_ghz: float) -> np.ndarray:
         """Ratio of mean fluxes, (n_shell,)."""
-        at, reference = (
-            infrared_sed(nu, self.z, self.parameters) for nu in (nu_ghz, REFERENCE_GHZ)
-        )
-        return at / reference
+        return colour(nu_ghz, self.z, self.parameters)
 
     def index(self) -> np.ndarray:
         """d ln S / d ln nu at 148 GHz of the mean galaxy of each shell, (n_shell,)."""

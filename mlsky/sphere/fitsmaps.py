@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky import arguments
 from mlsky.sphere.wcs import check_coordsys
 
 __all__ = ["FitsMap", "read_fits"]
@@ -51,28 +52,33 @@ def read_fits(name: str, path: Path) -> FitsMap:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            # of a truncated file and of broken cards astropy only warns
-            warnings.simplefilter("error", AstropyWarning)
-            hdus = fits.open(file, memmap=False)
-            for number, hdu in enumerate(hdus):
-                header = hdu.header
-                if isinstance(hdu, fits.BinTableHDU):
-                    if found := _table(name, path, number, header):
-                        return found
-                elif hdu.is_image and header.get("NAXIS", 0) >= 2 and header.get("CTYPE1"):
-                    return _image(hdu)
-    except (OSError, TypeError, KeyError, IndexError, AttributeError, AstropyWarning) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"{name}: {path} cannot be read as a map ({reason})") from None
-    raise ValueError(
-        f"{name}: {path} holds neither a HEALPix nor a CAR map nor an alm (no PIXTYPE, no CTYPE1); "
-        "must have one"
-    )
+    found = coordsys = None
+    with (
+        arguments.reading(f"{name}: {path}", "a FITS file of a map or of alm"),
+        path.open("rb") as file,
+        warnings.catch_warnings(),
+    ):
+        # of a truncated file and of broken cards astropy only warns
+        warnings.simplefilter("error", AstropyWarning)
+        for number, hdu in enumerate(fits.open(file, memmap=False)):
+            header = hdu.header
+            if isinstance(hdu, fits.BinTableHDU):
+                found, coordsys = _table(path, number, header), header.get("COORDSYS")
+            elif hdu.is_image and header.get("NAXIS", 0) >= 2 and header.get("CTYPE1"):
+                found, coordsys = _image(hdu), None
+            if found:
+                break
+    if found is None:
+        raise ValueError(
+            f"{name}: {path} holds neither a HEALPix nor a CAR map nor an alm (no PIXTYPE, no "
+            "CTYPE1); must have one"
+        )
+    if np.ndim(found.values) == 1 and found.values.dtype.kind != "c":
+        check_coordsys(name, coordsys)
+    return found
 
 
-def _table(name: str, path: Path, number: int, header) -> FitsMap | None:
+def _table(path: Path, number: int, header) -> FitsMap | None:
     """A HEALPix map or an alm of a table, or None if it is neither."""
     import healpy
 
@@ -80,7 +86,6 @@ def _table(name: str, path: Path, number: int, header) -> FitsMap | None:
         return FitsMap(healpy.read_alm(path, hdu=number))
     if str(header.get("PIXTYPE", "")).strip().upper() != "HEALPIX" and "NSIDE" not in header:
         return None
-    check_coordsys(name, header.get("COORDSYS"))
     values = healpy.read_map(path, field=0, hdu=number, dtype=None)
     return FitsMap(values, unit=str(header.get("TUNIT1", "")).strip())
 

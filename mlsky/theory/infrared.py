@@ -18,7 +18,13 @@ from mlsky.theory.halo_model import infrared_sed
 if TYPE_CHECKING:
     from mlsky.theory.halo_model import HaloModel, Parameters
 
-__all__ = ["InfraredGalaxies"]
+__all__ = ["InfraredGalaxies", "colour"]
+
+
+def colour(nu_ghz: float, z: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Ratio of the mean flux of galaxies at `nu_ghz` to that at 148 GHz, the shape of `z`."""
+    sed = [infrared_sed(nu, z, parameters) for nu in (nu_ghz, REFERENCE_GHZ)]
+    return sed[0] / sed[1]
 
 
 def _lever(nu_ghz: float) -> float:
@@ -84,10 +90,7 @@ class InfraredGalaxies:
 
     def colour(self, nu_ghz: float) -> np.ndarray:
         """Ratio of mean fluxes to those at 148 GHz, (n_shell,)."""
-        at, reference = (
-            infrared_sed(nu, self.z, self.parameters) for nu in (nu_ghz, REFERENCE_GHZ)
-        )
-        return at / reference
+        return colour(nu_ghz, self.z, self.parameters)
 
     def fraction(
         self, flux: np.ndarray, powers: tuple[float, ...], cut: tuple[float, float] | None

@@ -6,11 +6,12 @@ fit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mlsky.theory.halo_model import Parameters
 
-__all__ = ["DEFAULT", "names", "parameters"]
+__all__ = ["DEFAULT", "check_truth", "names", "parameters"]
 
 DEFAULT = "act-dr6"
 
@@ -64,3 +65,33 @@ def parameters(preset: str = DEFAULT) -> Parameters:
     if preset not in names():
         raise ValueError(f"preset={preset!r}: must be one of {', '.join(names())}")
     return _PRESETS[preset]
+
+
+def check_truth(truth: Mapping | None) -> str:
+    """The preset that weights were trained on, which must be what it was then.
+
+    Clusters are painted from the preset of this version, and the networks leave out those of the
+    one they were trained on.
+
+    Parameters
+    ----------
+    truth
+        ``preset`` and ``parameters`` as the header of the weights states them; None if it does not.
+
+    Raises
+    ------
+    ValueError
+        If the preset is unknown, or has other parameters now.
+    """
+    if truth is None:
+        return DEFAULT
+    preset = truth["preset"]
+    now = parameters(preset).to_dict()
+    for name, value in truth["parameters"].items():
+        if now.get(name) != value:
+            raise ValueError(
+                f"weights trained on preset {preset!r} with {name}={value!r}: it has "
+                f"{now.get(name)!r} in this version of mlsky; train them again, or take the "
+                "version that they come from"
+            )
+    return preset

@@ -217,6 +217,8 @@ def _part_painted(
     out: dict = {}
     with h5py.File(data, "r") as file:
         mass_cut, source = file.attrs.get("mass_cut"), json.loads(file.attrs.get("source", "{}"))
+    if "preset" in source:
+        out["truth"] = {name: source[name] for name in ("preset", "parameters")}
     if apart:
         if mass_cut != validation.get("mass_cut"):
             raise ValueError(

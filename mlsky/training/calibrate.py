@@ -26,6 +26,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights
 from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
+from mlsky.statistics import bandpower
 from mlsky.training.matching import Spectra
 
 __all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
@@ -96,34 +97,25 @@ def _fit_calibration(
     periodic = _is_periodic(gaussian_kappa)
     count = len(gaussian_kappa) if regions is None else min(regions, len(gaussian_kappa))
     n = gaussian_kappa.shape[-1]
-    pixel = math.radians(attrs["pixel_arcmin"] / 60)
-    window = np.hanning(n + 2)[1:-1]
-    window = window[:, None] * window[None]
-    ell = np.hypot(
-        2 * np.pi * np.fft.fftfreq(n, pixel)[:, None], 2 * np.pi * np.fft.rfftfreq(n, pixel)[None]
-    )
-    edges = np.geomspace(150, kappa_lmax(weights.pixel_arcmin), BINS + 1)
-    index = np.digitize(ell, edges)
-    power, rate = np.zeros((4, BINS + 2)), 0.0
+    top = min(kappa_lmax(weights.pixel_arcmin), 10800 / attrs["pixel_arcmin"])
+    edges = np.geomspace(150, top, BINS + 1)
+    spectra = bandpower.Spectra(n, attrs["pixel_arcmin"], edges, periodic=False)
+    power, rate = 0.0, 0.0
     values: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
-
-    def modes(field: np.ndarray) -> np.ndarray:
-        return np.fft.rfft2((field - field.mean()) * window).ravel()
 
     for i in range(count):
         objects = _objects(of_objects, i)
         made = run(weights, gaussian_kappa[i], seed, i, periodic=periodic, objects=objects)
-        grown = modes(made["kappa"].numpy())
-        beside = modes(objects["kappa"]) if objects is not None else np.zeros_like(grown)
-        pairs = ((modes(gaussian_kappa[i]),) * 2, (grown, grown), (grown, beside), (beside, beside))
-        for j, (a, b) in enumerate(pairs):
-            power[j] += np.bincount(index.ravel(), (a * b.conj()).real, BINS + 2)
+        grown = made["kappa"].numpy()
+        beside = objects["kappa"] if objects is not None else np.zeros_like(grown)
+        found = spectra.power(spectra.modes(np.stack([gaussian_kappa[i], grown, beside])))
+        power = power + np.array([found[0, 0], found[1, 1], found[1, 2], found[2, 2]])
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
         for name, field in zip(names, of_cib, strict=True):
             values[name][0].append(made[name])
             values[name][1].append(torch.from_numpy(np.maximum(field[i], 0)))
-    centre, power = np.sqrt(edges[1:] * edges[:-1]), power[:, 1 : BINS + 1]
+    centre = np.sqrt(edges[1:] * edges[:-1])
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = gain_beside(*power[:, filled])
     calibration = {

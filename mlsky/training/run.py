@@ -73,7 +73,7 @@ def choose_normaliser(
         # its own, even if the data have changed: weights mean nothing with others
         if isinstance(given, Normaliser) and given != resumed:
             raise ValueError(
-                "normaliser: not that of the weights to go on with; leave it out, or start anew"
+                "normaliser: not that of the run that is resumed; leave it out, or start anew"
             )
         return resumed
     if given == "start" and start is None:

@@ -162,7 +162,7 @@ def calibrate(
         low["radio"] = density[0]
     shot = 0.0 if density is None else density[1]
     report("levels of kSZ", 0.75)
-    velocities = fit_velocities(bare, cl, alm["ksz"], truth_ksz(top, weights.mass_cut), seed)
+    velocities = fit_velocities(bare, cl, alm["ksz"], seed)
     if velocities is not None:
         low["ksz"] = gaussian.scale_alm(alm["ksz"].copy(), np.sqrt(velocities[1]))
     table, rows = fit_large_scales(low, means, truth, shot, join, clusters=not rest)
@@ -192,31 +192,32 @@ def calibrate(
 
 
 def fit_velocities(
-    weights: Weights,
-    cl: NDArray[np.float64],
-    ksz: NDArray[np.complex128],
-    truth: NDArray[np.float64],
-    seed: int,
+    weights: Weights, cl: NDArray[np.float64], ksz: NDArray[np.complex128], seed: int
 ) -> tuple[list[float], NDArray[np.float64]] | None:
     """Gains of the levels of kSZ's velocities, and the factor of its power at l = 0 to lmax.
 
-    None for networks without such levels, and for a sky of few multipoles.
+    The model is compared with the sky, and beyond its multipoles with regions. None for networks
+    without such levels, and for a sky of few multipoles.
     """
     import healpy
 
     lmax = gaussian.alm_lmax(ksz)
     n = LEVEL_PIXELS
-    edges = velocity_gains.edges(lmax, n * weights.pixel_arcmin)
-    if edges is None or not hasattr(weights.networks.get("paint"), "velocity_levels"):
+    of_sky = velocity_gains.edges(lmax, n * weights.pixel_arcmin)
+    if of_sky is None or not hasattr(weights.networks.get("paint"), "velocity_levels"):
         return None
+    edges = velocity_gains.beyond(of_sky, weights.pixel_arcmin)
     starts = _kappas(weights, cl, n, seed)
     parts = velocity_gains.level_spectra(weights, starts, edges, n, LEVEL_REGIONS, seed)
-    modes = 2 * np.arange(lmax + 1) + 1
-    inside = [slice(math.ceil(a), math.ceil(b)) for a, b in itertools.pairwise(edges)]
-    sky, model = (
-        np.array([(c * modes)[s].sum() / modes[s].sum() for s in inside])
-        for c in (healpy.alm2cl(ksz), truth[: lmax + 1])
-    )
+
+    def bands(c: NDArray, band_edges: NDArray) -> NDArray[np.float64]:
+        modes = 2 * np.arange(len(c)) + 1
+        inside = [slice(math.ceil(a), math.ceil(b)) for a, b in itertools.pairwise(band_edges)]
+        return np.array([(c * modes)[s].sum() / modes[s].sum() for s in inside])
+
+    sky = bands(healpy.alm2cl(ksz), of_sky)
+    sky = np.concatenate([sky, parts.sum(0)[len(sky) :]])
+    model = bands(truth_ksz(math.ceil(edges[-1]), weights.mass_cut), edges)
     gains = velocity_gains.fit_gains(sky, model, parts, np.sqrt(edges[1:] * edges[:-1]))
     return gains, velocity_gains.change(gains, parts, np.arange(lmax + 1), edges)
 

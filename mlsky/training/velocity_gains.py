@@ -20,10 +20,12 @@ from mlsky.painting import large_scales
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
 
-__all__ = ["BANDS", "change", "edges", "fit_gains", "level_spectra"]
+__all__ = ["BANDS", "beyond", "change", "edges", "fit_gains", "level_spectra"]
 
 #: Most bands; where the first begins, and how wide it is, in steps between multipoles of a region.
 BANDS, FIRST, WIDTH = 10, 2.5, 1.5
+#: Up to where regions are compared with the model, as a fraction of their highest multipole.
+FINEST = 0.75
 #: Share of the power by which sky and model may differ without a change: sampling of a sky and of
 #: regions, and the model, which painted regions have to 1 %.
 TOLERANCE = 0.02
@@ -38,6 +40,19 @@ def edges(lmax: int, side_arcmin: float) -> NDArray[np.float64] | None:
     first = FIRST * 360 * 60 / side_arcmin
     count = min(BANDS, int(math.log(lmax / first) / math.log1p(WIDTH / FIRST)))
     return np.geomspace(first, lmax, count + 1) if count > 0 else None
+
+
+def beyond(band_edges: NDArray[np.float64], pixel_arcmin: float) -> NDArray[np.float64]:
+    """The bands of a sky, (bands + 1,), and more of them up to `FINEST` of what regions hold.
+
+    The finest levels make most of the power beyond the multipoles of a coarse sky. Without these
+    bands they would be weakened to mend what coarser levels do wrong.
+    """
+    last, most = band_edges[-1], FINEST * 10800 / pixel_arcmin
+    count = math.ceil(math.log(most / last) / math.log(last / band_edges[-2]))
+    if count < 1:
+        return band_edges
+    return np.append(band_edges, np.geomspace(last, most, count + 1)[1:])
 
 
 def level_spectra(
@@ -92,7 +107,7 @@ def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray, ell: NDArray) -> lis
     Parameters
     ----------
     sky, truth : (bands,)
-        Power of kSZ.
+        Power of kSZ; of regions beyond the multipoles of the sky.
     parts : (levels, bands)
         From `level_spectra`; their sum is scaled to that of the sky.
     ell : (bands,)

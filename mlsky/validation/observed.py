@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.theory import foregrounds, radio_sources
-from mlsky.theory.halo_model import Parameters, infrared_sed
+from mlsky.theory import foregrounds, infrared, radio_sources
+from mlsky.theory.halo_model import Parameters
 from mlsky.theory.spectra import kappa_spectrum
 from mlsky.validation import act_dr6
 
@@ -122,8 +122,7 @@ class Model:
         from scipy.special import ndtr
 
         t, par = self.t, self.parameters
-        colour = infrared_sed(nu_ghz, t["z"].astype(float), par)
-        colour = (colour / infrared_sed(REFERENCE_GHZ, t["z"].astype(float), par))[:, None]
+        colour = infrared.colour(nu_ghz, t["z"].astype(float), par)[:, None]
         lever = math.log(nu_ghz / REFERENCE_GHZ)
         scatter = math.hypot(float(t["scatter"]), par.cib_beta_scatter * lever)
         per_mjy = 1e-3 * float(t["uk_per_jy_sr"])

@@ -128,19 +128,6 @@ def test_sources_outside_the_band_are_left_out_and_blocks_add_up(monkeypatch):
     np.testing.assert_allclose(total, flux[np.abs(z) < np.sin(np.radians(10))].sum(), rtol=1e-6)
 
 
-def test_window_is_that_of_a_square():
-    ell = np.array([0, 300, 1000])
-    side = np.radians(10 / 60)
-    # the mean over a square of J0-like plane waves of all directions, by brute force
-    t = (np.arange(400) + 0.5) / 400 - 0.5
-    x, y = np.meshgrid(t * side, t * side)
-    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    want = [
-        np.mean([np.cos(n * (x * np.cos(a) + y * np.sin(a))).mean() for a in angle]) for n in ell
-    ]
-    np.testing.assert_allclose(projection._window(ell, 10.0), want, atol=1e-5)
-
-
 def test_window_takes_means_over_one_pixel_to_another():
     geometry = Healpix(16)
     rng = np.random.Generator(np.random.Philox(7))

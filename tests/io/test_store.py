@@ -1,4 +1,4 @@
-"""A sky that is made on disk: the same bits, gone on with after a stop, nothing half done."""
+"""A sky that is made on disk: the same bits when resumed after a stop, nothing half done."""
 
 from __future__ import annotations
 

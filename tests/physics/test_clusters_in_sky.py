@@ -317,7 +317,7 @@ def test_some_components_are_those_of_the_whole(make, names):
 
 
 def test_haloes_with_weights_that_paint_them_are_refused(files):
-    with pytest.raises(ValueError, match="haloes given with weights that paint clusters") as caught:
+    with pytest.raises(ValueError, match="haloes= with weights that paint clusters") as caught:
         simulate(148, NSIDE, weights=files["all"], haloes=clusters())
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"haloes: z\[0\]=nan: must be") as caught:
@@ -331,6 +331,15 @@ def test_weights_with_a_mass_cut_beyond_the_tables_are_refused(tmp_path, cut):
         with pytest.raises(ValueError, match=r"mass_cut of the weights=.*halo tables") as caught:
             simulate(148, NSIDE, weights=path, haloes=given)
         assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_truth_than_the_tables_are_refused(tmp_path):
+    """Clusters are painted as this version has them, and the networks leave out those of theirs."""
+    truth = {"preset": "act-dr6", "parameters": {"gas_radius": 9.0}}
+    path = str(coarse_weights(tmp_path / "w.safetensors", part="rest", mass_cut=1e14, truth=truth))
+    with pytest.raises(ValueError, match=r"preset 'act-dr6' with gas_radius=9.0: it has") as caught:
+        simulate(148, NSIDE, weights=path)
+    assert "\n" not in str(caught.value)
 
 
 @functools.cache
@@ -361,14 +370,14 @@ def test_redshifts_are_those_of_the_tables_in_use(files, monkeypatch):
     """Tables of another cosmology may begin or end elsewhere."""
     asked = []
 
-    def of(cosmology):
-        asked.append(cosmology.h)
+    def of(cosmology, preset):
+        asked.append((cosmology.h, preset))
         return shipped() | {"edges": shipped()["edges"] * np.float32(0.1)}
 
     monkeypatch.setattr(tables, "of", of)
     with pytest.raises(ValueError, match=r"haloes: z\[2\]=0.3: must be from .* halo tables"):
         simulate(148, NSIDE, weights=files["rest"], cosmology={"h": 0.7}, haloes=clusters())
-    assert asked == [0.7]
+    assert asked == [(0.7, "act-dr6")]
 
 
 def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alone, monkeypatch):

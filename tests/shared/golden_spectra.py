@@ -1,4 +1,4 @@
-"""Spectra that the default weights make of patches of Gaussian kappa, as they are and as they were.
+"""Spectra that the default weights make of painted regions, as they are and as they were.
 
     python tests/shared/golden_spectra.py
 
@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mlsky import seeds
+from mlsky.haloes.painter import Painter
+from mlsky.haloes.region import OBJECT_FIELDS
+from mlsky.networks import evaluate
 from mlsky.networks.weights import Weights
 from mlsky.painting import foregrounds
 from mlsky.sphere.geometry import Healpix
-from mlsky.theory import kappa_spectrum
 from mlsky.training.matching import Spectra
 from mlsky.validation import scores
 
 #: Pixels of a side and number of patches per weight file, and the nside that selects it.
-CASES = {2.0: (256, 8, 1024), 0.5: (512, 4, 4096)}
+CASES = {4.0: (128, 6, 256), 2.0: (256, 4, 1024), 1.0: (256, 6, 2048)}
 FILE = Path(__file__).parents[1] / "golden" / "spectra.json"
 BANDS = 24
 #: Bands that are compared: the patches hold few modes below and pixels no power above.
@@ -38,20 +38,23 @@ def weights(pixel_arcmin: float) -> Weights:
 
 
 @functools.cache
-def patches(pixel_arcmin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fields (patches, 5, n, n) and their Gaussian starts (patches, 1, n, n)."""
+def patches(pixel_arcmin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fields of the rest and of clusters (patches, 5, n, n), and Gaussian starts (patches, n, n).
+
+    Kappa and clusters are those of painted regions, for networks are given both.
+    """
     n, count, _ = CASES[pixel_arcmin]
     chosen = weights(pixel_arcmin)
-    pixel = math.radians(pixel_arcmin / 60)
-    cl = kappa_spectrum(foregrounds.kappa_lmax(chosen))
-    k = 2 * np.pi * np.hypot(np.fft.fftfreq(n, pixel)[:, None], np.fft.rfftfreq(n, pixel)[None])
-    amplitude = np.sqrt(np.interp(k, np.arange(len(cl)), cl, right=0)) / pixel
-    starts, maps = [], []
+    painter = Painter(pixel_arcmin, n, objects=chosen.mass_cut)
+    starts, maps, clusters = [], [], []
     for i in range(count):
-        white = seeds.generator(8, "kappa", i).standard_normal((n, n))
-        starts.append(np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=(n, n)).astype("f4"))
-        maps.append(scores.generate(chosen, starts[-1], 8, i))
-    return np.array(maps), np.array(starts)[:, None]
+        region = painter.region(8, i)
+        own = region.objects.maps.cpu().numpy()
+        given = {name: own[OBJECT_FIELDS.index(name)] for name in evaluate.GIVEN}
+        starts.append(painter.gaussian_start(region.maps[1]).cpu().numpy())
+        maps.append(scores.generate(chosen, starts[-1], 8, i, objects=given))
+        clusters.append(own[[OBJECT_FIELDS.index(name) for name in scores.FIELDS]])
+    return np.array(maps), np.array(clusters), np.array(starts)
 
 
 def pairs(fields: np.ndarray, pixel_arcmin: float) -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +67,9 @@ def pairs(fields: np.ndarray, pixel_arcmin: float) -> tuple[np.ndarray, np.ndarr
 def measured(pixel_arcmin: float) -> dict:
     """Auto spectra, and correlations of pairs, of the patches, in the bands of `ELL`.
 
-    tSZ is clipped, since a few clusters rule it on so small an area.
+    Of the rest: what clusters add does not come from networks.
     """
-    maps = patches(pixel_arcmin)[0].copy()
-    maps[:, 2] = np.maximum(maps[:, 2], scores.TSZ_CLIP)
+    maps = patches(pixel_arcmin)[0]
     ell, power = pairs(maps, pixel_arcmin)
     inside = (ell > ELL[0]) & (ell < min(ELL[1], 0.8 * 10800 / pixel_arcmin))
     auto = {n: power[i, i, inside].tolist() for i, n in enumerate(scores.FIELDS)}

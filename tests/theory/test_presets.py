@@ -110,3 +110,15 @@ def test_cib_of_planck(nu):
 def test_cib_of_planck_is_too_bright_for_act():
     planck, act = (d_ell(preset, 220, "cib")[3000] for preset in ("planck", "act-dr6"))
     assert 1.2 < planck / act < 1.8
+
+
+def test_weights_of_another_truth_are_refused():
+    truth = {"preset": "agora", "parameters": presets.parameters("agora").to_dict()}
+    assert presets.check_truth(truth) == "agora"
+    assert presets.check_truth(None) == presets.DEFAULT
+    for name, value in (("cib_beta", 1.5), ("pressure", [1.0, 0.4, -0.7]), ("dust_mass", 1.0)):
+        changed = {**truth, "parameters": {**truth["parameters"], name: value}}
+        with pytest.raises(ValueError, match=f"preset 'agora' with {name}=.*train them again"):
+            presets.check_truth(changed)
+    with pytest.raises(ValueError, match="preset='act-dr9': must be one of act-dr6"):
+        presets.check_truth({**truth, "preset": "act-dr9"})

@@ -114,7 +114,7 @@ def test_a_run_stops_when_it_has_converged(tmp_path, monkeypatch):
     run = _train(tmp_path / "a", 200, converged=0.9)
     assert 4 <= run.step < 200
     again = _train(tmp_path / "a", 200, converged=0.9)
-    assert again.step == run.step  # complete, and not gone on with
+    assert again.step == run.step  # complete, and not resumed
     for bad in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match=r"must be a share in 0 to 1"):
             _train(tmp_path / "b", 3, converged=bad)

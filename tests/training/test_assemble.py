@@ -130,7 +130,7 @@ def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):
     channels = ("kappa", "objects_kappa", "objects_tsz", "ksz", "tsz", "cib", "cib_353", "cib_857")
     n = len(channels)
     normaliser = Normaliser(channels, (None,) * n, (0.0,) * n, (1.0,) * n)
-    source = '{"cosmology": {}, "preset": "planck"}'
+    source = '{"cosmology": {}, "preset": "planck", "parameters": {"cib_beta": 1.8}}'
     with h5py.File(place / "train.h5", "a") as file:
         file.attrs.update({"seed": 5, "source": source, "mass_cut": 2e14})
     tell = functools.partial(assembling._part_painted, place / "train.h5")
@@ -138,6 +138,7 @@ def test_what_a_file_without_clusters_says_of_itself(place, monkeypatch):
     assert told == {
         **{"part": "rest", "mass_cut": 2e14},
         "cib_templates": {"ghz": [148.0, 353.0, 857.0], "preset": "planck"},
+        "truth": {"preset": "planck", "parameters": {"cib_beta": 1.8}},
     }
     with pytest.raises(
         ValueError, match=r"objects above 2e\+14 Msun .* above 1e\+14 in that of val"

@@ -89,3 +89,18 @@ def test_bands_hold_modes_of_a_region():
     assert edges[-1] == pytest.approx(3072)
     assert np.diff(edges).min() > 21600 / 512
     assert len(velocity_gains.edges(20_000, 5120)) == velocity_gains.BANDS + 1
+
+
+def test_bands_beyond_a_coarse_sky_hold_the_finest_levels():
+    edges = velocity_gains.edges(768, 1024)
+    more = velocity_gains.beyond(edges, 2.0)
+    np.testing.assert_array_equal(more[: len(edges)], edges)
+    assert more[-1] == pytest.approx(velocity_gains.FINEST * 5400)
+    assert np.diff(np.log(more)).max() <= np.diff(np.log(edges))[-1] * (1 + 1e-9)
+    np.testing.assert_array_equal(velocity_gains.beyond(more, 2.0), more)
+    # a coarse level too strong: on the sky alone the finest one would pay for it
+    ell = np.sqrt(more[1:] * more[:-1])
+    parts = np.array([ell**0, 3 * (800 / ell) ** 2])
+    truth, strong = parts.sum(0), parts * [[1.0], [1.1]]
+    gains = velocity_gains.fit_gains(strong.sum(0), truth, strong, ell)
+    assert gains[0] == pytest.approx(1, abs=velocity_gains.TOLERANCE)

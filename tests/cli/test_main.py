@@ -1,0 +1,87 @@
+"""The command line itself: usage, help, errors and interruptions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import BASE, error_of
+
+import mlsky
+from mlsky import cli
+
+
+@pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--freqs"], ["paint"]])
+def test_wrong_usage(record, capsys, arguments):
+    error_of(capsys, arguments)
+
+
+def test_help_and_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"mlsky, version {mlsky.__version__}"
+    for arguments in (["--help"], ["simulate", "-h"], ["weights", "--help"], ["train", "-h"]):
+        assert cli.main(arguments) == 0
+        assert "Usage: mlsky" in capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert "simulate" in capsys.readouterr().err
+
+
+def test_help_is_light():
+    code = (
+        "import sys; from mlsky import cli; cli.main(['simulate', '--help'])\n"
+        "heavy = {'torch', 'numpy', 'healpy', 'astropy', 'camb', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.strip() == "[]"
+
+
+def test_interrupted(record, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlsky.io.hdf5._write_table", interrupt)
+        assert cli.main([*BASE, "--out", "sky.h5"]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert os.listdir() == ["sky.h5.partial"]
+    assert cli.main([*BASE, "--out", "sky.h5"]) == 0
+    assert os.listdir() == ["sky.h5"]
+
+
+def test_errors_of_the_file_system_are_one_line(record, capsys, monkeypatch):
+    def full(request):
+        raise OSError(28, "No space left on device", "sky.h5.partial")
+
+    monkeypatch.setattr("mlsky.simulation.run", full)
+    assert "sky.h5.partial: No space left on device" in error_of(capsys, [*BASE, "--out", "a.h5"])
+
+
+def test_errors_of_ours_are_bugs_and_shown(record, monkeypatch):
+    """Only what mlsky can explain is one line; a bug keeps its traceback."""
+
+    def bug(request):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("mlsky.simulation.run", bug)
+    with pytest.raises(ZeroDivisionError):
+        cli.main([*BASE, "--out", "sky.h5"])
+
+
+def test_debug_shows_the_traceback(record):
+    with pytest.raises(ValueError, match="nside=3"):
+        cli.main(["--debug", "simulate", "--freqs", "93", "--nside", "3", "--out", "a.h5"])
+
+
+def test_help_takes_no_time():
+    """Python itself takes most of it; the limit is five times what a slow machine needs."""
+    begin = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "mlsky.cli", "--help"], check=True, stdout=subprocess.DEVNULL
+    )
+    assert time.monotonic() - begin < 5
