@@ -51,6 +51,20 @@ class Request:
     out: Path | None
     command: str
 
+    def memory(self, workers: int = 1) -> dict[str, float]:
+        """Bytes at the peak of each stage, maps on disk, with so many charts at a time."""
+        return resources.memory(
+            self.geometry,
+            self.weights.pixel_arcmin,
+            self.components,
+            self.stokes,
+            on_disk=True,
+            cib_maps=cib_templates.map_count(self.weights.header),
+            haloes=_count_haloes(self.haloes, self.weights.mass_cut),
+            workers=workers,
+            nfreq=len(self.bands),
+        )
+
 
 def check(asked: Arguments) -> Request:
     """Check every argument of `mlsky.simulate` before any work starts, cheap ones first.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Realisation",
+    "ingredients",
     "list_sources",
     "observe",
     "realise",
@@ -198,13 +199,18 @@ def _disk(request: Request) -> Disk:
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
             kept[name] = (hdf5.template_path(name), (rows, len(stokes), *shape))
-    made_of = {k: v for k, v in provenance(request).items() if k in MADE_OF}
-    made_of |= {"components": list(request.components), "stokes": request.stokes}
+    return Disk(request.out, ingredients(request), kept)
+
+
+def ingredients(request: Request) -> dict:
+    """What the maps at 148 GHz depend on, in plain JSON types."""
+    found = {k: v for k, v in provenance(request).items() if k in MADE_OF}
+    found |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
         given = request.kappa
-        made_of["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
-        made_of["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
-    return Disk(request.out, made_of, kept)
+        found["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
+        found["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
+    return found
 
 
 def _workers(request: Request, haloes: int) -> int:

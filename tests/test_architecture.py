@@ -39,6 +39,7 @@ LAYERS = (
     ("request",),
     ("observation", "provenance"),
     ("simulation",),
+    ("ensembles",),
     ("statistics", "cutting"),
     ("validation",),
     ("toys",),
