@@ -126,8 +126,14 @@ _PAINT_OBJECTS = replace(
     pixel_arcmin=1.0,
     generator_options={"objects": 2, "cib_mix": _CIB_MIX, "kernels": _KERNEL_WIDTHS},
     critic_options={"channels": 9},
+    generator_rate=3e-4,  # it starts from trained networks
+    critic_rate=2.1e-4,
+    decay_from=0.3,
     match={
         **_PAINT.match,
+        # of many pairs; half of this left correlations of CIB and tSZ up to 0.1 off at 1'
+        "coherence": 12.0,
+        "coherence_raw": 6.0,
         "objects2": 1.5,  # what is round clusters, by their rank
         "objects4": 1.5,
         "objects_tail2": 1.0,
