@@ -17,6 +17,7 @@ from mlsky.errors import MissingDependencyError, MlskyError, RegistryError
 _LAZY = {
     "Band": "mlsky.frequency.passbands",
     "Sky": "mlsky.sky",
+    "ensemble": "mlsky.ensembles",
     "simulate": "mlsky.simulation",
 }
 
@@ -27,6 +28,7 @@ __all__ = [
     "RegistryError",
     "Sky",
     "__version__",
+    "ensemble",
     "simulate",
 ]
 

@@ -1,8 +1,8 @@
-"""Arguments of callers as plain Python and numpy types: converted, or refused in one line.
+"""Conversion of arguments to plain Python and numpy types, or one line of error.
 
-Whatever a caller may hold goes through here: a Quantity is converted to the unit that is meant, or
-refused if its unit is another kind; a mask becomes NaN; text, dates and dictionaries in place of a
-number are refused, and so is a number in place of a boolean.
+Every argument of a caller passes through here. A Quantity is converted to the expected unit, or
+refused if its unit is of another kind; a mask becomes NaN; text, dates and dictionaries in place of
+a number are refused, and so is a number in place of a boolean.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAME_BYTES, SHOWN = 255, 60
 
 
 def short(value: object, length: int = SHOWN) -> str:
-    """One line, at most `length` characters, that shows a value; of an array, shape and type."""
+    """A value on one line of at most `length` characters; for an array, its shape and type."""
     if isinstance(value, np.ndarray) and value.ndim:
         return f"{type(value).__name__} of shape {value.shape} and type {value.dtype}"
     try:
@@ -153,7 +153,7 @@ def array(
     unit
         Of plain numbers; a Quantity is converted to it. None refuses every unit but 1.
     kinds
-        Letters of the types of numpy that are taken.
+        Kinds of numpy types that are allowed, as letters.
 
     Raises
     ------
@@ -174,9 +174,9 @@ def array(
 
 
 def unmask(value: object) -> object:
-    """The same without a mask: numbers under one become NaN, which `numpy.asarray` forgets.
+    """The array without its mask: masked values become NaN. `numpy.asarray` ignores masks.
 
-    Masks of numpy, of astropy's columns and of its masked quantities are known; the unit stays.
+    Masks of numpy, astropy columns and astropy masked quantities are known; units are kept.
     """
     mask = getattr(value, "mask", None)
     if not isinstance(mask, (np.ndarray, np.bool_)) or callable(mask):
@@ -227,19 +227,19 @@ def path(name: str, value: object, what: str = "the name of a file, as text or a
 
 @contextlib.contextmanager
 def reading(what: str, must: str = "") -> Iterator[None]:
-    """Make one line of whatever is raised where a file of a caller is read.
+    """Turn any error that is raised while a file of a caller is read into one line.
 
     Parsers of damaged files raise errors of any kind, those of numpy and astropy among them.
 
     Parameters
     ----------
     what
-        The file, for the error; and what it `must` be.
+        The file, and what it `must` be, for the message.
 
     Raises
     ------
     ValueError
-        In place of any other error.
+        Instead of any other error.
     """
     try:
         yield

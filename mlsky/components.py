@@ -30,19 +30,19 @@ __all__ = [
 #: Sehgal et al. 2010, doi:10.1088/0004-637X/709/2/920, and of Han et al. 2021.
 REFERENCE_GHZ = 148.0
 
-#: What `stokes` may be, everywhere.
+#: Allowed values of `stokes`.
 STOKES = ("T", "QU", "TQU")
 
 
 def maps_of(names: Iterable[str], *fields: str) -> list[str]:
-    """Those of some maps that belong to given fields, in their order.
+    """The maps that belong to the given fields, in their order.
 
     A field may have several maps, called "cib" and "cib_353", or "tsz_0" and "tsz_1".
     """
     return [name for name in names if name.split("_")[0] in fields]
 
 
-#: Components whose maps have a mean over the sky that can be taken off.
+#: Components whose maps have a mean over the sky that can be subtracted.
 MEANS = ("tsz", "cib")
 
 
@@ -53,16 +53,16 @@ class Component:
     Parameters
     ----------
     name
-        What users call it, ``sky[name]``.
+        Its name, as in ``sky[name]``.
     unit
         Unit of its map at `REFERENCE_GHZ`.
     sign
         Sign of the signal at `REFERENCE_GHZ`: -1 nowhere positive, +1 nowhere negative,
         0 either.
     scaling
-        Law by which it changes with frequency: "flat", "tsz", "cib" or "radio".
+        How it scales with frequency: "flat", "tsz", "cib" or "radio".
     stokes
-        Stokes parameters that it can fill; the others are zero. For the CIB and radio Q and U
+        Stokes parameters that it has; the others are zero. For the CIB and radio Q and U
         come from the sources of the catalogue alone.
     """
 
@@ -132,12 +132,12 @@ def parse_stokes(stokes: str) -> str:
 
 
 def parse_monopole(monopole: bool | str | Iterable[str]) -> tuple[str, ...]:
-    """Names of `MEANS` whose mean is to be taken off.
+    """Names in `MEANS` whose mean is subtracted.
 
     Parameters
     ----------
     monopole
-        True: none; False: the CIB's; or the names of those that keep theirs.
+        True: none; False: "cib"; or the names of the maps that keep their mean.
 
     Raises
     ------

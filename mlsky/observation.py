@@ -14,6 +14,7 @@ from mlsky.frequency import passbands
 from mlsky.io.disk_array import Array
 from mlsky.io.layers import Layer
 from mlsky.sky import Sky
+from mlsky.sources import catalogue
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -23,34 +24,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATALOG_MIN_MJY",
-    "KINDS",
     "Realisation",
     "list_sources",
     "observe",
 ]
 
 #: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
-CATALOG_MIN_MJY = 1.0
-
-#: Kind of source in the catalogue that belongs to a component.
-KINDS = {"cib": "dsfg", "radio": "radio"}
+CATALOG_MIN_MJY = catalogue.LISTED_MJY
 
 
 @dataclass(frozen=True, eq=False)
 class Realisation:
-    """One sky at the reference frequency, before any band is chosen.
+    """One sky at the reference frequency, before the bands are applied.
 
     Attributes
     ----------
     maps
-        Name to (n, nstokes, *shape) float32, in memory or in a file; sources apart, nstokes 1 (T),
-        2 (Q, U) or 3. One map in uK_CMB at 148 GHz, but of a CIB of several templates these, then
-        the noise maps of `cib`.
+        Name to (n, nstokes, *shape) float32, in memory or in a file; without sources; nstokes is 1
+        (T), 2 (Q, U) or 3. One map in uK_CMB at 148 GHz; for a CIB of several templates, the
+        template maps followed by the noise maps of `cib`.
     catalog
-        Every source, also the faint ones, as `mlsky.sources.catalogue` makes them.
+        All sources, including faint ones, from `mlsky.sources.catalogue`.
     clusters
-        Haloes above the mass cut, as `mlsky.haloes.catalogue` lists them; None if the weights
-        paint them.
+        Haloes above the mass cut, from `mlsky.haloes.catalogue`; None if the weights paint them.
     kappa
         (*shape,) float32, dimensionless.
     cib
@@ -79,8 +75,6 @@ def observe(
     bands
         From `mlsky.frequency.passbands.parse`.
     """
-    from mlsky.sources.catalogue import paint_sparse
-
     to_unit = passbands.convert(bands, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
@@ -94,10 +88,10 @@ def observe(
     catalog = realisation.catalog
     if catalog is not None:
         painted = _is_painted(catalog, realisation.flux_cut_mjy)
-        for name, kind in KINDS.items():
+        for name, kind in catalogue.COMPONENTS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
-                hit, templates = paint_sparse(chosen, realisation.geometry, bands, stokes)
+                hit, templates = catalogue.paint_sparse(chosen, realisation.geometry, bands, stokes)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
         freqs_ghz=passbands.centres(bands),
@@ -118,7 +112,7 @@ def observe(
 
 
 def list_sources(realisation: Realisation) -> Table | None:
-    """Sources as `Sky.catalog` lists them; None if there are none to be drawn."""
+    """The table `Sky.catalog`; None if no component has sources."""
     if realisation.catalog is None:
         return None
     listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY

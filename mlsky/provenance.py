@@ -1,4 +1,4 @@
-"""What a sky was made of, in plain words and numbers, as its file keeps it."""
+"""Provenance of a sky: how it was made, as stored in its file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LICENCE = "BSD-3-Clause (code); the licence of the weights is in the registry"
 
 
 def provenance(request: Request) -> dict:
-    """Plain JSON types only; no date, so that two runs on one machine give the same."""
+    """Plain JSON types only. There is no date, so that two runs on one machine agree."""
     from mlsky.painting import foregrounds
 
     weights = request.weights
@@ -56,7 +56,7 @@ def provenance(request: Request) -> dict:
 
 
 def _describe_haloes(request: Request) -> str:
-    """What the clusters of a sky are, in words, for its provenance."""
+    """Description of the clusters of a sky."""
     if not request.weights.mass_cut:
         return "painted by the networks"
     if request.haloes is None:
@@ -68,7 +68,7 @@ def _describe_haloes(request: Request) -> str:
 
 
 def _describe_cib(request: Request) -> dict:
-    """How the CIB gets to the bands: the frequencies of its maps, and the law."""
+    """How the CIB is scaled to the bands: frequencies of its maps, and the law."""
     law = cib_templates.of_header(request.weights.header)
     if law is None:
         return {"templates_ghz": [fields.REFERENCE_GHZ], "law": "one colour"}

@@ -1,8 +1,8 @@
-"""The registry of weights: which exist, what they are worth, what to cite.
+"""The registry of weights: which versions exist, how good they are, what to cite.
 
-``data/registry.yaml`` says of each name its versions, and of each version its files with their
-sha256, which is checked whatever the place a file comes from (`mlsky.io.fetch`). How a version was
-trained, on what, and all its scores are in a file beside the weights, its `report`.
+``data/registry.yaml`` lists the versions of each entry, and the files of each version with their
+sha256, which is always checked (`mlsky.io.fetch`). A file beside the weights, the `report` of a
+version, says how and on what it was trained, and lists all its scores.
 
 ``MLSKY_REGISTRY``, or ``registry=`` of any function here, names a registry of your own.
 """
@@ -47,7 +47,7 @@ REPORT_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Check:
-    """What `verify` found of one file of one version."""
+    """Result of `verify` for one file."""
 
     name: str
     version: str
@@ -73,7 +73,7 @@ def versions(name: str = DEFAULT, registry: str | os.PathLike | None = None) -> 
 def describe(
     name: str = DEFAULT, version: str | None = None, registry: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-    """All the registry says of one version.
+    """The entry of one version.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def report(
     Raises
     ------
     RegistryError
-        As `describe`; or the report is on no place of this machine, or cannot be read.
+        As `describe`; or the report is not on this machine, or cannot be read.
     """
     path = _registry_path(registry)
     entries = registry_file.read(path)

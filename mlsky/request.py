@@ -1,4 +1,4 @@
-"""Whether the arguments of `mlsky.simulate` are allowed, and what they mean."""
+"""Checks of the arguments of `mlsky.simulate`, and their conversion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "check"]
 
-#: Share of the sphere that pixels of a full-sky map may miss.
+#: Fraction of the sphere that the pixels of a full-sky map may miss.
 FULL_SKY = 1e-3
 
 
@@ -51,14 +51,28 @@ class Request:
     out: Path | None
     command: str
 
+    def memory(self, workers: int = 1) -> dict[str, float]:
+        """Bytes at the peak of each stage, maps on disk, with so many charts at a time."""
+        return resources.memory(
+            self.geometry,
+            self.weights.pixel_arcmin,
+            self.components,
+            self.stokes,
+            on_disk=True,
+            cib_maps=cib_templates.map_count(self.weights.header),
+            haloes=_count_haloes(self.haloes, self.weights.mass_cut),
+            workers=workers,
+            nfreq=len(self.bands),
+        )
+
 
 def check(asked: Arguments) -> Request:
-    """Check every argument of `mlsky.simulate` before any work; cheap ones first.
+    """Check every argument of `mlsky.simulate` before any work starts, cheap ones first.
 
     Raises
     ------
     ValueError, RegistryError
-        As `mlsky.simulate` says.
+        See `mlsky.simulate`.
     """
     from mlsky.frequency import relativistic
     from mlsky.painting import foregrounds
@@ -145,11 +159,11 @@ def check(asked: Arguments) -> Request:
 def _check_haloes(
     haloes, weights: Weights, kappa: InputKappa | None, cosmology: Cosmology, preset: str
 ):
-    """Columns of a user's haloes, and whether these weights and this kappa go with them."""
+    """Columns of the user's haloes, checked against the weights and kappa."""
     if weights.mass_cut is None:
         if haloes is not None:
             raise ValueError(
-                "haloes given with weights that paint clusters themselves: use weights that leave "
+                "haloes= with weights that paint clusters themselves: use weights that leave "
                 "them out (mlsky weights list), or no haloes"
             )
         return None
@@ -174,7 +188,7 @@ def _check_haloes(
 
 
 def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
-    """How many objects the sky will have, about."""
+    """Approximate number of objects in the sky."""
     if mass_cut is None:
         return 0
     from mlsky.haloes import tables
@@ -189,7 +203,7 @@ def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
 
 
 def _means_off(monopole, grid: pixels.Geometry) -> tuple[str, ...]:
-    """Names of the maps whose mean is taken off."""
+    """Names of the maps whose mean is subtracted."""
     off = fields.parse_monopole(monopole)
     if off and grid.kind != "healpix" and abs(grid.area().sum() / (4 * np.pi) - 1) > FULL_SKY:
         raise ValueError(

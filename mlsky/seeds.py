@@ -1,9 +1,9 @@
 """Named random streams: every random number of a sky comes from here.
 
-A stream is fixed by ``(seed, field, *tile)`` alone, so nothing depends on nside,
-on the order of tiles, on threads or on batches. Where each object must have numbers of its own,
-whichever others there are, `uniform`, `normal` and `poisson` give them as functions of integers
-that name the object: a cell of the sky, the object's number in it, the quantity.
+A stream is fixed by ``(seed, field, *tile)`` alone, so nothing depends on nside, on the order of
+tiles, on threads or on batches. Where every object needs its own numbers, independent of the other
+objects, `uniform`, `normal` and `poisson` are functions of integers that identify the object: a
+cell of the sky, its number in the cell, the quantity.
 
 Notes
 -----
@@ -16,7 +16,7 @@ with the mixing function of java.util.SplittableRandom, Stafford's variant 13, a
 splitmix64.c (https://prng.di.unimi.it). Number ``n`` of the stream that starts at a state,
 ``mix(state + (n + 1) gamma)``, is the state at which the stream of the next integer starts, and
 with the last integer the result. That is integer arithmetic modulo 2^64, and exact as far as a
-float holds it: the same bits on any machine.
+float holds it: the bits are the same on any machine.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ FIELDS = {
     "realisation": 14,
 }
 
-#: Seed of the painted regions on which `mlsky validate` scores networks. No set that networks are
-#: trained, chosen or calibrated on is painted with it.
+#: Seed of the painted regions on which `mlsky validate` scores networks. It is never used for sets
+#: that networks are trained, selected or calibrated on.
 VALIDATION = 4
 
 #: Largest seed: what a FITS header and an HDF5 file hold as one integer.
@@ -129,7 +129,7 @@ def realisation(seed: int, number: int) -> int:
 
 
 def uniform(seed: int, field: str, *integers: ArrayLike) -> NDArray[np.float64]:
-    """Numbers in (0, 1), each a function of the seed, the stream and integers that name it alone.
+    """Uniform numbers in (0, 1), functions of the seed, the stream and identifying integers alone.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ def normal(seed: int, field: str, *integers: ArrayLike) -> NDArray[np.float64]:
 def poisson(uniform: ArrayLike, mean: ArrayLike) -> NDArray[np.int64]:
     """Poisson numbers from uniform ones by inversion: n, where P(N > n) <= uniform < P(N >= n).
 
-    A number grows with its mean and never shrinks, so that another mean, of the same uniform
-    number, adds objects to those there are or drops the last of them.
+    For the same uniform number, the result never decreases with the mean. Another mean therefore
+    adds objects, or removes the last ones.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The arguments of `mlsky.simulate`, written once.
 
 The signature of `simulate`, the options of the command line and the arguments of the PySM component
-are made from them. Nothing heavy is imported here, so that the help of the command line is quick.
+are made from them. Nothing slow is imported here, so that the help of the command line is quick.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS", "Arguments", "Progress", "takes"]
 
-#: ``progress(stage, fraction)``: name of the stage under way, share of all the work done.
+#: ``progress(stage, fraction)``: name of the current stage, fraction of all work done.
 Progress = Callable[[str, float], None]
 
 P = ParamSpec("P")
@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """What `mlsky.simulate` takes, as the caller gives it: the one place where it is listed.
+    """The arguments of `mlsky.simulate` as the caller gives them, listed only here.
 
     The signature of `simulate`, the options of the command line and the arguments of the PySM
     component are made from these fields, with their defaults.
@@ -69,7 +69,7 @@ DEFAULTS = {f.name: f.default for f in dataclasses.fields(Arguments)}
 def takes(
     arguments: Callable[P, Arguments],
 ) -> Callable[[Callable[[Arguments], R]], Callable[P, R]]:
-    """Make of a function of `Arguments` one that is called with the fields themselves."""
+    """Turn a function of `Arguments` into one that takes their fields as keywords."""
 
     def decorate(function: Callable[[Arguments], R]) -> Callable[P, R]:
         returned = inspect.signature(function).return_annotation

@@ -1,4 +1,4 @@
-"""The simulation: `simulate` asks every stage in turn; `mlsky.sky.Sky` holds what they made.
+"""The simulation: `simulate` runs the stages in order, and `mlsky.sky.Sky` holds the result.
 
 No physics lives here. In order: spectra, Gaussian kappa, networks
 (`mlsky.painting.foregrounds`), lensing of the CMB by the sky's own kappa, bands
@@ -17,11 +17,12 @@ from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
 from mlsky.io.disk_array import Array
 from mlsky.io.store import Disk, Memory, Store
-from mlsky.observation import KINDS, Realisation, list_sources, observe
+from mlsky.observation import Realisation, list_sources, observe
 from mlsky.provenance import provenance
 from mlsky.request import Request, check
 from mlsky.signature import Arguments, Progress, takes
 from mlsky.sky import Sky, finish
+from mlsky.sources import catalogue
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Realisation",
+    "ingredients",
     "list_sources",
     "observe",
     "realise",
@@ -38,27 +40,27 @@ __all__ = [
     "simulate",
 ]
 
-#: Highest multipole of the unlensed CMB; beyond it the primary CMB is below 1e-3 uK^2 in D_l.
+#: Highest multipole of the unlensed CMB; above it the primary CMB is below 1e-3 uK^2 in D_l.
 CMB_LMAX = 10000
 
-#: Multipoles beyond the band limit that lensing still moves into it. Below 3000 less is enough
+#: Multipoles above the band limit whose power lensing moves below it. Below l = 3000 fewer suffice
 #: (the deflection of 2.5' is small against the wavelength), and more would alias.
 LENSING_MARGIN = 500
 
-#: Highest multipole at which T and E are drawn given kappa: beyond it they are correlated by less
-#: than 0.003, and a kappa of the user's that is nonlinear is Gaussian below it.
+#: Highest multipole at which T and E are drawn given kappa. Above it the correlation is less than
+#: 0.003; below it a nonlinear kappa of the user is Gaussian.
 CMB_KAPPA_LMAX = 500
 
 #: Multipoles of kappa that place the haloes, `mlsky.haloes.shells.LMAX`.
 HALO_LMAX = 1024
 
-#: Terms in the temperature of each cluster beyond the non-relativistic one.
+#: Relativistic terms in the temperature of each cluster, in addition to the non-relativistic one.
 TSZ_ORDER = 2
 
 #: Components that are maps; "radio" is sources alone.
 MAPS = ("cmb", "tsz", "ksz", "cib")
 
-#: What of the provenance the maps at 148 GHz depend on.
+#: Entries of the provenance on which the maps at 148 GHz depend.
 MADE_OF = (
     "version",
     "seed",
@@ -74,7 +76,7 @@ MADE_OF = (
 
 @takes(Arguments)
 def simulate(asked: Arguments) -> Sky:
-    """Make one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, correlated with its kappa.
+    """Simulate one sky: lensed CMB, kSZ, tSZ, CIB and radio sources, all correlated with its kappa.
 
     The same arguments give the same maps to the bit on one kind of machine and set of versions, and
     the same sky on all (docs/conventions); a seed's sky does not depend on bands or components, nor
@@ -88,7 +90,7 @@ def simulate(asked: Arguments) -> Sky:
     nside
         HEALPix resolution, a power of two; RING, equatorial. Or give `geometry`.
     seed
-        Integer >= 0.
+        Random seed, an integer >= 0.
     geometry
         ``(shape, wcs)`` of a CAR map, as from ``pixell.enmap.fullsky_geometry``.
     components
@@ -96,16 +98,18 @@ def simulate(asked: Arguments) -> Sky:
     stokes
         "TQU", "T" or "QU"; polarisation in the COSMO (HEALPix) convention.
     kappa
-        Convergence in place of a drawn one, dimensionless, positive for overdensity, of the full
-        sky: a HEALPix RING map (used up to l = 2 nside), a CAR map as ``(map, wcs)`` or enmap, or
-        a healpy-ordered complex alm. Foregrounds follow it and it lenses the CMB. Higher
-        multipoles, which it does not hold, are drawn from `seed` as a Gaussian field.
+        Full-sky convergence to use instead of a random one, dimensionless and positive for an
+        overdensity: a HEALPix RING map (used up to l = 2 nside), a CAR map as ``(map, wcs)`` or
+        enmap, or a healpy-ordered complex alm. Foregrounds follow it and it lenses the CMB. Higher
+        multipoles are drawn from `seed` as a Gaussian field.
     kappa_kind
-        "gaussian", of which the networks make a nonlinear one, or "nonlinear", as of an N-body
-        simulation, which stays as it is: without multipoles up to Nyquist of the networks' pixels
-        (5400 to nside 1024, 10800 above) it has no cores of haloes, and clusters are too faint.
+        "gaussian": the networks turn it into a nonlinear one. "nonlinear", for example from an
+        N-body simulation: it is used as it is. Without multipoles up to the Nyquist multipole of
+        the networks' pixels (5400 to nside 1024, 10800 above) it has no cores of haloes, and
+        clusters are too faint.
     fill_kappa
-        Draw a Gaussian sky in the holes (NaN, UNSEEN) of a map, which are refused otherwise.
+        Fill holes (NaN, UNSEEN) of a map with a Gaussian random field. Otherwise a map with holes
+        is refused.
     cosmology
         "planck2018", another name, a dict such as ``{"sigma8": 0.8, "H0": 70}``, a
         `pyccl.Cosmology` or a `camb.CAMBparams`, see `mlsky.theory.parse`.
@@ -114,41 +118,42 @@ def simulate(asked: Arguments) -> Sky:
     flux_cut_mjy
         Leave sources brighter than this at 148 GHz out of the maps, mJy.
     tsz_temperature_kev
-        Electron temperature of the gas, keV or a Quantity, 0 to 15: tSZ with relativistic
-        corrections, as of gas of one temperature. None for the non-relativistic limit.
+        Electron temperature of the gas, keV or a Quantity, 0 to 15: relativistic corrections to the
+        tSZ for gas of this one temperature. None for the non-relativistic limit.
     haloes
-        Clusters of the user's own in place of drawn ones, an astropy Table or dict of Quantities:
-        "ra", "dec", "z", "m200m" and, if known, "velocity" (radial, positive if receding). Every
-        column but "z" must state its unit. Lighter ones than the networks leave out are not used.
-        With a nonlinear `kappa` they are the haloes that it holds.
+        Your own clusters instead of random ones, an astropy Table or dict of Quantities: "ra",
+        "dec", "z", "m200m" and, if known, "velocity" (radial, positive if receding). Every column
+        but "z" must state its unit. Haloes below the mass cut of the networks are ignored. With a
+        nonlinear `kappa`, give the haloes that it contains.
     monopole
-        Whether maps keep their mean over the sky. False takes that of the CIB off, as for use with
-        dust that has it already (PySM's d9 to d11); or names of those of "tsz" and "cib" that keep
-        theirs, so () takes both off. The sources of the catalogue stay as they are.
+        Whether maps keep their mean over the sky. False subtracts the mean of the CIB, for use with
+        dust models that already contain it (d9 to d11 of PySM). Or give the names, out of "tsz" and
+        "cib", of the maps that keep their mean; () subtracts both. Sources in the catalogue are not
+        changed.
     unit
         "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr" or "y", the Compton parameter.
     cmb_seed
-        Seed of the unlensed CMB alone; `seed` by default.
+        Seed of the unlensed CMB; `seed` by default.
     device
         "auto", "cpu", "cuda" or "cuda:N", for the networks.
     progress
         Called as ``progress(stage, fraction)``.
     out
-        A file, ``.h5`` or ``.fits`` as for `Sky.write`, into which the maps go as they are made:
-        the sky may be larger than memory. What is done so far is in the folder ``out.partial``
-        beside it; a call that was interrupted goes on from there when it is made again, and gives
-        the same bits. The file appears when it is whole.
+        A file, ``.h5`` or ``.fits`` as for `Sky.write`, to which the maps are written as they are
+        made, so that the sky may be larger than memory. Unfinished work is kept in the folder
+        ``out.partial`` beside it. Repeat an interrupted call to resume it; the result is the same
+        to the bit. The file appears when it is complete.
     overwrite
         Replace `out` if it exists.
     check_resources
-        Refuse a sky for which the memory or the disk is estimated not to suffice. False makes it
-        all the same, where you know better, as on a machine that swaps.
+        Refuse a sky for which, by our estimate, memory or disk space does not suffice. False skips
+        this check.
 
     Returns
     -------
     Sky
-        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx). With `out` its maps
-        lie in that file and are read at each access.
+        `total` of shape (nfreq, nstokes, npix) or (nfreq, nstokes, ny, nx). With `out` the maps
+        stay in that file and are read at each access.
 
     Raises
     ------
@@ -166,7 +171,7 @@ def simulate(asked: Arguments) -> Sky:
 
 
 def run(request: Request) -> Sky:
-    """`simulate` with arguments that were checked before."""
+    """`simulate` with checked arguments."""
     store = Memory() if request.out is None else _disk(request)
     finished = False
     try:
@@ -193,19 +198,24 @@ def _disk(request: Request) -> Disk:
         if name in MAPS and set(stokes) <= set(request.stokes):
             rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             if name == "tsz" and _tsz_order(request) is not None:
-                rows = 2 + TSZ_ORDER  # what networks paint, and the terms of clusters
+                rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
             kept[name] = (hdf5.template_path(name), (rows, len(stokes), *shape))
-    made_of = {k: v for k, v in provenance(request).items() if k in MADE_OF}
-    made_of |= {"components": list(request.components), "stokes": request.stokes}
+    return Disk(request.out, ingredients(request), kept)
+
+
+def ingredients(request: Request) -> dict:
+    """What the maps at 148 GHz depend on, in plain JSON types."""
+    found = {k: v for k, v in provenance(request).items() if k in MADE_OF}
+    found |= {"components": list(request.components), "stokes": request.stokes}
     if request.kappa is not None:
         given = request.kappa
-        made_of["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
-        made_of["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
-    return Disk(request.out, made_of, kept)
+        found["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
+        found["kappa kind"] = [given.kind, given.lmax, given.holes is not None]
+    return found
 
 
 def _workers(request: Request, haloes: int) -> int:
-    """Charts that are painted at a time."""
+    """Number of charts painted at the same time."""
     return resources.chart_workers(
         request.geometry,
         request.weights.pixel_arcmin,
@@ -218,7 +228,7 @@ def _workers(request: Request, haloes: int) -> int:
 
 
 def realise(request: Request, store: Store | None = None) -> Realisation:
-    """Everything random and everything slow: the sky at 148 GHz, its maps in `store`."""
+    """All random and slow steps: the sky at 148 GHz, with its maps in `store`."""
     from mlsky.painting import foregrounds
     from mlsky.sphere.multipoles import truncate
     from mlsky.theory import response
@@ -228,7 +238,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress("spectra", 0.0)
     lmax = foregrounds.kappa_lmax(request.weights)
     kappa_alm = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
-    # a copy even of all of it, so that nothing else holds the whole
+    # a copy, even if it is all of it, so that the whole array can be freed
     large_scales = truncate(kappa_alm[0], CMB_KAPPA_LMAX).copy()
     changed = response.response(
         request.cosmology, request.weights.header, response.fields_of(request.components)
@@ -236,7 +246,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     objects, clusters = _objects(request, kappa_alm[0])
     kappa_alm[0] = truncate(kappa_alm[0], lmax)
     made = foregrounds.generate(
-        # not kept here: above nside 1024 it takes a gigabyte, which its networks can have
+        # freed here: above nside 1024 it takes a gigabyte, which the networks need
         kappa_alm.pop(),
         request.geometry,
         weights=request.weights,
@@ -250,7 +260,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         store=store,
         workers=_workers(request, 0 if clusters is None else len(clusters)),
     )
-    del objects  # a gigabyte that lensing can have
+    del objects  # a gigabyte that lensing needs
     shape = (1, *request.geometry.shape)  # each has T alone
     maps = {
         name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
@@ -289,7 +299,7 @@ def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
 def _objects(
     request: Request, kappa_alm: NDArray[np.complex128]
 ) -> tuple[HaloPainter | None, Table | None]:
-    """Haloes of the sky, ready to be painted, and their list; for weights that leave them out."""
+    """Haloes to paint and their table, for weights that leave clusters out; otherwise None."""
     if not request.weights.mass_cut:
         return None, None
     request.progress("haloes", 0.1)
@@ -327,7 +337,7 @@ def _tsz_order(request: Request) -> int | None:
 
 
 def _kappa_alm(request: Request, lmax: int) -> NDArray[np.complex128]:
-    """What to start from, up to `lmax`: drawn, with the user's own multipoles if given."""
+    """The kappa that the networks start from, up to `lmax`: random, or the user's."""
     from mlsky.sphere import gaussian, kappa
     from mlsky.theory import spectra
 
@@ -363,14 +373,14 @@ def _lensed_cmb(
 
 
 def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:
-    kinds = [kind for name, kind in KINDS.items() if name in names]
+    kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
     if table is None or not kinds:
         return None
     return table[np.isin(np.asarray(table["kind"]), kinds)]
 
 
 def _span(progress: Progress, start: float, stop: float) -> Progress:
-    """A progress for one stage that reports to the progress of the whole."""
+    """A progress function for one stage, as part of the whole."""
 
     def inner(stage: str, fraction: float) -> None:
         progress(stage, start + (stop - start) * min(max(float(fraction), 0.0), 1.0))

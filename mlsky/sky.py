@@ -1,4 +1,4 @@
-"""`Sky`: what `mlsky.simulate` makes and what a sky file holds.
+"""`Sky`: the result of `mlsky.simulate` and the content of a sky file.
 
 A sky is kept in compact form, as `mlsky.io.layers.Layer`, so a component at twenty
 bands costs no more memory than at one.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import arguments
 from mlsky.frequency.passbands import Band
 from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
+from mlsky.operations import Operations
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
 
     from astropy.table import Table
     from astropy.units import Quantity
-    from pixell.enmap import ndmap
 
     from mlsky.io.store import Disk
 
 __all__ = ["Sky", "finish"]
 
 
-class Sky:
+class Sky(Operations):
     """A multi-frequency sky: components, kappa, catalogue, provenance.
 
     Skies are made by `simulate` and `Sky.read`. ``sky["tsz"]`` and `sky.total` are built
-    afresh from the compact form at each access: keep them in a variable.
+    from the compact form at each access: keep them in a variable.
     ``np.asarray(sky)`` is `sky.total`, iteration goes over the names of the components.
 
     Attributes
@@ -45,7 +44,7 @@ class Sky:
     catalog : astropy.table.Table or None
         Sources above 1 mJy at 148 GHz; `in_map` is False for those that the flux cut removed.
     clusters : astropy.table.Table or None
-        Haloes above the mass cut, the most massive first: "ra", "dec" (deg), "z", "m200m",
+        Haloes above the mass cut, most massive first: "ra", "dec" (deg), "z", "m200m",
         "m200c", "m500c" (Msun), "y500" (arcmin^2), "theta500" (arcmin), "velocity" (km/s,
         positive if receding). None if the weights paint clusters themselves.
     meta : dict
@@ -89,7 +88,7 @@ class Sky:
 
     @property
     def kappa(self) -> NDArray[np.float32] | None:
-        """(*shape,) float32, dimensionless: it lenses the CMB, and the foregrounds follow it."""
+        """(*shape,) float32: the convergence, which lenses the CMB and shapes the foregrounds."""
         return None if self._kappa is None else np.asarray(self._kappa)
 
     @property
@@ -103,7 +102,7 @@ class Sky:
         return self[TOTAL]
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the components held; none if the file read held the total alone."""
+        """Names of the components; none if the file held only the total."""
         return tuple(name for name in self.layers if name != TOTAL)
 
     def __iter__(self) -> Iterator[str]:
@@ -124,7 +123,7 @@ class Sky:
         return out
 
     def band(self, index: int | str, component: str | None = None) -> NDArray[np.float32]:
-        """One band of the total or of one component, (nstokes, *shape), without the others.
+        """One band of the total or of one component, (nstokes, *shape).
 
         Parameters
         ----------
@@ -158,14 +157,14 @@ class Sky:
         Parameters
         ----------
         weights
-            (nfreq,), as of a quadrature over a passband.
+            (nfreq,), for example those of a quadrature over a passband.
         component
             A name; None for the total.
         rows
             Part of the first axis of the maps, without steps, for skies larger than memory: pixels
             of HEALPix, rows of CAR maps.
         stokes
-            Some of the sky's own, in any order; all by default.
+            Stokes parameters that the sky holds, in any order; all by default.
 
         Raises
         ------
@@ -191,85 +190,22 @@ class Sky:
             layer.add_to(out, stokes, share, slice(start, stop))
         return out
 
-    def to_enmap(self, component: str | None = None, convention: str = "COSMO") -> ndmap:
-        """The total, or one component, as a map of pixell with its WCS.
-
-        Parameters
-        ----------
-        component
-            A name; None for the total.
-        convention
-            Of polarisation: "COSMO", as the sky has it, or "IAU", in which U has the other sign and
-            which the maps of ACT have.
-
-        Returns
-        -------
-        pixell.enmap.ndmap
-            (nfreq, nstokes, ny, nx) float32, in `unit`, a new array.
-
-        Raises
-        ------
-        ValueError
-            If the sky is on HEALPix pixels, or the convention is unknown.
-        """
-        if self.geometry.kind != "car":
-            raise ValueError(
-                f"to_enmap: this sky is on HEALPix pixels, nside={self.geometry.nside}; use "
-                "to_healpix, or simulate with geometry=(shape, wcs)"
-            )
-        from pixell import enmap
-
-        return enmap.ndmap(self._maps(component, convention), self.geometry.wcs.deepcopy())
-
-    def to_healpix(
-        self, component: str | None = None, nest: bool = False, convention: str = "COSMO"
-    ) -> NDArray[np.float32]:
-        """The total, or one component, as HEALPix maps.
-
-        Parameters
-        ----------
-        component
-            A name; None for the total.
-        nest
-            NESTED order in place of RING.
-        convention
-            Of polarisation, as for `to_enmap`.
-
-        Returns
-        -------
-        ndarray
-            (nfreq, nstokes, npix) float32, in `unit`, a new array.
-
-        Raises
-        ------
-        ValueError
-            If the sky is on rectangular pixels, or the convention is unknown.
-        """
-        if self.geometry.kind != "healpix":
-            raise ValueError(
-                "to_healpix: this sky is on rectangular pixels; use to_enmap, or simulate with "
-                "nside="
-            )
-        nest = arguments.boolean("nest", nest)
-        maps = self._maps(component, convention)
-        if nest:
-            import healpy
-
-            order = healpy.nest2ring(self.geometry.nside, np.arange(self.geometry.npix))
-            maps = maps[..., order]
-        return maps
-
-    def _maps(self, component: str | None, convention: str) -> NDArray[np.float32]:
-        """Maps of all bands in a convention of polarisation."""
-        convention = arguments.choice("convention", convention, ("COSMO", "IAU"))
-        maps = self[TOTAL if component is None else component]
-        if convention == "IAU" and "U" in self.stokes:
-            u = maps[:, self.stokes.index("U")]
-            np.negative(u, out=u)
-        return maps
+    def _with(self, layers: dict[str, list[Layer]], **changed) -> Sky:
+        """A sky of other layers, and what else is given."""
+        held = {"kappa": self._kappa, "catalog": self.catalog, "clusters": self.clusters}
+        return Sky(
+            freqs_ghz=self.freqs_ghz,
+            bands=self.bands,
+            geometry=self.geometry,
+            stokes=self.stokes,
+            unit=self.unit,
+            components=layers,
+            source=self._source,
+            **{**held, "meta": self.meta, **changed},
+        )
 
     def _parse_stokes(self, stokes: str | None) -> str:
-        """Stokes parameters asked for, all by default; what the sky does not hold is refused."""
+        """The Stokes parameters requested, all by default; others are refused."""
         if stokes is None:
             return self.stokes
         held = isinstance(stokes, str) and 0 < len(stokes) == len(set(stokes))
@@ -304,7 +240,7 @@ class Sky:
         component: str | None = None,
         ordering: str = "RING",
     ) -> None:
-        """Write the sky; the suffix gives the format.
+        """Write the sky; the suffix selects the format.
 
         ``.h5``, ``.hdf5``: everything, read back to the bit. ``.fits``: the total (or one
         `component`), kappa and the lists of sources and clusters; HEALPix as one table per band
@@ -313,7 +249,7 @@ class Sky:
         Parameters
         ----------
         component
-            FITS only: write this component in place of the total.
+            FITS only: write this component instead of the total.
         ordering
             HEALPix FITS only: "RING" or "NESTED".
 
@@ -331,9 +267,9 @@ class Sky:
         Parameters
         ----------
         lazy
-            Leave the maps on disk and read what is asked for, at each access; the file must stay.
-            `band` and `integrate` then need the memory of their result. Checksums are not compared
-            then: `mlsky verify` does that.
+            Leave the maps on disk and read only what is needed at each access; the file must not
+            move. `band` and `integrate` then need only the memory of their result. Checksums are
+            not compared; use `mlsky verify`.
 
         Raises
         ------
@@ -363,7 +299,7 @@ class Sky:
 
 
 def finish(sky: Sky, store: Disk, out: Path) -> Sky:
-    """The file `out` from the one that holds the maps, which is used up; the sky in it."""
+    """Turn the file with the maps into the file `out`, and return the sky in it."""
     made = store.file
     store.protect()
     hdf5.write_hdf5(sky, made, store.paths)

@@ -1,5 +1,5 @@
-"""The command line: ``mlsky simulate | plot | clusters | verify | weights | data | tables | train |
-train-log | tune | export | calibrate | validate | validate-images``.
+"""The command line: ``mlsky simulate | ensemble | plot | clusters | verify | weights | data |
+tables | train | train-log | tune | export | calibrate | validate | validate-images``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
 argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file
@@ -12,6 +12,7 @@ from mlsky.cli import (
     calibrate,
     clusters,
     data,
+    ensemble,
     export,
     images,
     simulate,
@@ -27,6 +28,7 @@ __all__ = ["cli", "main"]
 
 for _command in (
     simulate.simulate,
+    ensemble.ensemble,
     simulate.plot,
     clusters.clusters,
     verify.verify,

@@ -12,7 +12,7 @@ from mlsky import arguments
 from mlsky.cli.options import ManyValues, bands, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
-__all__ = ["plot", "simulate"]
+__all__ = ["plot", "read_options", "simulate", "with_options"]
 
 
 #: How each argument of `mlsky.simulate` is given on the command line: settings of its option. Its
@@ -81,9 +81,17 @@ OPTIONS = {
 }
 
 
-def _with_options(function):
-    """Give a command the options of `OPTIONS`, with the defaults of `mlsky.simulate`."""
+def with_options(function, without: tuple[str, ...] = ()):
+    """Give a command the options of `OPTIONS`, with the defaults of `mlsky.simulate`.
+
+    Parameters
+    ----------
+    without
+        Arguments that the command sets itself.
+    """
     for name, settings in reversed(OPTIONS.items()):
+        if name in without:
+            continue
         settings = dict(settings)
         flag = settings.pop("flag", "--" + name.replace("_", "-"))
         default = DEFAULTS[name]
@@ -94,7 +102,7 @@ def _with_options(function):
 
 
 @click.command(cls=ManyValues)
-@_with_options
+@with_options
 @click.pass_context
 def simulate(ctx: click.Context, /, **options) -> None:
     """Make one sky and write it, map by map as they are done.
@@ -106,10 +114,7 @@ def simulate(ctx: click.Context, /, **options) -> None:
     out = options["out"]
     skies.check(out, options["overwrite"])
     begin = time.monotonic()
-    options["components"] = options["components"] or None
-    for name, read in READERS.items():
-        if options[name] is not None:
-            options[name] = read(options[name])
+    read_options(options)
 
     import dataclasses
 
@@ -168,6 +173,14 @@ def _read_haloes(path: Path):
             # mlsky clusters writes them as .csv, which says more of their format
             ecsv = file.read(7) == b"# %ECSV"
         return Table.read(path, format="ascii.ecsv" if ecsv else None)
+
+
+def read_options(options: dict) -> None:
+    """Turn what the command line gives into what `mlsky.simulate` takes, in place."""
+    options["components"] = options["components"] or None
+    for name, read in READERS.items():
+        if options[name] is not None:
+            options[name] = read(options[name])
 
 
 #: Arguments that are given as something to be read.

@@ -1,4 +1,4 @@
-"""Whether a file is what was written: digests inside HDF5 and FITS files, and no way out of them.
+"""Checksums in HDF5 and FITS files, and refusal of files that point to other files.
 
 An HDF5 file can point elsewhere: by soft and external links, virtual data sets, external raw
 storage. Sky files have none of these, and one that has them is refused before anything is read
@@ -110,17 +110,17 @@ def hdf5_parts(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def seal(data: bytes) -> bytes:
-    """Bytes with their sha256 at the end."""
+    """Bytes followed by their sha256."""
     return data + hashlib.sha256(data).digest()
 
 
 def unseal(data: bytes) -> bytes:
-    """What `seal` was given.
+    """The bytes that `seal` was given.
 
     Raises
     ------
     ValueError
-        If the bytes are others, or cut.
+        If the bytes were changed or truncated.
     """
     content, code = data[:-_CODE], data[-_CODE:]
     if len(data) < _CODE or hashlib.sha256(content).digest() != code:

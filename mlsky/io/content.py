@@ -31,11 +31,11 @@ FORMAT_VERSION = 2
 
 
 class NotOurs(ValueError):
-    """A file of others, or of a later mlsky: said as it is, not as damage."""
+    """The file is of another program or a later mlsky: not damaged."""
 
 
 def check_content(content: dict) -> None:
-    """Whether the parts of a sky are of the right kind and fit each other; ValueError if not."""
+    """Check that the parts of a sky have the right types and fit each other; else ValueError."""
     freqs = np.asarray(content["freqs_ghz"], np.float64)
     if freqs.ndim != 1 or not freqs.size or not (np.isfinite(freqs) & (freqs > 0)).all():
         raise ValueError(f"frequencies of shape {freqs.shape}, or not positive")
@@ -53,7 +53,7 @@ def check_content(content: dict) -> None:
 
 
 def describe_geometry(geometry: pixels.Geometry) -> dict:
-    """A geometry in plain JSON types; `build_geometry` gives it back."""
+    """A geometry in plain JSON types, for `build_geometry`."""
     if geometry.kind == "healpix":
         return {"kind": "healpix", "nside": geometry.nside, "frame": "equatorial"}
     return geometry.describe()

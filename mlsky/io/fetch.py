@@ -1,8 +1,8 @@
-"""Files known by their sha256: where copies may be, and how one is fetched.
+"""Files identified by their sha256: where copies are looked for, and how one is fetched.
 
 A file is an *item*: a mapping with ``file``, its name; ``sha256``; ``urls``, addresses that are
-tried in order; and ``bytes``, its size, beyond which nothing is read from a server. The hash is
-checked whatever the place a copy comes from. A copy is looked for in
+tried in order; and ``bytes``, its size, beyond which nothing is read from a server. The hash of
+every copy is checked. Copies are looked for in
 
 1. ``MLSKY_DATA_DIR``, a folder of your own (a wrong file there is an error, not skipped);
 2. the cache, ``MLSKY_CACHE_DIR`` or the user's cache folder;
@@ -27,10 +27,10 @@ from mlsky.io import locks
 
 __all__ = ["cache_dir", "fetch", "local_copies", "package_data", "places", "require", "sha256_of"]
 
-#: Seconds that a server may say nothing, bytes per second that it must give, and the most bytes of
-#: a file whose size nobody says: our choice.
+#: Seconds without a response after which a server is given up, the lowest speed in bytes per
+#: second, and the largest size of a file of unknown size: our choice.
 PATIENCE, SLOWEST, BYTES = 30.0, 10_000.0, 2**30
-#: What to do about a file that is nowhere.
+#: What to do if a file cannot be found.
 _MEND = (
     "name a folder that has it by MLSKY_DATA_DIR (data/weights of a checkout has all), or the "
     "address of one by MLSKY_WEIGHTS_URL"
@@ -95,13 +95,13 @@ def local_copies(folder: Path, item: Mapping[str, Any], what: str) -> tuple[tupl
     addresses = _addresses(item)
     if not good and not addresses:
         raise RegistryError(
-            f"{what}: {item['file']} is nowhere to be found and has no url; {_MEND}"
+            f"{what}: {item['file']} was not found on this machine and has no url; {_MEND}"
         )
     return good, addresses
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file that this process may read; a folder that refuses has none."""
+    """Whether there is a file that this process may read."""
     try:
         return path.is_file() and os.access(path, os.R_OK)
     except OSError:
@@ -180,7 +180,7 @@ def _addresses(item: Mapping[str, Any]) -> list[str]:
 
 
 def _download(what: str, item: Mapping[str, Any]) -> Path:
-    """Fetch an item into the cache; of several processes that want it, one does and all have it."""
+    """Fetch an item into the cache; of several processes that want it, only one does."""
     try:
         import pooch
     except ImportError:
@@ -221,7 +221,7 @@ def _retrieve(pooch, what: str, item: Mapping[str, Any], target: Path) -> Path:
 
 
 def _read_url(url: str, path: str, pooch: object, *, most: int) -> None:
-    """Write what an address gives to a file: at most `most` bytes, and not for ever.
+    """Download an address to a file: at most `most` bytes, within a limited time.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def _read_url(url: str, path: str, pooch: object, *, most: int) -> None:
 
 
 def _copy(url: str, path: str, most: int, ended: threading.Event) -> None:
-    """Copy what a web address gives until it or its time has ended."""
+    """Copy the response of a web address until it ends or its time is over."""
     import requests
 
     if not url.startswith(("http://", "https://")):

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, and whether a disk has room for it."""
+"""Atomic writing of files, and checks of free disk space."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def real(path: str | os.PathLike) -> Path:
-    """The file that a path names: of a symbolic link, what it points to, there or not.
+    """The file that a path names; for a symbolic link, its target, whether it exists or not.
 
-    Who links an output to another disk wants it there, and the link to stay.
+    A user who links an output to another disk wants it there, and the link kept.
     """
     path = Path(path)
     return Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -109,14 +109,14 @@ def _machine() -> str:
 
 
 def open_regular(path: str | os.PathLike, most: int) -> BinaryIO:
-    """Open a file to be read, which is no pipe or device, and has `most` bytes at most.
+    """Open a regular file for reading, of at most `most` bytes.
 
-    A pipe that nobody writes to would be waited for, and a device never ends.
+    Reading a pipe without a writer would wait for ever, and a device never ends.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is another thing, or larger.
+        If it cannot be opened, is not a regular file, or is larger.
     ValueError
         If the path holds a NUL.
     """
@@ -135,13 +135,13 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write bytes to a file, whole or not at all."""
+    """Write bytes to a file atomically."""
     with whole(path) as temporary:
         temporary.write_bytes(data)
 
 
 def check_disk(part: Path, need: float, remedy: str) -> None:
-    """Whether what is still to be written of `need` bytes fits beside what `part` holds.
+    """Check that the rest of `need` bytes, of which `part` holds some, fits on the disk.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Skies in FITS (HEALPix, CAR): the total or one component, with what made it."""
+"""Skies in FITS (HEALPix, CAR): the total or one component, with provenance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CARD = 68
 
 
 def _provenance(sky, header: Header, component: str | None) -> None:
-    """What made the sky: cards to read by eye, and all of it as JSON."""
+    """The provenance: cards that people can read, and all of it as JSON."""
     meta = sky.meta
     weights = meta.get("weights", {})
     cards = {
@@ -78,14 +78,14 @@ def _provenance(sky, header: Header, component: str | None) -> None:
 
 
 def _card(text: str) -> str:
-    """Any text in the form of one FITS card, to be read by eye; METAJSON has it whole."""
+    """A text shortened to one FITS card; METAJSON has all of it."""
     plain = text.encode("ascii", "backslashreplace").decode()
     plain = "".join(c if c.isprintable() and c not in "'&" else "?" for c in plain)
     return plain if len(plain) <= CARD else plain[: CARD - 3] + "..."
 
 
 def write_fits(sky, path: Path, component: str | None = None, ordering: str = "RING") -> None:
-    """Write the total or one component to a FITS file that is not there yet."""
+    """Write the total or one component to a new FITS file."""
     if sky.geometry.kind == "healpix":
         _write_healpix(sky, path, component, ordering)
     else:

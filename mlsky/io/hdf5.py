@@ -1,4 +1,4 @@
-"""Skies in HDF5: every layer of every component, no larger at many bands than at one.
+"""Skies in HDF5: all layers of all components. The size does not grow with the bands.
 
 Maps read back to the bit (`mlsky.io.layers`).
 """
@@ -81,7 +81,7 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
 
 
 def _write_bands(file, bands: Sequence) -> None:
-    """Passbands, unless ``freqs_ghz`` says it all."""
+    """Passbands, unless ``freqs_ghz`` describes them completely."""
     if are_plain(bands):
         return
     group = _group(file, "bands")

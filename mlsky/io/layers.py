@@ -1,7 +1,7 @@
 """The compact form of a sky: templates, and one weight per band for each.
 
-A component is kept as one or more layers, each a few templates with one weight per band and
-template, ``m_f = sum_k w_fk t_k``: at twenty bands it needs no more room than at one.
+A component is kept as one or more layers, each with a few templates and one weight per band and
+template, ``m_f = sum_k w_fk t_k``. Twenty bands need no more memory than one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Layer:
     pixels: NDArray[np.int64] | None = None
 
     def check(self, nfreq: int, shape: tuple[int, ...]) -> None:
-        """Whether the parts fit each other, a number of bands and the shape of the maps.
+        """Check that the parts fit each other, a number of bands and the shape of the maps.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array in a sky file, read when it is indexed, and nothing more of it than asked for."""
+    """An array in a sky file. Only the part that is indexed is read."""
 
     path: Path
     name: str

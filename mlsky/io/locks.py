@@ -1,4 +1,4 @@
-"""Folders that one process at a time works in."""
+"""Locks on folders, for one process at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def take(folder: Path, what: str, wait: bool = False) -> int | None:
     Returns
     -------
     number
-        For `release`; None where the system or the file system has no locks, which is warned of.
+        For `release`; None where the system or the file system has no locks, with a warning.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def take(folder: Path, what: str, wait: bool = False) -> int | None:
 
 
 def release(number: int | None) -> None:
-    """Give a folder free."""
+    """Release a folder."""
     if number is not None:
         os.close(number)
 
 
 @contextlib.contextmanager
 def holding(folder: Path, what: str) -> Iterator[None]:
-    """Lock a folder meanwhile, having waited for it; errors as of `take`."""
+    """Hold the lock of a folder, waiting for it first; errors as for `take`."""
     number = take(folder, what, wait=True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""JSON of files that may come from anybody: finite numbers, and not too deep."""
+"""JSON from files of unknown origin: finite numbers only, and limited depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEPTH = 32
 
 
 def loads(text: bytes | str) -> Any:
-    """What a text says.
+    """Parse a text.
 
     Raises
     ------

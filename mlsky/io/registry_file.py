@@ -1,7 +1,7 @@
 """The YAML file of a registry, which may come from anybody: read within limits, and checked.
 
 A registry is plain: no tags, no anchors and aliases (a kilobyte of which can stand for gigabytes),
-no name twice. What is acted upon is of its type; the error names the entry and the key.
+no name twice. Every value is checked for its type; errors name the entry and the key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlsky.io.files import open_regular
 
 __all__ = ["DEFAULT", "NAME", "VERSION", "check", "dump", "read", "read_anew"]
 
-#: The name that stands for the entry marked so.
+#: The name that means the entry marked as default.
 DEFAULT = "default"
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}\Z")
@@ -38,7 +38,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
-    """Writes what is there twice twice."""
+    """Writes repeated values in full, without aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -92,12 +92,12 @@ def dump(entries: Mapping[str, Any]) -> str:
 def check(path: Path, entries: Any) -> None:
     """Refuse a registry in which something is missing or of the wrong type.
 
-    Lists and the line of scores that may be left out are put in.
+    Optional lists and the line of scores are added if missing.
 
     Raises
     ------
     RegistryError
-        With the entry and the key, what is there and what must be.
+        Names the entry and the key, what is there and what is required.
     """
 
     def require(good: bool, where: str, value: object, must: str) -> None:
@@ -177,7 +177,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _check_plain(text: str) -> None:
-    """Refuse, before anything is made of it, what stands for more than is written, or twice.
+    """Refuse anchors, aliases and repeated keys, before the text is parsed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Memory and disk that a sky needs, said before any work starts."""
+"""Estimates of the memory and disk space of a sky, before any work starts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ GIB = 2**30
 #: Where Linux tells the limits of a control group, as of a container or a job.
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
-#: How a sky is made whatever the estimate says.
+#: How to ignore the estimate.
 ANYWAY = "check_resources=False (--no-check-resources) to try all the same"
 
 #: Python with torch, the networks, spectra and tables, bytes; measured at nside 16.
 BASE = 0.9 * GIB
 
-#: Charts of a sky, of which no more can be painted at a time.
+#: Number of charts of a sky, the most that can be painted at a time.
 CHARTS = 192
-#: Bytes per pixel of a chart while it is painted, with what its thread's heap keeps (8.0 GiB were
-#: found for two at a time at nside 2048), and of the sources of each chart.
+#: Bytes per pixel of a chart while it is painted, including what the heap of its thread keeps (we
+#: measured 8.0 GiB for two at a time at nside 2048), and of the sources of each chart.
 PER_CHART_PIXEL, PER_CHART_SOURCES = 535, 1.0e6
 
 #: Pixels that hold sources, of both kinds: 300 bands of three Stokes parameters took 10.8 GiB more
@@ -68,7 +68,7 @@ def memory(
     workers: int = 1,
     nfreq: int = 1,
 ) -> dict[str, float]:
-    """Peak of each stage, bytes: within about a fifth of what was found, nside 512 to 4096.
+    """Peak of each stage, bytes: within about 20 % of what we measured, nside 512 to 4096.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def chart_workers(
     cib_maps: int = 1,
     haloes: int = 0,
 ) -> int:
-    """Charts to paint at a time on a CPU: one for each core, as far as there is memory for them.
+    """Charts to paint at a time on a CPU: one for each core, as far as memory allows.
 
     Parameters are those of `memory`. It is one at least; whether there is room for that is for
     `check` to say.
@@ -188,7 +188,7 @@ def disk(
     fits: bool,
     cib_maps: int = 1,
 ) -> float:
-    """Bytes that are written for one sky while it is made."""
+    """Bytes written to disk while one sky is made."""
     one = 4.0 * geometry.npix
     _, grid = kappa_grid(geometry, pixel_arcmin)
     maps = 1 + _painted(components, cib_maps)
@@ -204,7 +204,7 @@ def _painted(components: tuple[str, ...], cib_maps: int) -> int:
 
 
 def memory_free() -> float:
-    """Bytes of memory that this process may still take.
+    """Bytes of memory still available to this process.
 
     What the machine has available, or less where the process is in a control group with a limit.
     """
@@ -217,7 +217,7 @@ def memory_free() -> float:
             used = int((CONTROL_GROUP / "memory.current").read_text())
             lines = (CONTROL_GROUP / "memory.stat").read_text().splitlines()
             stat = dict(line.split() for line in lines)
-            # Cached files make room when it is wanted.
+            # Cached files can be dropped.
             found.append(float(int(limit) - used + int(stat["inactive_file"])))
     except (OSError, KeyError, ValueError):
         pass
@@ -234,12 +234,12 @@ def check(
     cib_maps: int = 1,
     haloes: int = 0,
 ) -> None:
-    """Refuse a sky for which there is not the memory or the disk.
+    """Refuse a sky for which memory or disk space does not suffice.
 
     Raises
     ------
     ValueError
-        With the need in GiB, what is there, and what would do.
+        States the need in GiB, what is free, and what to change.
     """
     request = (geometry, pixel_arcmin, components, stokes)
     more = {"cib_maps": cib_maps, "haloes": haloes, "nfreq": nfreq}

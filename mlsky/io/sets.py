@@ -1,4 +1,4 @@
-"""Sets of regions in HDF5, as they are painted or cut, and read for training and validation.
+"""Sets of painted or cut regions in HDF5, for training and validation.
 
 A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz
 (convergences dimensionless).
@@ -42,7 +42,7 @@ __all__ = [
     "verify",
 ]
 
-#: What training reads: the painter's fields and the Gaussian start made from kappa_g.
+#: What training reads: the painter's fields and the Gaussian kappa made from kappa_g.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio", "kappa_in")
 
 #: What h5py raises where the structure of a file is damaged.
@@ -62,7 +62,7 @@ def fields_of(
     names
         Of the fields.
     apart
-        Whether its objects may have been taken apart, so that the fields are without them.
+        Whether its objects may be stored separately, so that the fields are without them.
 
     Yields
     ------
@@ -117,7 +117,7 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
         try:
             yield file
         except OSError as error:
-            # of what is done with the data other errors may come
+            # errors of the code inside the block are not ours
             if "read data" not in str(error):
                 raise
             raise ValueError(_damaged(path, error)) from None

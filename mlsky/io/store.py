@@ -1,8 +1,8 @@
-"""Where the maps of a sky lie while it is made: in memory, or in a file as they are painted.
+"""Storage of the maps while a sky is made: in memory, or in a file.
 
-Both kinds of store answer the same questions. `Disk` keeps every map in the HDF5 file that the
-sky becomes, and beside it a mark for each chart that is done: what was interrupted goes on where
-it stopped, and a sky larger than memory needs no more of it than one map and a few charts.
+Both kinds of store have the same methods. `Disk` keeps every map in the HDF5 file that becomes the
+sky, and a mark for each finished chart beside it. An interrupted sky is resumed where it stopped,
+and a sky larger than memory needs only the memory of one map and a few charts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SUFFIX = ".partial"
 
 FILE, REQUEST, JOURNAL = "sky.h5", "request.json", "journal.npz"
 
-#: How often a folder is made again that other processes remove at that moment.
+#: How often to retry making a folder that other processes remove at that moment.
 TRIES = 20
 
 #: Charts that are marked together: a killed run paints these again. To wait for the disk after each
@@ -41,7 +41,7 @@ TOGETHER = 8
 
 
 class Memory:
-    """Maps in memory; nothing is kept when the process ends."""
+    """Maps in memory; nothing is left when the process ends."""
 
     def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """A new array of zeros."""
@@ -61,7 +61,7 @@ class Memory:
 
 
 class Disk:
-    """Maps in a folder beside the file they will be in, with marks of what is done.
+    """Maps in a folder beside the final file, with marks of finished charts.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Disk:
             self.flush()
 
     def flush(self) -> None:
-        """Bring all that was put to the disk, and after it the marks of finished charts."""
+        """Write all maps to the disk, and then the marks of finished charts."""
         with self._marking:
             done, self._unmarked = self._unmarked, []
         for path in (self.file, *self.folder.glob("*.f32")):
@@ -161,7 +161,7 @@ class Disk:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
 
     def close(self, remove: bool) -> None:
-        """Give the folder free for other processes, or remove it."""
+        """Release the folder for other processes, or remove it."""
         if remove:
             self._empty()
             self.folder.rmdir()

@@ -1,1 +1,1 @@
-"""Networks painted over the whole sky, and what is added to them there."""
+"""The foregrounds of a whole sky: networks on charts, large scales, haloes."""

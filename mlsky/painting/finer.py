@@ -1,11 +1,12 @@
 """Maps on pixels half as large as those of the networks.
 
-Beyond the Nyquist multipole of 1' pixels, l = 10800, kSZ, tSZ and kappa hold next to nothing: they
-are interpolated. kSZ is interpolated as it is, with the windows of the pixels exchanged. tSZ has
-groups hardly wider than a pixel, round which that would ring and change sign: its logarithm is
-interpolated, and the mean of every four pixels restored. The CIB goes on, as the shot noise of
-sources: every pixel is split among four, at random, as much as painted truth of such pixels is.
-The mean of the four is kept there too, so that smooth and fine skies of a seed agree.
+Above the Nyquist multipole of 1' pixels, l = 10800, kSZ, tSZ and kappa have almost no power: they
+are interpolated. kSZ is interpolated linearly, and the window of the large pixels is replaced by
+that of the small ones. tSZ contains groups hardly wider than a pixel, around which a linear
+interpolation would ring and change sign. Its logarithm is interpolated instead, and the mean of
+every four pixels restored. The CIB does have power there, the shot noise of its sources: every
+pixel is split at random into four, with the scatter that painted truth has on such pixels. The mean
+of the four is kept, so that a seed gives the same sky on both pixel sizes.
 """
 
 from __future__ import annotations
@@ -40,18 +41,19 @@ __all__ = [
     "split",
 ]
 
-#: Output pixels smaller than this many of the networks' are painted on ones half as large.
+#: Output pixels smaller than this fraction of the networks' use maps on pixels half as large.
 FINE = 0.9
-#: Pixels that a finer one depends on, on either side, and the shape of the filter's window.
+#: Half width of the filter in pixels, and the shape parameter of its Kaiser window.
 FILTER_RADIUS, KAISER = 8, 6.0
-#: Heights whose logarithm is still told apart in `interpolate_positive`, over the mean.
+#: Lower limit, relative to the mean, of values in the logarithm of `interpolate_positive`.
 FAINTEST = 0.01
 #: Pixels that one is split into.
 CHILDREN = 4
-#: Widths of the split between which its concentration is interpolated, and numbers drawn to find
-#: the concentration of each: good to a thousandth.
+#: Widths at which the concentration of the split is tabulated, and the random numbers used for
+#: each: accurate to a thousandth.
 WIDTHS, DRAWN = np.linspace(0, 8, 65), 20_000
-#: Shares of pixels between the nodes of the table of `fit_split`: the bright ones in steps of 3.
+#: Quantiles of the pixels between the nodes of the table of `fit_split`; steps of 3 for bright
+#: ones.
 FRACTIONS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.98, 0.993, 0.998, 0.9993, 0.9998)
 
 
@@ -76,7 +78,7 @@ def halved(
     maps
         (ny, nx) each, by name.
     normals
-        Standard normal numbers (4, ny, nx), a list of one.
+        Standard normal numbers (4, ny, nx), in a list of one.
     table
         From `fit_split`.
     """
@@ -92,7 +94,7 @@ def halved(
 
 
 def finer_chart(chart: Chart) -> Chart:
-    """The same part of the plane in pixels half as large."""
+    """The same chart with pixels half as large."""
     ny, nx = chart.shape
     return dataclasses.replace(chart, shape=(2 * ny, 2 * nx), pixel_arcmin=chart.pixel_arcmin / 2)
 
@@ -106,9 +108,9 @@ def coarser(field: NDArray[np.float32]) -> NDArray[np.float32]:
 def interpolate(fields: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pixel averages (..., ny, nx) as averages (..., 2 ny, 2 nx) over pixels half as large.
 
-    Modes are divided by the window of the pixels and multiplied by that of the smaller ones: to
-    2e-3 up to three quarters of the Nyquist wave number. A pixel depends on those up to
-    `FILTER_RADIUS` away; beyond the edges all is zero.
+    Modes are divided by the window of the large pixels and multiplied by that of the small ones,
+    accurate to 2e-3 up to three quarters of the Nyquist wave number. A pixel depends on pixels up
+    to `FILTER_RADIUS` away. Outside the map all values count as zero.
     """
     out = np.asarray(fields, np.float32)
     for axis in (-2, -1):
@@ -140,9 +142,9 @@ def interpolate_positive(fields: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @functools.cache
 def _taps() -> NDArray[np.float32]:
-    """Weights (2, 2 FILTER_RADIUS + 1) of the pixels round the first and the second of a pair.
+    """Weights (2, 2 FILTER_RADIUS + 1) of the pixels around the first and the second of a pair.
 
-    Those of the ideal filter, under a Kaiser window.
+    The ideal filter multiplied by a Kaiser window.
     """
     k = (np.arange(4096) + 0.5) / 8192  # cycles per pixel, to the Nyquist wave number
     ratio = np.sinc(k / 2) / np.sinc(k)
@@ -167,8 +169,8 @@ def split(
     Parameters
     ----------
     fields
-        Maps that are split alike, as the templates of the CIB: nowhere negative; the first says
-        how much.
+        Maps, nowhere negative, that are split with the same weights, for example the templates of
+        the CIB. The width follows from the first one.
     normals : (4, ny, nx)
         Standard normal numbers.
     table
@@ -195,7 +197,7 @@ def split(
 
 
 def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
-    """How much pixels are split, by their height, in painted truth.
+    """Fit the width of the split as a function of pixel height to painted truth.
 
     The measure is the mean of the sum of squares of the shares of the four: 1/4 for equal ones,
     1 if one has all.
@@ -203,13 +205,13 @@ def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
     Parameters
     ----------
     truth
-        Maps (2 ny, 2 nx) of the finer pixels; what is negative counts as zero.
+        Maps (2 ny, 2 nx) on the small pixels; negative values count as zero.
 
     Returns
     -------
     table
-        "value", heights of pixels in the unit of the maps; "width", the standard deviation of the
-        logarithm of what is drawn for each of the four.
+        "value", heights of pixels in the unit of the maps; "width", standard deviation of the
+        logarithm of the random weight of each of the four.
     """
     heights, squares = [], []
     for fine in truth:
@@ -224,7 +226,7 @@ def fit_split(truth: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
     value, concentration = [], []
     for low, high in pairwise(ends):
         part = order[low:high]
-        # pixels without a source may be alike: their groups are one
+        # pixels without a source may all be equal: they form one group
         if len(part) == 0 or (value and height[part[-1]] <= value[-1]):
             continue
         weight = height[part] ** 2  # of power

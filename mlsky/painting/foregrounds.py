@@ -1,8 +1,8 @@
 """Gaussian kappa to a correlated sky at 148 GHz, chart by chart.
 
-For each of the 192 charts: sample kappa, draw noise anchored to the sky, run the networks,
-draw the point sources, and give the pixels that the chart owns to the output maps. Memory
-is bounded by the output maps and one chart.
+For each of the 192 charts: sample kappa, draw noise anchored to the sky, run the networks, draw the
+point sources, and resample the part that the chart owns onto the output maps. Memory is bounded by
+the output maps and one chart.
 """
 
 from __future__ import annotations
@@ -53,36 +53,36 @@ __all__ = [
 
 _log = logging.getLogger("mlsky")
 
-#: Factor by which networks' pixels may be wider than a map's: cards of five digits round by less.
+#: Factor by which networks' pixels may be wider than those of a map, for rounded header cards.
 WIDER = 1 + 1e-4
 
-#: Libraries whose other versions may give other last bits.
+#: Libraries of which another version may change the last bits.
 LIBRARIES = ("torch", "numpy", "scipy", "camb", "ducc0", "healpy")
 
-#: Where the maps of kappa are kept: of the whole, or of the rest and of the objects.
+#: Names of the stored maps of kappa: of everything, or of the rest and of the objects.
 KAPPA_MAPS = ("kappa_grid", "kappa_grid_objects")
 
-#: Charts painted at a time where it is not known how many there is memory for.
+#: Charts painted at a time if the available memory is unknown.
 FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Foregrounds:
-    """What the networks made of a kappa.
+    """The foregrounds of one kappa.
 
     Attributes
     ----------
     kappa_alm
-        Nonlinear convergence, healpy order, up to some way beyond the output's band limit.
+        Nonlinear convergence, healpy order, to slightly above the band limit of the output.
     kappa
-        (*shape,) float32, the same on the output pixels.
+        (*shape,) float32, the convergence on the output pixels.
     maps
         "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages. Weights that
         paint several templates of the CIB give (n, *shape): the template maps, uK_CMB at their
         frequencies, then the noise maps of the remainder, sr^(-1/2)
         (`mlsky.frequency.cib_templates`).
     catalogue
-        Every point source: radio ones, and dusty ones too bright for the CIB map.
+        All point sources: radio sources, and dusty galaxies too bright for the CIB map.
     objects_alm
         Convergence of the objects if they were left out of all of the above, else None.
     """
@@ -132,12 +132,12 @@ def kappa_lmax(weights: Weights) -> int:
 
 
 def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
-    """What the last bits of a sky depend on besides the code: versions, processor, number format.
+    """Everything besides the code on which the last bits of a sky depend.
 
     Returns
     -------
     made_with
-        Versions of `LIBRARIES` by name; "instructions", the processor's as torch uses them;
+        Versions of `LIBRARIES` by name; "instructions", the instruction set that torch uses;
         "device" of the networks; "precision" of their convolutions.
     """
     import torch
@@ -185,27 +185,26 @@ def generate(
     seed
         Of noise and sources.
     nonlinear
-        Whether kappa is nonlinear already: it is painted on, and given back, as it is.
-        Otherwise it is Gaussian.
+        Whether kappa is nonlinear already. It is then painted on, and returned, unchanged.
     response
-        Of the maps to the cosmology of `kappa_alm`, from `mlsky.theory.response`; None if it is
-        that of the networks.
+        Response of the maps to the cosmology of `kappa_alm`, from `mlsky.theory.response`; None if
+        the cosmology is that of the networks.
     objects
         Haloes to add to what the networks paint, for weights that leave them out. A nonlinear
         kappa holds them already.
     add_objects
-        False to show the objects to the networks and add them nowhere: kappa, maps and sources are
-        those of the rest, and `Foregrounds.objects_alm` is the kappa of the objects.
+        If False, the networks are given the objects, but kappa, maps and sources are those of the
+        rest. `Foregrounds.objects_alm` is then the kappa of the objects.
     components
-        Which maps to keep; kappa is always made, and sources if cib or radio are.
+        Maps to make; kappa is always made, and sources if cib or radio is.
     device
         "auto", "cpu", "cuda", "cuda:N".
     progress
         Called as ``progress(stage, fraction)``.
     store
-        Where maps are kept while they are made, and which charts are done; memory by default.
+        Storage of the maps and of the state of the charts; memory by default.
     precision
-        "bf16" or "fp32", of the networks' convolutions; by default as they were trained, or
+        Precision of the convolutions, "bf16" or "fp32"; by default that of their training, or
         "fp32" on a processor without instructions for bfloat16.
     workers
         Charts to paint at a time on a CPU, for instance `mlsky.io.resources.chart_workers`; by
@@ -214,7 +213,7 @@ def generate(
     Raises
     ------
     ValueError
-        If the device is not there.
+        If the device does not exist.
     """
     import torch
 
@@ -249,7 +248,7 @@ def generate(
     every = charts.charts(pixel, margin, multiple)
     needed = part.of_map(geometry, every, kappa=not nonlinear)
     kappa_field = Field(kappa_alm, colatitude=needed.colatitude)
-    # Of a whole sky the join needs the lowest multipoles alone.
+    # For a full sky the join needs only the lowest multipoles.
     known = nonlinear or not needed.is_whole
     kappa_alm = truncate(kappa_alm, lmax if known else KAPPA_JOIN[1])
     sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
@@ -282,7 +281,7 @@ def generate(
             (objects_alm,) = others
             sky_alm = sky_alm - truncate(objects_alm, alm_lmax(sky_alm))
         if objects is None:
-            # calibrated here, at no cost: nothing is in it that is to stay as it is
+            # calibrated here, at no cost: there are no objects, which would have to stay unchanged
             alm = join(alm, kappa_alm, kappa_gain(weights, ell))
         else:
             alm = join(alm, sky_alm, np.ones(lmax + 1))
@@ -337,7 +336,7 @@ def _paint_sky(
     kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
     names = [n for n in ("tsz", "ksz", "cib") if n in components]
     law = cib_templates.of_header(weights.header)
-    painted = {n: (n,) for n in names}  # of several templates the CIB is a stack of maps
+    painted = {n: (n,) for n in names}  # a CIB of several templates is a stack of maps
     rows = {}
     if law is not None and "cib" in painted:
         painted["cib"] = cib_templates.map_names(law.templates_ghz)
@@ -417,7 +416,7 @@ def _paint_sky(
 
 
 def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
-    """Gain of what networks make of kappa, calibration and another cosmology; None for one."""
+    """Gain of the networks' kappa, from calibration and cosmology; None if it is one."""
     calibration = weights.header.get("calibration", {})
     if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
         return None
@@ -432,8 +431,8 @@ def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
 def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:
     """Results of `paint` in the order of the charts, `workers` charts at a time on a CPU.
 
-    Each chart's networks have one core: the last bits of a convolution depend on the number
-    of its threads, and much of a chart's other work does not use more than one.
+    The networks of a chart use one core: the last bits of a convolution depend on its number of
+    threads, and most other work on a chart is not parallel.
     """
     import torch
 

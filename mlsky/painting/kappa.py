@@ -1,4 +1,4 @@
-"""Kappa of a sky: the Gaussian one on the largest scales, that of the networks beyond."""
+"""Kappa of a sky: Gaussian on the largest scales, from the networks on smaller ones."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = [
 
 #: Tables of a calibration whose product is the gain of kappa.
 KAPPA_GAINS = ("kappa", "kappa_sky")
-#: Below the first multipole kappa is the Gaussian one itself, above the second the
-#: network's; r between the two is 0.99 there, so little is lost in between.
+#: Below the first multipole kappa is Gaussian, above the second it is the network's. Between them
+#: the two are correlated with r = 0.99, so that little power is lost.
 KAPPA_JOIN = (40, 120)
 
 
 def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
-    """Calibration of what the networks make of a Gaussian kappa, at multipoles `ell`.
+    """Calibration of the networks' kappa at multipoles `ell`.
 
-    The product of what regions and what a sky show, ``kappa`` and ``kappa_sky`` of the calibration.
+    The product of the gains measured on regions and on a sky, ``kappa`` and ``kappa_sky``.
     """
     calibration = weights.header.get("calibration", {})
     gain = np.ones(np.shape(ell))
@@ -41,8 +41,8 @@ def kappa_gain(weights: Weights, ell: NDArray) -> NDArray[np.float64]:
 def join(alm: np.ndarray, gaussian_kappa: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """The network's kappa times a gain, with the Gaussian kappa on the largest scales.
 
-    A network trained on patches knows nothing below their size: there kappa *is* the
-    Gaussian kappa, so that low multipoles are never altered.
+    A network trained on patches knows no larger scales: there kappa *is* the Gaussian kappa, and
+    low multipoles are never altered.
     """
     import healpy
 

@@ -1,21 +1,21 @@
-"""Large scales of the foregrounds: what networks trained on patches do not know.
+"""Large scales of the foregrounds, which networks trained on patches do not know.
 
-A network paints what it has seen on patches of a few degrees. What a stitched sky lacks at
-multipoles below about 400, in tSZ of smaller patches below 1900, is measured once per weight file
-(`mlsky.training.sky_calibration`) and kept in its header: a response to the Gaussian kappa
-and the roots of the power that is still missing, by multipole. From these and the sky's own kappa
-follow, before any network runs, a few band-limited fields; chart by chart they modulate the maps.
+A network reproduces what it has seen on patches of a few degrees. A stitched sky therefore lacks
+power at multipoles below about 400, and in tSZ below 1900 if the patches are small. The deficit is
+measured once per weight file (`mlsky.training.sky_calibration`) and kept in its header: a response
+to the Gaussian kappa, and the roots of the power that is still missing, by multipole. With these
+and the kappa of the sky, a few band-limited fields are made before any network runs; they modulate
+the maps chart by chart.
 
-The fields are applied so that no map leaves its sign. The templates of the CIB, the rate of radio
-sources, and tSZ of networks that leave clusters to the sky are multiplied by one plus a field, each
-by its own; the fields of a few per cent are correlated as the maps are. kSZ has both signs and gets
-a Gaussian field, added.
+No map changes its sign. The templates of the CIB, the rate of radio sources, and the tSZ of
+networks that leave clusters out are each multiplied by one plus a field of a few per cent; the
+fields are correlated as the maps are. A Gaussian field is added to kSZ, which has both signs.
 
-Networks that paint the clusters too lack, in tSZ, for the most part the shot noise of near,
-degree-wide ones, of an rms near the mean of the map: Gaussian waves would make a fifth of the sky
-positive. The tables of such weight files state a number of clusters. They are drawn as round
-negative profiles at random places, added with their mean taken off again, and the few pixels (1e-3)
-that end above zero are set to zero.
+In networks that paint the clusters too, tSZ mostly lacks the shot noise of nearby clusters a degree
+wide. Its rms is close to the mean of the map, so that a Gaussian field would make a fifth of the
+sky positive. The tables of such weight files state a number of clusters instead. They are placed at
+random as round negative profiles, their mean is subtracted, and the few pixels (1e-3) above zero
+are set to zero.
 """
 
 from __future__ import annotations
@@ -37,30 +37,31 @@ if TYPE_CHECKING:
 
 __all__ = ["JOIN", "LargeScales", "correlated", "modes", "prepare"]
 
-#: Below the first multipole the sky has the spectra of the truth, above the second those of
-#: the networks alone: measured, they are then within a few per cent of each other. The table of
-#: a weight file goes further for tSZ alone, whose near clusters are wider than small patches.
+#: Below the first multipole the sky has the spectra of the truth, above the second those of the
+#: networks, which there agree with the truth to a few per cent. For tSZ the table of a weight file
+#: extends further, as nearby clusters are wider than small patches.
 JOIN = (330, 480)
-#: Order of the white fields that are drawn, part of what a seed means; further templates of the
-#: CIB follow. "radio" is the density of radio sources relative to its mean, the others are in uK.
+#: Order in which the white fields are drawn, which is part of the meaning of a seed; further
+#: templates of the CIB follow. "radio" is the density of radio sources relative to its mean, the
+#: others are in uK.
 WHITE = ("cib", "radio", "ksz", "tsz")
-#: Fields up to l = JOIN[1] vary over no less than 20': values on pixels up to this size tell them
-#: all, arcmin; others need smaller ones in proportion.
+#: Fields up to l = JOIN[1] vary over 20' or more, so that values on pixels of this size (arcmin)
+#: suffice; fields with more multipoles need smaller pixels in proportion.
 COARSE_ARCMIN = 4.0
-#: A density is nowhere below this share of its mean.
+#: Lowest density, as a fraction of its mean.
 LEAST = 0.05
 
 
 class LargeScales:
-    """What makes the maps of networks those of a sky, chart by chart; see `prepare`.
+    """Corrections of the large scales of the networks' maps; see `prepare`.
 
     Parameters
     ----------
     alm
-        Of "tsz", "ksz", "cib", "cib_353" and so on (uK) and "radio" (relative density): those
-        there are.
+        Alm of the fields for some of "tsz", "ksz", "cib", "cib_353" and so on (uK) and "radio"
+        (relative density).
     mean
-        Of the sky without them, uK, of the maps that are multiplied; other fields are added.
+        Means of the uncorrected maps that are multiplied, uK; fields of other maps are added.
     amplitude
         Factors of the maps.
     """
@@ -75,7 +76,7 @@ class LargeScales:
         self.mean, self.amplitude = dict(mean), dict(amplitude)
 
     def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
-        """Complete what the networks made on a chart, in place.
+        """Correct the maps of a chart, in place.
 
         Parameters
         ----------
@@ -96,7 +97,7 @@ class LargeScales:
             made["log_rate"] += np.log(_density(self._on(chart, "radio")))
 
     def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
-        """A field on the pixels of a chart."""
+        """A field at the pixels of a chart."""
         field = self.fields[name]
         return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
 
@@ -123,7 +124,7 @@ def prepare(calibration: Mapping, gaussian_kappa: NDArray[np.complex128], seed: 
 
 
 def correlated(names: Iterable[str]) -> list[str]:
-    """Those of some fields that are correlated, in the order of the Cholesky factor."""
+    """The correlated ones of some fields, in the order of the Cholesky factor."""
     cib = sorted(maps_of(names, "cib"), key=_template_ghz)
     return [n for n in ("tsz", *cib, "radio") if n in names]
 
@@ -145,7 +146,7 @@ def modes(
 
     def at(values) -> NDArray[np.float64]:
         out = np.interp(ell, table["ell"], values)
-        out[:2] = 0  # the mean of a map stays as it is
+        out[:2] = 0  # the mean of a map is not changed
         return out
 
     root = {tuple(key.split()): at(values) for key, values in table["root"].items()}
@@ -170,7 +171,7 @@ def modes(
 
 
 def _bare(alm: NDArray[np.complex128], nodes: Sequence[int]) -> NDArray[np.complex128]:
-    """Without the multipoles beyond the first node of a table above which all are zero."""
+    """An alm without the multipoles above which a table is zero."""
     import healpy
 
     lmax = gaussian.alm_lmax(alm)

@@ -31,7 +31,7 @@ def chart_noise(
     area: Area,
     split: bool = False,
 ) -> dict[str, list[np.ndarray]]:
-    """Noise of every network on a chart; the same numbers wherever charts overlap.
+    """Noise of every network on a chart; equal where charts overlap.
 
     With `split`, also that of `mlsky.painting.finer.split`.
     """

@@ -1,4 +1,4 @@
-"""The haloes of a sky beside what its networks paint."""
+"""The haloes of a sky, which are added to what the networks paint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def objects_of_sky(
     tsz_order: int | None = None,
     given: dict | None = None,
 ) -> tuple[HaloList, HaloPainter]:
-    """Haloes that networks leave out, drawn or given, and what paints them.
+    """Haloes that the networks leave out, random or given by the user, and their painter.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ def objects_of_sky(
     seed
         Of the sky.
     weights
-        Of the rest: the mass cut, the templates of the CIB and the pixels of their charts are used.
+        Weights of the rest; they give the mass cut, the CIB templates and the chart pixels.
     tables
         From `mlsky.haloes.tables`, of the sky's cosmology.
     geometry
         Output pixels.
     components
-        Of the sky: what is painted beside kappa, and beside tSZ if the networks are given it.
+        Components of the sky. kappa is painted always, tSZ also if the networks are given it.
     halved
         Whether haloes are painted on pixels half as large as the networks'.
     tsz_order
         As for `HaloPainter`.
     given
-        A user's haloes, checked by `mlsky.haloes.catalogue.check`, in place of drawn ones.
+        Haloes of the user, checked by `mlsky.haloes.catalogue.check`, instead of random ones.
 
     Raises
     ------
@@ -98,16 +98,16 @@ def objects_of_sky(
 def filtered(
     field: np.ndarray, pixel_rad: float, gain: Callable, inside: np.ndarray | None = None
 ) -> NDArray[np.float32]:
-    """A field on a chart, (ny, nx), whose modes are multiplied by a gain, which must vary slowly.
+    """A field on a chart, (ny, nx), with its modes multiplied by a slowly varying gain.
 
-    Opposite edges meet, and beyond the pixels `inside` the mean takes the place of the field.
+    Edges are periodic, and the field is replaced by its mean outside the pixels `inside`.
     """
     if inside is not None:
         field = np.where(inside, field, field[inside].mean(dtype=np.float64).astype(np.float32))
     ny, nx = field.shape
     step = 2 * np.pi / pixel_rad
     ky, kx = (np.fft.fftfreq(ny) * step)[:, np.newaxis], np.fft.rfftfreq(nx) * step
-    # One thread and float32: the bits do not depend on how many charts are under way.
+    # One thread and float32: the bits do not depend on the number of charts in work.
     modes = fft.rfft2(field, workers=1)
     modes *= gain(np.hypot(ky, kx)).astype(np.float32)
     return fft.irfft2(modes, s=(ny, nx), workers=1)
@@ -115,14 +115,14 @@ def filtered(
 
 @dataclass(frozen=True, eq=False)
 class SkyObjects:
-    """The objects of a sky beside what its networks paint; none of them if there are none.
+    """The objects of a sky together with the maps of the networks; there may be no objects.
 
     Attributes
     ----------
     added
-        Whether they are part of the maps; otherwise networks see them alone.
+        Whether they are added to the maps; otherwise only the networks see them.
     gain
-        Of the kappa that networks make, by multipole; None for one.
+        Gain of the networks' kappa, a function of multipole; None for one.
     """
 
     objects: HaloPainter | None
@@ -136,7 +136,7 @@ class SkyObjects:
         return 1 + (self.objects is not None and not self.added)
 
     def tsz_names(self) -> tuple[str, ...]:
-        """Maps of tSZ that the objects have to themselves."""
+        """Names of the tSZ maps of the objects."""
         if self.objects is None or self.objects.tsz_order is None or not self.added:
             return ()
         return tuple(name for name in self.objects.terms if name.startswith("tsz"))
@@ -155,10 +155,10 @@ class SkyObjects:
     def kappa(
         self, made: dict[str, np.ndarray], chart: Chart, area: Area, haloes: dict[str, np.ndarray]
     ) -> list[np.ndarray]:
-        """Convergence of a chart: of the whole, or of what networks make and of the objects.
+        """Convergence of a chart: the total, or the networks' and that of the objects.
 
-        Where there are objects, what networks make is calibrated here, before they are added: the
-        objects are to stay as they are. Otherwise it is calibrated on the sphere.
+        With objects, the kappa of the networks is calibrated here, before the objects are added,
+        which must not change. Otherwise it is calibrated on the sphere.
         """
         if self.objects is None:
             return [made["kappa"]]
@@ -177,7 +177,7 @@ class SkyObjects:
     ) -> None:
         """Add tSZ and kSZ of a chart's objects to the output pixels that it owns, in place.
 
-        They are smooth, and averages over the pixels are taken.
+        They are smooth and are averaged over the pixels.
         """
         names = [name for name in maps_of(haloes, *SMOOTH) if name in values and self.added]
         if names:
@@ -189,16 +189,16 @@ class SkyObjects:
     def with_sources(
         self, maps: dict[str, np.ndarray], haloes: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Maps of a chart with the CIB of the objects, which is sampled with that of the rest."""
+        """Maps of a chart with the CIB of the objects, which is resampled with that of the rest."""
         own = [name for name in maps_of(haloes, "cib") if name in maps and self.added]
         return {**maps, **{name: maps[name] + haloes[name] for name in own}}
 
     def without(self, kappa, chart: Chart, haloes: dict[str, np.ndarray]):
-        """The convergence that networks see: without the objects, which they do not paint."""
+        """The convergence that the networks see, without the objects."""
         if not (self.nonlinear and haloes):
             return kappa
         own = haloes["kappa"]
         if self.gain is not None:
-            # the kappa of another cosmology was divided by its gain, and the objects with it
+            # for another cosmology kappa was divided by its gain, including the objects
             own = filtered(own, chart.pixel_rad, lambda ell: 1 / self.gain(ell))
         return kappa - own

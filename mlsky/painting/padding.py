@@ -1,4 +1,4 @@
-"""How many chart pixels around the owned area a chart needs, so that seams are not seen."""
+"""Width of the padding around the owned area of a chart that avoids visible seams."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MARGIN", "of_geometry", "of_halving"]
 
-#: Chart pixels that cubic splines, or means over parts of output pixels, see round a point:
-#: a spline's coefficients depend on the values n pixels away by 0.27^n.
+#: Chart pixels around a point that cubic splines, or means over parts of output pixels, depend on:
+#: the influence of values n pixels away on the coefficients of a spline is 0.27^n.
 SPLINE = 4
 
 #: Chart pixels around the owned area that output pixels may see, the same for every geometry: with
@@ -29,16 +29,16 @@ def of_geometry(geometry: Geometry, pixel_arcmin: float) -> int:
     Output pixels whose centres are owned extend past it by half their diagonal, and parts of
     them, or splines, by a few chart pixels more.
     """
-    widest = min(geometry.pixel_arcmin, 60.0)  # of wider pixels the inner part will do
-    # What a network makes depends a little on what it sees far away: at least this much, so that
-    # nside 2048, 4096 and 8192 (0.5'), or 512 and 1024 (2'), are one sky.
+    widest = min(geometry.pixel_arcmin, 60.0)  # for wider pixels the inner part suffices
+    # The output of a network depends slightly on distant input. With this minimum, nside 2048, 4096
+    # and 8192 (0.5'), or 512 and 1024 (2'), give one sky.
     widest = max(widest, 3.6 * pixel_arcmin)
     return SPLINE + int(np.ceil(0.75 * widest / pixel_arcmin))
 
 
 def of_halving(weights: Weights) -> int:
-    """Chart pixels that pixels half as large see in addition (`mlsky.painting.finer`).
+    """Additional chart pixels for maps on pixels half as large (`mlsky.painting.finer`).
 
-    The same for every geometry, whether it has such pixels or not: a seed is one sky.
+    The same for every geometry, whether it uses such pixels or not, so that a seed is one sky.
     """
     return finer.FILTER_RADIUS if "split" in weights.header.get("calibration", {}) else 0

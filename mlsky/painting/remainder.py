@@ -1,4 +1,4 @@
-"""The CIB that its templates leave: white noise of the sky where the galaxies are."""
+"""The part of the CIB that its templates do not contain: modulated white noise."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["add_remainder"]
 
 
 def add_remainder(cib: Array, law: CibTemplates, geometry: Geometry, seed: int) -> None:
-    """Fill the rows after the CIB's templates with what the templates leave.
+    """Fill the rows after the CIB templates with the noise maps of the remainder.
 
-    Each is unit white noise times the root of the CIB at 148 GHz over its mean: so the shot noise
-    is where the galaxies are. Its mean power is that of white noise.
+    Each is unit white noise times the root of the ratio of the CIB at 148 GHz to its mean, so that
+    the shot noise follows the galaxies. Its mean power is that of white noise.
 
     Parameters
     ----------

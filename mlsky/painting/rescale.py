@@ -1,9 +1,9 @@
 """Maps of one cosmology rescaled to another, chart by chart; kappa as alm.
 
-Networks know the sky of the cosmology they were trained on. For another one they are given the
-sky's kappa with the power of theirs (the same phases), and what they paint is filtered to the
-power of the new one, by the ratios of `mlsky.theory.response`. Those of tSZ and kSZ hardly depend
-on l, so that the filter is all but a multiplication; that of the CIB varies by 8 %.
+Networks reproduce the cosmology of their training. For another cosmology they are given the kappa
+of the sky with the power spectrum of theirs (the phases are kept), and their maps are filtered to
+the power of the new cosmology, with the ratios of `mlsky.theory.response`. The ratios of tSZ and
+kSZ hardly depend on l; that of the CIB varies by 8 %.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlsky.theory.response import Response
 
 __all__ = ["Rescaling"]
 
-#: Multipole to which the gain of kappa is known for fields on charts.
+#: Highest multipole of the gain of kappa for fields on charts.
 GAIN_LMAX = 12000
 
 #: Fields that keep a sign: nowhere positive (-1) or nowhere negative (+1).
@@ -27,7 +27,7 @@ SIGN = {"tsz": -1, "cib": 1}
 
 
 class Rescaling:
-    """Filters that take kappa to the networks' cosmology and their maps from it.
+    """Filters from the cosmology of the sky to that of the networks, and back.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class Rescaling:
         self.response = response
 
     def to_networks(self, alm: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        """A copy of a kappa of the sky with the power that the networks know."""
+        """A copy of the kappa of the sky with the power spectrum of the networks' cosmology."""
         return scale_alm(alm.copy(), 1 / self._kappa(alm))
 
     def to_sky(self, alm: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        """A copy of a kappa of the networks with the power of the sky's cosmology."""
+        """A copy of the networks' kappa with the power spectrum of the sky's cosmology."""
         return scale_alm(alm.copy(), self._kappa(alm))
 
     def kappa_gain(self, ell: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factor of `to_sky` at any multipoles; constant beyond `GAIN_LMAX`."""
+        """Factor of `to_sky` at any multipoles; constant above `GAIN_LMAX`."""
         gain = self._gain(GAIN_LMAX)
         return np.interp(ell, np.arange(2, len(gain)), gain[2:])
 
@@ -65,23 +65,21 @@ class Rescaling:
     def maps(
         self, chart: Chart, made: dict[str, NDArray[np.float32]], area: Area
     ) -> dict[str, NDArray[np.float32]]:
-        """What networks painted on a chart, rescaled to the cosmology of the sky.
+        """Maps of a chart rescaled to the cosmology of the sky.
 
         Parameters
         ----------
         made
-            Maps *(ny, nx)* in uK_CMB; those without a gain
-            are given back as they are.
+            Maps *(ny, nx)* in uK_CMB; those without a gain are returned unchanged.
         area
             Pixels that have values.
 
         Notes
         -----
-        Beyond the area the mean takes their place, and the edges of the chart meet: the gain
-        varies by a few per cent from the largest scales to a pixel, and what crosses an edge by
-        that much less. A few pixels leave the sign of their field and are set to zero. The mean
-        of tSZ and CIB is changed by a constant, by as much as the model's mean changes beyond the
-        largest scales.
+        Outside the area the maps are replaced by their mean, and the edges of the chart are
+        periodic. This matters little, as the gain varies by only a few per cent. A few pixels
+        change the sign of their field and are set to zero. The mean of tSZ and CIB is shifted by a
+        constant, as in the model.
         """
         inside = area.mask()
         out = dict(made)
@@ -99,7 +97,7 @@ class Rescaling:
         r = self.response
         mean = float(field[inside].mean(dtype=np.float64))
         deviation = np.where(inside, field - np.float32(mean), np.float32(0))
-        # One thread and float32: the bits do not depend on how many charts are under way.
+        # One thread and float32: the bits do not depend on the number of charts in work.
         modes = fft.rfft2(deviation, workers=1)
         ny, nx = field.shape
         step = 2 * np.pi / pixel_rad

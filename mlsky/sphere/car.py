@@ -26,16 +26,16 @@ from mlsky.sphere.wcs import (
 
 __all__ = ["Car"]
 
-#: A grid's positions are tried at this many rows and columns, and at all of smaller ones.
+#: Number of rows and columns at which the positions of a grid are checked, at most.
 TRIED = 33
 
-#: By how much a pixel's position may fail to lead back to it (pixels).
+#: Largest error (pixels) of converting a pixel to a position and back.
 RETURN = 1e-3
 
-#: Pixels whose corners are worked out at once.
+#: Pixels whose corners are computed at once.
 _BLOCK = 2**20
 
-#: What describes a WCS beside its projection parameters.
+#: Attributes that describe a WCS, besides its projection parameters.
 _SAVED = ("ctype", "cunit", "crval", "crpix", "cdelt", "pc", "lonpole", "latpole", "radesys")
 
 
@@ -54,13 +54,15 @@ class Car:
     Raises
     ------
     ValueError
-        If the shape or the WCS is none, the frame is another one, the axes are linear or swapped,
-        a pixel is off the sphere, too small, too large or too long, or two pixels share a place.
+        If the shape or the WCS is not valid, the frame is another one, the axes are linear or
+        swapped, a pixel is off the sphere, too small, too large or too long, or two pixels have the
+        same position.
     """
 
     map_shape: tuple[int, int]
     wcs: object
-    #: Whether rows are iso-latitude and columns evenly spaced in RA; and in CAR, rows too.
+    #: Whether rows are iso-latitude and columns evenly spaced in RA; `plain`: CAR, with rows evenly
+    #: spaced too.
     cylindrical: bool = field(init=False, repr=False)
     plain: bool = field(init=False, repr=False)
 
@@ -85,7 +87,7 @@ class Car:
 
     @classmethod
     def build(cls, description: dict) -> Car:
-        """The grid that `describe` described; files of earlier versions lack poles and frame."""
+        """The grid of a description; those of earlier versions lack poles and frame."""
         from astropy.wcs import WCS
 
         wcs = WCS(naxis=2)
@@ -98,7 +100,7 @@ class Car:
         return cls(tuple(description["shape"]), wcs)
 
     def describe(self) -> dict:
-        """The grid in plain JSON types. Numbers, not header cards: cards have about 12 digits."""
+        """The grid in plain JSON types: numbers, as header cards have only about 12 digits."""
         wcs = self.wcs.wcs
         values = {name: getattr(wcs, name) for name in _SAVED if name not in ("cunit", "pc")}
         values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
@@ -130,7 +132,7 @@ class Car:
         w = self.wcs.wcs
         dec = (np.arange(ny) + 1 - w.crpix[1]) * w.cdelt[1]
         ra = w.crval[0] + (np.arange(nx) + 1 - w.crpix[0]) * w.cdelt[0]
-        # Rounding may put the row of a pole a hair beyond it.
+        # Rounding may put the row of a pole slightly outside the sphere.
         return np.radians(np.clip(90 - dec, 0, 180)), _turn(np.radians(ra % 360))
 
     @functools.cached_property
@@ -143,7 +145,7 @@ class Car:
         return np.asarray(enmap.pixsizemap(self.map_shape, self.wcs, broadcastable=True))
 
     def _corner_area(self) -> np.ndarray:
-        """Half the cross product of the diagonals: right to (side in rad)^2 / 12."""
+        """Half the cross product of the diagonals, accurate to (side in rad)^2 / 12."""
         ny, nx = self.map_shape
         out = np.empty(self.map_shape)
         step = max(1, _BLOCK // nx)
@@ -163,7 +165,7 @@ class Car:
 
     @functools.cached_property
     def pixel_arcmin(self) -> float:
-        """Side of a pixel along declination, without what a conversion to arcmin adds."""
+        """Side of a pixel along declination, without the rounding of a conversion to arcmin."""
         return float(f"{pixel_sides(self.wcs)[1] * 60:.12g}")
 
     @property
@@ -172,7 +174,7 @@ class Car:
         return round(180 * 60 / self.pixel_arcmin)
 
     def angles_at(self, y, x) -> tuple[np.ndarray, np.ndarray]:
-        """Colatitude and longitude (rad) of places in pixels, whole at pixel centres."""
+        """Colatitude and longitude (rad) of pixel coordinates, integers at pixel centres."""
         ra, dec = self.wcs.wcs_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
         return np.radians(90.0 - np.asarray(dec)), _turn(np.radians(np.asarray(ra) % 360))
 
@@ -186,9 +188,9 @@ class Car:
         return (np.clip(theta, 0, np.pi) if self.cylindrical else theta), phi
 
     def places(self, theta, phi) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column (pixels, whole at centres) of directions; NaN where there are none."""
+        """Row and column (integers at pixel centres) of directions; NaN off the projection."""
         w = self.wcs.wcs
-        if self.plain:  # by hand: an eighth of the time
+        if self.plain:  # eight times faster than the general case
             y = (np.pi / 2 - theta) * (1 / self.steps[1]) + (w.crpix[1] - 1)
             x = (phi - np.radians(w.crval[0])) * (1 / self.steps[0]) + (w.crpix[0] - 1)
             return y, x
@@ -217,7 +219,7 @@ class Car:
         return flat.astype(np.int64)
 
     def area(self, pixel=None) -> np.ndarray | float:
-        """Solid angle (sr) of the pixels asked for."""
+        """Solid angle (sr) of some pixels, or of all."""
         ny, nx = self.map_shape
         area = np.broadcast_to(self._area, (ny, nx))
         if pixel is None:
@@ -225,7 +227,7 @@ class Car:
         return area[np.divmod(np.asarray(pixel), nx)]
 
     def _check_places(self) -> None:
-        """Refuse a grid on which a pixel's position is none or leads to another pixel."""
+        """Refuse a grid with pixels off the sphere, or with two pixels at one position."""
         y, x = (
             np.unique(np.linspace(0, n - 1, TRIED).round().astype(np.int64)) for n in self.map_shape
         )
@@ -242,11 +244,11 @@ class Car:
             why = "leads back to another one" if on_sky[bad] else "lies off the sphere"
             raise ValueError(
                 f"geometry of shape {self.map_shape} in {projection_name(self.wcs)}: pixel "
-                f"({y[bad]}, {x[bad]}) {why}; every pixel must have a place of its own on the sky, "
+                f"({y[bad]}, {x[bad]}) {why}; every pixel must have its own position on the sky, "
                 "cut the map to those that do"
             )
 
 
 def _turn(phi: np.ndarray) -> np.ndarray:
-    """Azimuths below 2 pi: the remainder of a tiny negative angle is a whole turn."""
+    """Azimuths below 2 pi, also for tiny negative angles, whose remainder rounds to a full turn."""
     return np.where(phi < 2 * np.pi, phi, 0.0)

@@ -1,7 +1,7 @@
-"""Which pixels of a picture are wanted, row by row, and blocks that cover them.
+"""The needed pixels of a picture, row by row, and blocks that cover them.
 
-The owned area of a chart does not fill its rectangle, and a network needs less and less round
-it from its first layer to its last: each layer is evaluated on an area of its own.
+The owned area of a chart does not fill its rectangle, and the later layers of a network need less
+padding around it than the first: every layer has an area of its own.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Area"]
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """One stretch of columns for each row of a picture.
+    """One range of columns for each row of a picture.
 
     Parameters
     ----------
     shape
         (ny, nx) of the picture.
     first, stop
-        (ny,) int: columns first[y] <= x < stop[y] are wanted; none where they are equal.
+        (ny,) int: columns first[y] <= x < stop[y] are needed; none where they are equal.
     """
 
     shape: tuple[int, int]
@@ -47,16 +47,16 @@ class Area:
 
     @property
     def size(self) -> int:
-        """Number of wanted pixels."""
+        """Number of needed pixels."""
         return int((self.stop - self.first).sum())
 
     def mask(self) -> NDArray[np.bool_]:
-        """(ny, nx), true where wanted."""
+        """(ny, nx), true where needed."""
         x = np.arange(self.shape[1])
         return (x >= self.first[:, None]) & (x < self.stop[:, None])
 
     def widened(self, by: int) -> Area:
-        """With all pixels that lie at most `by` rows and columns away, inside the picture."""
+        """The area with all pixels of the picture at most `by` rows and columns away."""
         ny, nx = self.shape
         empty = self.first == self.stop
         first, stop = np.where(empty, nx, self.first), np.where(empty, 0, self.stop)
@@ -68,7 +68,7 @@ class Area:
         return self._made((ny, nx), first, stop)
 
     def halved(self, times: int = 1) -> Area:
-        """The pixels, ``2**times`` times as large, of which any part is wanted."""
+        """The pixels, ``2**times`` times as large, that contain a needed pixel."""
         step = 1 << times
         ny, nx = (n >> times for n in self.shape)
         empty = self.first == self.stop
@@ -77,7 +77,7 @@ class Area:
         return self._made((ny, nx), first // step, -(-stop // step))
 
     def within(self, other: Area) -> Area:
-        """The pixels that are wanted of `other` too."""
+        """The pixels needed in both areas."""
         first, stop = np.maximum(self.first, other.first), np.minimum(self.stop, other.stop)
         return self._made(self.shape, first, stop)
 
@@ -88,7 +88,7 @@ class Area:
         return Area(shape, np.where(empty, 0, first), np.where(empty, 0, stop))
 
     def blocks(self, height: int, width: int, step: int = 2) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns of blocks that cover the area, with some pixels beyond it.
+        """Rows and columns of blocks that cover the area, and some pixels outside it.
 
         Parameters
         ----------

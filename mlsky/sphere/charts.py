@@ -1,11 +1,11 @@
-"""The sphere in 192 stereographic charts, and the ways in and out of them.
+"""The sphere as 192 stereographic charts, and how fields get onto and off them.
 
-A fully convolutional network wants large, square-pixelled, shear-free pictures. Each
-HEALPix nside-4 pixel gets one stereographic chart, turned so that the pixel fills its
-rectangle, with a margin; every point of the sky is *owned* by the chart whose pixel
-holds it. Into a chart: `mlsky.sphere.field.Field`, which evaluates a band-limited field
-anywhere. Out of it: `resample` (pixel averages, never negative for a field that is not) and
-`interpolate` (point samples of smooth fields).
+A fully convolutional network needs large pictures with square pixels and no shear. Each HEALPix
+nside-4 pixel gets one stereographic chart, turned so that the pixel fills its rectangle, with a
+margin; every point of the sky is *owned* by the chart whose pixel holds it.
+`mlsky.sphere.field.Field` evaluates a band-limited field on a chart. `mlsky.sphere.resampling` has
+`resample` (pixel averages, which keep positive fields positive) and `interpolate` (point samples of
+smooth fields) for the way back.
 
 The projection is that of Snyder (1987, USGS Prof. Paper 1395, eqs 21-2 to 21-4), with
 radius 2 tan(c/2) at distance c from the centre: a chart pixel subtends ``pixel_arcmin``
@@ -39,8 +39,8 @@ __all__ = [
 #: One chart per pixel of this HEALPix grid (NESTED numbers).
 NSIDE = 4
 
-#: Side of the blocks of pixels whose owner is asked for together, and how many blocks round one
-#: must agree (`owners`).
+#: Side of the blocks of pixels whose owner is found together, and how many blocks around one must
+#: agree (`owners`).
 _SURE, _AWAY = 8, 3
 
 
@@ -58,7 +58,7 @@ class Chart:
     pixel_arcmin
         Side of a pixel at the centre of the chart.
     rotation
-        (3, 3): rows are the chart's x, y axes and its centre as unit vectors of the sky.
+        (3, 3): rows are the x and y axes and the centre of the chart as unit vectors.
     """
 
     index: int
@@ -75,7 +75,7 @@ class Chart:
         return self.shape[0] * self.shape[1]
 
     def _plane(self, pixel: slice | np.ndarray | None, level: int = 0):
-        """Plane coordinates y, x (rad) of flat pixel numbers, `level` halvings down."""
+        """Plane coordinates y, x (rad) of flat pixel numbers after `level` halvings."""
         ny, nx = (n >> level for n in self.shape)
         if not isinstance(pixel, np.ndarray):
             pixel = np.arange(*(pixel or slice(ny * nx)).indices(ny * nx))
@@ -88,8 +88,8 @@ class Chart:
     ) -> NDArray[np.float64]:
         """Unit vectors (3, n) of the centres of the flat pixels ``pixel``; all by default.
 
-        `level` is the number of halvings: the pixels of ``field[::2**level]`` averaged,
-        as the deeper levels of a network see them.
+        `level` is the number of halvings: pixels ``2**level`` times as large, as in the deeper
+        levels of a network.
         """
         return self._lift(*self._plane(pixel, level))
 
@@ -120,7 +120,7 @@ class Chart:
         return theta.reshape(shape), phi.reshape(shape)
 
     def project(self, theta, phi) -> tuple[np.ndarray, np.ndarray]:
-        """Fractional pixel coordinates (y, x) of directions; 0 is the first pixel's centre."""
+        """Fractional pixel coordinates (y, x) of directions; 0 is the centre of the first pixel."""
         theta, phi = np.asarray(theta, np.float64), np.asarray(phi, np.float64)
         s = np.sin(theta)
         return self.project_vectors(np.stack([s * np.cos(phi), s * np.sin(phi), np.cos(theta)]))
@@ -171,7 +171,8 @@ def charts(pixel_arcmin: float, margin: int = 32, multiple: int = 32) -> tuple[C
     for index in range(12 * NSIDE**2):
         edge = healpy.boundaries(NSIDE, index, step=32, nest=True)
         centre = np.array(healpy.pix2vec(NSIDE, index, nest=True))
-        # The middle of the best rectangle is not the pixel's centre: move there, turn again.
+        # The middle of the best rectangle is not the centre of the pixel: move there and rotate
+        # again.
         for _ in range(3):
             rotation, half, middle = _tightest(edge, centre)
             centre = middle
@@ -183,13 +184,13 @@ def charts(pixel_arcmin: float, margin: int = 32, multiple: int = 32) -> tuple[C
 
 
 def _turn(rotation: np.ndarray, vectors) -> np.ndarray:
-    """Rotate (3, ...) vectors: no BLAS, whose own threads would fight with ours."""
+    """Rotate (3, ...) vectors without BLAS, whose threads would compete with ours."""
     x, y, z = vectors
     return np.stack([r[0] * x + r[1] * y + r[2] * z for r in rotation])
 
 
 def _tightest(edge: np.ndarray, centre: np.ndarray):
-    """Rotation, half widths (x, y; rad) and middle of the smallest rectangle round `edge`."""
+    """Rotation, half widths (x, y; rad) and middle of the smallest rectangle around `edge`."""
     z = centre / np.linalg.norm(centre)
     east = np.array([-z[1], z[0], 0.0]) / np.hypot(z[0], z[1])
     frame = np.stack([east, np.cross(z, east), z])
@@ -198,7 +199,7 @@ def _tightest(edge: np.ndarray, centre: np.ndarray):
     turn = np.radians(np.arange(0, 90, 0.5))[:, None]
     xs, ys = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
     area = np.ptp(xs, axis=1) * np.ptp(ys, axis=1)
-    # Rounding must not choose between equally good turns.
+    # Rounding must not decide between equally good rotations.
     best = int(np.argmax(area < area.min() * (1 + 1e-9)))
     c, s = np.cos(turn[best, 0]), np.sin(turn[best, 0])
     rotation = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ frame
@@ -211,7 +212,7 @@ def _tightest(edge: np.ndarray, centre: np.ndarray):
 def owned(chart: Chart, geometry: Geometry) -> NDArray[np.int64]:
     """Flat numbers of the output pixels whose centres the chart owns.
 
-    Over the 192 charts every pixel of the output comes exactly once.
+    Every output pixel belongs to exactly one of the 192 charts.
     """
     import healpy
 
@@ -249,12 +250,12 @@ def owners(chart: Chart, level: int = 0, padding: int = 0, nthreads: int = 0) ->
     level
         Number of halvings: pixels ``2**level`` times as large.
     padding
-        Pixels (of that level) beyond the chart's edge.
+        Pixels (of that level) added outside each edge of the chart.
 
     Returns
     -------
     owners
-        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int16.
+        ((ny >> level) + 2 padding, (nx >> level) + 2 padding) int16.
     """
     import healpy
     from scipy.ndimage import maximum_filter, minimum_filter
@@ -272,7 +273,7 @@ def owners(chart: Chart, level: int = 0, padding: int = 0, nthreads: int = 0) ->
     coarse = ask(y[:, None], x)
     size = 2 * _AWAY + 2
     low, high = (f(coarse, size, mode="nearest") for f in (minimum_filter, maximum_filter))
-    # filters of even size reach one element further back: element i is the block before point i
+    # filters of even size extend one element further back: element i is the block before point i
     inside = (slice(_AWAY + 1, len(y) - _AWAY), slice(_AWAY + 1, len(x) - _AWAY))
     known = np.where(low == high, low, -1)[inside]
     out = np.repeat(np.repeat(known, _SURE, 0), _SURE, 1)[:ny, :nx]
@@ -299,13 +300,13 @@ def car_axes(geometry: Car | Legendre) -> tuple[np.ndarray, np.ndarray] | None:
 
 @functools.cache
 def extent(index: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Ranges of cos(theta) and of longitude (rad) that hold an nside-4 pixel."""
+    """Ranges of cos(theta) and of longitude (rad) that contain an nside-4 pixel."""
     import healpy
 
     # Between two of these points the boundary bends by less than 0.01 rad.
     pad = 0.01
     x, y, z = healpy.boundaries(NSIDE, index, step=32, nest=True)
-    away = np.hypot(x, y) > 1e-6  # a pole has no longitude; its neighbours tell
+    away = np.hypot(x, y) > 1e-6  # a pole has no longitude; its neighbours give the range
     _, centre = healpy.pix2ang(NSIDE, index, nest=True)
     turn = (np.arctan2(y, x)[away] - centre + np.pi) % (2 * np.pi) - np.pi
     return (

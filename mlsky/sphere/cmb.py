@@ -1,4 +1,4 @@
-"""The unlensed CMB: T, E and B drawn with their correlations, given the sky's own kappa."""
+"""The unlensed CMB: T, E and B with their correlations, conditional on the kappa of the sky."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def draw_cmb(
     *,
     polarised: bool = True,
 ) -> np.ndarray:
-    """Draw the alm of T, E and B of an unlensed CMB, T and E correlated, also with a kappa.
+    """Draw alm of T, E and B of an unlensed CMB; T and E are correlated, also with a kappa.
 
-    Every multipole has its own random stream: longer spectra, other fields or another kappa
-    change nothing of what `seed` draws.
+    Every multipole has its own random stream: the random numbers of a seed do not depend on the
+    length of the spectra, on the fields or on kappa.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ def draw_cmb(
     seed
         Integer >= 0.
     kappa
-        *(nalm,)* convergence that T and E are correlated with as far as it reaches; its power is
-        taken to be ``kk``.
+        *(nalm,)* convergence with which T and E are correlated up to its band limit; its power is
+        assumed to be ``kk``.
     polarised
-        Whether E and B are wanted; T has the same bits without them.
+        Whether to draw E and B; T has the same bits without them.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def draw_cmb(
 
 
 def _response(cls: dict[str, np.ndarray], top: int) -> tuple[np.ndarray, np.ndarray]:
-    """C^Tk / C^kk and C^Ek / C^kk, uK, zero where kappa has no power or beyond `top`."""
+    """C^Tk / C^kk and C^Ek / C^kk, uK, zero where kappa has no power or above `top`."""
     kk = check_cl(cls["kk"], "kk")
     held = (kk > 0) & (np.arange(len(kk)) <= top)
     cross = (np.asarray(cls[name], dtype=np.float64) for name in ("tk", "ek"))

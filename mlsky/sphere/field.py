@@ -1,6 +1,6 @@
 """A band-limited field at any points of the sphere, from one oversampled grid.
 
-A value costs 36 multiplications, so a field of any lmax can be looked at chart by chart.
+A value costs 36 multiplications, so that a field of any lmax can be evaluated chart by chart.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["Field", "gather"]
 #: arXiv:1808.06736): 2e-5 in one dimension; 5e-5 was measured on the sphere.
 _TAPS, _OVERSAMPLING = 6, 1.5
 
-#: Degree of the polynomials that stand for the kernel, one per tap: 1e-6 of its peak.
+#: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
 
-#: Transforms at a time. Those that do not fill a vector register are computed one by one, which
-#: rounds differently; in blocks of fixed size these are the same ones whatever the threads.
+#: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
+#: other rounding; blocks of fixed size make this independent of the threads.
 _TRANSFORMS = 64
 
 
 def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Polynomials (degree+1, taps, 1) in the offset, and the transform of what they make.
+    """Polynomials (degree+1, taps, 1) in the offset, and the transform of the kernel they give.
 
     The kernel is exp(beta (sqrt(1 - (2 x / W)^2) - 1)), Barnett et al. 2019, eq. 1.8.
     """
@@ -61,7 +61,7 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
 def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None):
     """Grids (padded by four points on each side), one per component, their steps (rad), first row.
 
-    Rows of a range of colatitudes alone are the same to the bit as those of all.
+    Rows of a range of colatitudes are the same to the bit as in the whole grid.
     """
     import ducc0
 
@@ -82,8 +82,8 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=
     start = ell * (2 * lmax + 1 - ell) // 2
     width = max(16, (1 << 21) // n)  # 32 MB of Legendre transforms at a time
     for odd in (0, 1):
-        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so
-        # are those of spin 2, as both of its axes turn round at a pole.
+        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
+        # those of spin 2, as both of its axes are reversed at a pole.
         transformer = ducc0.fft.dst if odd else ducc0.fft.dct
         all_m = ell[odd::2]
         for i in range(0, all_m.size, width):
@@ -112,9 +112,9 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=
 
 
 def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
-    """Rows of the grid that values at a range of colatitudes need, with room for the kernel.
+    """Rows of the grid needed for a range of colatitudes, including the width of the kernel.
 
-    Whole blocks of `_TRANSFORMS`, as these are what is transformed together.
+    Whole blocks of `_TRANSFORMS`, which are transformed together.
     """
     if colatitude is None:
         return slice(0, ntheta)
@@ -147,7 +147,7 @@ def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
         grid[4 + s.start : 4 + s.stop, 4:-4] = ring
 
     run_blocks(work, ntheta, nthreads, _TRANSFORMS)
-    # Beyond a pole: the rings before it, half a turn on. Then the padding in longitude.
+    # Across a pole: the rings before it, half a turn further. Then the padding in longitude.
     for padding, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
         for a, b in zip(padding, inside, strict=True):
             grid[a, 4:-4] = np.roll(grid[b, 4:-4], nphi // 2)
@@ -185,10 +185,10 @@ def gather(grid: np.ndarray, base: np.ndarray, wy: np.ndarray, wx: np.ndarray) -
 class Field:
     """A real band-limited field that can be evaluated at any points of the sphere.
 
-    The field is synthesised once on an oversampled equiangular grid, already divided by
-    the transform of a compact kernel; a value is then a sum over 6 x 6 grid points. It
-    is a type-2 non-uniform FFT (as in ducc0's ``synthesis_general``) whose grid is kept,
-    so that the sky can come out chart by chart.
+    The field is synthesised once on an oversampled equiangular grid, already divided by the
+    transform of a compact kernel; a value is then a sum over 6 x 6 grid points. It is a type-2
+    non-uniform FFT (as in ducc0's ``synthesis_general``) whose grid is kept, so that the sky can be
+    evaluated chart by chart.
 
     Parameters
     ----------
@@ -200,13 +200,13 @@ class Field:
     spin
         0, or 2: Q and U in HEALPix's convention, on a leading axis of the values.
     colatitude
-        Range (rad) outside which no value will be asked for: memory and half of the time are saved
-        beyond it, and the values inside are the same to the bit.
+        Range (rad) to which evaluations are restricted, which saves memory and up to half of the
+        time. The values inside are the same to the bit.
 
     Raises
     ------
     ValueError
-        If `alm` has no such shape, or a value outside the range is asked for.
+        If the shape of `alm` is not allowed, or a position is outside the range.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Full-sky maps in FITS files of others: found in whichever part, with their unit and frame."""
+"""Full-sky maps in FITS files of other programs, in any extension, with unit and frame."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FitsMap:
 
 
 def read_fits(name: str, path: Path) -> FitsMap:
-    """The first map or alm in any part of a file, compressed images among them.
+    """The first map or alm in any extension of a file, including compressed images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Gaussian fields on the sphere: drawing alm, and alm to map and back.
+"""Gaussian fields on the sphere: random alm, and transforms from alm to map and back.
 
 alm are complex128 in healpy's order (m-major, m >= 0). Transforms are ducc0's
 (Reinecke & Seljebotn 2013, doi:10.1051/0004-6361/201321494), and give the same bits
@@ -62,7 +62,7 @@ class Rings:
     stride
         Step in the map from one point to the next: 1 or -1.
     used
-        How many points of each ring, from its first, the map holds, *(nrings,)*.
+        Number of points of each ring, from its first, that the map contains, *(nrings,)*.
     """
 
     theta: np.ndarray
@@ -80,8 +80,8 @@ class Rings:
     def pieces(self, limit: int) -> Iterator[np.ndarray]:
         """Indices of rings, in pieces that hold about `limit` points of full rings.
 
-        Rings are taken in pairs from the outside in: ducc0 shares the work of two rings
-        that mirror each other at the equator.
+        Rings are taken in pairs from the outside in: ducc0 handles two rings that mirror each other
+        at the equator together.
         """
         n = len(self.theta)
         order = np.stack([np.arange(n), np.arange(n)[::-1]], axis=1).ravel()[:n]
@@ -142,8 +142,8 @@ def alm_to_map(alm: np.ndarray, geometry: Geometry, spin: int = 0) -> np.ndarray
     Parameters
     ----------
     alm
-        *(nalm,)* for spin 0; *(2, nalm)*, E and B, for any other. Every multipole is
-        used, also beyond what the pixels can carry.
+        *(nalm,)* for spin 0; *(2, nalm)*, E and B, for any other. Every multipole is used, even
+        above the band limit of the pixels.
     geometry
         Pixels of the map.
     spin
@@ -219,7 +219,7 @@ def legendre_to_alm(
     lmax
         Band limit of the result, below `grid.nrings`.
     rows
-        The rings that may differ from zero; the others are not read.
+        The rings that may be different from zero; the others are not read.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def pixel_values(
 ) -> np.ndarray:
     """Synthesise *(ncomp, nalm)* alm at every pixel of a geometry, *(nmaps, npix)*.
 
-    `mode` is ducc0's; ``"GRAD_ONLY"`` takes one alm for a spin field without curl.
+    `mode` is ducc0's; ``"GRAD_ONLY"`` needs one alm, for a spin field without curl.
     """
     layout = rings(geometry)
     out = np.zeros((1 if spin == 0 else 2, geometry.npix), dtype=dtype)
@@ -371,7 +371,7 @@ def white(lmax: int, seed: int, field: str, count: int = 1) -> np.ndarray:
             np.multiply(normal[1 : ell + 1], np.sqrt(0.5), out=row.real[1 : ell + 1])
             np.multiply(normal[ell + 1 :], np.sqrt(0.5), out=row.imag[1 : ell + 1])
 
-    # Every row has its own stream, so the order in which threads fill them is of no account.
+    # Every row has its own stream, so that the order in which threads fill them does not matter.
     with concurrent.futures.ThreadPoolExecutor(threads()) as pool:
         for low in range(0, lmax + 1, _BLOCK):
             ells = np.arange(low, min(low + _BLOCK, lmax + 1))
@@ -396,7 +396,7 @@ def scale_alm(alm: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 
 def chunks(sizes: np.ndarray, limit: int) -> Iterator[np.ndarray]:
-    """Consecutive index ranges whose sizes add up to about `limit`, none left out."""
+    """Consecutive index ranges that cover everything, each with about `limit` elements."""
     number = (np.cumsum(sizes) - 1) // limit
     edges = np.flatnonzero(np.diff(number)) + 1
     bounds = [0, *edges.tolist(), len(sizes)]
@@ -420,7 +420,7 @@ def _car_rings(geometry: Geometry) -> Rings | None:
     start = row if stride == 1 else row + nx - 1
     theta, phi = geometry.angles(start)
     size = np.full(ny, nphi)
-    # Rounding may put a row on a pole just beyond it.
+    # Rounding may put a row at a pole slightly outside the sphere.
     return Rings(np.clip(theta, 0, np.pi), phi, size, start, stride, np.full(ny, nx))
 
 

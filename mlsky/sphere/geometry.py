@@ -1,7 +1,7 @@
-"""Output pixelisations: HEALPix RING and CAR, behind the same few questions.
+"""Output pixelisations, HEALPix RING and CAR, with one interface.
 
-A geometry knows the shape of a map, where its pixels are and how large; the
-rest of the package asks it and never branches on the kind of pixels.
+A geometry knows the shape of a map and the positions and areas of its pixels. The rest of the
+package never branches on the kind of pixels.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Healpix:
         return healpy.pix2ang(self.nside, np.arange(self.npix) if pixel is None else pixel)
 
     def pixel(self, theta, phi) -> np.ndarray:
-        """Index of the pixel that holds each direction, int64."""
+        """Index of the pixel that contains each direction, int64."""
         import healpy
 
         return healpy.ang2pix(self.nside, theta, phi)
@@ -76,7 +76,7 @@ class Healpix:
 
 @dataclass(frozen=True)
 class Legendre:
-    """Gauss-Legendre rings: a grid between maps and multipoles, not one of output pixels.
+    """Gauss-Legendre rings: a grid for harmonic analysis, not for output.
 
     The analysis of a field on it is exact, in one transform, if no multipole l of the field
     and no l' of the result add up to 2 nrings or more.
@@ -103,7 +103,7 @@ class Legendre:
 
     @property
     def pixel_arcmin(self) -> float:
-        """Distance of the rings."""
+        """Distance between the rings."""
         return 10800 / self.nrings
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:

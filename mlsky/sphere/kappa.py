@@ -1,5 +1,4 @@
-"""A convergence of the user's own: checked, filled where it has holes and that is asked for, and
-completed where it holds no multipoles."""
+"""The convergence given by a user: checks, filling of holes, and completion at high multipoles."""
 
 from __future__ import annotations
 
@@ -15,18 +14,18 @@ from mlsky.sphere.multipoles import of_order, truncate
 
 __all__ = ["KINDS", "InputKappa", "check_options", "complete", "parse"]
 
-#: What a convergence may be: the Gaussian start of the networks, or nonlinear already, as of an
-#: N-body simulation.
+#: Kinds of convergence: Gaussian, the input of the networks, or nonlinear already, for example from
+#: an N-body simulation.
 KINDS = ("gaussian", "nonlinear")
 
-#: Values beyond this are masks, such as healpy.UNSEEN = -1.6e30, and no convergence.
+#: Larger values are masks, such as healpy.UNSEEN = -1.6e30.
 LARGEST = 1e20
 
-#: Share of an alm's rms that the imaginary parts of m = 0 may have, which a real field has not:
-#: rounding of single precision.
+#: Largest imaginary part of m = 0, as a fraction of the rms of an alm. A real field has none but
+#: for rounding in single precision.
 IMAGINARY = 1e-5
 
-#: Rms that no convergence has: that of CMB lensing is below 0.2 on any pixels.
+#: Largest rms allowed. The rms of the CMB lensing convergence is below 0.2 on any pixels.
 RMS_MAX = 1.0
 
 
@@ -37,7 +36,7 @@ class InputKappa:
     Parameters
     ----------
     values
-        Flat, complex128 or float64; 0 in the holes.
+        Flat array, complex128 or float64; 0 in the holes.
     lmax
         Up to which it is used.
     kind
@@ -58,7 +57,7 @@ class InputKappa:
         return getattr(self.geometry, "nside", None)
 
     def describe(self) -> str:
-        """What it is, in words, for the provenance of a sky."""
+        """A description for the provenance of a sky."""
         filled = "" if self.holes is None else f", {int(self.holes.sum())} pixels filled"
         return f"given, {self.kind}, up to l = {self.lmax}{filled}"
 
@@ -72,7 +71,7 @@ def parse(kappa, kind: str = "gaussian", fill: bool = False) -> InputKappa:
         (12 nside^2,) real, a HEALPix RING map, used up to l = 2 nside, where its quadrature is
         still good; ``(map, wcs)`` or a pixell ``enmap`` (ny, nx), full-sky CAR, used up to one
         less than Nyquist; or ((lmax+1)(lmax+2)/2,) complex alm. A Quantity must be
-        dimensionless. Maps are taken as they are, whatever window their pixels have.
+        dimensionless. No pixel window is corrected.
     kind
         "gaussian" or "nonlinear".
     fill
@@ -135,15 +134,15 @@ def check_options(kind: object, fill: object) -> tuple[str, bool]:
 def complete(
     kappa: InputKappa, lmax: int, drawn: NDArray[np.complex128] | None = None
 ) -> NDArray[np.complex128]:
-    """The alm of `kappa` up to `lmax`, with those of `drawn` where it holds none.
+    """The alm of `kappa` up to `lmax`, with those of `drawn` at higher multipoles.
 
-    Pixels in holes get the values that `drawn` has there: a sky of its own, which joins what is
-    around them in power, not in phase.
+    Pixels in holes get the values of `drawn` there. It has the power of its surroundings, but other
+    phases.
 
     Parameters
     ----------
     drawn
-        Alm up to `lmax`; not needed if ``given.lmax >= lmax`` and there are no holes.
+        Alm up to `lmax`; not needed if ``kappa.lmax >= lmax`` and there are no holes.
     """
     alm, top = kappa.values, kappa.lmax
     if kappa.geometry is not None:
@@ -166,7 +165,7 @@ def complete(
 
 
 def _without_holes(kappa: InputKappa, fill: bool) -> InputKappa:
-    """Values that are finite everywhere, holes marked; none of them without `fill`."""
+    """Finite values everywhere and a mask of the holes; holes are refused without `fill`."""
     holes = ~(np.abs(kappa.values) < LARGEST)
     bad = int(np.count_nonzero(holes))
     if not bad:
@@ -179,7 +178,7 @@ def _without_holes(kappa: InputKappa, fill: bool) -> InputKappa:
     if not fill:
         raise ValueError(
             f"kappa has {bad} NaN, infinite or masked values of {kappa.values.size}: must be "
-            "finite everywhere; fill them first, or let a Gaussian sky be drawn there with "
+            "finite everywhere; fill them first, or fill them with a Gaussian field by "
             "fill_kappa=True (--fill-kappa)"
         )
     if bad == kappa.values.size:
@@ -190,7 +189,7 @@ def _without_holes(kappa: InputKappa, fill: bool) -> InputKappa:
 
 
 def _rms(kappa: InputKappa) -> float:
-    """Of the map, without its mean; of an alm, l > 0."""
+    """Rms of the map without its mean, or of an alm from l = 1."""
     if kappa.geometry is not None:
         kept = kappa.values if kappa.holes is None else kappa.values[~kappa.holes]
         return float(kept.std())

@@ -1,9 +1,9 @@
 """Lensing of the CMB by a kappa field.
 
 The unlensed fields are evaluated at the deflected positions (`mlsky.sphere.field`), and the
-polarisation is turned by parallel transport; positions and angles are ducc0's, as in lenspyx
-(Reinecke, Belkner & Carron 2023, doi:10.1051/0004-6361/202346717). lenspyx itself makes its
-grid anew for each piece of a map, and its bits depend on the number of threads.
+polarisation is rotated by parallel transport. Positions and angles are computed by ducc0, as in
+lenspyx (Reinecke, Belkner & Carron 2023, doi:10.1051/0004-6361/202346717). lenspyx itself builds
+its grid again for each piece of a map, and its bits depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["deflection_alm", "lens", "pieces"]
 #: Pixels lensed at once: 0.5 GiB beside the grids.
 _CHUNK = 2**22
 
-#: A deflection (rad) that no kappa of a CMB sky has; the real rms is 2.5', 7e-4.
+#: Largest rms deflection allowed (rad); the real one is 2.5', 7e-4.
 MAX_DEFLECTION = 0.01
 
 
 def deflection_alm(kappa_alm: np.ndarray) -> np.ndarray:
     """Gradient alm of the deflection, sqrt(l(l+1)) phi_lm with phi_lm = 2 kappa_lm/(l(l+1)).
 
-    The sign: the lensed CMB at n is the unlensed one at n + grad phi, and kappa is positive
-    for an overdensity. The monopole and the dipole are left out: the one deflects nothing,
-    the other moves the whole sky.
+    The sign: the lensed CMB at n is the unlensed one at n + grad phi, and kappa is positive for an
+    overdensity. The monopole, which deflects nothing, and the dipole, which moves the whole sky,
+    are left out.
     """
     lmax = gaussian.alm_lmax(kappa_alm)
     ell = np.arange(lmax + 1.0)
@@ -46,8 +46,8 @@ def lens(cmb_alm: np.ndarray, kappa_alm: np.ndarray, geometry: Geometry) -> np.n
     Parameters
     ----------
     cmb_alm
-        Unlensed T, E, B, *(3, nalm)*, or T alone, *(1, nalm)*, uK. For lensed power right up to
-        lmax it should reach several hundred multipoles beyond.
+        Unlensed T, E, B, *(3, nalm)*, or T alone, *(1, nalm)*, uK. For correct lensed power up to
+        an l, they need several hundred multipoles more.
     kappa_alm
         Convergence, *(nalm',)*, dimensionless; its band limit may differ.
     geometry
@@ -85,7 +85,7 @@ def pieces(
     ------
     pixels, values
         Flat numbers of pixels, *(n,)* int64, and their T or T, Q and U, *(1 or 3, n)* float32.
-        Every pixel on the sphere comes once.
+        Every pixel on the sphere is returned once.
     """
     if np.ndim(cmb_alm) != 2 or len(cmb_alm) not in (1, 3):
         raise ValueError(
@@ -105,7 +105,7 @@ def pieces(
 def _pieces(
     cmb_alm: np.ndarray, dlm: np.ndarray, geometry: Geometry
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    # no deflection is as large as this, five times the largest rms
+    # a safe upper limit of the deflection, five times the largest rms
     reach = coverage.colatitudes_of_map(geometry, 5 * MAX_DEFLECTION)
     fields = [Field(cmb_alm[0], colatitude=reach)]
     if len(cmb_alm) == 3:
@@ -143,7 +143,7 @@ def _rings(
     for number in layout.pieces(_CHUNK):
         nphi = layout.nphi[number]
         offset = np.concatenate([[0], np.cumsum(nphi)])
-        # ducc0 wants azimuths below 2 pi, so a ring is taken from its point next to 0;
+        # ducc0 wants azimuths below 2 pi, so a ring begins with its point next to 0;
         # the first point of the map's row is then the one numbered `shift`.
         step = 2 * np.pi / nphi
         shift = np.floor(layout.phi0[number] / step).astype(np.int64)

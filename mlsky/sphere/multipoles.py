@@ -1,4 +1,4 @@
-"""The multipoles of alm in healpy's order: where they are, and fewer of them."""
+"""Positions of multipoles in alm of healpy's order, and truncation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["of_order", "truncate"]
 
 
 def of_order(m: int, top: int, lmax: int) -> slice:
-    """Where an alm of `lmax` keeps l = m..top of one m (healpy: m by m, l fastest)."""
+    """Slice of l = m..top of one m in an alm of `lmax` (healpy: m by m, l fastest)."""
     start = m * (2 * lmax + 1 - m) // 2
     return slice(start + m, start + top + 1)
 
 
 def truncate(alm: NDArray[np.complex128], top: int) -> NDArray[np.complex128]:
-    """The multipoles of an alm up to `top`: a copy, or `alm` itself if it holds no others."""
+    """The multipoles of an alm up to `top`: a copy, or `alm` itself if it has no higher ones."""
     lmax = alm_lmax(alm)
     if lmax <= top:
         return alm

@@ -1,10 +1,10 @@
 """White noise that is a function of the sky: the same number wherever it is asked for.
 
-A number is fixed by ``(key, channel, pixel)`` alone, through a counter-based hash, so it
-depends on no order, thread, block or chart. `lattice` anchors it to the sky: inside the area
-that a chart owns its own pixels are numbered, and beyond it a pixel takes the number of the
-neighbour's pixel under it, so that two charts which meet draw most of the same numbers where
-they overlap.
+A number is fixed by ``(key, channel, pixel)`` alone, through a counter-based hash, so that it
+depends on no order, thread, block or chart. `lattice` anchors it to the sky: inside the area that a
+chart owns, its own pixels are numbered; outside, a pixel takes the number of the pixel of the
+owning chart at that position. Where two charts overlap, most of their random numbers are therefore
+the same.
 
 The hash is two rounds of the 64-bit finaliser "Mix13" of Stafford (2011), as used by
 SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195), each after the
@@ -106,7 +106,7 @@ def chart_noise(
     channels
         Number of independent channels.
     level
-        Of the lattice: other levels have other numbers.
+        Level of the lattice; other levels have other numbers.
     key
         From `mlsky.seeds.integer`.
 
@@ -130,7 +130,7 @@ def chart_noise(
     rows = max(1, BLOCK // nx)
 
     def work(s: slice) -> None:
-        # a rectangle of them: to write at places one by one takes as long as to draw
+        # a rectangle of them, as writing single elements takes as long as drawing them
         wanted = np.flatnonzero((pixel[s] >= 0).any(0))
         if not wanted.size:
             return
@@ -155,31 +155,31 @@ def lattice(
     area: Area | None = None,
     nthreads: int = 0,
 ) -> NDArray[np.int64]:
-    """Numbers on the sky, all different, of the pixels of a chart.
+    """Numbers that identify the pixels of a chart on the sky.
 
-    A pixel whose centre the chart owns has a number of its own. Any other takes that of the pixel
-    of the owning chart in which its centre lies, if that chart owns that pixel's centre; where
-    several would take the same, the nearest to its centre does, and the others (1 to 7 in 100) have
-    numbers that no other chart knows.
+    A pixel whose centre the chart owns has its own number. Any other pixel takes the number of that
+    pixel of the owning chart in which its centre lies, if that chart owns the centre of that pixel.
+    If several pixels would take the same number, the nearest one does, and the others (1 to 7 %)
+    have numbers that occur in no other chart.
 
     Parameters
     ----------
     every
         All charts of the sky (`mlsky.sphere.charts.charts`).
     index
-        Which of them.
+        Number of the chart.
     level
         Number of halvings: pixels ``2**level`` times as large.
     padding
-        Pixels (of that level) beyond the chart's edge.
+        Pixels (of that level) added outside each edge of the chart.
     area
-        Of the level's pixels, without those beyond the edge, the ones that are wanted; the
-        others are -1. Those beyond the edge are all wanted.
+        The needed pixels of the level, without the padding; the others are -1. All pixels of the
+        padding are numbered.
 
     Returns
     -------
     pixel
-        ((ny >> level) + 2 beyond, (nx >> level) + 2 beyond) int64, for `normal`.
+        ((ny >> level) + 2 padding, (nx >> level) + 2 padding) int64, for `normal`.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def _words(key: int, channel: int) -> tuple[np.uint64, np.uint64]:
             raise ValueError(f"{name}={value!r}: must be an integer from 0 to 2**64 - 1")
         if not 0 <= value <= _WORD:
             raise ValueError(f"{name}={value!r}: must be from 0 to 2**64 - 1")
-    # 1-d: scalars of numpy warn where arrays wrap round, as is meant here
+    # 1-d: numpy scalars warn about the overflow that is intended here
     key, channel = (np.array([value], np.uint64) for value in (key, channel))
     first = mixed(mixed(key + GAMMA) + channel * GAMMA)
     return first[0], mixed(first + GAMMA)[0]

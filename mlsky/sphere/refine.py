@@ -1,4 +1,4 @@
-"""Smooth fields on the pixels of a chart: evaluated on coarser ones, then interpolated."""
+"""Smooth fields on a chart: evaluated on coarser pixels, then interpolated."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def on_chart(field: Callable, chart: Chart, coarsest_arcmin: float) -> NDArray[n
     field
         Called with colatitudes and longitudes (rad), as `mlsky.sphere.field.Field`.
     coarsest_arcmin
-        Side of the pixels on which the field is evaluated, at most; those of the chart are taken
-        together by powers of two as far as the chart's sides allow.
+        Side of the pixels on which the field is evaluated, at most; pixels of the chart are
+        combined by powers of two as far as its sides allow.
     """
     level = 0
     while chart.pixel_arcmin * 2 ** (level + 1) <= coarsest_arcmin and not (

@@ -21,9 +21,9 @@ __all__ = [
 #: (and at 4096 and 0.5) the four children are 0.86 wide.
 _PART = 0.9
 
-#: Largest side of a part of an output pixel, in chart pixels, whose samples add up to the flux of
-#: a field that the chart's pixels hold: at 1.72 (nside 1024 and 2 arcmin) the first alias of its
-#: mean lies at 1.16 times the highest multipole of the chart.
+#: Largest side of a part of an output pixel, in chart pixels, for which the samples conserve the
+#: flux of a field on the chart: at 1.72 (nside 1024 and 2 arcmin) the first alias of its mean lies
+#: at 1.16 times the highest multipole of the chart.
 _SAMPLE, _POLAR = 1.75, 0.3
 
 
@@ -36,11 +36,11 @@ def resample(
 ) -> NDArray[np.float32]:
     """Average intensity maps of a chart over the output pixels it owns.
 
-    Every chart pixel is a square of constant intensity. An output pixel is cut into
-    k x k parts (its NESTED children, for HEALPix) a little smaller than a chart pixel,
-    and each part takes the mean over its overlap with the chart pixels, as a square along
-    the chart's axes. Weights are positive and add up to one, so maps that are nowhere
-    negative stay so, and a source keeps its flux however it falls on the output pixels.
+    Every chart pixel is a square of constant intensity. An output pixel is cut into k x k parts
+    (its NESTED children, for HEALPix) a little smaller than a chart pixel, and each part is the
+    mean over its overlap with the chart pixels, taken as a square along the axes of the chart.
+    Weights are positive and add up to one, so that positive maps stay positive, and a source keeps
+    its flux wherever it falls on the output pixels.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def resample(
     width = max(step, 1.0) if parts == 1 else step / parts
 
     def weights(x):
-        """First of two cells, and the shares of boxes centred on x in both."""
+        """First of two cells, and the fractions of boxes centred on x in both."""
         low = x - (width - 1) / 2
         first = np.floor(low)
         fraction = np.minimum(1 - (low - first), width) / width
@@ -114,9 +114,9 @@ def average(
 ) -> NDArray[np.float32]:
     """Average smooth maps of a chart over the output pixels it owns.
 
-    As `interpolate`, at the centres of parts of each output pixel. Two charts that meet sample
-    the same field, so a cluster on their border keeps its flux, which it does with `resample`
-    only if it is wide against a chart pixel. The maps must hold the window of a part,
+    As `interpolate`, at the centres of parts of each output pixel. Neighbouring charts sample the
+    same field, so that a cluster on their border keeps its flux; with `resample` it does so only if
+    it is wide compared to a chart pixel. The maps must contain the window of a part,
     `mlsky.sphere.windows.square` of `part_arcmin`, which completes the average over the pixel.
 
     Parameters
@@ -141,7 +141,7 @@ def part_arcmin(geometry: Geometry, chart: Chart) -> float:
 
 def _parts(geometry: Geometry, chart: Chart) -> int:
     step = geometry.pixel_arcmin / chart.pixel_arcmin
-    # round a pole no grid is regular, and only fine parts add up to the flux
+    # around a pole no grid is regular, and only fine parts conserve the flux
     polar = abs(extent(chart.index)[0][0]) > 1 or abs(extent(chart.index)[0][1]) > 1
     parts = max(1, int(np.ceil(step / (_POLAR if polar else _SAMPLE))))
     return 1 << (parts - 1).bit_length() if isinstance(geometry, Healpix) else parts
@@ -181,7 +181,7 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
     edge = ((0, 0), (padding, padding), (padding, padding))
     stack = np.pad(maps.reshape(-1, *chart.shape), edge, mode="edge")
     out = np.empty((len(stack), pixel.size), np.float32)
-    # Pixels wider than a chart reach beyond it; the others never do.
+    # Pixels wider than a chart extend past it; others never do.
     covered = not (isinstance(geometry, Healpix) and geometry.nside < NSIDE)
 
     def work(s: slice) -> None:

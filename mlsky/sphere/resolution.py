@@ -6,13 +6,15 @@ from mlsky.sphere.geometry import Geometry, Legendre
 
 __all__ = ["kappa_grid", "kappa_lmax"]
 
-#: Highest multipole of the Gaussian kappa: spherical transforms beyond it cost more than they give.
+#: Highest multipole of the Gaussian kappa. Higher ones would cost more in transforms than they
+#: contribute.
 GAUSSIAN_LMAX = 10800
-#: Multipoles of kappa beyond the output's band limit, for the lensing of the CMB; its last one,
-#: as a share of the charts' band limit, to which interpolation is good, and in any case.
+#: Multipoles of kappa above the band limit of the output, for lensing of the CMB; the highest one,
+#: as a fraction of the band limit of the charts, at which interpolation is accurate; and the
+#: highest in any case.
 LENSING_LMAX, KAPPA_BAND, KAPPA_LMAX = 500, 0.76, 8192
-#: Most rings on which the network's kappa is analysed. With charts of 0.5' its power above
-#: l = 13400 is aliased to lower multipoles; with coarser charts none is.
+#: Largest number of rings for the analysis of the network's kappa. With charts of 0.5' its power
+#: above l = 13400 is aliased to lower multipoles; with coarser charts there is no aliasing.
 MOST_RINGS = 10800
 
 

@@ -1,4 +1,4 @@
-"""How many threads, and work shared out between them in blocks of fixed size."""
+"""Number of threads, and distribution of work to them in blocks of fixed size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = "mlsky-blocks"
 
 
 def lock() -> threading.RLock:
-    """A lock for threads that is free again in a forked child, which has no other thread."""
+    """A lock for threads that is released in a forked child, which has no other threads."""
     made = threading.RLock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=made._at_fork_reinit)
@@ -34,7 +34,7 @@ def threads() -> int:
 
 
 def trim_memory() -> None:
-    """Give back to the system what was freed; glibc keeps it, a heap for each thread.
+    """Return freed memory to the system; glibc keeps a heap for each thread.
 
     After the networks of a sky at nside 4096 that is 4 GiB. Other systems do nothing here.
     """
@@ -52,7 +52,7 @@ def run_blocks(
     Parameters
     ----------
     work
-        Writes its result in place; slices are the same whatever the threads.
+        Writes its result in place. The slices do not depend on the number of threads.
     nthreads
         0 takes `threads`.
     """
@@ -70,5 +70,5 @@ def run_blocks(
 
 @functools.lru_cache(maxsize=8)
 def _pool(nthreads: int, pid: int) -> ThreadPoolExecutor:
-    """A pool that is kept: starting threads costs more than a block. A fork needs its own."""
+    """A pool that is kept, as starting threads costs more than a block. A fork needs its own."""
     return ThreadPoolExecutor(nthreads, thread_name_prefix=_NAME)

@@ -1,8 +1,8 @@
-"""The WCS of a grid: what it must be, read once and for all.
+"""Reading and checking the WCS of a grid.
 
-A WCS comes from many hands: pixell, header cards of any age, cut-outs of larger maps. `check_wcs`
-gives a copy of its celestial part with steps in CDELT, and refuses what no grid of this package can
-be.
+A WCS may come from pixell, from header cards of any age, or from a cut-out of a larger map.
+`check_wcs` returns a copy of its celestial part with steps in CDELT, and refuses grids that this
+package does not support.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 #: doi:10.1051/0004-6361:20021327, Sec. 5.2).
 CYLINDRICAL = ("CAR", "CEA", "MER", "CYP")
 
-#: Pixels (of a row) by which a direction may lie beyond the edge of a map through rounding.
+#: Pixels (of a row) by which rounding may put a direction outside the edge of a map.
 EDGE = 1e-6
 
 #: Pixels, over the whole circle, by which header cards of a dozen digits may miss a grid that
-#: divides it: such a step is put back. Cards of 7 digits at 0.5' miss it by 0.005.
+#: divides it: such a step is corrected. Cards of 7 digits at 0.5' miss it by 0.005.
 SNAP = 0.01
 
-#: Sides of pixels (arcmin) that are taken, and how much longer one side may be: our choice.
+#: Allowed sides of pixels (arcmin), and the largest ratio of two sides: our choice.
 #: Averages over pixels are sampled at the spacing that the side along declination needs.
 SIDE_ARCMIN, ASPECT = (0.05, 3600.0), 10.0
 
-#: Pixels between whose positions a grid is linear enough to be called plain (deg): rounding.
+#: Deviation (deg) from a linear grid that counts as rounding.
 PLAIN_DEG = 1e-9
 
 _EXAMPLE = "as pixell.enmap.fullsky_geometry returns it"
@@ -88,7 +88,7 @@ def check_shape(shape: object) -> tuple[int, int]:
 
 
 def check_wcs(wcs):
-    """A copy of the celestial part, in degrees, with steps in CDELT and turns in PC."""
+    """A copy of the celestial part, in degrees, with steps in CDELT and rotations in PC."""
     from astropy.wcs import WCS
 
     if not (hasattr(wcs, "wcs_pix2world") and hasattr(wcs, "wcs")):
@@ -180,7 +180,7 @@ def _check_frame(wcs) -> None:
 
 
 def check_size(shape: tuple[int, int], wcs) -> None:
-    """Refuse sides and extents that no sky has, before any position is worked out."""
+    """Refuse impossible sides and extents before any position is computed."""
     sides = pixel_sides(wcs)
     low, high = SIDE_ARCMIN
     what = f"geometry wcs with pixels of {60 * sides[0]:.6g}' x {60 * sides[1]:.6g}'"
@@ -205,12 +205,12 @@ def check_size(shape: tuple[int, int], wcs) -> None:
         if np.abs(rows).max() > 90 + SNAP * sides[1]:
             raise ValueError(
                 f"geometry of {shape[0]} rows from {rows[0]:g} to {rows[1]:g} degrees: must not "
-                "reach beyond a pole; cut the map there"
+                "extend past a pole; cut the map there"
             )
 
 
 def _snapped(steps: NDArray[np.float64], projection: str) -> NDArray[np.float64]:
-    """Steps (deg) with what header cards rounded put back where they divide the circle."""
+    """Steps (deg) without the rounding of header cards, if they then divide the circle."""
     steps = np.array(steps)
     if projection not in CYLINDRICAL:
         return steps
@@ -222,7 +222,7 @@ def _snapped(steps: NDArray[np.float64], projection: str) -> NDArray[np.float64]
 
 
 def is_cylindrical(shape: tuple[int, int], wcs) -> bool:
-    """Whether the poles of the projection are those of the sky: tried, not read off the cards."""
+    """Whether the poles of the projection are those of the sky, tested with positions."""
     if projection_name(wcs) not in CYLINDRICAL or not is_straight(wcs) or wcs.wcs.crval[1] != 0:
         return False
     y, x = np.meshgrid(*(np.array([0, (n - 1) / 2, n - 1]) for n in shape), indexing="ij")

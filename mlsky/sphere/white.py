@@ -1,4 +1,4 @@
-"""White noise of the sky: one field whatever the pixels, and finer ones refine coarser ones.
+"""White noise of the sky: one field for all pixelisations; finer maps refine coarser ones.
 
 A HEALPix pixel's value is that of its parent plus a sum of three random numbers a, b, c that belong
 to the parent, of the signs +++, +--, -+-, --+ in its four children: these average to the parent,
@@ -47,12 +47,13 @@ def white_pieces(
     nside
         A power of two.
     inside
-        NESTED numbers of pixels of nside `PIECES_NSIDE`, growing: nothing is drawn outside them.
+        NESTED numbers, growing, of the pixels of nside `PIECES_NSIDE` to which the noise is
+        restricted.
 
     Yields
     ------
     pixel
-        RING numbers, *(n,)*; each pixel comes once.
+        RING numbers, *(n,)*; each pixel occurs once.
     values
         Gaussian, of unit power: C_l = 1 sr, variance 1 / (pixel area in sr), *(n,)*.
     """

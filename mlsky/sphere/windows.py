@@ -1,4 +1,4 @@
-"""Windows of pixels: what averaging over a pixel does to the multipoles of a map."""
+"""Pixel windows: the effect of averages over pixels on the multipoles of a map."""
 
 from __future__ import annotations
 

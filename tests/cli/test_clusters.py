@@ -168,5 +168,5 @@ def test_weights_that_paint_clusters_take_no_list(monkeypatch, tmp_path, capsys)
     monkeypatch.chdir(tmp_path)
     fakes.install(monkeypatch)
     given().write("a.ecsv")
-    message = "haloes given with weights that paint clusters themselves"
+    message = "haloes= with weights that paint clusters themselves"
     assert message in error_of(capsys, [*BASE, "--haloes", "a.ecsv", "--out", "b.h5"])

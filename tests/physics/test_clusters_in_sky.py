@@ -317,7 +317,7 @@ def test_some_components_are_those_of_the_whole(make, names):
 
 
 def test_haloes_with_weights_that_paint_them_are_refused(files):
-    with pytest.raises(ValueError, match="haloes given with weights that paint clusters") as caught:
+    with pytest.raises(ValueError, match="haloes= with weights that paint clusters") as caught:
         simulate(148, NSIDE, weights=files["all"], haloes=clusters())
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"haloes: z\[0\]=nan: must be") as caught:

@@ -75,8 +75,8 @@ def frequency_first():
 
 BAD = {
     "wide": (wide, "must be at most one turn, 180 columns"),
-    "beyond a pole": (beyond_a_pole, "must not reach beyond a pole"),
-    "horizon": (horizon, "a place of its own"),
+    "beyond a pole": (beyond_a_pole, "must not extend past a pole"),
+    "horizon": (horizon, "its own position"),
     "ellipse": (ellipse, "lies off the sphere"),
     "sip": (sip, "distortions"),
     "step 0": (lambda: steps(0, 1), "geometry wcs cannot be used"),
@@ -87,7 +87,7 @@ BAD = {
     "long pixels": (lambda: steps(6, 0.5), "at most 10 times the other"),
     "crval nan": (lambda: off(crval=[np.nan, 0]), "not finite"),
     "crpix inf": (lambda: off(crpix=[np.inf, 0]), "not finite"),
-    "crpix far": (lambda: off(crpix=[1, 1e9]), "must not reach beyond a pole"),
+    "crpix far": (lambda: off(crpix=[1, 1e9]), "must not extend past a pole"),
     "swapped": (swapped, "right ascension must be the first"),
     "frequency first": (frequency_first, "right ascension must be the first"),
     "no ctype": (lambda: frame(None, None, LONPOLE=None, LATPOLE=None), "with axes '', ''"),

@@ -1,0 +1,98 @@
+"""``mlsky ensemble``: many skies into one folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mlsky.cli.options import ManyValues, progress_bar, resumable
+from mlsky.cli.simulate import read_options, with_options
+from mlsky.errors import MissingDependencyError
+
+__all__ = ["ensemble"]
+
+#: Seconds that a scheduler of Dask has to answer.
+TIMEOUT_S = 15
+
+
+def parse_seeds(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """Seeds as "0:500" (the last is not among them), "3", "0:10,20,30:40"."""
+    found: list[int] = []
+    for part in text.replace(",", " ").split():
+        first, colon, last = part.partition(":")
+        try:
+            found.extend(range(int(first), int(last)) if colon else [int(first)])
+        except ValueError:
+            raise click.BadParameter(
+                f"{part!r}: must be whole numbers or ranges, for example 0:500 or 0:10,20"
+            ) from None
+    return found
+
+
+@click.command(cls=ManyValues)
+@click.option(
+    "--seeds",
+    "seed_list",
+    required=True,
+    callback=parse_seeds,
+    metavar="FIRST:STOP",
+    help="Seeds: a range without its end, numbers, or several of them with commas.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--workers", type=int, help="Processes.  [default: as cores and memory allow]")
+@click.option("--threads", type=int, help="Threads of each.  [default: cores / workers]")
+@click.option(
+    "--suffix", default=".h5", show_default=True, type=click.Choice([".h5", ".hdf5", ".fits"])
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786: its workers.")
+@click.option("--mpi", is_flag=True, help="Workers of MPI: mpiexec -n 8 python -m mpi4py.futures.")
+@lambda function: with_options(function, without=("seed", "out", "overwrite"))
+def ensemble(scheduler: str | None, mpi: bool, seed_list: list[int], **options) -> None:
+    """Make one sky per seed and write each into a file in the folder OUT.
+
+    Skies that are there are kept if they are as they were written; the same command makes those
+    that are missing or damaged.
+    """
+    from mlsky import ensembles
+
+    if scheduler is not None and mpi:
+        raise ValueError("--scheduler and --mpi: give one of them")
+    read_options(options)
+    with resumable(), _executor(scheduler, mpi) as executor, progress_bar() as progress:
+        paths = ensembles.ensemble(seed_list, executor=executor, progress=progress, **options)
+    click.echo(f"{options['out']}: {len(paths)} skies, listed in {ensembles.MANIFEST}")
+
+
+@contextlib.contextmanager
+def _executor(scheduler: str | None, mpi: bool) -> Iterator:
+    """Executor of Dask or of MPI; None for processes of this machine."""
+    if mpi:
+        try:
+            from mpi4py.futures import MPIPoolExecutor
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"--mpi needs mpi4py ({error}): pip install mpi4py, beside an MPI"
+            ) from None
+        with MPIPoolExecutor() as executor:
+            yield executor
+    elif scheduler is not None:
+        try:
+            from dask.distributed import Client
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"--scheduler needs Dask ({error}): pip install distributed"
+            ) from None
+        try:
+            client = Client(scheduler, timeout=TIMEOUT_S, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({reason})"
+            ) from None
+        with client:
+            yield client.get_executor()
+    else:
+        yield None

@@ -1,0 +1,82 @@
+"""The command that makes many skies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fakes
+import pytest
+from command_line import error_of
+
+from mlsky import cli, ensembles
+from mlsky.cli.ensemble import parse_seeds
+
+ARGUMENTS = ["ensemble", "--freqs", "93", "so_lat/f150", "--nside", "16", "--out", "set"]
+
+
+@pytest.fixture
+def record(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return fakes.install(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0:3", [0, 1, 2]), ("5", [5]), ("0:2,7 9:11", [0, 1, 7, 9, 10])],
+)
+def test_seeds(text, expected):
+    assert parse_seeds(None, None, text) == expected
+
+
+def test_what_reaches_ensemble(record, capsys, monkeypatch):
+    calls = []
+
+    def ensemble(seed_list, **options):
+        calls.append((seed_list, options))
+        return [Path("a")] * len(seed_list)
+
+    monkeypatch.setattr(ensembles, "ensemble", ensemble)
+    assert cli.main([*ARGUMENTS, "--seeds", "0:3", "--workers", "2", "--stokes", "T"]) == 0
+    assert "set: 3 skies, listed in manifest.json" in capsys.readouterr().out
+    ((seed_list, options),) = calls
+    assert seed_list == [0, 1, 2]
+    assert options["freqs"] == [93.0, "so_lat/f150"]
+    assert (options["nside"], options["workers"], options["executor"]) == (16, 2, None)
+    assert (options["stokes"], options["suffix"], options["components"]) == ("T", ".h5", None)
+    assert not set(ensembles.OWN) & set(options) - {"out", "progress"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seeds", "0:x"], "'0:x': must be whole numbers or ranges"),
+        (["--seeds", "3:3"], "seeds: empty"),
+        (["--seeds", "0:3", "--scheduler", "tcp://localhost:1", "--mpi"], "give one of them"),
+        (["--seeds", "0:3", "--workers", "0"], "workers=0: must be an integer from 1"),
+        (["--seeds", "0:3", "--nside", "1000"], "nside=1000: must be a power of two"),
+    ],
+)
+def test_bad_input_is_one_line(record, capsys, more, message):
+    assert message in error_of(capsys, [*ARGUMENTS, *more])
+
+
+@pytest.mark.parametrize(
+    ("more", "module", "message"),
+    [
+        (["--mpi"], "mpi4py", "--mpi needs mpi4py"),
+        (["--scheduler", "tcp://localhost:1"], "dask", "pip install distributed"),
+    ],
+)
+def test_what_is_not_installed_is_named(record, capsys, monkeypatch, more, module, message):
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert message in error_of(capsys, [*ARGUMENTS, "--seeds", "0:3", *more])
+
+
+def test_a_scheduler_that_is_not_there(record, capsys, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("mlsky.cli.ensemble.TIMEOUT_S", 0.2)
+    error = error_of(capsys, [*ARGUMENTS, "--seeds", "0:3", "--scheduler", "tcp://localhost:1"])
+    assert "no Dask scheduler answers there" in error
