@@ -7,6 +7,7 @@ CIB may follow them, at their frequencies.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,10 @@ class Measure:
         return np.fft.irfft2(modes, s=(self.n, self.n))
 
     def __call__(
-        self, maps: NDArray[np.float32], standard: NDArray[np.float64]
+        self,
+        maps: NDArray[np.float32],
+        standard: NDArray[np.float64],
+        clusters: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> dict[str, NDArray]:
         """Measure one region.
 
@@ -112,6 +116,10 @@ class Measure:
             (fields + templates, n, n).
         standard
             From `standard`, of the true region.
+        clusters
+            "kappa" and "tsz" (n, n) of haloes that the maps leave out, if they do. Peaks, the
+            bispectrum and the bins of kappa, and "tsz all", are of the sum: without its clusters
+            kappa has no high peaks.
 
         Returns
         -------
@@ -136,8 +144,16 @@ class Measure:
             raise ValueError(f"maps of {', '.join(bad)}: hold NaN or infinity; nothing to measure")
         maps, further = maps[: len(FIELDS)], maps[len(FIELDS) :]
         clipped = self._clip(maps)
-        modes = self.spectra.modes(np.concatenate([clipped, maps[2:3]]))
+        kappa, tsz = maps[0], maps[2]
+        if clusters is not None:
+            kappa, tsz = kappa + clusters["kappa"], tsz + clusters["tsz"]
+        modes = self.spectra.modes(np.concatenate([clipped, tsz[np.newaxis]]))
         smooth = self._smooth(clipped)
+        triple = modes[[FIELDS.index(f) for f in BISPECTRAL]]
+        peaked = smooth[0]
+        if clusters is not None:
+            triple[BISPECTRAL.index("kappa")] = self.spectra.modes(kappa[np.newaxis])[0]
+            peaked = self._smooth(kappa)
         colours = {}
         if self.law is not None:
             of_all = np.concatenate([modes[[0, 2, 3]], self.spectra.modes(further)])
@@ -146,14 +162,14 @@ class Measure:
             **colours,
             "power": self.spectra.power(modes),
             "direction": self.spectra.by_direction(modes[:5]),
-            "bispectrum": self.triangles(modes[[FIELDS.index(f) for f in BISPECTRAL]]),
+            "bispectrum": self.triangles(triple),
             "histogram": np.array(
                 [HISTOGRAMS[f].count(m) for f, m in zip(FIELDS, maps, strict=True)]
             ),
             "conditional": onepoint.conditional_sums(
-                smooth[0], KAPPA_EDGES, [maps[1] ** 2, maps[2], maps[3]]
+                peaked, KAPPA_EDGES, [maps[1] ** 2, maps[2], maps[3]]
             ),
-            "peaks": onepoint.peaks(smooth[0], PEAKS, self.periodic),
+            "peaks": onepoint.peaks(peaked, PEAKS, self.periodic),
             "minkowski": np.array(
                 [
                     minkowski.functionals(sign * (m - a), np.multiply(THRESHOLDS, s))

@@ -128,13 +128,13 @@ def score(
     for i in _bar(count, progress):
         maps, starts, objects = truth.region(i)
         standard = measure.standard(maps)
-        true.append(measure(maps, standard))
+        true.append(measure(maps, standard, objects))
         shown: dict[str, np.ndarray] = {}
         for (job, when), variant in variants.items():
             painted = generate(
                 variant, starts[job], seed, i, truth.periodic, objects, templates=bool(templates)
             )
-            made[job, when].append(measure(painted, standard))
+            made[job, when].append(measure(painted, standard, objects))
             if when == "after":
                 shown[job] = painted
         if watch is not None:
