@@ -16,8 +16,9 @@ from mlsky.sphere.geometry import Car, Healpix
 FWHM = 120.0
 BAND = Band.top_hat(130, 165)
 
-#: Quadrature of HEALPix after three iterations.
-QUADRATURE = 2e-3
+#: Quadrature of HEALPix after three iterations, in the worst of all pixels, which lies at a pole and
+#: misses by 0.0083 of the rms; the next ones by half of that.
+QUADRATURE = 0.01
 #: A profile sampled at pixel centres, whose FWHM is two (CAR) or four pixels wide.
 SAMPLED = {"healpix": 0.02, "full": 2e-3}
 
@@ -68,8 +69,7 @@ def test_fields_are_multiplied_in_multipoles(name):
         t_map = gaussian.alm_to_map(gaussian.scale_alm(t.copy(), beam), sky.geometry)
         eb = np.stack([gaussian.scale_alm(e.copy(), beam), 0 * e])
         expected = np.stack([t_map, *gaussian.alm_to_map(eb, sky.geometry, spin=2)])
-        atol = QUADRATURE * expected.std()
-        np.testing.assert_allclose(out.band(band), expected, atol=4 * atol)
+        np.testing.assert_allclose(out.band(band), expected, atol=QUADRATURE * expected.std())
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
