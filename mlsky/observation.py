@@ -14,6 +14,7 @@ from mlsky.frequency import passbands
 from mlsky.io.disk_array import Array
 from mlsky.io.layers import Layer
 from mlsky.sky import Sky
+from mlsky.sources import catalogue
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -23,17 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATALOG_MIN_MJY",
-    "KINDS",
     "Realisation",
     "list_sources",
     "observe",
 ]
 
 #: Sources fainter than this at 148 GHz are in the maps but not in `Sky.catalog`.
-CATALOG_MIN_MJY = 1.0
-
-#: Kind of source in the catalogue that belongs to a component.
-KINDS = {"cib": "dsfg", "radio": "radio"}
+CATALOG_MIN_MJY = catalogue.LISTED_MJY
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +75,6 @@ def observe(
     bands
         From `mlsky.frequency.passbands.parse`.
     """
-    from mlsky.sources.catalogue import paint_sparse
-
     to_unit = passbands.convert(bands, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
@@ -93,10 +88,10 @@ def observe(
     catalog = realisation.catalog
     if catalog is not None:
         painted = _is_painted(catalog, realisation.flux_cut_mjy)
-        for name, kind in KINDS.items():
+        for name, kind in catalogue.COMPONENTS.items():
             chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
             if name in layers and len(chosen):
-                hit, templates = paint_sparse(chosen, realisation.geometry, bands, stokes)
+                hit, templates = catalogue.paint_sparse(chosen, realisation.geometry, bands, stokes)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
         freqs_ghz=passbands.centres(bands),

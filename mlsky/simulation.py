@@ -17,11 +17,12 @@ from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
 from mlsky.io.disk_array import Array
 from mlsky.io.store import Disk, Memory, Store
-from mlsky.observation import KINDS, Realisation, list_sources, observe
+from mlsky.observation import Realisation, list_sources, observe
 from mlsky.provenance import provenance
 from mlsky.request import Request, check
 from mlsky.signature import Arguments, Progress, takes
 from mlsky.sky import Sky, finish
+from mlsky.sources import catalogue
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -372,7 +373,7 @@ def _lensed_cmb(
 
 
 def _wanted_sources(table: Table | None, names: tuple[str, ...]) -> Table | None:
-    kinds = [kind for name, kind in KINDS.items() if name in names]
+    kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
     if table is None or not kinds:
         return None
     return table[np.isin(np.asarray(table["kind"]), kinds)]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky import arguments
 from mlsky.frequency.passbands import Band
 from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
+from mlsky.operations import Operations
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
     from astropy.table import Table
     from astropy.units import Quantity
-    from pixell.enmap import ndmap
 
     from mlsky.io.store import Disk
 
 __all__ = ["Sky", "finish"]
 
 
-class Sky:
+class Sky(Operations):
     """A multi-frequency sky: components, kappa, catalogue, provenance.
 
     Skies are made by `simulate` and `Sky.read`. ``sky["tsz"]`` and `sky.total` are built
@@ -191,82 +190,19 @@ class Sky:
             layer.add_to(out, stokes, share, slice(start, stop))
         return out
 
-    def to_enmap(self, component: str | None = None, convention: str = "COSMO") -> ndmap:
-        """The total, or one component, as a map of pixell with its WCS.
-
-        Parameters
-        ----------
-        component
-            A name; None for the total.
-        convention
-            Polarisation convention: "COSMO", as in the sky, or "IAU", in which U has the opposite
-            sign, as in the maps of ACT.
-
-        Returns
-        -------
-        pixell.enmap.ndmap
-            (nfreq, nstokes, ny, nx) float32, in `unit`, a new array.
-
-        Raises
-        ------
-        ValueError
-            If the sky is on HEALPix pixels, or the convention is unknown.
-        """
-        if self.geometry.kind != "car":
-            raise ValueError(
-                f"to_enmap: this sky is on HEALPix pixels, nside={self.geometry.nside}; use "
-                "to_healpix, or simulate with geometry=(shape, wcs)"
-            )
-        from pixell import enmap
-
-        return enmap.ndmap(self._maps(component, convention), self.geometry.wcs.deepcopy())
-
-    def to_healpix(
-        self, component: str | None = None, nest: bool = False, convention: str = "COSMO"
-    ) -> NDArray[np.float32]:
-        """The total, or one component, as HEALPix maps.
-
-        Parameters
-        ----------
-        component
-            A name; None for the total.
-        nest
-            NESTED instead of RING order.
-        convention
-            Of polarisation, as for `to_enmap`.
-
-        Returns
-        -------
-        ndarray
-            (nfreq, nstokes, npix) float32, in `unit`, a new array.
-
-        Raises
-        ------
-        ValueError
-            If the sky is on rectangular pixels, or the convention is unknown.
-        """
-        if self.geometry.kind != "healpix":
-            raise ValueError(
-                "to_healpix: this sky is on rectangular pixels; use to_enmap, or simulate with "
-                "nside="
-            )
-        nest = arguments.boolean("nest", nest)
-        maps = self._maps(component, convention)
-        if nest:
-            import healpy
-
-            order = healpy.nest2ring(self.geometry.nside, np.arange(self.geometry.npix))
-            maps = maps[..., order]
-        return maps
-
-    def _maps(self, component: str | None, convention: str) -> NDArray[np.float32]:
-        """Maps of all bands in a polarisation convention."""
-        convention = arguments.choice("convention", convention, ("COSMO", "IAU"))
-        maps = self[TOTAL if component is None else component]
-        if convention == "IAU" and "U" in self.stokes:
-            u = maps[:, self.stokes.index("U")]
-            np.negative(u, out=u)
-        return maps
+    def _with(self, layers: dict[str, list[Layer]], **changed) -> Sky:
+        """A sky of other layers, and what else is given."""
+        held = {"kappa": self._kappa, "catalog": self.catalog, "clusters": self.clusters}
+        return Sky(
+            freqs_ghz=self.freqs_ghz,
+            bands=self.bands,
+            geometry=self.geometry,
+            stokes=self.stokes,
+            unit=self.unit,
+            components=layers,
+            source=self._source,
+            **{**held, "meta": self.meta, **changed},
+        )
 
     def _parse_stokes(self, stokes: str | None) -> str:
         """The Stokes parameters requested, all by default; others are refused."""

@@ -35,6 +35,7 @@ LAYERS = (
     ("sources",),
     ("haloes",),
     ("painting",),
+    ("operations",),
     ("sky",),
     ("request",),
     ("observation", "provenance"),

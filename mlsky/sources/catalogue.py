@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlsky.sphere.geometry import Geometry
 
 __all__ = [
+    "COMPONENTS",
     "KINDS",
+    "LISTED_MJY",
     "above",
     "band_fluxes",
     "below",
@@ -35,6 +37,12 @@ __all__ = [
 #: Kinds of source, in the order of the law that scales them; "radio" belongs to the component
 #: "radio", "dsfg" to "cib".
 KINDS = ("radio", "dsfg")
+
+#: Kind of source that belongs to a component.
+COMPONENTS = {"cib": "dsfg", "radio": "radio"}
+
+#: Sources fainter than this at 148 GHz (mJy) are in the maps but not in `mlsky.Sky.catalog`.
+LISTED_MJY = 1.0
 
 #: Mean squared polarised fraction. Radio sources: SPTpol at 150 GHz, (6.9 +- 1.1)e-4, rms
 #: 2.6 %, the same within errors at 95 GHz and for every flux (Gupta et al. 2019,
