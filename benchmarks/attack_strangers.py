@@ -241,7 +241,7 @@ def attack_sets(folder: Path, number: int) -> None:
     path, names = folder / "set.h5", ("kappa", "tsz", "cib")
     rng = np.random.default_rng(1)
     with sets.begin(path) as file:
-        file.attrs.update({"pixel_arcmin": 2.0, "seed": 3, "source": "{}"})
+        sets.put_attributes(file, {"pixel_arcmin": 2.0, "seed": 3, "source": "{}"})
         for name in names:
             sets.add_maps(file, name, (4, 16, 16))
             file[name][:] = rng.standard_normal((4, 16, 16))

@@ -336,7 +336,7 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
     if "steps" not in file.attrs:
         if "done" in file.attrs:  # what `mlsky.haloes.region_sets` began
             raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
-        file.attrs.update(attributes)
+        sets.put_attributes(file, attributes)
         for name in task.fields:
             if name in file:  # of a run stopped while it laid the file out
                 del file[name]
@@ -347,7 +347,8 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
         file.attrs["steps"] = 0
         file.attrs["done"] = 0
         return
-    same = all(file.attrs.get(k) == v for k, v in attributes.items())
+    found = sets.attributes_in(file)
+    same = all(found.get(k) == v for k, v in attributes.items())
     if not same or tuple(f for f in FIELDS if f in file) != task.fields:
         raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
     if any(file[name].shape != shape for name in task.fields):

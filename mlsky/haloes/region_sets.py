@@ -180,8 +180,9 @@ def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> 
     """An unfinished file must be of the same set."""
     if "done" not in file.attrs:
         return
-    same = set(attributes) | {"done"} == set(file.attrs) - {checksums.ATTRIBUTE} and all(
-        np.array_equal(file.attrs[key], value) for key, value in attributes.items()
+    found = sets.attributes_in(file)
+    same = set(attributes) | {"done"} == set(found) - {checksums.ATTRIBUTE} and all(
+        np.array_equal(found[key], value) for key, value in attributes.items()
     )
     if not same or "sources_end" not in file or file["kappa"].shape != shape:
         raise ValueError(f"{part}: was begun with other settings; remove it to start anew")
@@ -193,7 +194,7 @@ def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> No
         return
     for name in list(file):  # of a run that was stopped at this point
         del file[name]
-    file.attrs.update(attributes)
+    sets.put_attributes(file, attributes)
     mass_cut = attributes.get("mass_cut")
     for name in map_names(attributes["freqs"], mass_cut):
         sets.add_maps(file, name, shape)
@@ -207,7 +208,7 @@ def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> No
             maxshape=(None, width),
             fletcher32=True,
         )
-        rows.attrs["columns"] = list(columns)
+        sets.put_attributes(rows, {"columns": list(columns)})
         file.create_dataset(f"{name}_end", data=np.zeros(shape[0], np.int64))
     if mass_cut is not None:
         file.create_dataset("sources_object", (0,), "i4", chunks=(4096,), maxshape=(None,))

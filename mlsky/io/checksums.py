@@ -24,12 +24,14 @@ __all__ = [
     "check_attributes",
     "check_fits",
     "check_hdf5",
+    "decoded",
     "digest",
     "hdf5_parts",
     "part",
     "seal",
     "seal_fits",
     "seal_hdf5",
+    "text",
     "unseal",
 ]
 
@@ -40,6 +42,9 @@ ATTRIBUTE, EXTENSION = "sha256", "SHA256"
 #: values a data set may be stored (gzip reaches a thousand; a larger ratio is no data).
 DEPTH, PARTS, RATIO = 6, 10_000, 2000
 
+#: Bytes of the longest text of an attribute: HDF5 allows 64 kB in all.
+_LONGEST = 60_000
+
 #: Bytes of a sha256.
 _CODE = 32
 
@@ -48,6 +53,25 @@ _BLOCK = 2**24
 
 #: FITS standard 4.0, Sec. 3.1: files are made of records of this length.
 _RECORD = 2880
+
+
+def text(value: str) -> NDArray | str:
+    """Text for an attribute of an HDF5 file, kept in the attribute itself.
+
+    Text of any length goes to a heap otherwise, and HDF5 loops for ever over a damaged one. Only
+    text too long for an attribute goes there.
+    """
+    data = value.encode()
+    return value if len(data) > _LONGEST else np.array(data, f"S{max(1, len(data))}")
+
+
+def decoded(value: object) -> object:
+    """The value of an attribute, what `text` made of a text as that."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return np.char.decode(value, "utf-8")
+    return value
 
 
 def digest(values: NDArray) -> str:
@@ -109,7 +133,7 @@ def seal_hdf5(file: h5py.File) -> None:
     found = {path: _of_dataset(part) for path, part in hdf5_parts(file)}
     file.attrs.pop(ATTRIBUTE, None)
     found[""] = _of_attributes(file)
-    file.attrs[ATTRIBUTE] = json.dumps(found)
+    file.attrs[ATTRIBUTE] = text(json.dumps(found))
 
 
 def check_hdf5(file: h5py.File) -> None:
@@ -144,10 +168,10 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
     OSError
         If an attribute differs or something is missing, or there are no digests.
     """
-    text = file.attrs.get(ATTRIBUTE)
-    if not isinstance(text, str):
+    stored = decoded(file.attrs.get(ATTRIBUTE))
+    if not isinstance(stored, str):
         raise OSError("no checksums in it")
-    stored = json.loads(text)
+    stored = json.loads(stored)
     if not isinstance(stored, dict) or stored.pop("", None) != _of_attributes(file, stored):
         raise OSError("checksum of its attributes differs")
     return stored
@@ -262,6 +286,7 @@ def _of_attributes(file, paths=None) -> str:
 
 
 def _plain(value: object) -> object:
+    value = decoded(value)
     if isinstance(value, (str, bool, np.bool_)):
         return str(value)
     if isinstance(value, (int, float, np.number)):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.io import checksums
+from mlsky.io.checksums import decoded, text
 from mlsky.io.content import (
     FORMAT,
     FORMAT_VERSION,
@@ -50,13 +51,13 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
 
     with h5py.File(path, "a") as file:
         file.attrs.update(
-            format=FORMAT,
+            format=text(FORMAT),
             format_version=FORMAT_VERSION,
-            meta=json.dumps(sky.meta),
-            geometry=json.dumps(describe_geometry(sky.geometry)),
-            stokes=sky.stokes,
-            unit=sky.unit,
-            created=now(),
+            meta=text(json.dumps(sky.meta)),
+            geometry=text(json.dumps(describe_geometry(sky.geometry))),
+            stokes=text(sky.stokes),
+            unit=text(sky.unit),
+            created=text(now()),
         )
         file["freqs_ghz"] = sky.freqs_ghz
         _write_bands(file, sky.bands)
@@ -65,7 +66,7 @@ def write_hdf5(sky, path: Path, there: Collection[str] = ()) -> None:
             group = _group(components, name)
             for number, layer in enumerate(layers):
                 entry = group.require_group(str(number))
-                entry.attrs["stokes"] = layer.stokes
+                entry.attrs["stokes"] = text(layer.stokes)
                 entry["weights"] = layer.weights
                 _dataset(entry, "templates", layer.templates)
                 if layer.pixels is not None:
@@ -86,7 +87,7 @@ def _write_bands(file, bands: Sequence) -> None:
     group = _group(file, "bands")
     for number, band in enumerate(bands):
         entry = group.require_group(str(number))
-        entry.attrs["name"] = band.name or ""
+        entry.attrs["name"] = text(band.name or "")
         entry["nu_ghz"], entry["weights"] = band.nu_ghz, band.weights
 
 
@@ -98,7 +99,7 @@ def _read_bands(file) -> list[dict] | None:
         {
             "nu_ghz": entry["nu_ghz"][()],
             "weights": entry["weights"][()],
-            "name": str(entry.attrs["name"]) or None,
+            "name": decoded(entry.attrs["name"]) or None,
         }
         for entry in (file["bands"][str(number)] for number in range(len(file["bands"])))
     ]
@@ -125,16 +126,16 @@ def _dataset(group, name: str, values: NDArray) -> None:
 
 
 def _write_table(group, table: Table) -> None:
-    group.attrs["meta"] = json.dumps(dict(table.meta))
+    group.attrs["meta"] = text(json.dumps(dict(table.meta)))
     for name in table.colnames:
         column = table[name]
         values = np.asarray(column)
-        text = values.dtype.kind == "U"
-        group[name] = np.char.encode(values, "utf-8") if text else values
+        is_text = values.dtype.kind == "U"
+        group[name] = np.char.encode(values, "utf-8") if is_text else values
         group[name].attrs.update(
-            unit="" if column.unit is None else str(column.unit),
-            description=column.description or "",
-            text=text,
+            unit=text("" if column.unit is None else str(column.unit)),
+            description=text(column.description or ""),
+            text=is_text,
         )
 
 
@@ -148,8 +149,8 @@ def _read_table(group) -> Table:
             Column(
                 np.char.decode(values, "utf-8") if entry.attrs["text"] else values,
                 name=name,
-                unit=entry.attrs["unit"] or None,
-                description=entry.attrs["description"] or None,
+                unit=decoded(entry.attrs["unit"]) or None,
+                description=decoded(entry.attrs["description"]) or None,
             )
         )
     return Table(columns, meta=json.loads(group.attrs["meta"]), copy=False)
@@ -159,7 +160,7 @@ def read_hdf5(path: Path, lazy: bool) -> dict:
     import h5py
 
     with h5py.File(path) as file:
-        if file.attrs.get("format") != FORMAT:
+        if decoded(file.attrs.get("format")) != FORMAT:
             raise NotOurs(f"{path}: an HDF5 file, but no sky written by mlsky")
         version = int(file.attrs["format_version"])
         check_version(path, version)
@@ -175,8 +176,8 @@ def read_hdf5(path: Path, lazy: bool) -> dict:
             "freqs_ghz": file["freqs_ghz"][()],
             "bands": _read_bands(file),
             "geometry": build_geometry(json.loads(file.attrs["geometry"])),
-            "stokes": file.attrs["stokes"],
-            "unit": file.attrs["unit"],
+            "stokes": decoded(file.attrs["stokes"]),
+            "unit": decoded(file.attrs["unit"]),
             "components": components,
             "kappa": _array(file["kappa"], path, lazy) if "kappa" in file else None,
             "catalog": _read_table(file["catalog"]) if "catalog" in file else None,
@@ -196,6 +197,6 @@ def _read_layer(entry, path: Path, lazy: bool) -> Layer:
     return Layer(
         templates=_array(entry["templates"], path, lazy),
         weights=entry["weights"][()],
-        stokes=entry.attrs["stokes"],
+        stokes=decoded(entry.attrs["stokes"]),
         pixels=entry["pixels"][()] if "pixels" in entry else None,
     )

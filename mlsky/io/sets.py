@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from mlsky import seeds
 from mlsky.arguments import number, short
@@ -28,12 +29,14 @@ from mlsky.io.files import open_regular
 __all__ = [
     "FIELDS",
     "add_maps",
+    "attributes_in",
     "attributes_of",
     "begin",
     "fields_of",
     "file_hash",
     "is_set",
     "painted_seed",
+    "put_attributes",
     "refuse_validation_truth",
     "seal",
     "verify",
@@ -74,7 +77,7 @@ def fields_of(
     """
     with _opened(path) as file:
         try:
-            missing, attributes = [n for n in names if n not in file], dict(file.attrs)
+            missing, attributes = [n for n in names if n not in file], attributes_in(file)
         except DAMAGED as error:
             raise ValueError(_damaged(path, error)) from None
         if missing or "pixel_arcmin" not in attributes:
@@ -157,6 +160,20 @@ def begin(path: str | os.PathLike, mode: str = "a") -> h5py.File:
     if mode != "r" and checksums.ATTRIBUTE in file.attrs:  # killed when all was done
         del file.attrs[checksums.ATTRIBUTE]
     return file
+
+
+def put_attributes(part: h5py.File | h5py.Dataset, values: Mapping) -> None:
+    """Write attributes, texts and lists of texts of fixed length (`mlsky.io.checksums.text`)."""
+    for name, value in values.items():
+        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+            part.attrs[name] = np.array([v.encode() for v in value])
+        else:
+            part.attrs[name] = checksums.text(value) if isinstance(value, str) else value
+
+
+def attributes_in(part: h5py.File | h5py.Dataset) -> dict:
+    """Attributes as `put_attributes` was given them, lists as arrays."""
+    return {name: checksums.decoded(value) for name, value in part.attrs.items()}
 
 
 def add_maps(file: h5py.File, name: str, shape: tuple[int, int, int]) -> None:

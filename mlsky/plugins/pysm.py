@@ -1,10 +1,13 @@
-"""PySM 3: an mlsky sky as a component of ``pysm3.Sky`` (extra ``mlsky[pysm]``).
+"""PySM 3: an mlsky sky as components of ``pysm3.Sky`` (extra ``mlsky[pysm]``).
 
 >>> import pysm3, pysm3.units as u  # doctest: +SKIP
->>> from mlsky.plugins.pysm import Extragalactic  # doctest: +SKIP
+>>> from mlsky.plugins.pysm import CIB, TSZ, Extragalactic  # doctest: +SKIP
 >>> sky = pysm3.Sky(nside=1024, preset_strings=["d10", "s5"],
 ...                 component_objects=[Extragalactic(1024, seed=1)])  # doctest: +SKIP
 >>> sky.get_emission(145 * u.GHz)  # doctest: +SKIP
+
+`CMB`, `TSZ`, `KSZ`, `CIB` and `Radio` are one field each. Objects of the same seed and arguments
+share one sky, which is made when the first of them is asked for emission: make all of them before.
 
 Frames: PySM's own components are Galactic, a sky of `mlsky.simulate` is Equatorial. Pixels are
 passed on as they are, so inside ``pysm3.Sky`` the same realisation stands in Galactic
@@ -16,15 +19,22 @@ coordinates. A rotation goes through spherical harmonics and rings around bright
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import weakref
+from collections.abc import Iterable
+
 import numpy as np
 
 from mlsky import seeds
-from mlsky.components import REFERENCE_GHZ
+from mlsky.components import COMPONENTS, REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.passbands import Band
-from mlsky.request import check
+from mlsky.request import Request, check
 from mlsky.signature import DEFAULTS, Arguments
-from mlsky.simulation import Realisation, list_sources, observe, realise
+from mlsky.simulation import Realisation, ingredients, list_sources, observe, realise
+from mlsky.sources import catalogue
+from mlsky.sphere.threads import lock
 
 try:
     import pysm3
@@ -35,7 +45,7 @@ except ImportError as error:
         f"pysm3 is needed for mlsky.plugins.pysm ({error}): pip install 'mlsky[pysm]'"
     ) from error
 
-__all__ = ["Extragalactic"]
+__all__ = ["CIB", "CMB", "KSZ", "TSZ", "Extragalactic", "Radio"]
 
 #: Arguments of `mlsky.simulate` that the component does not set itself.
 OPTIONS = tuple(
@@ -48,11 +58,54 @@ OPTIONS = tuple(
 #: Highest nside of mlsky.sphere.geometry.
 MAX_NSIDE = 8192
 
+#: Skies by what they are made of, as long as a component holds them.
+_SKIES: weakref.WeakValueDictionary[str, _SharedSky] = weakref.WeakValueDictionary()
+
+
+class _SharedSky:
+    """One sky at 148 GHz behind several components: the fields that they want, made at once."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._wanted: set[str] = set()
+        self._made: Realisation | None = None
+        self._lock = lock()
+
+    @classmethod
+    def of(cls, request: Request) -> _SharedSky:
+        """The sky of these arguments, for the components of the request and others."""
+        found = ingredients(request)
+        del found["components"]
+        more = [request.flux_cut_mjy, request.tsz_temperature_kev, request.device]
+        key = json.dumps([found, more], sort_keys=True)
+        sky = _SKIES.get(key)
+        if sky is None:
+            sky = _SKIES[key] = cls(request)
+        sky._wanted |= set(request.components)
+        return sky
+
+    def realisation(self, names: Iterable[str]) -> Realisation:
+        """The sky with some of its components alone."""
+        with self._lock:
+            if self._made is None or not self._wanted <= set(self._made.components):
+                wanted = tuple(name for name in COMPONENTS if name in self._wanted)
+                self._made = None  # its maps make room for the next
+                self._made = realise(dataclasses.replace(self._request, components=wanted))
+            made = self._made
+        kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
+        table = made.catalog
+        if table is not None:
+            chosen = np.isin(np.asarray(table["kind"]), kinds)
+            table = (table if chosen.all() else table[chosen]) if kinds else None
+        maps = {name: values for name, values in made.maps.items() if name in names}
+        return dataclasses.replace(made, components=tuple(names), maps=maps, catalog=table)
+
 
 class Extragalactic(pysm3.Model):
     """Lensed CMB, kSZ, tSZ, CIB and radio sources of one mlsky realisation.
 
-    The sky is simulated once, when emission is first asked for; every further band reuses it.
+    The sky is simulated once, when emission is first asked for; every further band reuses it, and
+    so do other components of the same seed and arguments.
     The CMB is among the components by default: leave it out, or leave out PySM's ``c1``-``c4``.
 
     Parameters
@@ -82,6 +135,9 @@ class Extragalactic(pysm3.Model):
     #: ``fwhm`` is applied by `get_emission` itself; mapsims asks for this.
     includes_smoothing = True
 
+    #: The fields of a class of one field; the others take them as an option.
+    field: str | None = None
+
     # nside and num are spelt out, and this is undecorated: mapsims looks for their names.
     def __init__(
         self,
@@ -97,23 +153,26 @@ class Extragalactic(pysm3.Model):
                 f"map_dist={map_dist!r}: must be None, mlsky skies are not distributed; "
                 "give each process a realisation of its own (num=)"
             )
-        unknown = sorted(set(options) - set(OPTIONS))
+        name, allowed = type(self).__name__, OPTIONS
+        if self.field is not None:
+            allowed = tuple(option for option in OPTIONS if option != "components")
+        unknown = sorted(set(options) - set(allowed))
         if unknown:
             raise TypeError(
-                f"Extragalactic(): unexpected argument {unknown[0]!r}; may be {', '.join(OPTIONS)}"
+                f"{name}(): unexpected argument {unknown[0]!r}; may be {', '.join(allowed)}"
             )
+        if self.field is not None:
+            options["components"] = [self.field]
         # bands come with get_emission, these are not used
         given = {"freqs": REFERENCE_GHZ, "nside": nside, "unit": "uK_RJ"}
         self._request = check(Arguments(seed=seeds.realisation(seed, num), **given, **options))
-        self._realisation: Realisation | None = None
+        self._sky = _SharedSky.of(self._request)
         super().__init__(nside=nside, max_nside=max_nside or MAX_NSIDE, map_dist=None)
 
     @property
     def realisation(self) -> Realisation:
         """The sky at 148 GHz; made at the first use."""
-        if self._realisation is None:
-            self._realisation = realise(self._request)
-        return self._realisation
+        return self._sky.realisation(self._request.components)
 
     @property
     def kappa(self) -> np.ndarray:
@@ -199,3 +258,37 @@ class Extragalactic(pysm3.Model):
         band = Band(check_freq_input(freqs), weights)
         sky = observe(self.realisation, (band,), stokes="TQU", unit="uK_RJ")
         return sky.total[0]
+
+
+class CMB(Extragalactic):
+    """The lensed CMB of an mlsky realisation; arguments as for `Extragalactic`."""
+
+    field = "cmb"
+
+
+class TSZ(Extragalactic):
+    """The thermal SZ effect of an mlsky realisation; arguments as for `Extragalactic`."""
+
+    field = "tsz"
+
+
+class KSZ(Extragalactic):
+    """The kinetic SZ effect of an mlsky realisation; arguments as for `Extragalactic`."""
+
+    field = "ksz"
+
+
+class CIB(Extragalactic):
+    """The CIB of an mlsky realisation, with the sources of its catalogue; as `Extragalactic`.
+
+    Beside PySM's dust d9, d10 or d11, which have the mean of the CIB in them, give
+    ``monopole=False``.
+    """
+
+    field = "cib"
+
+
+class Radio(Extragalactic):
+    """The radio sources of an mlsky realisation; arguments as for `Extragalactic`."""
+
+    field = "radio"

@@ -20,14 +20,14 @@ FLIPS = 60
 def make(path, sealed=True):
     rng = np.random.default_rng(1)
     with sets.begin(path) as file:
-        file.attrs.update({"pixel_arcmin": 2.0, "seed": 3, "source": "{}"})
+        sets.put_attributes(file, {"pixel_arcmin": 2.0, "seed": 3, "source": "{}"})
         for name in NAMES:
             sets.add_maps(file, name, (3, 8, 8))
             file[name][:] = rng.standard_normal((3, 8, 8))
         rows = file.create_dataset(
             "sources", (0, 2), "f4", chunks=(4, 2), maxshape=(None, 2), fletcher32=True
         )
-        rows.attrs["columns"] = ["flux", "redshift"]
+        sets.put_attributes(rows, {"columns": ["flux", "redshift"]})
         rows.resize(5, 0)
         rows[:] = 1.5
         if sealed:

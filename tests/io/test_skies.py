@@ -140,7 +140,7 @@ def test_provenance_in_the_header(sky, tmp_path):
     assert header["COMPONEN"] == "total"
     sky.write(tmp_path / "sky.h5")
     with h5py.File(tmp_path / "sky.h5") as file:
-        assert file.attrs["created"].endswith("+00:00")
+        assert file.attrs["created"].endswith(b"+00:00")
         assert set(file["components"]) == set(sky)
 
 

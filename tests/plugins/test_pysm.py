@@ -7,9 +7,11 @@ conversion of units by the band.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
+import weakref
 
 import fakes
 import numpy as np
@@ -21,7 +23,8 @@ from pysm3 import units as u
 import mlsky
 from mlsky import seeds
 from mlsky.frequency import bands
-from mlsky.plugins.pysm import Extragalactic
+from mlsky.plugins import pysm
+from mlsky.plugins.pysm import CIB, CMB, KSZ, TSZ, Extragalactic, Radio
 
 NSIDE = 16
 NPIX = 12 * NSIDE**2
@@ -36,6 +39,7 @@ TRANSFORM = 1e-3
 
 @pytest.fixture
 def record(monkeypatch):
+    monkeypatch.setattr(pysm, "_SKIES", weakref.WeakValueDictionary())  # none of other tests
     return fakes.install(monkeypatch)
 
 
@@ -200,6 +204,42 @@ def test_sources_of_a_band_are_painted_once(component, monkeypatch):
 def test_weights_of_another_length(component):
     with pytest.raises(ValueError, match=r"weights of shape \(2,\): must be one per frequency"):
         component.get_emission([90, 95, 100] * u.GHz, weights=np.ones(2))
+
+
+def test_fields_of_a_seed_share_one_sky(record):
+    """Their sum is the sky's own total, and networks run once."""
+    fields = [kind(NSIDE, seed=1) for kind in (CMB, TSZ, KSZ, CIB, Radio)]
+    out = pysm3.Sky(nside=NSIDE, component_objects=fields).get_emission(145 * u.GHz)
+    assert len(record.generate) == 1
+    whole = Extragalactic(NSIDE, seed=1)
+    assert _relative(out.value, whole.get_emission(145 * u.GHz).value) < ROUNDING
+    assert len(record.generate) == 1
+    for one in fields:
+        expected = mlsky.simulate(145, NSIDE, 1, unit="uK_RJ")[one.field][0]
+        np.testing.assert_allclose(one.get_emission(145 * u.GHz).value, expected, rtol=ROUNDING)
+        np.testing.assert_array_equal(one.kappa, whole.kappa)
+    kinds = [None if one.catalog is None else set(one.catalog["kind"]) for one in fields]
+    assert kinds == [None, None, None, {"dsfg"}, {"radio"}]
+    other = [TSZ(NSIDE, seed=2), TSZ(NSIDE, seed=1, num=1), TSZ(NSIDE, seed=1, flux_cut_mjy=3)]
+    assert len({id(one._sky) for one in [*fields, *other]}) == 4
+    del fields, whole, other, one
+    gc.collect()
+    assert not pysm._SKIES
+
+
+def test_a_field_that_comes_late_is_of_the_same_sky(record):
+    tsz = TSZ(NSIDE, seed=1)
+    first = tsz.get_emission(93 * u.GHz).value
+    ksz = KSZ(NSIDE, seed=1)
+    assert np.any(ksz.get_emission(93 * u.GHz).value)
+    assert record.generate == [("tsz",), ("tsz", "ksz")]
+    np.testing.assert_array_equal(tsz.get_emission(93 * u.GHz).value, first)
+
+
+def test_a_class_of_one_field_has_no_components(record):
+    with pytest.raises(TypeError, match=r"CIB\(\): unexpected argument 'components'; may be"):
+        CIB(NSIDE, components=["cib"])
+    assert {"nside", "num"} <= set(CIB.__init__.__code__.co_varnames)
 
 
 def test_one_simulation_for_every_band(record):
