@@ -378,9 +378,80 @@ def attack_kinds(folder: Path) -> None:
     batches("files of another kind", len(cases), one, 1)
 
 
+def attack_at_once(folder: Path, number: int) -> None:
+    """Processes that want one file, and half as many that add three versions each to a registry."""
+    import http.server
+    import threading
+
+    from mlsky import registry
+
+    os.environ["MLSKY_CACHE_DIR"] = str(folder / "cache")
+    asked = []
+
+    class Served(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(0.5)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"content")
+
+    def add(path: Path, *urls: str) -> str:
+        path.write_text(path.name if not urls else "content")
+        given = [{"path": path, "pixel_arcmin": 2.0, "urls": urls}]
+        told = {"recipe": {}, "data": {}, "scores": {}}
+        return registry.add(
+            "a", given, kind="default", licence="x", cite=[], inputs=[], outputs=[],
+            registry=folder / "mine" / "registry.yaml", **told,
+        )  # fmt: skip
+
+    def at_once(count: int, work) -> list[str]:
+        ready, go = os.pipe()
+        pipes = []
+        for i in range(count):
+            read, write = os.pipe()
+            if not os.fork():
+                os.close(go)
+                os.read(ready, 1)  # until the parent closes its end
+                text = "failed"
+                with contextlib.suppress(BaseException):
+                    text = work(i)
+                os.write(write, text.encode())
+                os._exit(0)
+            os.close(write)
+            pipes.append(read)
+        os.close(go)
+        found = [os.fdopen(read).read() for read in pipes]
+        for _ in pipes:
+            os.wait()
+        return found
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    start, address = time.time(), f"http://127.0.0.1:{server.server_port}/a"
+    add(folder / "a.safetensors", address)
+    (folder / "mine" / "weights" / "a.safetensors").unlink()
+
+    def fetch(i: int) -> str:
+        (path,) = registry.fetch("a@v1", registry=folder / "mine" / "registry.yaml")
+        return path.read_text()
+
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found = collections.Counter(at_once(number, fetch))
+    found[f"requests {len(asked)}"] = 1
+    show("processes that want one file", found, time.time() - start)
+    start = time.time()
+    at_once(number // 2, lambda i: [add(folder / f"{i}-{j}.safetensors") for j in range(3)][-1])
+    versions = registry.versions("a", folder / "mine" / "registry.yaml")
+    found = collections.Counter({f"versions {len(versions) - 1} of {number // 2 * 3}": 1})
+    show("processes that add", found, time.time() - start)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("weights", "bytes", "registries", "sets", "inputs"):
+    for name in ("weights", "bytes", "registries", "sets", "inputs", "processes"):
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N")
     parser.add_argument("--kinds", action="store_true")
     asked = parser.parse_args()
@@ -394,6 +465,7 @@ def main() -> None:
             ("registries", attack_registries),
             ("sets", attack_sets),
             ("inputs", attack_inputs),
+            ("processes", attack_at_once),
         ):
             if getattr(asked, name):
                 attack(folder, getattr(asked, name))
