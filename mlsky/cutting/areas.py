@@ -23,8 +23,8 @@ __all__ = ["FRACTIONS", "HALF_WIDTH_DEG", "PARTS", "ROTATIONS", "Band", "Split",
 PARTS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 
-#: Half width (deg) of the band that patches are cut from (seed report, ch. 5; Han et al. 2021):
-#: further out the pixels of a CAR grid shrink in right ascension by more than 1.5 %.
+#: Half width (deg) of the band that patches are cut from (Han et al. 2021): farther out the pixels
+#: of a CAR grid shrink in right ascension by more than 1.5 %.
 HALF_WIDTH_DEG = 10.0
 
 #: Turns (deg) about the polar axis and then about the y axis: the 25 of Han et al. 2021, where

@@ -1,11 +1,10 @@
 """Training sets from anybody's full-sky maps: patches cut out of a turned sky.
 
-Chapter 5 of the seed report, for any simulation (Sehgal et al. 2010, WebSky, Agora, ...). The
-sky is turned, and patches are cut from the band |dec| < 10 deg on a CAR grid. Extended fields
-(kappa, kSZ, tSZ) are turned as harmonics or interpolated; sources (CIB, radio) come from a
-catalogue, or are found on the map by aperture photometry, and are placed at their flux.
-Unlike in the paper's set, train, validation and test patches share no sky
-(`mlsky.cutting.areas`).
+For any simulation (Sehgal et al. 2010, WebSky, Agora, ...), as in Han et al. (2021). The sky is
+rotated, and patches are cut from the band |dec| < 10 deg on a CAR grid. Extended fields (kappa,
+kSZ, tSZ) are turned as harmonics or interpolated; sources (CIB, radio) come from a catalogue, or
+are found on the map by aperture photometry, and are placed at their flux. Unlike in the paper's
+set, train, validation and test patches share no sky (`mlsky.cutting.areas`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Point sources found on a HEALPix map by aperture photometry, and the map without them.
 
-Chapter 5.3 of the seed report: sources are identified on the full-sky map, and placed anew at
-their flux on every patch. It is done on the twelve faces of the HEALPix grid, whose pixels are
-squares of equal area: nothing is resampled, and what is taken from the map is what is placed.
+Sources are identified on the full-sky map, and placed again with their flux on every patch. This is
+done on the twelve faces of the HEALPix grid, whose pixels are squares of equal area: nothing is
+resampled, and the flux removed from the map is the flux that is placed.
 """
 
 from __future__ import annotations

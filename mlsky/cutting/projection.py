@@ -1,7 +1,7 @@
 """Full-sky fields on the rotated band: by harmonics, by cubic interpolation, and as points.
 
 Extended fields are smooth and may be interpolated. Sources are points: they go whole into the
-pixel that holds them, as interpolation and harmonics would make them ring (seed report, 5.3).
+pixel that holds them, as interpolation and harmonics would make them ring.
 """
 
 from __future__ import annotations
