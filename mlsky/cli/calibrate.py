@@ -34,7 +34,7 @@ def calibrate(
     device: str,
     overwrite: bool,
 ) -> None:
-    """Fit what only a stitched sky shows, and keep it in the header of WEIGHTS.
+    """Fit calibrations that need a stitched sky, and store them in the header of WEIGHTS.
 
     The gain of kappa, the large scales that patches do not show, and the transfer from patches to
     the sky. The networks are not touched; the sha256 of the file changes.

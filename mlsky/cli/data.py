@@ -1,4 +1,4 @@
-"""``mlsky data`` and ``mlsky tables``: sets, and what they are painted from."""
+"""``mlsky data`` and ``mlsky tables``: sets, and the tables for painting them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def data() -> None:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:
-    """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
+    """Paint regions of correlated sky from haloes; a stopped run is resumed."""
     from mlsky.haloes import region_sets
     from mlsky.networks.device import pick_device
 
@@ -81,7 +81,7 @@ def data_check(
     overwrite: bool,
     **options: object,
 ) -> None:
-    """Compare a painted set with its analytic model and with what was measured on the sky."""
+    """Compare a painted set with its analytic model and with observations."""
     from mlsky.io import skies
 
     if table is not None:
@@ -118,7 +118,7 @@ def data_check(
 @click.option("--pixel-arcmin", type=float, help="[default: of the recipe, or 0.5]")
 @click.option("--size", type=int, help="Pixels along a side.  [default: of the recipe, or 128]")
 @click.option("--method", default="harmonic", show_default=True, help="harmonic or cubic.")
-@click.option("--lmax", type=int, help="Of harmonic.  [default: what maps and pixels carry]")
+@click.option("--lmax", type=int, help="For harmonic.  [default: that of maps and pixels]")
 @click.option("--flux-cut-mjy", type=float, default=7.0, show_default=True, help="inf: no cut.")
 @click.option("--find/--no-find", default=True, help="Find sources of maps without catalogue.")
 @click.option("--find-mjy", type=float, help="Faintest source to find.  [default: 5 sigma]")
@@ -127,7 +127,7 @@ def data_check(
 def data_cut(
     out: Path, recipe: str | None, freqs: dict, flux_cut_mjy: float, **options: object
 ) -> None:
-    """Cut patches out of full-sky maps of any simulation; a stopped run goes on where it was."""
+    """Cut patches out of full-sky maps of any simulation; a stopped run is resumed."""
     from mlsky.training.recipes import recipe as recipe_of
 
     chosen = None if recipe is None else recipe_of(recipe)

@@ -107,7 +107,7 @@ def with_options(function, without: tuple[str, ...] = ()):
 def simulate(ctx: click.Context, /, **options) -> None:
     """Make one sky and write it, map by map as they are done.
 
-    What is done so far is in the folder OUT.partial; the same command goes on from there.
+    Unfinished work is kept in the folder OUT.partial; repeat the command to resume it.
     """
     from mlsky.io import skies
 
@@ -176,7 +176,7 @@ def _read_haloes(path: Path):
 
 
 def read_options(options: dict) -> None:
-    """Turn what the command line gives into what `mlsky.simulate` takes, in place."""
+    """Convert the options of the command line to arguments of `mlsky.simulate`, in place."""
     options["components"] = options["components"] or None
     for name, read in READERS.items():
         if options[name] is not None:

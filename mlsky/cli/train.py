@@ -111,7 +111,7 @@ def train(
     if own and (data is not None or painted is not None):
         raise ValueError(f"--data, --painted: recipe {recipe} makes its own images; leave them out")
     if recipe not in chain.CHAINS:
-        recipes.recipe(recipe)  # a wrong name is told of before what else may be wrong
+        recipes.recipe(recipe)  # a wrong name is reported before other errors
     if not own and (data is None) == (painted is None):
         raise ValueError("--data, --painted: give one of them, a training set or a seed")
     length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}

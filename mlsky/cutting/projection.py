@@ -24,7 +24,7 @@ _BLOCK = 2**20
 
 
 def default_lmax(geometry: Geometry, band: Band) -> int:
-    """Band limit: what both the maps and the pixels of the band carry.
+    """Band limit of both the maps and the pixels of the band.
 
     The pixels of the band carry their Nyquist multipole, HEALPix maps 2.5 nside, beyond which
     their analysis is noisy (lmax = 10000 for nside 4096 in Han et al. 2021).
