@@ -16,8 +16,8 @@ from mlsky.sphere.geometry import Car, Healpix
 FWHM = 120.0
 BAND = Band.top_hat(130, 165)
 
-#: Quadrature of HEALPix after three iterations, in the worst of all pixels, which lies at a pole and
-#: misses by 0.0083 of the rms; the next ones by half of that.
+#: Quadrature of HEALPix after three iterations, in the worst of all pixels, which lies at a pole:
+#: 0.0083 of the rms.
 QUADRATURE = 0.01
 #: A profile sampled at pixel centres, whose FWHM is two (CAR) or four pixels wide.
 SAMPLED = {"healpix": 0.02, "full": 2e-3}
