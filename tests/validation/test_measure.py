@@ -90,3 +90,22 @@ def test_what_is_not_finite(measured):
     bad[FIELDS.index("cib"), 3, 4] = np.nan
     with pytest.raises(ValueError, match="maps of cib: hold NaN or infinity"):
         m(bad, m.standard(maps()))
+
+
+def test_clusters_count_where_rare_peaks_do(measured):
+    """What a sum of rest and clusters gives, for peaks, bins and triangles of kappa and all tSZ."""
+    m, found = measured
+    whole = maps()
+    clusters = {"kappa": 0.3 * whole[0], "tsz": 0.7 * whole[2]}
+    rest = whole.copy()
+    rest[0] -= clusters["kappa"]
+    rest[2] -= clusters["tsz"]
+    apart = m(rest, m.standard(rest), clusters)
+    alone = m(rest, m.standard(rest))
+    np.testing.assert_array_equal(apart["peaks"], found["peaks"])
+    np.testing.assert_allclose(apart["conditional"][0], found["conditional"][0], atol=2)
+    np.testing.assert_allclose(apart["bispectrum"][0], found["bispectrum"][0], rtol=1e-4)
+    np.testing.assert_allclose(apart["power"][5, 5], found["power"][5, 5], rtol=1e-5)
+    for name in ("histogram", "minkowski", "edge", "direction"):
+        np.testing.assert_array_equal(apart[name], alone[name])
+    np.testing.assert_array_equal(apart["power"][:5, :5], alone["power"][:5, :5])
