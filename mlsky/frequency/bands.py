@@ -1,4 +1,4 @@
-"""Frequencies and units: which are allowed, and what a microkelvin is worth at each.
+"""Frequencies and units: allowed ranges and conversions.
 
 All conversions are those of a single frequency; `mlsky.frequency.passbands` has those of bands.
 Temperatures are thermodynamic (CMB) unless they say RJ: 1 uK_CMB is the change of
@@ -47,7 +47,7 @@ _ALLOWED = (
 )
 _EXAMPLE = "for example freqs=[93, 145, 225]"
 
-#: Units of intensities and of the temperatures that stand for them.
+#: Units of intensity, or of temperature.
 UNITS = ("uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr")
 
 
@@ -90,7 +90,7 @@ def frequencies(freqs) -> np.ndarray:
 def check_range(nu_ghz: np.ndarray, what: str) -> None:
     """Refuse frequencies (GHz) outside `FREQ_RANGE_GHZ`; `what` holds them, for the error."""
     low, high = FREQ_RANGE_GHZ
-    # a frequency that came in as a wavelength may miss the edge of the range by a rounding
+    # a frequency given as a wavelength may miss the edge of the range by rounding
     bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
     if bad.size:
         raise ValueError(
@@ -174,7 +174,7 @@ def convert(nu_ghz, from_unit: str = "uK_CMB", to_unit: str = "uK_CMB"):
 
 
 def _jy_per_sr(nu_ghz, unit: str):
-    """Jy/sr in one of `unit`, the shape of `nu_ghz`."""
+    """Jy/sr per `unit`, the shape of `nu_ghz`."""
     if unit == "uK_CMB":
         return jy_per_sr_per_uk(nu_ghz)
     if unit == "K_CMB":
@@ -186,7 +186,7 @@ def _jy_per_sr(nu_ghz, unit: str):
 
 
 def _in_ghz(freqs) -> np.ndarray:
-    """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not looked at."""
+    """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not checked."""
     if isinstance(freqs, (bytearray, memoryview)):  # numpy would take each byte for a number
         raise ValueError(f"freqs={arguments.short(freqs)}: {_ALLOWED}, {_EXAMPLE}")
     freqs = arguments.unmask(freqs)  # a masked frequency is NaN, which is refused

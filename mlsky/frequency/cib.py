@@ -3,12 +3,12 @@
 S_nu ~ nu^beta B_nu(T_d) with T_d = 9.6 K and beta = 1.865, the CIB of the ACT DR6 foreground
 model (Louis et al. 2025, arXiv:2503.14452; beta is the best fit, T_d is held fixed there).
 
-This describes power spectra from 93 to 280 GHz (checked against the DR6 best fit to 0.1 per
-cent in power) and is one colour for the whole sky: the law of weight files that paint the CIB at
-148 GHz alone, and the mean of sources. The mean colour, relative to 148 GHz, of the halo model that
-paints the training truth differs from it by +0.1 % at 93 GHz, -0.9 % at 217, -1.0 % at 225, -2.0 %
-at 280 and -3.5 % at 353 (in uK_CMB, galaxies below 7 mJy). Above 353 GHz, where one modified
-blackbody does not hold, the colour goes on as that of the halo model
+This describes power spectra from 93 to 280 GHz (checked against the DR6 best fit to 0.1 per cent in
+power) and has one colour for the whole sky. It is the law for weight files that paint the CIB only
+at 148 GHz, and the mean law of sources. The mean colour, relative to 148 GHz, of the halo model
+that paints the training truth differs from it by +0.1 % at 93 GHz, -0.9 % at 217, -1.0 % at 225,
+-2.0 % at 280 and -3.5 % at 353 (in uK_CMB, galaxies below 7 mJy). Above 353 GHz, where one modified
+blackbody does not hold, the colour continues as that of the halo model
 (`mlsky.frequency.cib_templates`), which is fitted to Planck's monopole to 857 GHz. Skies whose
 weights paint several templates have many colours and do not use this law for their maps.
 """
@@ -32,8 +32,8 @@ BETA = 1.865
 #: Highest frequency (GHz) of the modified blackbody.
 BLACKBODY_MAX_GHZ = 353.0
 
-#: Of galaxies of a flux at 148 GHz (mJy) in the halo model ("act-dr6"): mean index there, and its
-#: scatter from the spread of redshifts (`mlsky.theory.infrared`, whose test repeats it).
+#: For galaxies of a flux at 148 GHz (mJy) in the halo model ("act-dr6"): their mean index there,
+#: and its scatter due to redshift (`mlsky.theory.infrared`, whose test repeats it).
 INDEX_BY_FLUX = (
     (0.5, 3.449, 0.100),
     (1.0, 3.452, 0.108),
@@ -50,7 +50,7 @@ INDEX_BY_FLUX = (
 #: Scatter of the emissivity index from galaxy to galaxy, `cib_beta_scatter` of the halo model.
 EMISSIVITY_SCATTER = 0.2
 
-#: Share of redshift in the variance of the index: 0.1^2 of 0.1^2 + 0.2^2.
+#: Fraction of the variance of the index due to redshift: 0.1^2 of 0.1^2 + 0.2^2.
 REDSHIFT_FRACTION = 0.2
 
 
@@ -93,9 +93,9 @@ def index(nu_ghz=REFERENCE_GHZ):
 def index_of(normal, flux_mjy) -> np.ndarray:
     """Spectral indices of infrared galaxies at 148 GHz, from standard normal numbers.
 
-    Normal, with the mean and the scatter that the halo model's galaxies of that flux have: those
-    brighter than 10 mJy are nearby and warm, fainter ones lie at all redshifts; and each has an
-    emissivity index of its own.
+    A normal distribution with mean and scatter of the galaxies of that flux in the halo model:
+    those brighter than 10 mJy are nearby and warm, fainter ones are at all redshifts. The
+    emissivity index also scatters.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def flux(flux_mjy, alpha, nu_ghz, reference: float = REFERENCE_GHZ) -> np.ndarra
     """Flux of dusty sources at `nu_ghz`.
 
     The mean colour of the CIB, tilted so that `alpha` is the local index of each source at
-    `reference`: by a power law for the share of the scatter that is due to the emissivity index,
-    by another temperature for the share that is due to redshift.
+    `reference`: by a power law for the part of the scatter due to the emissivity index, by another
+    temperature for the part due to redshift.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def flux(flux_mjy, alpha, nu_ghz, reference: float = REFERENCE_GHZ) -> np.ndarra
 def _lever(nu_ghz, reference: float):
     """d ln(S_nu / S_reference) / d alpha, the shape of `nu_ghz`."""
     x, x_0 = _dust_x(nu_ghz), _dust_x(reference)
-    # of a blackbody, as its temperature changes: of x / (1 - exp(-x)), over that at the reference
+    # of a blackbody of varying temperature: ratio of x / (1 - exp(-x)) to that at the reference
     slope = x_0 / -np.expm1(-x_0)
     of_temperature = (x / -np.expm1(-x) - slope) / (slope * (1 - x_0 / np.expm1(x_0)))
     power_law = np.log(np.asarray(nu_ghz) / reference)

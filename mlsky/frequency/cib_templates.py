@@ -2,10 +2,10 @@
 
 The CIB of band nu is ``sum_k w_k(nu) T_k + sum_d L_d(nu) N_d``: T_k are its maps at the template
 frequencies (148, 353 and 857 GHz), N_d unit white noise on the sky, the same at every band. The
-second sum is shot noise that no template holds, as every galaxy has an emissivity index of its
-own; its covariance between two bands, L(nu) . L(nu'), follows from the halo model. The weights
-depend on frequency alone, not on multipole, and are fitted by `mlsky.theory.cib_templates`;
-here they are read from a small table, with numpy and scipy only.
+second sum is shot noise that no template contains, as every galaxy has its own emissivity index;
+its covariance between two bands, L(nu) . L(nu'), follows from the halo model. The weights depend on
+frequency alone, not on multipole, and are fitted by `mlsky.theory.cib_templates`; here they are
+read from a small table, with numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = [
     "presets",
 ]
 
-#: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to
-#: 460 and 545 to 857) those that keep 148 GHz, at which maps and fluxes are made, give every
-#: correlation of bands to the accuracy of docs/decisions/0007 with the fewest maps.
+#: Template frequencies (GHz). Our choice: of the sets of three tried (60 to 220 GHz with 280 to 460
+#: and 545 to 857) sets with 148 GHz, at which maps and fluxes are made, give every correlation
+#: between bands to the accuracy of docs/decisions/0007 with the fewest maps.
 TEMPLATES_GHZ = (REFERENCE_GHZ, 353.0, 857.0)
 
 FILE = "cib_templates.json"
@@ -41,7 +41,7 @@ FILE = "cib_templates.json"
 
 @dataclass(frozen=True, eq=False)
 class CibTemplates:
-    """Weights of the template maps and covariance of what they leave, over frequency.
+    """Weights of the template maps and covariance of the remainder, over frequency.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class CibTemplates:
     log_colour : (n_grid,)
         ln of the mean intensity (Jy/sr) over that at 148 GHz.
     share : (n_grid, n_templates)
-        What each template gives of the mean intensity; the sum over templates is 1.
+        Fraction of the mean intensity from each template; the sum over templates is 1.
     remainder : (n_grid, n_noise)
         L_d over the mean intensity, sr^(1/2); zero at the templates.
     """
@@ -117,7 +117,7 @@ class CibTemplates:
         return self._spline("remainder", nu) * self.mean(nu)[..., None]
 
     def remainder_covariance(self, nu_1, nu_2) -> NDArray[np.float64]:
-        """White power between two bands that the templates leave, uK_CMB^2 sr.
+        """White power of the remainder between two bands, uK_CMB^2 sr.
 
         Parameters
         ----------
@@ -169,12 +169,12 @@ def load(preset: str = "act-dr6") -> CibTemplates:
 
 
 def map_names(templates_ghz) -> tuple[str, ...]:
-    """What the template maps are called among the fields: "cib" at 148 GHz, else "cib_353"."""
+    """Field names of the template maps: "cib" at 148 GHz, else "cib_353"."""
     return tuple("cib" if nu == REFERENCE_GHZ else f"cib_{nu:g}" for nu in templates_ghz)
 
 
 def map_count(header: dict) -> int:
-    """Maps that the CIB of a weight file is kept as: one, or templates and noise maps."""
+    """Number of stored maps of the CIB of a weight file: one, or templates and noise maps."""
     law = of_header(header)
     return 1 if law is None else law.n_templates + law.n_noise
 

@@ -41,9 +41,9 @@ __all__ = [
     "source",
 ]
 
-#: What the weights of a passband are a response to, and the power of frequency that takes them to a
-#: response to intensity: intensity itself (PySM, Planck HFI), Rayleigh-Jeans temperature (2 k nu^2
-#: / c^2 of intensity; the files of ACT DR6), or the number of photons (intensity over h nu).
+#: Quantity that the weights of a passband respond to, and the power of frequency that converts them
+#: to a response to intensity: intensity itself (PySM, Planck HFI), Rayleigh-Jeans temperature (2 k
+#: nu^2 / c^2 of intensity; the files of ACT DR6), or the number of photons (intensity over h nu).
 CONVENTIONS = {"power": 0, "rj": -2, "photon": -1}
 
 #: Units a map may be asked for in: those of one frequency, and the Compton parameter y, that of gas
@@ -124,7 +124,7 @@ class Band:
             raise ValueError(f"nu_ghz={arguments.short(nu_ghz)}: must grow, {_EXAMPLE}")
         response = _response(weights, nu, convention)
         response = np.where(response < cut * response.max(), 0.0, response)
-        # zeros within and beside a band are part of its shape, farther ones are not
+        # zeros within and next to a band are part of its shape, others are not
         first, last = np.flatnonzero(response)[[0, -1]]
         near = slice(max(0, first - 1), last + 2)
         nu, response = nu[near], response[near]
@@ -134,7 +134,7 @@ class Band:
         self.nu_ghz, response = nu[inside], response[inside]
         step = _trapezoid(self.nu_ghz)
         total = (response * step).sum()
-        # what was normalised before, as in a file, stays as it is to the bit
+        # weights normalised before, as in a file, are kept to the bit
         self.weights = response if abs(total - 1) < NORMALISED else response / total
         self.name = None if name is None else str(name)
         for array in (self.nu_ghz, self.weights):
@@ -352,7 +352,7 @@ def names() -> tuple[str, ...]:
 
 
 def source(name: str) -> str:
-    """Where the numbers of a named band come from."""
+    """Source of the numbers of a named band."""
     named(name)
     return _table()[name]["source"]
 

@@ -1,11 +1,11 @@
-"""Radio sources: a curved power law in flux, with an index of its own for each source.
+"""Radio sources: a curved power law in flux with a different index for each source.
 
 ln S_nu / S_148 = alpha L + c L^2 / 2 with L = ln(nu / 148 GHz): alpha ~ N(-0.78, 0.42) is the index
-at 148 GHz, and c = -0.35 the curvature, the same for all. As c = -2 sigma^2, power spectra scale
-as those of sources that all have the mean index, which is what ACT DR6 fits: scatter brightens the
-power at other bands by as much as curvature dims it. Spectra are flat at 20 GHz (median index
--0.07) and steepen to -1.1 at 353 GHz. Bands decorrelate: r of their power is
-exp(-sigma^2 ln^2(nu / nu') / 2), 0.979 between 93 and 150 GHz, 0.937 between 93 and 220.
+at 148 GHz, and c = -0.35 the curvature, the same for all. As c = -2 sigma^2, power spectra scale as
+for sources with the mean index, which ACT DR6 fits: scatter increases the power at other bands as
+much as curvature reduces it. Spectra are flat at 20 GHz (median index -0.07) and steepen to -1.1 at
+353 GHz. Bands decorrelate: r of their power is exp(-sigma^2 ln^2(nu / nu') / 2), 0.979 between 93
+and 150 GHz, 0.937 between 93 and 220.
 
 The law is compared with counts and indices from 20 to 280 GHz; beyond 353 GHz it is an
 extrapolation, where radio sources are negligible beside the CIB.
@@ -24,13 +24,13 @@ __all__ = ["ALPHA_MEAN", "ALPHA_SCATTER", "CURVATURE", "flux", "index_of", "log_
 #: the ACT DR6 foreground model (Louis et al. 2025, arXiv:2503.14452), plus 2.
 ALPHA_MEAN = -0.78
 
-#: Scatter of the index from source to source. Our choice, which two measurements select (decision
+#: Scatter of the index from source to source. Our choice, supported by two measurements (decision
 #: 0010): the median index from 20 to 148 GHz of sources above 50 mJy at 148, -0.39 +- 0.04
 #: (Marriage et al. 2011, arXiv:1007.5256; -0.43 here), and the counts at 31 GHz, (16.7 +- 1.7) per
 #: square degree above 1 mJy (Mason et al. 2009, arXiv:0901.4330), which a scatter raises.
 ALPHA_SCATTER = 0.42
 
-#: Curvature d^2 ln S / d (ln nu)^2: what keeps power spectra at the one index of DR6.
+#: Curvature d^2 ln S / d (ln nu)^2: keeps the scaling of power spectra at the index of DR6.
 CURVATURE = -2 * ALPHA_SCATTER**2
 
 

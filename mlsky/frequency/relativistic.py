@@ -1,9 +1,9 @@
 """Thermal Sunyaev-Zel'dovich effect of hot gas: relativistic corrections by electron temperature.
 
-Itoh, Kohyama & Nozawa 1998 (doi:10.1086/305876, astro-ph/9712289), section 2: with
-theta = k T_e / (m_e c^2) the change of the CMB at first order in optical depth is
-dT/T_CMB = y sum_n theta^n Y_n(x), n = 0 to 4. Y_0 is the f(x) of `mlsky.frequency.tsz`. As
-everywhere here, intensity is turned into temperature at first order, by dB/dT.
+Itoh, Kohyama & Nozawa 1998 (doi:10.1086/305876, astro-ph/9712289), section 2: with theta = k T_e /
+(m_e c^2) the change of the CMB at first order in optical depth is dT/T_CMB = y sum_n theta^n
+Y_n(x), n = 0 to 4. Y_0 is the f(x) of `mlsky.frequency.tsz`. Intensity is converted to temperature
+at first order, by dB/dT, as everywhere in mlsky.
 
 The series is asymptotic. Against the integral over the exact kernel of a scattering (tests) its
 five terms are good to 1 % up to 10 keV and 800 GHz (2.4 % at 900 GHz), and at 15 keV to 1 % up to
@@ -111,8 +111,8 @@ def relativistic_terms(nu_ghz, order: int = ORDER) -> NDArray[np.float64]:
         *(nfreq,)* frequencies (GHz).
     order
         Highest power of theta, 0 to `ORDER`. Below `ORDER` the weights are not those of the
-        series cut short, which converges badly, but of the polynomial of that degree nearest to it
-        (least squares) at temperatures from 0 to `MAX_KEV`, exact at 0.
+        truncated series, which converges badly, but of the closest polynomial of that degree (least
+        squares) at temperatures from 0 to `MAX_KEV`, exact at 0.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def relativistic_terms(nu_ghz, order: int = ORDER) -> NDArray[np.float64]:
         node = 0.5 - 0.5 * np.cos(np.pi * (np.arange(32) + 0.5) / 32)
         powers = (theta(MAX_KEV) * node[:, None]) ** np.arange(ORDER + 1)
         beyond = powers[:, 1:] @ series[1:]
-        scale = theta(MAX_KEV) ** np.arange(1, order + 1)  # columns of like size
+        scale = theta(MAX_KEV) ** np.arange(1, order + 1)  # columns of similar size
         fit, *_ = np.linalg.lstsq(powers[:, 1 : order + 1] / scale, beyond, rcond=None)
         series = np.concatenate([series[:1], fit / scale[:, None]])
     return 1e6 * T_CMB_K * series[: order + 1]
@@ -187,7 +187,8 @@ def parse_temperature(value) -> float | None:
     if hasattr(value, "unit"):
         from astropy import units
 
-        # not by what converts: other packages may have made a wavelength an energy for everybody
+        # not by convertibility: other packages may have enabled conversions from wavelength to
+        # energy
         if value.unit.physical_type in ("energy", "temperature"):
             number = value.to_value(units.keV, equivalencies=units.temperature_energy())
         else:

@@ -1,4 +1,4 @@
-"""How each field changes with frequency: tSZ, CIB and radio laws, and the flat one.
+"""Scaling of each field with frequency: tSZ, CIB, radio and flat laws.
 
 tSZ, CIB and flat fields have one factor per band for the whole map (`factor`); radio sources
 have one spectral index each (`mlsky.frequency.radio`). One CIB factor per band means that the
@@ -33,8 +33,8 @@ def factor(
     reference
         Frequency (GHz) of the map.
     tsz_temperature_kev
-        Electron temperature by which the law "tsz" is corrected, see
-        `mlsky.frequency.relativistic`; the other laws do without it.
+        Electron temperature for relativistic corrections of the law "tsz", see
+        `mlsky.frequency.relativistic`; other laws ignore it.
 
     Returns
     -------

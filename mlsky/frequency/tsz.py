@@ -1,8 +1,8 @@
 """Thermal Sunyaev-Zel'dovich effect at a single frequency.
 
-Sunyaev & Zel'dovich 1972; Carlstrom et al. 2002, doi:10.1146/annurev.astro.40.060401.093803,
-eqs. 1-2: dT/T_CMB = y f(x) with f(x) = x coth(x/2) - 4 and x = h nu / (k T_CMB). What gas of
-several keV adds (their eq. 2, delta_SZE) is in `mlsky.frequency.relativistic`.
+Sunyaev & Zel'dovich 1972; Carlstrom et al. 2002, doi:10.1146/annurev.astro.40.060401.093803, eqs.
+1-2: dT/T_CMB = y f(x) with f(x) = x coth(x/2) - 4 and x = h nu / (k T_CMB). Corrections for gas of
+several keV (their eq. 2, delta_SZE) are in `mlsky.frequency.relativistic`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Haloes of a region: how many lie in each cell of each shell, of which mass, given its density.
+"""Random haloes of a region: number and masses in each cell of each shell, given its density.
 
-The number of haloes of every mass answers to the density d as exp(b min(d, cap)), with its mean
-over the Gaussian densities that of the mass function.
+The number of haloes of every mass depends on the density d as exp(b min(d, cap)). Its mean over the
+Gaussian densities is that of the mass function.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mlsky.theory.clustering import CAP_SIGMA
 
 __all__ = ["Abundance", "Haloes", "poisson"]
 
-#: Densities at which abundances are tabulated, in standard deviations, and steps of the table
-#: that cells look their rate up in between two of them.
+#: Densities at which abundances are tabulated, in standard deviations, and steps of the table of
+#: rates between two of them.
 DELTA_SIGMAS = np.linspace(-6, 7, 96)
 FINE = 32
-#: Numbers of `uniform` are multiples of 2^-24: half of that brings their mean to 1/2.
+#: Numbers of `uniform` are multiples of 2^-24: adding half of that makes their mean 1/2.
 HALF_STEP = 2.0**-25
-#: Above this rate Poisson numbers are not drawn by going through one after the other.
+#: Rate above which Poisson numbers are not found by stepping through them.
 RATE_MAX = 20.0
 
 
@@ -32,9 +32,9 @@ class Haloes(NamedTuple):
     Parameters
     ----------
     shell, mass : (n,) int32
-        Rows and columns of the tables.
+        Rows and columns in the tables.
     y, x : (n,)
-        Places in pixels.
+        Positions in pixels.
     """
 
     shell: torch.Tensor
@@ -53,13 +53,13 @@ def poisson(rng: torch.Generator, rate: torch.Tensor) -> torch.Tensor:
 
 
 def _more_than_none(rng: torch.Generator, rate: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Poisson numbers of those whose `u` is below 1 - exp(-rate), the chance of one or more.
+    """Poisson numbers for `u` below 1 - exp(-rate), the probability of one or more.
 
-    They are n where u is below the chance of n or more, but not of n + 1 or more.
+    The number is n if u is below the probability of n or more, but not of n + 1 or more.
     """
     number = torch.ones_like(u, dtype=torch.int64)
     large = (rate > RATE_MAX).nonzero()[:, 0]
-    if len(large):  # drawn anew: that there is none has a chance below exp(-20)
+    if len(large):  # drawn again: the probability of none is below exp(-20)
         number[large] = torch.poisson(rate[large], generator=rng).long()
     rate = torch.where(rate > RATE_MAX, torch.zeros_like(rate), rate).double()
     term = rate * torch.exp(-rate)
@@ -95,7 +95,7 @@ def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_weights() -> np.ndarray:
-    """Weights of the values at `DELTA_SIGMAS` in the Gaussian mean of what is linear between."""
+    """Weights of values at `DELTA_SIGMAS` in the Gaussian mean of their linear interpolation."""
     x = np.linspace(-9, 9, 36001)
     gauss = np.exp(-0.5 * x**2)
     step = DELTA_SIGMAS[1] - DELTA_SIGMAS[0]
@@ -110,7 +110,7 @@ def _mean_weights() -> np.ndarray:
 def response(b: np.ndarray, sigma: float, cap: float) -> np.ndarray:
     """Abundance over its mean at `DELTA_SIGMAS`, (densities, masses), for biases `b`.
 
-    Linear between them, it has mean 1 over Gaussian densities for every mass.
+    Its linear interpolation has mean 1 over Gaussian densities for every mass.
     """
     exponent = np.minimum(DELTA_SIGMAS * sigma, cap)[:, None] * b
     values = np.exp(exponent - exponent.max(0))
@@ -134,10 +134,10 @@ class Abundance:
     n_mass
         Columns of the tables.
     cap : (n_shell,)
-        Density above which haloes are no more: that of the tables, or `CAP_SIGMA` standard
-        deviations of these cells, which lack the modes larger than the region. In the nearest
-        shells that is a third of the tables', and without it one region in a hundred has dozens
-        of rich clusters in one place.
+        Density above which the number of haloes stays constant: that of the tables, or `CAP_SIGMA`
+        standard deviations of these cells, which lack modes larger than the region. In the nearest
+        shells this is a third of the value in the tables; without it one region in a hundred has
+        dozens of rich clusters at one place.
     """
 
     def __init__(self, t: dict, grid: Grid, variance: np.ndarray) -> None:
@@ -158,7 +158,7 @@ class Abundance:
         self.rate = grid.tensor(rate.ravel())
         self.alias_index = grid.tensor(np.concatenate(index).ravel(), torch.int32)
         self.alias_accept = grid.tensor(np.concatenate(accept).ravel())
-        # of cells: place in the table of rates, which is linear between the densities above
+        # of cells: position in the table of rates, which is linear between the densities above
         fine = np.arange((n - 1) * FINE + 1) / FINE
         in_cell = np.array([np.interp(fine, np.arange(n), row) for row in rate]) * grid.cell**2
         self.n_fine = len(fine)
@@ -202,12 +202,12 @@ class Abundance:
         bin_ = place.int()
         fraction = place - bin_
         table = bin_.add_(shell * n)
-        # between two densities abundances are mixed, not their shares of masses
+        # abundances, not fractions of masses, are interpolated between two densities
         below = self.rate.index_select(0, table) * (1 - fraction)
         above = self.rate.index_select(0, table + 1) * fraction
         table += uniform(rng, len(delta)) * (below + above) < above
-        # a slot and whether it is kept, in double precision: float32 numbers are 0 once in
-        # 2^24, which alone would make haloes that the sky has none of
+        # a slot and whether it is kept, in double precision: float32 numbers are 0 once in 2^24,
+        # which would give haloes of masses that do not exist
         slot = uniform(rng, len(delta), torch.float64) * self.n_mass
         mass = slot.int()
         index = table.mul_(self.n_mass).add_(mass)

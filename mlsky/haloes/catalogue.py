@@ -1,4 +1,4 @@
-"""The list of clusters of a sky, and lists that a user gives in place of a draw."""
+"""The table of clusters of a sky, and tables of clusters given by the user."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ COLUMNS = {
     "velocity": ("km/s", "radial peculiar velocity, positive if receding"),
 }
 
-#: Columns that a user's list must have, and their units; "velocity" may be there too.
+#: Required columns of the user's table, and their units; "velocity" is optional.
 REQUIRED = {"ra": "deg", "dec": "deg", "z": "", "m200m": "solMass"}
 
-#: A peculiar velocity (km/s) that no halo has: the rms along a line of sight is 300.
+#: Largest peculiar velocity (km/s) allowed: the rms along a line of sight is 300.
 VELOCITY_MAX = 5000.0
 
-#: Share of a bin of mass by which rounding may put a halo below its lower border.
+#: Fraction of a mass bin by which rounding may put a halo below its lower edge.
 ON_BORDER = 1e-3
 
 
@@ -58,8 +58,8 @@ def table(haloes: HaloList, tables: dict, mass_cut: float = MASS_CUT) -> Table:
     Returns
     -------
     table
-        `astropy.table.Table` with the columns of `COLUMNS`. Compton y and angles are those of
-        the profiles that are painted.
+        `astropy.table.Table` with the columns of `COLUMNS`. Compton y and angles are those of the
+        painted profiles.
     """
     from astropy.table import Column, Table
 
@@ -88,7 +88,7 @@ def parse(
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
 ) -> HaloList:
-    """Haloes of a user's catalogue.
+    """The haloes of a user's table.
 
     Parameters
     ----------
@@ -97,15 +97,16 @@ def parse(
     tables
         From `mlsky.haloes.tables`, of the sky's cosmology.
     mass_cut
-        Lowest mass of an object. Lighter haloes are left out: networks paint them. As there, the
-        shell and the bin of mass of a halo decide (`mlsky.theory.objects.is_object`).
+        Lowest mass of an object. Lighter haloes are left out, as the networks paint them. The shell
+        and mass bin of a halo decide (`mlsky.theory.objects.is_object`), as for the networks.
     seed, kappa_alm, kappa_cl
-        As for `mlsky.haloes.draw.draw`: velocities are drawn with them where none are given.
+        See `mlsky.haloes.draw.draw`; used to draw velocities if none are given.
     """
     z, log10_mass = values["z"], np.log10(values["m200m"])
     _, shell = place_of(tables, z)
     grid = np.asarray(tables["log10_mass"], np.float64)
-    # by shell and bin, as the networks were trained; a mass on the border is of the upper bin
+    # by shell and bin, as in the training of the networks; a mass on an edge belongs to the upper
+    # bin
     bin_ = np.floor((log10_mass - grid[0]) / (grid[1] - grid[0]) + 0.5 + ON_BORDER).astype(np.int64)
     objects = is_object(tables["z"], grid, mass_cut)
     kept = (bin_ >= 0) & objects[shell, np.clip(bin_, 0, len(grid) - 1)]
@@ -119,7 +120,7 @@ def parse(
             min(mass_cut, NEAR_MASS_CUT),
         )
     theta, phi = np.radians(90.0 - values["dec"]), np.radians(values["ra"] % 360.0)
-    # galaxies belong to the place of a halo, to an arcsecond, whatever else is in the list
+    # galaxies depend on the position of a halo, to an arcsecond, and not on other rows
     row = np.rint((90.0 + values["dec"]) * 3600).astype(np.uint64)
     column = np.rint(values["ra"] * 3600).astype(np.int64) % (360 * 3600)
     key = row * np.uint64(360 * 3600) + column.astype(np.uint64)
@@ -133,7 +134,7 @@ def parse(
 
 
 def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
-    """Columns of a user's catalogue in the units of `REQUIRED` and km/s.
+    """Columns of a user's table in the units of `REQUIRED` and km/s.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def check(catalogue, tables: dict) -> dict[str, NDArray[np.float64]]:
             row = int(np.argmax(bad))
             raise ValueError(
                 f"haloes: {name}[{row}]={column[row]:g}: must be from {least:.4g} to {most:.4g} "
-                f"({what}); mend or drop the row"
+                f"({what}); correct or drop the row"
             )
     return values
 

@@ -1,7 +1,7 @@
-"""Factor of the joint covariance of densities and velocities, kept on this machine.
+"""Factor of the joint covariance of densities and velocities, cached on this machine.
 
-Too large to ship (a matrix for each of 52 multipoles), it is made from the linear power
-spectrum in the tables when it is first needed, and cached.
+It is too large to ship (a matrix for each of 52 multipoles). It is computed from the linear power
+spectrum in the tables when first needed, and cached.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["covariance", "covariance_factor"]
 
 _log = logging.getLogger("mlsky")
 
-VERSION = 2  # of the computation below: raised with it, so that matrices kept before are not read
+VERSION = 2  # of the computation below; a new version ignores matrices cached before
 #: Tables that the matrix is made from.
 INPUTS = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
 MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
@@ -60,7 +60,7 @@ def covariance_factor(
         if matrix.shape[0] == len(ell):
             return ell, matrix
     except (OSError, ValueError, EOFError):
-        pass  # none yet, or a damaged one: it is made again
+        pass  # none yet, or damaged: compute it
     matrix = _factor(tables, ell)
     buffer = io.BytesIO()
     np.save(buffer, matrix)
@@ -86,7 +86,7 @@ def covariance(tables: dict, ell: np.ndarray) -> np.ndarray:
     -------
     covariance : (n_ell, n_shell + n_slice, n_shell + n_slice) float64
         Power per sr of the smoothed densities of the shells, then of the radial velocities of
-        the slices (units of c), positive receding; none between those farther apart than 700 Mpc.
+        the slices (units of c), positive receding; zero for pairs more than 700 Mpc apart.
 
     Notes
     -----

@@ -1,8 +1,7 @@
 """Densities of the light cone's shells and velocities of its slices, on a flat periodic region.
 
-Densities are Gaussian at linear order. Below about `JOINT_ELL_MAX` they are drawn together with
-the radial velocities, so that kSZ has the sign and the coherence of the flow that made the
-structure.
+Densities are Gaussian at linear order. Below about `JOINT_ELL_MAX` they are drawn together with the
+radial velocities, so that kSZ has the sign and the coherence of the flow towards the structures.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def uniform(rng: torch.Generator, n: int, dtype: torch.dtype = torch.float32) ->
 def white_noise(rng: torch.Generator, fields: int, m: int) -> torch.Tensor:
     """Half planes (fields, m, m / 2 + 1) of white noise, m even.
 
-    ``irfft2(..., norm="ortho")`` turns them into real maps of unit variance per pixel. It takes
-    the Hermitian part of the columns that are their own conjugates, so those are drawn with
+    ``irfft2(..., norm="ortho")`` turns them into real maps of unit variance per pixel. It uses only
+    the Hermitian part of columns that are their own conjugates, which are therefore drawn with
     twice the variance.
     """
     white = torch.randn(
@@ -42,9 +41,9 @@ def white_noise(rng: torch.Generator, fields: int, m: int) -> torch.Tensor:
 
 
 def pairs(x: np.ndarray) -> np.ndarray:
-    """A real filter twice, (..., 2): for the real and imaginary parts that it multiplies.
+    """A real filter duplicated, (..., 2), to multiply real and imaginary parts.
 
-    A product of real and complex tensors makes a complex copy of the real one each time.
+    A product of a real and a complex tensor would make a complex copy of the real one.
     """
     return np.repeat(x[..., None], 2, -1)
 
@@ -64,14 +63,14 @@ def _comb(x: np.ndarray, n: int) -> np.ndarray:
 def _drift(ell_mix, power, ell, nearest) -> np.ndarray:
     """Amplitude of modes over that at the nearest multipole of the factor, (fields, modes).
 
-    Multipoles of the factor are 11 % apart. With its steps the power of a band of modes was off
-    by up to 2 %, as the band has more modes below or above the multipoles they are taken for.
+    Multipoles of the factor are 11 % apart. Without this interpolation the power of a band was
+    wrong by up to 2 %.
     """
     from scipy.interpolate import CubicSpline
 
     log_power = np.log(np.maximum(power, 1e-60))
     at = CubicSpline(np.log(ell_mix), log_power)(np.log(ell)).T
-    # where the nearest shells end, their power is nothing and its logarithm has a jump
+    # at the band limit of the nearest shells their power is zero, and its logarithm jumps
     return np.exp(np.clip((at - log_power[nearest].T) / 2, -0.7, 0.7))
 
 
@@ -112,8 +111,8 @@ class Grid:
                 "divide that of densities; take a power of two, for example n=512"
             )
         ky, kx, _ = self.wave_numbers(self.cells)
-        # Haloes lie anywhere in their cell and are rounded to its pixels' centres: the fields
-        # of the cells are divided by this window, smooth fields get it back
+        # Haloes are placed anywhere in their cell and rounded to pixel centres: the fields of the
+        # cells are divided by this window, and smooth fields are multiplied by it again
         per = self.n // self.cells
         self.window = _comb(ky * self.pixel / 2, per) * _comb(kx * self.pixel / 2, per)
 
@@ -136,7 +135,7 @@ class Grid:
         return out if np.ndim(table) == 2 else out[0]
 
     def blocks(self, total: int) -> list[slice]:
-        """One by one, to stay in a core's cache; all at once where there are many cores."""
+        """Blocks of one row, to stay in the cache of a core; all rows at once with many cores."""
         step = 1 if self.device.type == "cpu" else total
         return [slice(i, i + step) for i in range(0, total, step)]
 
@@ -169,11 +168,11 @@ class Densities:
     variance : (n_shell,)
         Of the densities in cells.
     shell_velocity_variance : (n_shell,)
-        Of the mean velocity of whole shells, as the smooth gas sees it (units of c, squared).
+        Variance of the mean velocity of whole shells, for the smooth gas (units of c, squared).
     first, n_slices : (n_shell,)
-        First slice of each shell, and how many it has.
+        First slice of each shell, and number of its slices.
     v_residual : (n_slice,)
-        Rms of the velocity that the grid cannot carry (units of c).
+        Rms of the velocity on scales below the grid (units of c).
     """
 
     def __init__(self, t: dict, grid: Grid) -> None:
@@ -213,7 +212,8 @@ class Densities:
         # unit complex noise has half of its variance in either part; see `white_noise`
         scale = pairs(self_conjugate / math.sqrt(2)).ravel()
         nv, ns = 2 * nj, self.n_shell
-        # every mode has the power of its own multipole, and the correlations of the next one
+        # every mode has the power at its own multipole, and the correlations of the nearest
+        # tabulated one
         diagonal = (matrix.astype(np.float64) ** 2).sum(2)
         drift = scale * np.repeat(_drift(ell_mix, diagonal, ell_j, bin_), 2, 1)
         self.low_scale = grid.tensor(drift[:ns] / pairs(window).ravel() / grid.cell)

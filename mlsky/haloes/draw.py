@@ -1,9 +1,9 @@
 """The haloes of a sky, drawn one by one from the densities of the shells.
 
 The number of haloes of every mass in a cell of the sky follows the density of the cell by the
-abundance of the patch painter (`mlsky.haloes.abundance.response`). Every number that belongs
-to a halo is keyed to its shell, its cell and its place among the haloes of that cell, so a
-density that differs in its last bit adds or removes a halo at most and moves no other.
+abundance of the patch painter (`mlsky.haloes.abundance.response`). Every random number of a halo
+depends on its shell, its cell and its position among the haloes of that cell. A density that
+differs in the last bit therefore adds or removes one halo at most, and moves no other.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = [
     "redshift_range",
 ]
 
-#: Halvings of a cell in which a halo's place is drawn: to 1e-3 arcsec.
+#: Halvings of a cell with which the position of a halo is drawn: to 1e-3 arcsec.
 DEPTH = 18
 #: Uses of the numbers that belong to a halo.
 NODE, MASS, PLACE, DISTANCE, VELOCITY = range(5)
-#: HaloList that a shell needs on the whole sky to be drawn at all.
+#: Expected number of haloes on the whole sky below which a shell is skipped.
 LEAST = 1e-3
-#: Difference in the power of kappa above which tables are of another cosmology: those of the
-#: same one agree with CAMB to 0.2 %, 1 % in sigma8 makes 2 %.
+#: Relative difference in the power of kappa above which tables belong to another cosmology. Tables
+#: of the same cosmology agree with CAMB to 0.2 %; a change of sigma8 by 1 % gives 2 %.
 SAME_POWER = 0.01
 
 
@@ -61,7 +61,7 @@ class HaloList:
     velocity : (n,)
         Radial peculiar velocity in units of c, positive receding.
     key : (n,) uint64
-        Number that no other halo of the sky has: its galaxies are drawn from it.
+        Unique number of the halo, from which its galaxies are drawn.
     """
 
     theta: NDArray[np.float64]
@@ -103,7 +103,7 @@ def expansion(tables: dict, z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def place_of(tables: dict, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Comoving distances (Mpc) of redshifts and the numbers of the shells that hold them."""
+    """Comoving distances (Mpc) of redshifts, and the numbers of their shells."""
     from scipy.interpolate import CubicSpline
 
     edges = np.asarray(tables["edges"], np.float64)
@@ -113,13 +113,13 @@ def place_of(tables: dict, z: NDArray[np.float64]) -> tuple[NDArray[np.float64],
 
 
 def redshift_range(tables: dict) -> tuple[float, float]:
-    """Redshifts of the nearest and of the farthest place of the tables."""
+    """Lowest and highest redshift of the tables."""
     low, high = redshift(tables, np.asarray(tables["edges"], np.float64)[[0, -1]])
     return float(low), float(high)
 
 
 def check_cosmology(tables: dict, kappa_cl: NDArray[np.float64] | None) -> None:
-    """Whether tables are of the cosmology of a convergence, by its power.
+    """Check, by the power of a convergence, that tables are of its cosmology.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def draw(
         Lowest M200m (Msun), as for `mlsky.theory.objects.mass_cut_at`.
     lmax
         Band limit of the densities, a power of two; cells are HEALPix pixels of half that nside.
-        With another one a sky has other haloes.
+        Another value gives other haloes.
 
     Returns
     -------
@@ -173,8 +173,8 @@ def draw(
     Raises
     ------
     ValueError
-        If `mass_cut` is beyond the tables, the convergence does not reach far enough, or the
-        tables are of another cosmology than the convergence.
+        If `mass_cut` is outside the tables, the convergence has too few multipoles, or the tables
+        are of another cosmology than the convergence.
     """
     mass_cut = check_mass_cut(mass_cut, tables["log10_mass"])
     check_cosmology(tables, kappa_cl)
@@ -236,7 +236,7 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, 
 
     node = place.astype(np.int64)
     fraction = place - node
-    # between two nodes abundances are mixed, not their shares of masses
+    # abundances, not fractions of masses, are interpolated between two nodes
     below, above = total[node] * (1 - fraction), total[node + 1] * fraction
     node += uniform(NODE) * (below + above) < above
     log10_mass = _masses(tables["log10_mass"][objects], number, rate, node, uniform(MASS))
@@ -248,7 +248,7 @@ def _shell(tables: dict, seed: int, shell: int, objects: NDArray, alm, spectra, 
 
 
 def _synthesise(alm: NDArray[np.complex64], nside: int) -> NDArray[np.float32]:
-    """Values of single precision, as the alm are, on HEALPix pixels; in half the time of double."""
+    """Values in single precision, as the alm, on HEALPix pixels; twice as fast as double."""
     import ducc0
 
     rings = ducc0.healpix.Healpix_Base(nside, "RING").sht_info()
@@ -282,7 +282,7 @@ def radial_velocities(
     kappa_alm: NDArray[np.complex128] | None = None,
     kappa_cl: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Velocities of haloes whose places are given, as `draw` makes them, (n,), units of c."""
+    """Velocities of haloes at given positions, as in `draw`, (n,), units of c."""
     if not len(haloes):
         return np.zeros(0)
     check_cosmology(tables, kappa_cl)
@@ -298,13 +298,13 @@ def radial_velocities(
 
 
 def _slice(tables: dict, chi: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Numbers of the slices that hold comoving distances (Mpc)."""
+    """Numbers of the slices at comoving distances (Mpc)."""
     edges = np.asarray(tables["slice_edges"], np.float64)
     return np.clip(np.searchsorted(edges, chi, side="right") - 1, 0, len(edges) - 2)
 
 
 def _velocities(tables, spectra, alms, seed, theta, phi, chi, key, shell) -> NDArray[np.float64]:
-    """Radial velocities (units of c): of the slice, and what is finer than its band limit."""
+    """Radial velocities (units of c): of the slice, plus those on scales below its band limit."""
     import ducc0
 
     which = _slice(tables, chi)

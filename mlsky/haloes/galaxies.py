@@ -1,4 +1,4 @@
-"""Infrared and radio galaxies of painted haloes: who hosts them, how bright, of what colour."""
+"""Infrared and radio galaxies of painted haloes: hosts, fluxes and colours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCE_COLUMNS = ("y", "x", "flux_mjy", "kind", "alpha", "pol_frac", "pol_angle"
 
 
 def nfw_radii(concentration: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Radii (of R200m) within which a share `u` of an NFW halo's mass lies, (n_c, n_u)."""
+    """Radii (in R200m) that enclose a fraction `u` of the mass of an NFW halo, (n_c, n_u)."""
     x = np.linspace(1e-4, 1, 2000)
 
     def mass(c, x):
@@ -60,7 +60,7 @@ class Colours:
         return np.log(up / down) / (2 * step)
 
     def galaxy(self, nu_ghz: float, beta: torch.Tensor) -> torch.Tensor:
-        """Factor of a galaxy whose emissivity index is off the mean by `beta`; 1 on average."""
+        """Factor of a galaxy with an emissivity index `beta` off the mean; 1 on average."""
         lever = math.log(nu_ghz / REFERENCE_GHZ)
         return torch.exp(beta * lever - 0.5 * (self.scatter * lever) ** 2)
 
@@ -105,7 +105,7 @@ class Galaxies:
         self._set_up_radio(t)
 
     def _set_up_radio(self, t: dict) -> None:
-        # inverse CDF of the counts, dense where the few bright sources are
+        # inverse CDF of the counts, with dense sampling of the few bright sources
         tail = 1 - np.geomspace(1, 1e-9, 4096)
         self.radio_u = self._tensor(tail, torch.float64)
         self.radio_log_jy = self._tensor(np.log(draw_radio_flux(tail) * 1e-3), torch.float64)
@@ -113,7 +113,7 @@ class Galaxies:
         density = radio_density() * self.colours.parameters.radio_counts
         rate = host_rate(z, mass, t["number"], density)
         self.radio_rate = self._tensor(rate.reshape(-1))
-        #: Poisson power of radio sources with that of sharing a host, over that without
+        #: ratio of the Poisson power of radio sources with and without the correlation within hosts
         share = (t["number"] * rate**2).sum() / (t["number"] * rate).sum()
         first, second = (self._radio_moment(n) for n in (1, 2))
         self.radio_shared = 1 + share * first**2 / second
@@ -131,12 +131,12 @@ class Galaxies:
         return self._normal(rng, n).mul_(self.scatter).sub_(0.5 * self.scatter**2).exp_()
 
     def infrared(self, rng, shell, mass, row, y, x):
-        """Infrared galaxies, centrals (one per halo) first, then drawn satellites.
+        """Infrared galaxies: centrals (one per halo), then random satellites.
 
         Returns
         -------
         flux, y, x, host
-            uK sr at 148 GHz; pixels; which of the haloes hosts it.
+            uK sr at 148 GHz; pixels; index of the host halo.
         """
         flux = self.central_uk_sr.index_select(0, row) * self._lognormal(rng, len(row))
         number = poisson(rng, self.satellite_number.index_select(0, row))
@@ -196,21 +196,21 @@ class Galaxies:
         return i - self.n * torch.floor(i / self.n)
 
     def place(self, y, x):
-        """Flat index of the pixel that holds each place of the periodic region."""
+        """Flat index of the pixel at each position of the periodic region."""
         return self._wrap(y.floor()).long() * self.n + self._wrap(x.floor()).long()
 
     def empty_map(self, parts: int = 1):
-        """Flat maps, end to end; double precision where the order of sums is not fixed."""
+        """Flat maps, concatenated; in double precision if the order of sums is not fixed."""
         precise = torch.float32 if self.device.type == "cpu" else torch.float64
         return torch.zeros(parts * self.n**2, dtype=precise, device=self.device)
 
     def spread(self, total, y, x, fluxes, first):
-        """Add faint satellites to flat maps, spread over 3 x 3 pixels so that none has a window.
+        """Add faint satellites to flat maps, spread over 3 x 3 pixels to avoid a pixel window.
 
-        Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from
-        the pixel's centre: their transform is exp(i k f) to third order, where rounding to
-        the pixel would lose (k pixel)^2 / 24 of every product with the host's profiles. Of each
-        satellite `first` is the first pixel of the map that it belongs to.
+        Quadratic Lagrange weights w0 = 1 - f^2, w+-1 = (f^2 +- f) / 2 of the offset f from the
+        pixel centre: their transform is exp(i k f) to third order. Rounding to the pixel would lose
+        (k pixel)^2 / 24 of every product with the profiles of the host. `first` is the first pixel
+        of the map to which each satellite belongs.
         """
         sides = []
         for v, stride, start in ((y, self.n, first), (x, 1, 0)):
@@ -227,7 +227,7 @@ class Galaxies:
                     out.scatter_add_(0, place, (flux * weight).to(out.dtype))
 
     def as_map(self, total):
-        """Flat maps of fluxes (uK sr), end to end, as maps (uK), (parts, n, n)."""
+        """Concatenated flat maps of fluxes (uK sr) as maps (uK), (parts, n, n)."""
         return (total / self.pixel**2).float().reshape(-1, self.n, self.n)
 
 

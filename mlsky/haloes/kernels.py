@@ -1,7 +1,7 @@
 """Sums of Gaussian kernels at points of a flat grid of pixels, by Fourier transform.
 
-Points are shared out over pixels by cubic B-splines, on the coarsest pixels that hold the kernel,
-and their modes are multiplied by the transform of the kernel over that of the spline.
+Points are distributed over pixels with cubic B-splines, on the coarsest pixels that resolve the
+kernel, and their modes are multiplied by the ratio of the transforms of kernel and spline.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ __all__ = ["EXTENT", "SAMPLING", "KernelGrid", "spline_factor", "spline_upsample
 
 #: A Gaussian ends this many sigmas away: 4e-6 of its peak.
 EXTENT = 5.0
-#: A Gaussian is painted on pixels of at most this share of its sigma.
+#: A Gaussian is painted on pixels of at most this fraction of its sigma.
 SAMPLING = 0.8
 #: Halvings of the pixels, at most.
 MOST_HALVINGS = 3
 
 
 class KernelGrid:
-    """Pixels on which points become Gaussians; a margin keeps the edges apart.
+    """The grid of pixels; a margin keeps opposite edges apart.
 
     Parameters
     ----------
     shape
         ``(ny, nx)`` of the pixels wanted.
     y, x : (n,)
-        Places of the points, in pixels from the centre of the first.
+        Positions of the points, in pixels from the centre of the first pixel.
     widest
-        Largest sigma, in pixels: points lie at most `EXTENT` times it beyond the pixels.
+        Largest sigma, in pixels: points lie at most `EXTENT` times this outside the pixels.
     margin
-        Pixels beyond those wanted on each side that maps are to hold.
+        Additional pixels on each side of the maps.
     """
 
     def __init__(self, shape: tuple[int, int], y, x, widest: float, margin: int = 0) -> None:
@@ -56,7 +56,7 @@ class KernelGrid:
         Parameters
         ----------
         values : (n_map, n_sigma, n)
-            Flux of every point in the Gaussian of every width, per pixel of the grid.
+            Flux of every point in the Gaussian of each width, per pixel of the grid.
         sigma : (n_sigma,)
             Standard deviations in pixels.
         """
@@ -68,7 +68,7 @@ class KernelGrid:
         for level in sorted(set(levels)):
             some = [i for i, other in enumerate(levels) if other == level]
             filled, matrix = self._spline(level)
-            # all maps at once: each weight of a spline is looked up once
+            # all maps at once, so that each weight of a spline is looked up once
             points = np.ascontiguousarray(values[:, some].reshape(-1, n).T, np.float32)
             shared = np.ascontiguousarray((matrix @ points).T).reshape(n_map, len(some), -1)
             spread.append((level, filled, some, shared))
@@ -82,7 +82,7 @@ class KernelGrid:
         for number in range(n_map):
             total = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
             for level, filled, some, shared in spread:
-                plane, made = planes[level]  # memory that is used again costs less
+                plane, made = planes[level]  # reusing memory is faster
                 for i, pixels in zip(some, shared[number], strict=True):
                     plane.reshape(-1)[filled] = pixels
                     ducc0.fft.r2c(plane, axes=(0, 1), forward=True, out=made, nthreads=1)
@@ -90,7 +90,7 @@ class KernelGrid:
             yield total
 
     def image(self, modes: NDArray[np.complex64]) -> NDArray[np.float32]:
-        """The pixels wanted, and `margin` more on each side, of a half plane, which is used up."""
+        """The pixels, and `margin` more on each side, of a half plane, which is overwritten."""
         import ducc0
 
         back = ducc0.fft.c2r(
@@ -100,7 +100,7 @@ class KernelGrid:
         return back[first : first + self.wanted[0], first : first + self.wanted[1]]
 
     def _spline(self, level: int):
-        """Pixels that points are shared out to, and the sparse matrix (pixels, n) of the shares."""
+        """Pixels to which points contribute, and the sparse matrix (pixels, n) of weights."""
         from scipy.sparse import csc_array
 
         step = 1 << level
@@ -111,24 +111,24 @@ class KernelGrid:
         filled = np.flatnonzero(touched)
         number = np.empty(touched.size, np.int32)
         number[filled] = np.arange(len(filled), dtype=np.int32)
-        # a column for each point, of sixteen shares
+        # a column for each point, with sixteen weights
         ends = np.arange(0, place.size + 1, 16, dtype=np.int32)
         shape = (len(filled), len(self._y))
         return filled, csc_array((weight, number[place], ends), shape=shape)
 
 
 def _level(width: float) -> int:
-    """Halvings of the pixels that still hold a Gaussian of this sigma (in pixels)."""
+    """Halvings of the grid that still resolve a Gaussian of this sigma (in pixels)."""
     return int(np.clip(np.floor(np.log2(max(width * SAMPLING, 1.0))), 0, MOST_HALVINGS))
 
 
 def _cubic(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values of the four cubic B-splines that reach a point `u` beyond a node, (4, n)."""
+    """Values of the four cubic B-splines at a point `u` after a node, (4, n)."""
     return np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, 3 * (u + u**2 - u**3) + 1, u**3]) / 6
 
 
 def _spline(y, x, shape: tuple[int, int]):
-    """Flat pixels and weights, both (16 n,), that share out each of n points by B-splines."""
+    """Flat pixels and weights, both (16 n,), of the B-splines of n points."""
     fy, fx = (np.floor(v).astype(np.int32) for v in (y, x))
     wy, wx = (_cubic(v - f).astype(np.float32) for v, f in ((y, fy), (x, fx)))
     tap = np.arange(-1, 3, dtype=np.int32)
@@ -141,7 +141,7 @@ def _spline(y, x, shape: tuple[int, int]):
 
 @functools.lru_cache(maxsize=128)
 def _factors(width: float, level: int, shape: tuple[int, int]) -> tuple[NDArray, NDArray]:
-    """Factors by row and by column of a coarse grid that make Gaussians of sums of splines.
+    """Factors by row and column of a coarse grid that turn sums of splines into Gaussians.
 
     `width` is the sigma of the Gaussian in pixels of the fine grid, whose shape it is. They are
     real where the grid is the fine one.
@@ -168,7 +168,7 @@ def _add_modes(total: NDArray, modes: NDArray, factors: tuple[NDArray, NDArray])
 
 
 def spline_factor(shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Half plane of what turns values on the pixels of `shape` into cubic B-spline coefficients."""
+    """Half plane of the filter from values on `shape` pixels to cubic B-spline coefficients."""
     ky, kx = np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1])
     along = [3 / (2 + np.cos(2 * np.pi * k)) for k in (ky, kx)]
     return (along[0] * along[1]).astype(np.float32)

@@ -1,8 +1,8 @@
 """Galaxies of the haloes of a sky: infrared ones, and radio sources.
 
-The laws are those of the patch painter (`mlsky.haloes.galaxies`). Every number is keyed to the
-halo and to the galaxy's place among its members, so two charts that see the same cluster see the
-same galaxies in it.
+The laws are those of the patch painter (`mlsky.haloes.galaxies`). Every random number depends on
+the halo and on the number of the galaxy in it, so that two charts with the same cluster have the
+same galaxies.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Members"]
 
-#: Uses of the numbers of a halo and of its galaxies, after those of `mlsky.haloes.draw`.
+#: Quantities of a halo and of its galaxies, numbered after those of `mlsky.haloes.draw`.
 SATELLITES, RADIO, FLUX, BETA, SUBHALO, RADIUS, COSINE, ANGLE, RADIO_FLUX = range(16, 25)
-#: Concentrations and quantiles of the radii of satellites that are tabulated.
+#: Tabulated concentrations, and quantiles of the radii of satellites.
 CONCENTRATIONS, QUANTILES = np.geomspace(1, 30, 60), 512
 
 
@@ -57,7 +57,7 @@ class Members:
         self._radio_rate = host_rate(z, mass, tables["number"], density)
 
     def colours(self, at: Interpolation) -> list[NDArray[np.float32]]:
-        """Brightness of the mean galaxy (uK_CMB) over that at 148 GHz, (n,) at each frequency."""
+        """Ratio of the brightness of the mean galaxy (uK_CMB) to that at 148 GHz, (n,) each."""
         return [
             at.by_shell(ratio * to_uk)
             for ratio, to_uk in zip(self._shells, self._to_uk, strict=True)
@@ -78,7 +78,7 @@ class Members:
         Returns
         -------
         host, number : (n,)
-            Row of the host, and place among its members, 0 for the central.
+            Row of the host, and number within it, 0 for the central.
         flux
             uK sr at 148 GHz.
         beta
@@ -132,7 +132,7 @@ class Members:
         Returns
         -------
         host, number : (n,)
-            Row of the host, and place among its sources.
+            Row of the host, and number within it.
         flux_mjy
             At 148 GHz.
         """
@@ -148,7 +148,7 @@ class Members:
         return host, number, draw_radio_flux(u)
 
     def factor(self, nu_ghz: float, beta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Flux of galaxies over that of the mean galaxy of their shell; 1 on average."""
+        """Ratio of the flux of galaxies to that of the mean galaxy of their shell; 1 on average."""
         lever = np.log(nu_ghz / REFERENCE_GHZ)
         return np.exp(beta * lever - 0.5 * (self.colour.scatter * lever) ** 2)
 
@@ -158,7 +158,7 @@ class Members:
         Parameters
         ----------
         haloes, at, y, x
-            Those near the chart, and their places in its pixels.
+            Haloes near the chart, and their positions in its pixels.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class Members:
         kept = inside & ~bright
         row, column = row[kept], column[kept]
         pixel = row * chart.shape[1] + column
-        # intensity in pixels that are smaller away from the centre
+        # intensity: the pixels are smaller away from the centre
         away = (row - (chart.shape[0] - 1) / 2) ** 2 + (column - (chart.shape[1] - 1) / 2) ** 2
         intensity = flux[kept] * ((1 + away * chart.pixel_rad**2 / 4) / chart.pixel_rad) ** 2
         maps = np.empty((len(self.cib_ghz), *chart.shape), np.float32)
@@ -197,7 +197,7 @@ class Members:
 
     @staticmethod
     def _sources(chart: Chart, haloes: HaloList, host, number, mjy, y, x) -> dict:
-        """Those that a chart owns."""
+        """The sources that a chart owns."""
         import healpy
 
         from mlsky.sphere import charts

@@ -1,9 +1,9 @@
 """Haloes painted whole on the charts of the sky, in every field.
 
-A profile is a sum of Gaussians (`mlsky.haloes.profiles.Gaussians`). The widest reach over any
-distance and have few multipoles: they are summed as harmonics on the sphere. The others are
-painted chart by chart (`mlsky.haloes.kernels`), the wider ones of them on coarser pixels. Their
-sum is the whole profile, without a cut, an edge or a seam.
+A profile is a sum of Gaussians (`mlsky.haloes.profiles.Gaussians`). The widest ones have few
+multipoles and are summed as harmonics on the sphere. The others are painted chart by chart
+(`mlsky.haloes.kernels`), wide ones on coarser pixels. The sum is the complete profile, without a
+cut-off or a seam.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ __all__ = ["HaloPainter", "maps", "tsz_names"]
 
 #: Gaussians of this standard deviation and wider are summed as harmonics.
 WIDE_ARCMIN = 20.0
-#: The transform of a Gaussian ends at this many times 1 / sigma, where it is 1e-4.
+#: The transform of a Gaussian is cut off at this many times 1 / sigma, where it is 1e-4.
 BAND = 4.3
-#: Pixels on which the wider of the others are painted, and those on which the harmonics are
-#: evaluated, at most: a Gaussian as wide as in `kernels.SAMPLING` or wider, and three pixels wide.
+#: Largest pixels on which wide Gaussians are painted, and on which the harmonics are evaluated:
+#: Gaussians are at least as wide as `kernels.SAMPLING` requires, and three pixels wide.
 COARSE_ARCMIN, HARMONIC_ARCMIN = 4.0, 8.0
-#: Coarse pixels beyond a chart that are known: two for a cubic spline.
+#: Coarse pixels around a chart: two for a cubic spline.
 PADDING = 2
-#: Towards the highest multipole of a chart's pixels maps fade out, from that of the finest
-#: output pixels for which such charts are used (3 nside at 0.58 chart pixels per pixel), so that
-#: cores narrower than a pixel do not ring.
+#: Maps are tapered between the band limit of the finest output pixels for which such charts are
+#: used (3 nside at 0.58 chart pixels per pixel) and the highest multipole of the chart pixels, so
+#: that cores narrower than a pixel do not ring.
 FADE = (0.57, 0.8)
 #: Wave numbers between which the filters of a map are interpolated.
 NODES = 4096
-#: Share of the flux of a halo below which a wide Gaussian of it is left out.
+#: Fraction of the flux of a halo below which one of its wide Gaussians is left out.
 LEAST_FRACTION = 1e-4
 #: A chart far from the poles.
 _EQUATORIAL = 4 * 16 + 8
-#: Pixels of a chart beyond what it owns that output pixels see.
+#: Pixels around the owned area of a chart that output pixels depend on.
 MARGIN = 32
-#: Cells by which haloes are found: sides of 110 arcmin.
+#: Cells of the index of haloes: sides of 110 arcmin.
 FIND_NSIDE = 32
 
 
 class HaloPainter:
-    """The objects of a sky, ready to be painted.
+    """Painter of the objects of a sky.
 
     Parameters
     ----------
     haloes
-        From `mlsky.haloes.draw`, or a user's.
+        From `mlsky.haloes.draw`, or given by the user.
     tables
         From `mlsky.haloes.tables`.
     seed
@@ -117,7 +117,7 @@ class HaloPainter:
         self.gaussians = Gaussians.of(tables, pixel_arcmin)
         self._at = Interpolation.of(tables, self.haloes.z, self.haloes.log10_mass, mass_cut)
         self._radius = self._at.positive(tables["theta_200m"])
-        #: haloes whose members may lie farther from a chart than those that `on` looks at
+        #: haloes whose members may lie farther from a chart than the haloes that `on` searches
         self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > self._radius_arcmin())
         self.galaxies = members.Members(tables, seed, cib_ghz)
         self.terms = self._terms()
@@ -138,7 +138,7 @@ class HaloPainter:
         return terms
 
     def _flux(self, name: str, rows) -> NDArray[np.float32]:
-        """Flux of haloes in a map: convergence or uK at 148 GHz, times steradians."""
+        """Flux of haloes in a map: convergence or uK at 148 GHz, times steradian."""
         at = self._at[rows]
         kind = self.terms[name]
         if name.startswith("cib"):
@@ -162,7 +162,7 @@ class HaloPainter:
         return relativistic.theta(temperature)
 
     def _radius_arcmin(self) -> float:
-        """Where the widest Gaussian that is painted on charts ends."""
+        """Radius at which the widest Gaussian painted on charts ends."""
         sigma = self.gaussians.sigma_arcmin
         return kernels.EXTENT * float(sigma[sigma < WIDE_ARCMIN].max(initial=0))
 
@@ -177,7 +177,7 @@ class HaloPainter:
             name, number = task
             lmax = int(np.ceil(BAND / np.radians(sigma[number] / 60)))
             fraction = self._at.linear(self.gaussians.fraction[self.terms[name]][..., number])
-            # distant haloes have next to nothing so wide
+            # distant haloes have almost no flux at such widths
             some = np.flatnonzero(np.abs(fraction) > LEAST_FRACTION)
             if not len(some):
                 return np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
@@ -203,7 +203,7 @@ class HaloPainter:
         ]
         out: dict[str, NDArray[np.complex128]] = {}
         with ThreadPoolExecutor(threads()) as pool:
-            # the narrowest of a map comes first: its band limit is that of the sum
+            # the narrowest one of a map comes first, as its band limit is that of the sum
             for (name, *_), alm in zip(tasks, pool.map(one, tasks), strict=True):
                 if name in out:
                     _add_alm(out[name], alm)
@@ -212,7 +212,7 @@ class HaloPainter:
         return out
 
     def near(self, chart: Chart, padding_arcmin: float) -> NDArray[np.int64]:
-        """Rows of the haloes in a chart, and those up to `padding_arcmin` beyond its edge."""
+        """Rows of the haloes in a chart or up to `padding_arcmin` outside its edge."""
         import healpy
 
         ny, nx = chart.shape
@@ -250,7 +250,7 @@ class HaloPainter:
         return made, sources
 
     def _places(self, chart: Chart, rows) -> tuple[NDArray, NDArray]:
-        """Places of some haloes in the pixels of a chart; NaN on the other side of the sky."""
+        """Positions of haloes in the pixels of a chart; NaN on the opposite side of the sky."""
         vectors = self._vectors[rows].T
         y, x = chart.project_vectors(vectors)
         behind = chart.rotation[2] @ vectors <= 0
@@ -258,7 +258,7 @@ class HaloPainter:
         return y, x
 
     def _smooth(self, chart: Chart, rows, y, x) -> dict[str, NDArray[np.float32]]:
-        """The profiles of haloes near a chart, which lie at some of its pixels."""
+        """Profiles of haloes at given pixels of a chart or near it."""
         # a map of flux over pixels; chart pixels are smaller away from the centre
         away = (y - (chart.shape[0] - 1) / 2) ** 2 + (x - (chart.shape[1] - 1) / 2) ** 2
         area = chart.pixel_rad**2 / (1 + away * chart.pixel_rad**2 / 4) ** 2
@@ -285,9 +285,9 @@ class HaloPainter:
     def _painted(
         self, chart: Chart, rows, y, x, flux: dict, widths, padding: int = 0
     ) -> dict[str, NDArray[np.float32]]:
-        """Gaussians of some widths on a chart, and `padding` pixels from it.
+        """Gaussians of some widths on a chart with `padding` more pixels on each side.
 
-        With `padding` these are the coefficients of cubic splines, otherwise values.
+        With `padding` the result is coefficients of cubic splines, otherwise values.
         """
         shape = tuple(n + 2 * padding for n in chart.shape)
         sigma = self.gaussians.sigma_arcmin[widths] / chart.pixel_arcmin
@@ -321,7 +321,7 @@ def tsz_names(order: int | None) -> tuple[str, ...]:
 
 
 def _beside(chart: Chart, rows, y, x, padding):
-    """Those of some haloes on a chart or `padding` pixels from it, and their places."""
+    """The haloes on a chart or up to `padding` pixels outside, and their positions."""
     ny, nx = chart.shape
     inside = np.abs(y - (ny - 1) / 2) < ny / 2 + padding  # not of those at NaN
     inside &= np.abs(x - (nx - 1) / 2) < nx / 2 + padding
@@ -343,14 +343,14 @@ def _coarser(chart: Chart, most_arcmin: float) -> Chart:
 
 
 def _smooth_spline(field: Field, chart: Chart) -> NDArray[np.float32]:
-    """Cubic spline of a field that is smooth on the pixels of a chart, `PADDING` it too."""
+    """Cubic spline coefficients of a smooth field on a chart with `PADDING` on each side."""
     more = 2 * PADDING
     larger = dataclasses.replace(chart, shape=tuple(n + 2 * more for n in chart.shape))
     f = refine.on_chart(field, larger, HARMONIC_ARCMIN)
     curvature = np.zeros_like(f)
     curvature[1:-1] += f[2:] + f[:-2] - 2 * f[1:-1]
     curvature[:, 1:-1] += f[:, 2:] + f[:, :-2] - 2 * f[:, 1:-1]
-    # of what turns values into coefficients, 3 / (2 + cos k), the first terms in k^2
+    # the filter from values to coefficients, 3 / (2 + cos k), to first order in k^2
     return (f - curvature / 6)[PADDING:-PADDING, PADDING:-PADDING]
 
 
@@ -359,8 +359,8 @@ def _transfer(shape: tuple[int, int], side: float, spline: bool) -> NDArray[np.f
     """Half plane of filters of a map.
 
     `side` is that of the square over which a map is averaged, in pixels; 0 for none. Values
-    (`spline` false) end their band alike in every direction; spline coefficients are of Gaussians
-    that end before.
+    (`spline` false) have a round band limit; spline coefficients are of Gaussians without power
+    there.
     """
     fine = np.hypot(np.fft.fftfreq(shape[0])[:, np.newaxis], np.fft.rfftfreq(shape[1]))
     k = np.linspace(0, np.sqrt(0.5), NODES)  # waves per pixel
@@ -386,7 +386,7 @@ def _add_alm(total: NDArray, alm: NDArray) -> None:
 def maps(
     haloes: HaloList, tables: dict, seed: int, geometry: Geometry, pixel_arcmin: float, **options
 ) -> dict[str, NDArray[np.float32]]:
-    """Maps of haloes alone, averages over the output pixels as in a sky.
+    """Maps of haloes only, averaged over the output pixels as in a sky.
 
     Parameters
     ----------

@@ -39,11 +39,11 @@ __all__ = ["FIELDS", "Painter", "Region", "with_header"]
 _X_148 = H_OVER_K_GHZ * REFERENCE_GHZ / (T_CMB_UK * 1e-6)
 #: uK_CMB at 148 GHz per unit of Compton y: Sunyaev & Zeldovich 1972, non-relativistic.
 TSZ_148 = T_CMB_UK * (_X_148 / math.tanh(_X_148 / 2) - 4)
-SPREAD_UK = 10.0  # satellites fainter than this in one pixel are spread over its neighbours
+SPREAD_UK = 10.0  # satellites fainter than this in one pixel are spread over neighbouring pixels
 
 
 def with_header(tables: dict) -> dict:
-    """Tables whose header is a dict: `load` gives it so, `build` as the bytes of its JSON."""
+    """Tables with the header as a dict, as from `load`; `build` returns it as JSON bytes."""
     header = tables["header"]
     return tables if isinstance(header, dict) else {**tables, "header": json.loads(bytes(header))}
 
@@ -54,7 +54,7 @@ class Painter:
     Parameters
     ----------
     pixel_arcmin
-        Pixel size; 0.5 or 2 are what the networks use.
+        Pixel size; the networks use 0.5, 1 and 2.
     n
         Pixels along a side, a multiple of 16; powers of two always do.
     tables
@@ -62,14 +62,14 @@ class Painter:
     device
         Where to paint.
     freqs
-        Further frequencies (GHz) at which CIB and radio are painted. Whatever they are, the
-        maps at 148 GHz and the sources stay the same.
+        Further frequencies (GHz) of CIB and radio. They do not change the maps at 148 GHz and the
+        sources.
     catalogue_mjy
         Sources above this flux at 148 GHz are listed; at most `flux_cut_mjy`.
     objects
-        Lowest mass (M200m, Msun) of the objects that regions give apart from the rest, at any
-        redshift (`mlsky.theory.objects`); None to take nothing apart. The same haloes and
-        galaxies are drawn whatever it is.
+        Lowest mass (M200m, Msun) of the objects, which are stored separately from the rest, at any
+        redshift (`mlsky.theory.objects`); None for no separate objects. It does not change the
+        haloes and galaxies.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Painter:
         self.abundance = Abundance(t, self.grid, self.densities.variance)
         self.galaxies = Galaxies(t, self.grid)
         colour = [self.galaxies.colours.shells(nu) for nu in self.freqs]
-        #: fluxes at each of 148 GHz and `freqs` over those at 148 GHz, by shell
+        #: ratios of the fluxes at 148 GHz and at each of `freqs` to those at 148 GHz, by shell
         self.colour = np.array([np.ones(self.n_shell), *colour])
         self.uk_per_jy_sr = float(t["uk_per_jy_sr"])
         #: uK_CMB at each frequency per uK_CMB at 148 GHz of the same intensity
@@ -123,7 +123,7 @@ class Painter:
         self._set_up_gaussian()
 
     def _set_up_haloes(self) -> None:
-        """Coefficients of each halo in the bases of profiles, and the bases."""
+        """Coefficients of each halo in the bases of the profiles, and the bases."""
         t, grid = self.t, self.grid
         # a halo in one pixel is a delta of area pixel^2
         unit = {"nfw": 1.0, "y": TSZ_148, "tau": -T_CMB_UK}
@@ -144,13 +144,13 @@ class Painter:
             ("y", columns(t["a_y"])),
             *(("nfw", columns(c[:, None, None] * small * nfw)) for c in self.colour),
         ]
-        #: the rest (0) and the objects (1), if there are any, and which of them a halo is of
+        #: the parts, rest (0) and objects (1) if there are any, and the part of every halo
         self.parts = 1 if self.mass_cut is None else 2
         part = is_object(t["z"], t["log10_mass"], self.mass_cut)
         self.part = grid.tensor(part.reshape(-1), torch.int64)
 
     def _set_up_smooth(self) -> None:
-        """Matter and gas outside the painted haloes follow the densities of the shells."""
+        """Matter and gas outside the painted haloes, which follow the densities of the shells."""
         t, grid, n, nc = self.t, self.grid, self.n, self.grid.cells
         weights = [t["low_kappa"], t["linear_kappa"], t["low_y"], *(self.colour * t["low_cib"])]
         self.smooth = grid.tensor(np.stack(weights))
@@ -169,7 +169,7 @@ class Painter:
         self.up = grid.tensor(unit * up, torch.complex64)
 
     def _set_up_gaussian(self) -> None:
-        """Gaussian fields of what is not painted halo by halo: kappa, kSZ, and CIB by frequency.
+        """Gaussian fields of everything not painted halo by halo: kappa, kSZ, and CIB by frequency.
 
         Filters are over the pixel side: white noise of unit variance per pixel has power
         pixel^2. Row j of the lower triangle of CIB acts on the noises of kappa, 148 GHz and the
@@ -184,15 +184,15 @@ class Painter:
         kk, far, missing = (
             grid.at(ell, t[name]) for name in ("gauss_kk", "far_kappa", "missing_kappa")
         )
-        # the smooth field ends with the grid of cells: a Gaussian one takes its place beyond
+        # the smooth field ends at the band limit of the cells; a Gaussian field replaces it above
         edge = np.pi / grid.cell
         beyond = (np.abs(ky) >= edge) | (kx >= edge)
         kk = kk + far + np.where(beyond, missing, 0)
         a = np.sqrt(kk)
         self.gauss_kappa = filter_pairs(a)
-        # far part of the same field, given the field: conditional mean and scatter
+        # distant part of the same field, given the field: conditional mean and scatter
         self.gauss_far = [filter_pairs(f) for f in (far / a, np.sqrt(far * (kk - far) / kk))]
-        # kSZ of haloes below the cut, and what the velocities of whole shells miss
+        # kSZ of haloes below the cut, and the part that velocities of whole shells miss
         made = np.minimum(self.densities.shell_velocity_variance, t["sigma_v"] ** 2)[:, None]
         made = (made * t["ksz_painted_bias"] ** 2 * t["p_shell"]).sum(0)
         missing = np.maximum(t["ksz_two_halo"].sum(0) - made, 0) + t["gauss_ksz"]
@@ -205,7 +205,7 @@ class Painter:
             coherence = self.galaxies.colours.coherence(freqs[i], freqs[j])
             shot = float((colour[i] * colour[j]) @ t["gauss_shot"].astype(np.float64)) * coherence
             rest[..., i, j] = grid.at(ell, cc) + shot - kc[i] * kc[j] / kk
-        # shot noise keeps it positive; frequencies that differ by nothing need the little more
+        # shot noise keeps it positive; for equal frequencies the small addition does
         rest = rest * (1 + 1e-6 * np.eye(len(freqs)))
         lower = np.moveaxis(np.linalg.cholesky(rest), (-2, -1), (0, 1))
         self.gauss_cib = [
@@ -215,8 +215,8 @@ class Painter:
     def gaussian_kappa(self, kappa_g: torch.Tensor) -> torch.Tensor:
         """Scale the linear kappa_G to the nonlinear power, band-limited as a simulated sky is.
 
-        This is what a simulation starts from: a Gaussian field with the full nonlinear
-        power below `mlsky.sphere.resolution.kappa_lmax` and nothing above.
+        A simulation starts from such a field: Gaussian, with the full nonlinear power below
+        `mlsky.sphere.resolution.kappa_lmax` and no power above.
 
         Parameters
         ----------
@@ -231,9 +231,9 @@ class Painter:
         return torch.fft.irfft2(torch.fft.rfft2(kappa_g) * gain, s=kappa_g.shape[-2:])
 
     def region(self, seed: int, index: int) -> Region:
-        """Paint region number `index` of the set `seed`; same bits whatever else is painted."""
+        """Paint region number `index` of the set `seed`; it depends on these two alone."""
         with torch.no_grad():
-            # the maps; what more is said of listed sources; the other frequencies
+            # streams of the maps, of further properties of listed sources, of the other frequencies
             return self._region(*(self._rng(seed, index, *more) for more in ((), (1,), (2,))))
 
     def _rng(self, seed: int, *tile: int) -> torch.Generator:
@@ -242,7 +242,7 @@ class Painter:
         return rng
 
     def _velocity(self, rng, haloes: Haloes, velocity) -> torch.Tensor:
-        """Radial velocity (units of c): of the slice, plus what the grid cannot carry."""
+        """Radial velocity (units of c): of the slice, plus that on scales below the grid."""
         d, nv = self.densities, velocity.shape[-1]
         number = d.n_slices.index_select(0, haloes.shell)
         pick = torch.minimum((uniform(rng, len(number)) * number).int(), number - 1)
@@ -255,7 +255,7 @@ class Painter:
     def _paint_haloes(self, row, velocity, pixel) -> torch.Tensor:
         """Half planes of the haloes' profiles by part, in the order of `profiles`.
 
-        Those of the second part have the pixels of a second map, after those of the first.
+        The second part uses the pixels of a second map, after those of the first.
         """
         n = self.n
         total = torch.zeros(
@@ -274,7 +274,7 @@ class Painter:
     def _smooth_fields(self, density, velocity) -> torch.Tensor:
         """Half planes (cells) of the smooth kappa, kappa_g, tSZ, CIB by frequency, and kSZ.
 
-        `density` is used up.
+        `density` is overwritten.
         """
         ns, nc, nv = self.n_shell, density.shape[-1], velocity.shape[-1]
         maps = [(self.smooth @ density.reshape(ns, -1)).view(-1, nc, nc)]
@@ -355,7 +355,7 @@ class Painter:
         return torch.stack([y, x, z[shell], 10 ** log10_mass[mass], velocity[some] * C_KM_S], 1)
 
     def _infrared(self, rng, rng_sources, rng_colours, haloes: Haloes, row, first):
-        """Maps of infrared galaxies (frequencies, parts, n, n); those to be listed, their hosts."""
+        """Maps of infrared galaxies (frequencies, parts, n, n); listed ones, and their hosts."""
         g = self.galaxies
         flux, gy, gx, host = g.infrared(rng, haloes.shell, haloes.mass, row, haloes.y, haloes.x)
         listed = (flux * (1e3 / self.uk_per_jy_sr) >= self.catalogue_mjy).nonzero()[:, 0]
@@ -387,7 +387,7 @@ class Painter:
         return torch.stack([g.as_map(values) for values in total]), rows, host
 
     def _radio(self, rng, rng_sources, rng_colours, row, y, x, first):
-        """Maps of radio sources (frequencies, parts, n, n); those to be listed, their hosts."""
+        """Maps of radio sources (frequencies, parts, n, n); listed sources, and their hosts."""
         g = self.galaxies
         host, flux = g.radio(rng, row)
         listed = (flux * 1e3 >= self.catalogue_mjy).nonzero()[:, 0]

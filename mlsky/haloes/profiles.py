@@ -1,8 +1,8 @@
-"""What each halo is: its profiles in the bases of the tables, its sizes and its galaxies' means.
+"""Properties of haloes, interpolated in the tables: profiles, sizes, and means of their galaxies.
 
 The tables hold every quantity by shell and bin of mass. A halo of any redshift and mass is
-interpolated between them: amplitudes in their logarithm, shapes linearly, so that a halo does not
-jump in size from one shell to the next.
+interpolated between them: amplitudes logarithmically, shapes linearly, so that sizes do not jump
+from one shell to the next.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from mlsky.theory.objects import MASS_CUT, is_object
 
 __all__ = ["KINDS", "Gaussians", "Interpolation", "transform"]
 
-#: Profiles, by the names of the tables: Compton y, optical depth, mass.
+#: Kinds of profile, as named in the tables: Compton y, optical depth, mass.
 KINDS = ("y", "tau", "nfw")
-#: Widths of the Gaussians: the narrowest in units of a pixel, the widest, and from one to the next.
+#: Widths of the Gaussians: the narrowest in pixels, the widest, and the ratio of neighbours.
 NARROWEST, WIDEST_ARCMIN, RATIO = 0.3, 150.0, 1.6
 #: Ridge of the fit of Gaussians, relative to an error of the profile.
 RIDGE = 1e-4
@@ -26,14 +26,14 @@ RIDGE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Interpolation:
-    """Where haloes lie between the shells and the bins of mass of the tables.
+    """Position of haloes between the shells and mass bins of the tables.
 
     Attributes
     ----------
     shell, mass : (n,) int
         Lower shell and bin.
     shell_fraction, mass_fraction : (n,) float
-        Weight of the upper one; below 0 or above 1 beyond the outermost centres.
+        Weight of the upper one; below 0 or above 1 outside the outermost centres.
     """
 
     shell: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Interpolation:
         grid = np.asarray(tables["log10_mass"], np.float64)
         step = grid[1] - grid[0]
         place = (log10_mass - grid[0]) / step
-        # only bins that are objects: the bases describe no others
+        # only bins of objects, as the bases describe no others
         first = objects.argmax(1)
         ln_z = np.log(np.asarray(tables["z"], np.float64))
         along = np.interp(np.log(z), ln_z, np.arange(len(ln_z)))
@@ -62,7 +62,7 @@ class Interpolation:
         mass = np.clip(
             np.floor(place).astype(np.int64), np.minimum(low, len(grid) - 2), len(grid) - 2
         )
-        # beyond the ends of the tables the nearest shell counts
+        # outside the tables the nearest shell is used
         return cls(
             shell, mass, (along - shell).astype(np.float32), (place - mass).astype(np.float32)
         )
@@ -135,7 +135,7 @@ class Gaussians:
 
     @classmethod
     def of(cls, tables: dict, pixel_arcmin: float) -> Gaussians:
-        """Fitted up to the highest multipole of square pixels of this side.
+        """Fit Gaussians up to the highest multipole of square pixels of this side.
 
         Largest error of a transform over its value at zero, of 99 % of the objects of the shipped
         tables: 0.3 % for the pressure, 0.8 % for mass and gas, whose profiles end abruptly. At
@@ -148,7 +148,7 @@ class Gaussians:
         weight = inside.astype(np.float64)
         weight[0] = 30.0  # the flux
         design = (transform(sigma[:, np.newaxis], ell) * weight).T
-        # a small ridge, so that neighbouring widths do not cancel each other
+        # a small ridge prevents cancellation between neighbouring widths
         inverse = np.linalg.solve(
             design.T @ design + RIDGE**2 * np.eye(len(sigma)), design.T * weight
         )

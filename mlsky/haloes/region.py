@@ -1,4 +1,4 @@
-"""What the painter gives: the maps of a region, and of its objects where they are apart."""
+"""The result of the painter: maps of a region, and of its objects if they are separate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["FIELDS", "OBJECT_COLUMNS", "OBJECT_FIELDS", "Objects", "Region"]
 
 #: Datasets of a region, in order; uK_CMB at 148 GHz but for the convergences.
 FIELDS = ("kappa", "kappa_g", "ksz", "tsz", "cib", "radio")
-#: Those that objects have too.
+#: Datasets that the objects have too.
 OBJECT_FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 #: Columns of the objects of a region: place in pixels (the centre of the first is at 0.5, 0.5;
 #: an object is painted at the centre of its pixel), redshift of its shell, M200m (Msun), radial
@@ -20,18 +20,18 @@ OBJECT_COLUMNS = ("y", "x", "z", "m200m", "velocity")
 
 @dataclass
 class Objects:
-    """The objects of a region: haloes above a mass, and all that is theirs.
+    """The objects of a region: haloes above a mass, with their maps.
 
     Parameters
     ----------
     maps : (5, n, n)
-        In the order of `OBJECT_FIELDS`. Kappa is that of the haloes' own NFW profiles, its mean
-        included; matter around them is in the rest. CIB and radio are those of the galaxies of
+        In the order of `OBJECT_FIELDS`. Kappa is that of the NFW profiles of the haloes, including
+        its mean; matter around them belongs to the rest. CIB and radio are those of the galaxies of
         these haloes.
     rows : (n_objects, 5)
         One for each object, columns as `OBJECT_COLUMNS`.
     members : (n_sources,) int32
-        Of each source of the region, the row of the object that hosts it; -1 for none.
+        For each source of the region, the row of its host object; -1 for none.
     cib, radio : (n_freqs, n, n)
         uK_CMB at the painter's `freqs`.
     """
@@ -50,15 +50,15 @@ class Region:
     Parameters
     ----------
     maps : (6, n, n)
-        In the order of `FIELDS`; without the objects, if the painter takes them apart.
+        In the order of `FIELDS`; without the objects, if the painter keeps them separate.
     sources : (n_sources, 7)
         Radio and infrared galaxies above the painter's `catalogue_mjy`, columns as
         `mlsky.haloes.galaxies.SOURCE_COLUMNS`; those below `flux_cut_mjy` are in the maps too.
     cib, radio : (n_freqs, n, n)
         uK_CMB at the painter's `freqs`; without the objects, as `maps`.
     objects
-        What was taken apart, or None. Together with it, `maps` are to rounding those of a painter
-        that takes nothing apart.
+        The separate objects, or None. The sum with `maps` agrees, to rounding, with a painter
+        without separate objects.
     """
 
     maps: torch.Tensor

@@ -1,14 +1,14 @@
 """Sets of painted regions in HDF5: maps of every field, and the catalogue of every region.
 
-A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz
-(convergences dimensionless), periodic at its edges: the painter's fields and ``kappa_in``, the
-Gaussian start made from kappa_g. CIB and radio at further frequencies are ``cib_93``,
-``radio_93`` and so on. ``sources`` (N, 7) float32 has a row for every listed source, columns as
+A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz (convergences
+dimensionless), periodic at its edges: the fields of the painter and ``kappa_in``, the Gaussian
+kappa made from kappa_g. CIB and radio at further frequencies are ``cib_93``, ``radio_93`` and so
+on. ``sources`` (N, 7) float32 has a row for every listed source, columns as
 `mlsky.haloes.galaxies.SOURCE_COLUMNS`; those of region i are rows ``sources_end[i - 1]`` to
 ``sources_end[i]``.
 
-A set with objects taken apart has the attribute ``mass_cut`` (Msun). Its fields are without them;
-``objects_kappa``, ``objects_tsz``, ``objects_cib_93`` and so on are theirs
+A set with separate objects has the attribute ``mass_cut`` (Msun). Its fields do not contain the
+objects; ``objects_kappa``, ``objects_tsz``, ``objects_cib_93`` and so on are their maps
 (`mlsky.haloes.region.OBJECT_FIELDS`), ``objects`` (N, 5) and ``objects_end`` list them as sources
 are listed, columns as `mlsky.haloes.region.OBJECT_COLUMNS`, and ``sources_object`` has for every
 listed source the row of its host among the objects of its region, or -1.
@@ -41,8 +41,8 @@ __all__ = ["FIELDS", "band_names", "load_tables", "map_names", "paint"]
 
 #: Datasets of every set.
 FIELDS = (*PAINTED, "kappa_in")
-#: Sources per square degree above 1 mJy at 148 GHz, twice what is found, and the slope of their
-#: counts: what to keep room for on the disk.
+#: Sources per square degree above 1 mJy at 148 GHz, twice the measured number, and the slope of
+#: their counts, for the estimate of disk space.
 SOURCES_PER_DEG2, COUNTS_SLOPE = 60.0, -1.9
 #: Tables of a set: the dataset, and its columns. Rows of region i end at row ``<name>_end[i]``.
 SOURCES, OBJECTS = ("sources", SOURCE_COLUMNS), ("objects", OBJECT_COLUMNS)
@@ -61,9 +61,9 @@ def paint(
     device: str = "cpu",
     progress: bool = True,
 ) -> None:
-    """Paint a set of regions into an HDF5 file; an interrupted run goes on where it stopped.
+    """Paint a set of regions into an HDF5 file; an interrupted run is resumed.
 
-    The file grows under ``<path>.part`` and takes its name when it is whole.
+    The file is called ``<path>.part`` until it is complete.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def paint(
     regions
         How many.
     seed
-        Of the set; region i depends on (seed, i) alone, whatever else is painted. Not
-        `mlsky.seeds.VALIDATION`.
+        Seed of the set; region i depends on (seed, i) alone. `mlsky.seeds.VALIDATION` is not
+        allowed.
     pixel_arcmin, n, catalogue_mjy, objects, device
         Of `mlsky.haloes.painter.Painter`.
     tables
-        Tables to paint from, or their file; the shipped ones by default.
+        Painter tables, or their file; the shipped ones by default.
     freqs
         Frequencies (GHz) at which CIB and radio are painted besides 148 GHz.
     progress
@@ -86,9 +86,9 @@ def paint(
     Raises
     ------
     ValueError
-        Before any work, if the file is there, cannot be written or has no room on its disk, a
-        file begun before is of another set, the tables are of another version, or an argument
-        is not allowed.
+        Before any work starts: if the file exists, cannot be written or does not fit on the disk,
+        an unfinished file is of another set, the tables are of another version, or an argument is
+        not allowed.
     """
     path = Path(path)
     if path.exists():
@@ -100,7 +100,7 @@ def paint(
     seeds.check_set(seed)
     freqs = tuple(float(nu) for nu in parse_freqs(freqs)) if len(freqs) else ()
     if len({f"{nu:g}" for nu in freqs}) < len(freqs):
-        raise ValueError(f"freqs={list(freqs)}: one is there twice; name each once")
+        raise ValueError(f"freqs={list(freqs)}: each may occur only once")
     t = with_header(tables) if isinstance(tables, dict) else load_tables(tables)
     attributes = {
         "pixel_arcmin": float(pixel_arcmin),
@@ -155,7 +155,7 @@ def map_names(freqs: Sequence[float], mass_cut: float | None = None) -> list[str
 
 
 def _per_square_degree(tables: dict, mass_cut: float) -> float:
-    """Objects per square degree, with room for regions rich in them."""
+    """Objects per square degree, with a margin for rich regions."""
     number = tables["number"][is_object(tables["z"], tables["log10_mass"], mass_cut)].sum()
     return 2 * float(number) * math.radians(1) ** 2
 
@@ -170,14 +170,14 @@ def _size(
 ) -> float:
     """Bytes of a set."""
     area = (n * pixel_arcmin / 60) ** 2
-    faintest = max(catalogue_mjy, 1e-2)  # fainter ones are few: the counts turn over
+    faintest = max(catalogue_mjy, 1e-2)  # fainter ones are few, as the counts turn over
     rows = (len(SOURCE_COLUMNS) + 1) * SOURCES_PER_DEG2 * faintest**COUNTS_SLOPE
     rows += len(OBJECT_COLUMNS) * objects_per_deg2
     return regions * 4.0 * (len(maps) * n**2 + rows * area)
 
 
 def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> None:
-    """A file that was begun before must be of the same set."""
+    """An unfinished file must be of the same set."""
     if "done" not in file.attrs:
         return
     found = sets.attributes_in(file)
@@ -189,10 +189,10 @@ def _check_same(file: h5py.File, part: Path, attributes: dict, shape: tuple) -> 
 
 
 def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> None:
-    """Lay out a new file."""
+    """Create the datasets of a new file."""
     if "done" in file.attrs:
         return
-    for name in list(file):  # of a run stopped while it laid the file out
+    for name in list(file):  # of a run that was stopped at this point
         del file[name]
     sets.put_attributes(file, attributes)
     mass_cut = attributes.get("mass_cut")
@@ -216,7 +216,7 @@ def _begin(file: h5py.File, attributes: dict, shape: tuple[int, int, int]) -> No
 
 
 def _fill(file: h5py.File, painter: Painter, seed: int, progress: bool, title: str) -> None:
-    """Paint the regions that are not there yet; region i depends on (seed, i) alone."""
+    """Paint the missing regions; region i depends on (seed, i) alone."""
     from tqdm import tqdm
 
     done, regions = int(file.attrs["done"]), len(file["kappa"])
@@ -256,7 +256,7 @@ def _maps(region: Region, freqs: Sequence[float]) -> dict:
 
 
 def _add_rows(file: h5py.File, name: str, index: int, rows) -> None:
-    """Rows of region `index`; those of a region that was half written are written over."""
+    """Rows of region `index`; rows of a half-written region are overwritten."""
     table, ends = file[name], file[f"{name}_end"]
     first = int(ends[index - 1]) if index else 0
     table.resize(first + len(rows), 0)

@@ -1,8 +1,7 @@
 """Densities of the light cone's shells and velocities of its slices on the whole sphere.
 
-Both are Gaussian at linear order, jointly with the convergence that the sky already has. Each
-multipole is drawn on its own, from a random stream of its own, so a higher band limit extends a
-realisation without changing it.
+Both are Gaussian at linear order, jointly with the convergence of the sky. Each multipole has its
+own random stream, so that a higher band limit extends a realisation without changing it.
 
 Notes
 -----
@@ -28,14 +27,14 @@ from mlsky.sphere.threads import threads
 
 __all__ = ["LMAX", "Shells", "draw", "spectra"]
 
-#: Band limit of the densities. Beyond it haloes are not clustered; pairs of them are 6 % of the tSZ
-#: power of clusters at l = 1000 and 1.6 % at 2000 (analytic model).
+#: Band limit of the densities. On smaller scales haloes are not clustered; pairs of them are 6 % of
+#: the tSZ power of clusters at l = 1000 and 1.6 % at 2000 (analytic model).
 LMAX = 1024
-#: Densities are smoothed by a Gaussian of 0.7 Mpc: beyond this wave number (1/Mpc) they have less
-#: than a hundredth of their power, so the band limit of the nearest shells is lower.
+#: Densities are smoothed by a Gaussian of 0.7 Mpc: above this wave number (1/Mpc) less than a
+#: hundredth of their power remains, so that the band limit of the nearest shells is lower.
 DENSITY_K_MAX = 3.1
 #: Band limit of the velocities, and the wave number (1/Mpc) up to which they are drawn on the
-#: sphere. The power of velocities falls as P(k) / k^2; what is beyond is drawn halo by halo.
+#: sphere. The power of velocities falls as P(k) / k^2; the rest is drawn halo by halo.
 VELOCITY_LMAX, VELOCITY_K_MAX = 768, 0.15
 #: Multipoles at which the covariance is computed; it is interpolated between them.
 NODES = 40
@@ -56,9 +55,9 @@ class Spectra:
     correlation : (n_nodes, n, n)
         Positive definite.
     weight : (n_shell,)
-        Of each density in the linear convergence.
+        Weight of each density in the linear convergence.
     far : (n_nodes,)
-        Power of the convergence beyond the last shell.
+        Power of the convergence from behind the last shell.
     density_lmax : (n_shell,)
         Band limit of each density.
     velocity_lmax : (n_slice,)
@@ -112,9 +111,9 @@ def spectra(tables: dict, lmax: int = LMAX) -> Spectra:
     nodes, root = covariance_factor.covariance_factor(tables, (1.5, LMAX + 0.5, NODES))
     root = root.astype(np.float64)
     rms = np.sqrt((root**2).sum(2))
-    # near shells end at a lower multipole; a little keeps their logarithm
+    # nearby shells have a lower band limit; a small number avoids log 0
     rms = np.maximum(rms, 1e-10 * rms.max(1, keepdims=True))
-    # a mean of positive matrices is positive, so that it can be interpolated
+    # the mean of positive matrices is positive, so that they can be interpolated
     unit = root / rms[:, :, np.newaxis]
     correlation = unit @ unit.swapaxes(1, 2)
     diagonal = np.arange(correlation.shape[1])
@@ -143,9 +142,9 @@ class Shells:
     Attributes
     ----------
     density
-        Alm of each shell asked for, healpy order, complex64, by number of the shell.
+        Alm of each requested shell, healpy order, complex64, by number of the shell.
     velocity
-        Alm of the radial velocity (units of c, positive receding) of each slice asked for.
+        Alm of the radial velocity (units of c, positive receding) of each requested slice.
     """
 
     density: dict[int, NDArray[np.complex64]]
@@ -174,7 +173,8 @@ def draw(
     kappa_cl
         Power that `kappa_alm` was drawn with, from l = 0.
     shells, slices
-        Numbers of those to return; all by default. They do not change what is drawn.
+        Numbers of the shells and slices to return; all by default. They do not change the
+        realisation.
 
     Raises
     ------
@@ -197,8 +197,8 @@ def draw(
         kappa_lmax = gaussian.alm_lmax(kappa_alm)
     density = {int(i): _empty(spectra.density_lmax[i]) for i in shells}
     velocity = {int(i): _empty(spectra.velocity_lmax[i]) for i in slices}
-    # far slices, which have the higher band limits, first: those drawn at a multipole are the
-    # first ones of all
+    # distant slices, which have higher band limits, first, so that the slices drawn at a multipole
+    # are the first ones
     order = np.arange(nv)[::-1]
     wanted = [(density, int(i), int(i), int(spectra.density_lmax[i])) for i in shells]
     rank = np.argsort(order)
@@ -234,9 +234,9 @@ def draw(
             if ell <= top and row < len(rows):
                 target[number][m * (2 * top + 1 - m) // 2 + ell] = modes[row]
 
-    # one thread in each product: its last bits, and the time that threads wait for one another
+    # one thread per product, for reproducible bits and less waiting
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads()) as pool:
-        # the long ones first; every multipole has its own stream, so the order is of no account
+        # the long ones first; the order does not matter, as every multipole has its own stream
         for _ in pool.map(one, range(lmax, 0, -1)):
             pass
     return Shells(density, velocity)

@@ -1,9 +1,9 @@
-"""Tables of the sky painter: built once through CCL, loaded with numpy alone.
+"""Tables of the sky painter, built once with CCL and loaded with numpy alone.
 
-`build` turns the analytic halo model into what the painter needs at run time: a
-low-rank basis of the halo profiles, abundances, the power of the shells, the
-analytic spectra. The large factor of the covariance that draws densities and velocities
-jointly is rebuilt from the linear power spectrum by `mlsky.haloes.covariance_factor`.
+`build` computes everything that the painter needs from the analytic halo model: a low-rank basis of
+the halo profiles, abundances, the power of the shells, the analytic spectra. The large factor of
+the covariance that draws densities and velocities jointly is rebuilt from the linear power spectrum
+by `mlsky.haloes.covariance_factor`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _log = logging.getLogger("mlsky")
 
 FORMAT = 4
 LOG10_SUBHALO_MIN = 11.7  # satellites above are drawn one by one
-RANK = 8  # basis functions per profile: one-halo power exact to 0.2 %, cross powers too
+RANK = 8  # basis functions per profile: one-halo power accurate to 0.2 %, cross powers too
 SLICE_MPC = 55.0  # thickness of the radial velocity slices
 #: Multipoles of the profiles of single objects: from zero, where they are the flux.
 OBJECT_ELL = np.append(0.0, np.geomspace(1.0, 31000.0, 160))
-#: Classes of objects by their radius R200m (arcmin): each has a basis of its own, because one of
-#: eight functions cannot be a disc of one arcmin and one of four degrees.
+#: Classes of objects by their radius R200m (arcmin): each has its own basis, because eight
+#: functions cannot describe both a disc of one arcmin and one of four degrees.
 OBJECT_CLASSES_ARCMIN = (1.5, 4.0, 10.0, 30.0, 80.0)
 OBJECT_RANK, OBJECT_ELL_MAX, OBJECT_ROUNDS = 8, 12000.0, 15
-FLUX_CUT_JY = 7e-3  # dusty sources above are kept out of the diffuse map (catalogue)
+FLUX_CUT_JY = 7e-3  # brighter dusty sources are in the catalogue, not in the diffuse map
 FLUX_CUT = (FLUX_CUT_JY, REFERENCE_GHZ)
 
 
@@ -53,10 +53,9 @@ def _basis(u, number, weight, rank, linear=None):
     """Weighted low-rank basis of the profiles of one kind.
 
     Returns ``phi (rank, n_ell)`` and ``a (n_shell, n_mass, rank)`` with u ~ a @ phi, exact at the
-    lowest multipole, where it is the flux of a halo.
-    Rows are weighted by their share in the one-halo power, and every halo by a little
-    more, so that rare massive ones are represented too. `linear` (n_shell, n_mass) weighs them
-    once more, for a cross power with another field.
+    lowest multipole, where it is the flux of a halo. Rows are weighted by their fraction of the
+    one-halo power, with a small addition for every halo, so that rare massive ones are represented
+    too. `linear` (n_shell, n_mass) is a further weight, for a cross power with another field.
     """
     w = np.sqrt(number) * weight
     power = np.einsum("im,iml->l", w**2, u**2)
@@ -125,18 +124,17 @@ def build(
     uk_per_jy_sr
         uK_CMB of one Jy/sr at 148 GHz.
     cosmology, preset
-        What the tables were made for; kept in the file.
+        Cosmology and preset of the tables; stored in the file.
 
     Returns
     -------
     tables
-        Arrays by name: those whose name begins with ``low_`` or ``gauss_`` are of what is
-        not painted halo by halo, ``analytic_`` are the spectra to expect. The profile of
-        one halo of shell i and mass m is ``a_object_y[i, m] @ phi_object_y[object_class[i, m]]``
-        on the multipoles ``ell_object`` (y; likewise tau and nfw), to 0.3 % of its value at zero
-        up to 12000, and to 1e-4 at zero. ``m200c``, ``m500c`` (Msun), ``theta500`` (arcmin),
-        ``y500`` (Compton y within theta500, arcmin^2) and ``theta_cut_y`` (where the
-        profile ends, rad) are those of one halo.
+        Arrays by name: ``low_`` and ``gauss_`` describe matter that is not painted halo by halo,
+        ``analytic_`` the expected spectra. The profile of one halo of shell i and mass m is
+        ``a_object_y[i, m] @ phi_object_y[object_class[i, m]]`` on the multipoles ``ell_object`` (y;
+        likewise tau and nfw), to 0.3 % of its value at zero up to 12000, and to 1e-4 at zero.
+        ``m200c``, ``m500c`` (Msun), ``theta500`` (arcmin), ``y500`` (Compton y within theta500,
+        arcmin^2) and ``theta_cut_y`` (where the profile ends, rad) are those of single haloes.
     """
     m = model
     clustering, galaxies = Clustering(m), InfraredGalaxies.of(m)
@@ -200,12 +198,12 @@ def _painted_haloes(
 
 
 def _objects(m: HaloModel, painted: np.ndarray) -> dict[str, np.ndarray]:
-    """Profiles of single haloes, and what a catalogue says of them."""
+    """Profiles of single haloes, and their entries of the catalogue."""
     at = dataclasses.replace(m, ell=OBJECT_ELL)
     theta = (m.r200m / m.chi[:, None])[:, painted]
     edges = np.radians(np.array(OBJECT_CLASSES_ARCMIN) / 60)
     class_ = np.searchsorted(edges, theta, side="right")
-    # those of which the sky has less than one in a thousand decide nothing
+    # haloes with less than one in a thousand skies have no weight
     there = m.number[:, painted] * 4 * np.pi > 1e-3
     t = {"ell_object": OBJECT_ELL, "object_class": class_.astype(np.int8)}
     for name in ("nfw", "y", "tau"):
@@ -231,9 +229,9 @@ def _objects(m: HaloModel, painted: np.ndarray) -> dict[str, np.ndarray]:
 def _object_basis(u: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Basis ``phi (rank, n_ell)`` and coefficients ``a (n, rank)`` of profiles (n, n_ell).
 
-    Those that are `there` (n,) count by their shape, however rare and faint. Those described
-    worst gain weight from round to round, so that the largest error becomes small and not the
-    mean one.
+    Profiles that are `there` (n,) are weighted by their shape, however rare and faint. The weights
+    of the worst ones grow from round to round, to minimise the largest error instead of the mean
+    one.
     """
     there = there if there.any() else np.ones_like(there)
     flux = u[:, :1]
@@ -276,7 +274,7 @@ def _painted_galaxies(g: InfraredGalaxies, painted: np.ndarray, u: float) -> dic
 def _below_cut(
     m: HaloModel, g: InfraredGalaxies, painted: np.ndarray, u: float
 ) -> dict[str, np.ndarray]:
-    """What haloes below the mass cut add: by linear bias, and as Gaussian one-halo fields."""
+    """Contribution of haloes below the mass cut: linear bias, and Gaussian one-halo fields."""
     low, drawn = ~painted, g.log10_sub >= LOG10_SUBHALO_MIN
     n_low, b_low = m.number[:, low], m.bias[:, low]
     mean = sum(g.faint(m.nu_ghz, FLUX_CUT))[:, low]
@@ -309,10 +307,10 @@ def _below_cut(
 def _spectra(
     m: HaloModel, clustering: Clustering, g: InfraredGalaxies, kappa: dict, u: float
 ) -> dict[str, np.ndarray]:
-    """One- plus two-halo spectra of tSZ, CIB and convergence: what painting should give."""
+    """One- plus two-halo spectra of tSZ, CIB and convergence expected of painted maps."""
     u_cib = g.clustered(m.u_nfw, m.nu_ghz, FLUX_CUT) * u
     central, _ = g.faint(m.nu_ghz, FLUX_CUT)
-    # galaxies with themselves instead of the centrals' own share in the one-halo term
+    # galaxies with themselves, instead of the part of the centrals in the one-halo term
     shot = g.shot(m.nu_ghz, m.nu_ghz, FLUX_CUT) - (m.number * central**2).sum()
     profile = {"k": m.u_kappa, "y": m.u_y, "c": u_cib}
     linear = {
@@ -331,7 +329,7 @@ def _spectra(
 
 
 def _slices(m: HaloModel) -> dict[str, np.ndarray]:
-    """Thin slices that carry the velocities, and what the factor needs of the cosmology."""
+    """Thin slices of the velocities, and the inputs of the covariance factor."""
     number = np.maximum(1, np.round(m.thickness / SLICE_MPC).astype(int))
     inner = [
         np.linspace(low, high, n + 1)[:-1]
@@ -357,7 +355,7 @@ def _compact(x) -> np.ndarray:
 
 
 def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndarray]:
-    """Tables of a cosmology: the shipped ones, those kept from before, or new ones.
+    """Tables of a cosmology: the shipped ones, cached ones, or new ones.
 
     Parameters
     ----------
@@ -371,7 +369,7 @@ def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndar
     New ones take ten to twenty seconds and are kept in `mlsky.registry.cache_dir`.
     """
     shipped = load()
-    # haloes do not feel the optical depth
+    # haloes do not depend on the optical depth
     cosmology = dataclasses.replace(cosmology, tau=shipped["header"]["cosmology"]["tau"])
     wanted = {"cosmology": cosmology.to_dict(), "preset": preset}
     if all(shipped["header"][key] == value for key, value in wanted.items()):
@@ -392,7 +390,7 @@ def of(cosmology: Cosmology, preset: str = presets.DEFAULT) -> dict[str, np.ndar
 
 
 def save(path: str | os.PathLike, tables: dict[str, np.ndarray]) -> None:
-    """Write tables as .npz, beside and then renamed."""
+    """Write tables as .npz, atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()

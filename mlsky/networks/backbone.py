@@ -1,4 +1,4 @@
-"""The U-Net of the default family, and the convolutions that it is made of."""
+"""The U-Net of the default family, and its convolutions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SLOPE = 0.2
 
 
 def act(x: torch.Tensor) -> torch.Tensor:
-    """In place: of what a convolution gave, which nothing else needs."""
+    """Activation in place, for the result of a convolution that nothing else needs."""
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """Channels last in memory, as convolutions are fastest."""
+    """Channels last in memory, for which convolutions are fastest."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -32,15 +32,15 @@ def concatenated(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x + y; in the memory of y, which nothing else needs then, where no gradient is wanted."""
+    """x + y; without gradients, the sum is written into the memory of y."""
     return x + y if torch.is_grad_enabled() else y.add_(x)
 
 
 class _JoinedConv(torch.autograd.Function):
     """Activated convolution of fields and constants, joined channel by channel.
 
-    What autograd would do, less the gradient of the constants (noise), which nobody asks for,
-    and with the gradients of the fields in the order of memory that the layers before want.
+    As autograd, but without the gradient of the constants (noise), which is not needed, and with
+    the gradients of the fields in the memory layout of the layers before.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class _JoinedConv(torch.autograd.Function):
         of_fields: list[torch.Tensor | None] = [None] * len(ctx.widths)
         if any(ctx.needs_input_grad[3 : 3 + len(ctx.widths)]):
             kept = sum(ctx.widths)
-            # of the fields nothing but their shape is needed
+            # only the shape of the fields is needed
             like = torch.empty_like(joined[:, :kept], memory_format=torch.channels_last)
             whole, _, _ = convolution(like, channels_last(weight[:, :kept]), [True, False, False])
             of_fields = [channels_last(x) for x in whole.split(ctx.widths, 1)]

@@ -21,8 +21,8 @@ def _gaussian_kernel(sigma: float) -> torch.Tensor:
 def _sum_of_shifts(x: torch.Tensor, kernel: Sequence[float], axis: int) -> torch.Tensor:
     """Correlation of every channel of (B, C, H, W) with one kernel along an axis, no padding.
 
-    On a CPU as additions: libraries for convolution waste fifteen of sixteen lanes on a single
-    channel, and take ten times as long.
+    On a CPU as a sum of shifted copies: convolution libraries are ten times slower on a single
+    channel.
     """
     if x.device.type != "cpu":
         shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
@@ -59,7 +59,7 @@ def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def pooling(sigma: float) -> int:
-    """How far a map may be pooled before a blur of `sigma` pixels: to sigma of 1.2 or more."""
+    """Factor by which a map may be pooled before a blur: sigma stays at 1.2 pixels or more."""
     return 2 ** max(0, round(math.log2(sigma / 1.2)))
 
 

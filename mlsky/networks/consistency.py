@@ -1,8 +1,8 @@
-"""Whether the networks of a weight file and what its header says of them make a sky together.
+"""Checks that the networks of a weight file and its header fit together.
 
-A file may be whole and each of its entries right while they do not fit: a network of another kind
-under a name, a normaliser without one of the fields, gains for more levels than there are. All of
-this is told before any work, in one line.
+A file may be complete and each of its entries valid although they do not fit: a network of the
+wrong class, a normaliser without one of the fields, gains for too many levels. All of this is
+reported in one line before any work starts.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ __all__ = ["MULTIPLE", "check_sky"]
 #: The largest stride of networks, our choice; 32 is usual. The sides of charts are multiples of it.
 MULTIPLE = 256
 
-#: What the networks of `evaluate.SETS` are.
+#: Classes of the networks of `evaluate.SETS`.
 ARCHITECTURES = {
     "default": ("default:Convergence", "default:Paint", "default:PointSources"),
     "han2021": ("han2021:PIXGAN", "han2021:VAEGAN"),
 }
-#: Fields that the paper's chain gives, in the order of its normaliser.
+#: Outputs of the paper's chain, in the order of its normaliser.
 HAN_FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 
 
 def check_sky(weights: Weights) -> None:
-    """Refuse weights that make no sky.
+    """Refuse weights that cannot make a sky.
 
     Raises
     ------
     ValueError
-        If they are no set of networks that makes one, or paint templates of the CIB that mlsky
-        does not know.
+        If they are not a complete set of networks, or paint unknown templates of the CIB.
     RegistryError
         If networks and header do not fit together.
     """

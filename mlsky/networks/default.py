@@ -1,11 +1,12 @@
-"""The default family: what simulate() uses.
+"""The default family of networks, used by `mlsky.simulate`.
 
-Fully convolutional, white noise at every scale, no normalisation layers, no transposed
-convolutions (no checkerboard): one network serves patches of any size that is a multiple
-of its stride, and sees in a chart of the full sky what it saw in training.
+Fully convolutional, white noise at every scale, no normalisation layers, no transposed convolutions
+(no checkerboard): one network works on patches of any size that is a multiple of its stride, and on
+a chart of the full sky as in training.
 
-Two jobs, one backbone: `Convergence` makes a nonlinear kappa of a Gaussian one, `Paint` makes
-kSZ, tSZ and CIB of a nonlinear kappa. `PointSources` gives the rate of point sources.
+There are two generators with the same backbone: `Convergence` turns a Gaussian kappa into a
+nonlinear one, `Paint` turns a nonlinear kappa into kSZ, tSZ and CIB. `PointSources` gives the rate
+of radio sources.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from mlsky.networks.inputs import asinh_compression
 
 __all__ = ["Convergence", "Critic", "Paint", "PointSources", "colours", "widened"]
 
-SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear where data are, bounded elsewhere
+SATURATION = 15.0  # outputs are 15 tanh(x / 15): linear in the range of the data, bounded outside
 VELOCITY_CHANNELS = 4
-#: Logarithm of the share that every further colour of the CIB begins with, over the first one's.
+#: Logarithm of the initial fraction of every further colour of the CIB, relative to the first.
 OTHER_COLOURS = -2.4
-#: Sharpness of the bend at zero of a CIB of several templates, which is nowhere negative.
+#: Sharpness of the softplus that keeps a CIB of several templates positive.
 BEND = 4.0
 #: Rms of the differences between templates of the CIB, in normalised units, from painted regions
-#: of 1': of 353 less 148 GHz, and 857 less 353. Further ones count as the last.
+#: of 1': 353 minus 148 GHz, and 857 minus 353. The last value serves for further ones.
 COLOUR_RMS = (0.19, 0.42)
 KERNEL_WIDTHS = (0.6, 1.2, 2.4, 4.8, 9.6)  # standard deviations, pixels
 
 
 class _Generator(nn.Module):
-    """What both jobs share: noise of the right shapes."""
+    """Base class of both generators: the shapes of their noise."""
 
     backbone: Backbone
 
@@ -76,9 +77,9 @@ class Convergence(_Generator):
     kappa = 3 sinh((L + N) / 3): L a learned linear blur pyramid of the input, N the backbone's
     residual, so that large scales pass through and cores can be sharp.
 
-    With ``objects`` further inputs, maps of the clusters that the kappa leaves out, L has the
-    first of them, their kappa, too: smoothed as widely as `OBJECT_BLURS`, for what is in clusters
-    is not elsewhere. Its gains begin at zero.
+    With ``objects`` further inputs, maps of the clusters that kappa leaves out, L also contains the
+    first of them, the kappa of the clusters, smoothed with `OBJECT_BLURS`: mass in clusters is
+    missing around them. Its gains are initially zero.
     """
 
     BLURS = (0.8, 1.6, 3.2)  # pixels
@@ -117,7 +118,7 @@ class Convergence(_Generator):
             return self.joined(kappa[:, :1], out + self.around_objects(kappa))
 
     def around_objects(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The part of L that is of the objects: (B, 1, H, W)."""
+        """The part of L due to the objects: (B, 1, H, W)."""
         part = torch.zeros_like(inputs[:, :1])
         if self.objects:
             for g, sigma in zip(self.object_gain, self.OBJECT_BLURS, strict=True):
@@ -125,7 +126,7 @@ class Convergence(_Generator):
         return part
 
     def joined(self, kappa: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Nonlinear kappa from the Gaussian one and all that is added to its own blurs."""
+        """Nonlinear kappa from the Gaussian one, its blurs, and everything else that is added."""
         linear = self.gain[0] * kappa
         for g, sigma in zip(self.gain[1:], self.BLURS, strict=True):
             linear = linear + g * blur(kappa, sigma)
@@ -135,10 +136,10 @@ class Convergence(_Generator):
 class Paint(_Generator):
     """Nonlinear kappa and noise to kSZ, tSZ and CIB (normalised units).
 
-    kSZ is a sum of positive amplitudes times linear, bias-free functions of a noise of its
-    own, so it is exactly odd in that noise: its mean product with anything is zero by
-    construction. tSZ is a sum of non-negative amplitude maps each convolved with an
-    isotropic Gaussian: round, smooth and of one sign.
+    kSZ is a sum of positive amplitudes times linear, bias-free functions of a noise of its own, so
+    that it is exactly odd in that noise and does not correlate with any other field. tSZ is a sum
+    of non-negative amplitude maps each convolved with an isotropic Gaussian: round, smooth and of
+    one sign.
 
     Parameters
     ----------
@@ -153,10 +154,10 @@ class Paint(_Generator):
     objects
         Further inputs: maps of the clusters that the outputs leave out.
     cib_mix : (n, k)
-        For a CIB of n template maps: the k colours it is made of, each as the templates' heights
-        over their scales in the normaliser, relative to the first template's (a first row of
-        ones). Every pixel has a share of each, so that its colours lie between theirs, and all
-        templates see the same sources.
+        For a CIB of n template maps: the k colours that are mixed, each as the ratios of the
+        templates (in units of their scales in the normaliser) to the first template, so that the
+        first row is ones. Every pixel is a mixture of them, so that its colours lie between theirs
+        and all templates contain the same sources.
     cib_mean, cib_std : (n,)
         Of the templates in the normaliser.
     seed
@@ -214,7 +215,7 @@ class Paint(_Generator):
         nn.init.normal_(self.backbone.head.weight, 0, 0.1, generator=rng)
         for layer in self.velocity_kernels:
             nn.init.normal_(layer.weight, 0, 1 / 35, generator=rng)
-        with torch.no_grad():  # kernels start at equal, low height
+        with torch.no_grad():  # kernels start with equal, low amplitudes
             bias = self.backbone.head.bias
             for i, sigma in enumerate(self.kernel_widths):
                 bias[velocities + i] = -3.5 - math.log(max(1.0, math.sqrt(2 * math.pi) * sigma)) / 2
@@ -231,7 +232,7 @@ class Paint(_Generator):
         return max(super().stride, pooling(self.kernel_widths[-1]))
 
     def velocity(self, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Linear fields (B, velocities, H, W) of the kSZ head's own noise, coarse to fine."""
+        """Linear fields (B, velocities, H, W) of the noise of kSZ, from coarse to fine."""
         v = None
         for level in range(self.velocity_levels - 1, -1, -1):
             here = self.velocity_kernels[level](noise[level].float()).float()
@@ -242,13 +243,13 @@ class Paint(_Generator):
         return v
 
     def _convolved(self, amplitude: torch.Tensor) -> list[torch.Tensor]:
-        """Amplitude maps, each blurred by its kernel: parts of |tSZ|, in the normaliser's scale."""
+        """Amplitude maps convolved with their kernels: parts of |tSZ| in units of its scale."""
         return [
             wide_blur(amplitude[:, i : i + 1], sigma) for i, sigma in enumerate(self.kernel_widths)
         ]
 
     def tsz_parts(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The parts that tSZ is the sum of, by width of kernel: (B, kernels, H, W), positive."""
+        """The parts of tSZ, by width of kernel: (B, kernels, H, W), positive."""
         out = self.backbone(asinh_compression(kappa), noise[: len(self.backbone.widths)]).float()
         with torch.autocast(kappa.device.type, enabled=False):
             n = self.velocities
@@ -263,10 +264,11 @@ class Paint(_Generator):
     ) -> torch.Tensor:
         """(B, 1 + objects, H, W) normalised inputs to (B, 2 + n, H, W) kSZ, tSZ, n maps of CIB.
 
-        `velocity` is what `velocity` gave, if it was made beforehand for a larger area.
+        The argument `velocity` is the result of the method `velocity`, if it was made for a larger
+        area.
         """
         levels = len(self.backbone.widths)
-        # plane by plane in memory: what follows takes channels one by one
+        # contiguous channels, as the following steps work on single channels
         out = self.backbone(asinh_compression(kappa), noise[:levels])
         out = out.to(torch.float32, memory_format=torch.contiguous_format)
         if velocity is None:
@@ -280,7 +282,7 @@ class Paint(_Generator):
     def bounded(
         self, speed: torch.Tensor, velocity: torch.Tensor, cib: torch.Tensor
     ) -> torch.Tensor:
-        """kSZ and CIB from their parts of the backbone's output."""
+        """kSZ and CIB from their channels of the backbone."""
         ksz = (F.softplus(speed) * velocity).sum(1, keepdim=True)
         fields = SATURATION * torch.tanh(torch.cat([ksz, cib], 1) / SATURATION)
         if self.cib_templates == 1:
@@ -299,10 +301,11 @@ class Paint(_Generator):
 
 
 def colours(fields: torch.Tensor) -> torch.Tensor:
-    """Outputs of `Paint` (B, 2 + n, H, W) with differences of the CIB's templates after the first.
+    """Outputs of `Paint` (B, 2 + n, H, W), with differences of successive CIB templates.
 
-    Templates are alike to some per cent: what is between them would be lost in statistics of
-    each. Differences are in units of their rms, those of rare red or blue sources compressed.
+    Templates agree to a few per cent, so that their differences would be lost in statistics of
+    each. The differences are in units of their rms, and those of rare red or blue sources are
+    compressed.
     """
     first = fields[:, :3]
     n = fields.shape[1] - 3
@@ -314,10 +317,10 @@ def colours(fields: torch.Tensor) -> torch.Tensor:
 
 
 def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """State of a network without objects, or with one template of the CIB, for one with more.
+    """Extend the state of a network without objects, or with one CIB template, to one with more.
 
-    What the further inputs do begins at nothing; further outputs, and the gains of objects, begin
-    as they are in `module`. States of other shapes come back as they are.
+    The weights of further inputs are zero; further outputs, and the gains of objects, are taken
+    from `module`. States of other shapes are returned unchanged.
     """
     out = dict(state)
     mine = module.state_dict()
@@ -340,8 +343,8 @@ def widened(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torc
 class PointSources(nn.Module):
     """Log of the expected number of radio sources per pixel, given kappa, tSZ and CIB.
 
-    A Poisson process by maximum likelihood: no haze, no negative flux. Fluxes are drawn
-    from the counts.
+    A Poisson process fitted by maximum likelihood: no haze, no negative flux. Fluxes are drawn from
+    the counts.
     """
 
     INPUTS = ("kappa", "tsz", "cib")

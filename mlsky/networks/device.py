@@ -1,4 +1,4 @@
-"""Where networks run, CPU or CUDA, and in which number format."""
+"""Device and number format of the networks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 
 __all__ = ["pick_device", "pick_precision"]
 
-#: Instructions that multiply numbers of bfloat16. Without them oneDNN emulates such convolutions,
-#: which takes two to fifteen times the time of float32.
+#: Instructions for products of bfloat16 numbers. Without them oneDNN emulates such convolutions,
+#: two to fifteen times slower than float32.
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-#: What ``ONEDNN_MAX_CPU_ISA`` may say that leaves them in use (oneDNN, "CPU Dispatcher Control").
+#: Values of ``ONEDNN_MAX_CPU_ISA`` that allow them (oneDNN, "CPU Dispatcher Control").
 ONEDNN_BFLOAT16 = ("ALL", "DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512")
 
 
 def pick_device(device: str) -> torch.device:
-    """The device asked for; "auto" takes CUDA where there is one.
+    """A device by name; "auto" uses CUDA if there is one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Networks on large pictures, on the pixels that are wanted, in bounded memory.
+"""Evaluation of networks on the needed pixels of large pictures, in bounded memory.
 
 Backbones are evaluated layer by layer in blocks (`mlsky.networks.staged`); the result is that of
 one evaluation of the whole picture.
@@ -44,12 +44,10 @@ __all__ = [
 #: Receptive radius, measured in tests/networks/test_evaluate.py: Convergence 58 pixels, Paint 96;
 #: a multiple of the stride.
 PADDING = 96
-#: Pixels by which each step is evaluated around the one that follows it, where an area is wanted:
-#: the encoder of Convergence, the encoder of Paint, and what PointSources
-#: and the kernels of tSZ
-#: see.
+#: Pixels around the area of the next step on which each step is evaluated: the encoder of
+#: Convergence, the encoder of Paint, and the inputs of PointSources and of the kernels of tSZ.
 STEP_PADDING = (8, 8, 16)
-#: Rows of a picture that are taken at a time where every pixel is for itself.
+#: Rows of a picture processed at a time in pixel-wise operations.
 ROWS = 32
 TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
@@ -64,7 +62,7 @@ TRAINED = {"default": "bf16", "han2021": "fp32"}
 
 
 def kind(weights: Weights) -> str:
-    """Which of `SETS` a weight file holds.
+    """The set, of `SETS`, that a weight file contains.
 
     Raises
     ------
@@ -119,7 +117,7 @@ def _rounded(like: torch.Tensor, precision: str) -> torch.autocast:
 def _run(
     network: torch.nn.Module, kappa: torch.Tensor, noise: Sequence[torch.Tensor], precision: str
 ) -> torch.Tensor:
-    """A network of the default family, or what stands for one, on a whole picture."""
+    """A network of the default family, or a stand-in, on a whole picture."""
     with _rounded(kappa, precision):
         return network(kappa, noise)
 
@@ -132,7 +130,7 @@ def _grow(
     padding: int,
     precision: str,
 ) -> torch.Tensor:
-    """`Convergence` on an area, zero beyond it."""
+    """`Convergence` on an area, zero outside."""
     if not isinstance(getattr(network, "backbone", None), Backbone):
         return _run(network, inputs, noise, precision)[:, :1]
     kappa = inputs[:, :1]
@@ -155,7 +153,7 @@ def _grow(
 
 
 def _padding(kept: tuple[slice, slice], read: tuple[slice, slice]) -> list[int]:
-    """What `F.pad` needs to put a block in the midst of what was read round it."""
+    """Arguments of `F.pad` that put a block into the middle of its padded version."""
     (y, x), (ry, rx) = kept, read
     return [x.start, rx.stop - rx.start - x.stop, y.start, ry.stop - ry.start - y.stop]
 
@@ -168,7 +166,7 @@ def _paint(
     padding: int,
     precision: str,
 ) -> torch.Tensor:
-    """`Paint` on an area: (1, 2 + templates, H, W), without meaning beyond it."""
+    """`Paint` on an area: (1, 2 + templates, H, W), undefined outside."""
     if not isinstance(getattr(network, "backbone", None), Backbone):
         return _run(network, inputs, noise, precision)
     levels, n = len(network.backbone.widths), network.velocities
@@ -194,7 +192,7 @@ def _paint(
 
 
 def _scale_velocities(weights: Weights, noise: list[torch.Tensor]) -> None:
-    """Give the noise of kSZ's velocities the gains, by level, that a sky called for, in place."""
+    """Multiply the velocity noise by the calibrated gains of its levels, in place."""
     gains = weights.header.get("calibration", {}).get("velocity_gains", ())
     for level, gain in enumerate(gains, len(noise) - len(gains)):
         noise[level] = noise[level] * gain
@@ -223,7 +221,7 @@ def _default(
     given = [] if objects is None else [weights.normaliser.select(OBJECTS).forward(objects)]
     inputs = torch.cat([inputs, *given], 1)
     seen = area.widened(inner + middle)
-    # popped, for its memory is wanted by the next
+    # popped, as the next network needs the memory
     grown = _grow(weights["convergence"], inputs, noise.pop("convergence"), seen, outer, precision)
     del inputs
     wide = area.widened(inner)
@@ -267,9 +265,9 @@ def _han2021(weights: Weights, kappa: torch.Tensor, precision: str) -> dict[str,
 
 
 def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
-    """A picture (H, W) whose modes are multiplied by ``gain`` at the multipoles ``ell``.
+    """A picture (H, W) with its modes multiplied by ``gain`` at the multipoles ``ell``.
 
-    Opposite edges meet, so ``gain`` must vary slowly and the padding take what crosses them.
+    Edges are periodic, so that ``gain`` must vary slowly and the padding must be wide enough.
     """
     ny, nx = x.shape
     step = 10800 / pixel_arcmin * 2
@@ -279,7 +277,7 @@ def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
 
 
 def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
-    """Values mapped on a polygon, along whose sides at the ends it goes on."""
+    """Piecewise linear map of values, extrapolated at both ends."""
     source, target = (
         torch.tensor(t, dtype=torch.float32, device=x.device) for t in (source, target)
     )
@@ -292,7 +290,7 @@ def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
 def calibrated(cib: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
     """CIB (H, W) in uK with the power and the values of the truth, never negative.
 
-    First a gain by multipole (``ell``, ``gain``), then values mapped to those of the same rank
+    First a gain by multipole (``ell``, ``gain``), then a map of values to those of the same rank
     (``from``, ``to``, in uK).
     """
     cib = filtered(cib, pixel_arcmin, table)
@@ -321,8 +319,8 @@ def evaluate(
         the kSZ's velocities may have `mlsky.networks.staged.NOISE_PADDING` pixels more on each
         side of the picture, at every level but the finest: no other input is seen from so far.
     area
-        Pixels that are wanted; by default all. Beyond them maps are 0 and rates none. An output
-        a pixel inside the area has seen the `STEP_PADDING` beyond it, and zeros beyond that.
+        Pixels to evaluate; by default all. Elsewhere maps are 0 and rates are zero. Outputs depend
+        on the `STEP_PADDING` pixels around the area, and on zeros farther out.
     precision
         "bf16" or "fp32", of convolutions; by default as the networks were `TRAINED`, or "fp32" on
         a processor without instructions for bfloat16 (`mlsky.networks.device.pick_precision`).
@@ -341,8 +339,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a side is not a multiple of the networks' stride, the file makes no sky, the
-        precision is unknown, or there are objects and the networks take none, or none and they do.
+        If a side is not a multiple of the networks' stride, the file makes no sky, the precision is
+        unknown, or objects are given to networks without them, or missing for networks with them.
     """
     device = next(weights[SETS[kind(weights)][0]].parameters()).device
     precision = pick_precision(TRAINED[kind(weights)], device) if precision is None else precision
@@ -378,7 +376,7 @@ def evaluate(
         table = weights.header.get("calibration", {}).get(name)
         if not table:
             continue
-        if inside is not None:  # beyond the area the mean, lest its border be filtered in
+        if inside is not None:  # the mean outside the area, so that its border is not filtered
             cib = torch.where(inside, cib, cib[inside].mean())
         out[name] = calibrated(cib, weights.pixel_arcmin, table)
     if inside is not None:
@@ -388,13 +386,13 @@ def evaluate(
 
 
 def check_finite(maps: Mapping[str, np.ndarray], chart: int) -> None:
-    """Refuse networks whose numbers overflow: a sky of NaN would say nothing.
+    """Refuse networks whose outputs overflow, instead of making a sky of NaN.
 
     Raises
     ------
     RegistryError
         If a map of a chart has a value that is not finite. The logarithm of a rate may be minus
-        infinity, which it is where the rate is zero, as beyond the area that is wanted.
+        infinity, where the rate is zero, as outside the area.
     """
     for name, values in maps.items():
         allowed = np.isfinite(values)

@@ -13,7 +13,7 @@ Critic    5 channels                     one score                          11 1
 ========  =============================  =================================  ==========
 
 The counts are for the paper's ``width=64``; `width` scales every layer. The released
-code has 16 432 (PIXGAN) and 8 240 (VAEGAN) parameters more that nothing uses.
+code has 16 432 (PIXGAN) and 8 240 (VAEGAN) further parameters that are not used.
 
 Every convolution is 4 x 4, stride 2, padding 1. The first weights are drawn from
 ``(seed, class)`` alone; the global random state is neither read nor changed.
@@ -37,7 +37,7 @@ SIZE = 128
 #: Bound of the networks' outputs, in network units (Han et al. 2021, sect. 3).
 BOUND = 15.0
 
-# Slope of the leaky ReLU and spread of the first weights, Radford et al. (2016),
+# Slope of the leaky ReLU and standard deviation of the first weights, Radford et al. (2016),
 # arXiv:1511.06434, as in the paper.
 _SLOPE = 0.2
 _SPREAD = 0.02
@@ -236,14 +236,14 @@ class PIXGAN(nn.Module):
         }
         down = _widths(width, (1, 2, 4, 8, 8, 8, 8))
         up = _widths(width, (8, 8, 8, 4, 2, 1))
-        # Each step up, but the first, also sees the step down of its size.
+        # Each step up, except the first, also takes the step down of the same size.
         skips = [0, *down[-2:0:-1]]
         with torch.random.fork_rng(devices=[]):
             self.down = nn.ModuleList(
                 [
                     _down(inputs, down[0], _leaky(), norm=False),
                     *(_down(a, b, _leaky()) for a, b in pairwise(down[:-1])),
-                    # One pixel has no variance to normalise by.
+                    # A single pixel has no variance to normalise with.
                     _down(down[-2], down[-1], nn.ReLU(), norm=False),
                 ]
             )
@@ -272,8 +272,8 @@ class PIXGAN(nn.Module):
 class VAEGAN(nn.Module):
     """Step 3: PIXGAN's output from a Gaussian kappa to the statistics of the truth.
 
-    An autoencoder with a skip around the whole: the last step adds what it found to the
-    input, inside the bound. Nothing about it is variational, in spite of its name.
+    An autoencoder with a skip around the whole: the last step adds its output to the input, within
+    the bound. In spite of its name it is not variational.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
-"""Headers of weight files, which may come from anybody: read within limits, and checked.
+"""Headers of weight files of unknown origin: read within limits, and checked.
 
-What is not as a weight file has it is refused in one line that names the entry, before any tensor
-is read. Entries that nothing computes with (recipes, scores, how it was trained) are only looked at
-for their kind.
+A wrong entry is refused in one line that names it, before any tensor is read. Of entries without
+effect on maps (recipes, scores, training) only the type is checked.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ METADATA_KEY = "mlsky"
 #: Limits of a weight file, our choice; the largest of ours has 12 MB, 30 kB of header and 190
 #: tensors: bytes, bytes of its header, tensors, networks, and characters of a name.
 FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS, NAME_LENGTH = 2**30, 2**22, 10_000, 64, 200
-#: Types of tensors: those that are written, and the counters of batch norms.
+#: Types of tensors: those that we write, and the counters of batch norms.
 DTYPES = ("F16", "F32", "I64")
-#: Limits of what builds a network: the largest whole number, and the entries of a list.
+#: Limits of the arguments of a network: the largest integer, and the length of a list.
 INTEGER, ENTRIES = 4096, 64
 #: The largest number of a table: half the range of single precision.
 LARGEST = 1e19
-#: Pixels that networks may have (arcmin).
+#: Allowed pixel sizes of networks (arcmin).
 PIXELS_ARCMIN = (0.05, 600.0)
-#: The most clusters on a sky, and bright dusty galaxies per steradian, that a table may ask for:
-#: hundreds are usual.
+#: The most clusters on a sky, and bright dusty galaxies per steradian, in a table: hundreds are
+#: usual.
 CLUSTERS, PER_SR = 10**6, 1e6
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
@@ -90,14 +89,14 @@ def read(path: Path, file: BinaryIO) -> dict[str, Any]:
 
 
 def parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
-    """Our header out of a safetensors header, which also says how long the file must be.
+    """Our header from a safetensors header, which also gives the length of the file.
 
     Its names are those of the version that wrote it.
 
     Raises
     ------
     RegistryError
-        If the file is none of safetensors, has other than `size` bytes, or is not ours.
+        If the file is not of safetensors, does not have `size` bytes, or is not ours.
     """
     table = _json(text)
     if not isinstance(table, dict) or not all(isinstance(v, dict) for v in table.values()):
@@ -136,7 +135,7 @@ def parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
 
 
 def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
-    """Whether all that is computed with is of the right kind and size.
+    """Check type and size of everything that is used in computations.
 
     Parameters
     ----------
@@ -214,7 +213,7 @@ class _Entries:
 
 
 def _json(text: bytes | str) -> Any:
-    """JSON of finite numbers; None if it is none, or too deep."""
+    """Parsed JSON of finite numbers; None if it is not valid, or too deep."""
     try:
         return plain_json.loads(text)
     except ValueError:
@@ -253,7 +252,7 @@ def _check_networks(header: Mapping[str, Any], entries: _Entries) -> None:
 
 
 def _check_option(name: str, value: object, entries: _Entries, depth: int = 0) -> None:
-    """What builds a network: numbers, and short lists of numbers or of lists."""
+    """Check the arguments of a network: numbers, and short lists of numbers or of lists."""
     if isinstance(value, list) and depth < 2 and len(value) <= ENTRIES:
         for item in value:
             _check_option(name, item, entries, depth + 1)

@@ -1,4 +1,4 @@
-"""What a network is given, the same in training and in simulation."""
+"""Transforms of the inputs of a network, the same in training and in simulation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["asinh_compression"]
 
 
 class _AsinhCompression(torch.autograd.Function):
-    """torch.asinh has no vector code on CPUs: twenty times the time of what is done here."""
+    """torch.asinh is not vectorised on CPUs: it is twenty times slower."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor) -> torch.Tensor:
@@ -26,5 +26,5 @@ class _AsinhCompression(torch.autograd.Function):
 
 
 def asinh_compression(x: torch.Tensor) -> torch.Tensor:
-    """3 asinh(x / 3): linear near zero, logarithmic where one halo core would rule."""
+    """3 asinh(x / 3): linear near zero, logarithmic for the large values of halo cores."""
     return _AsinhCompression.apply(x)

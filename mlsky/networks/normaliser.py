@@ -1,4 +1,4 @@
-"""Fields to network units and back: eqs 5.2 and 5.3 of the seed report.
+"""Fields to network units and back, with the transforms of Han et al. (2021), arXiv:2105.11444.
 
 A network trains well on numbers of order one with short tails. kappa and kSZ are
 nearly Gaussian and are only divided by their standard deviation; tSZ, CIB and
@@ -22,7 +22,7 @@ _AXIS = -3
 
 
 def _compress(x, s: float):
-    """Eq. 5.2: sign(x) ln(|x|/s + 1).
+    """sign(x) ln(|x|/s + 1).
 
     Two clipped branches instead of sign(x): the derivative at x = 0 is then 1/s as it
     must be, not the 0 that autograd gives |x| (most pixels of a point-source map are 0).
@@ -33,7 +33,7 @@ def _compress(x, s: float):
 
 
 def _expand(x, s: float):
-    """Inverse of eq. 5.2: sign(x) s (exp|x| - 1)."""
+    """The inverse, sign(x) s (exp|x| - 1)."""
     if isinstance(x, torch.Tensor) and not torch.is_grad_enabled():
         return x.abs().expm1_().copysign_(x).mul_(s)  # a third of the time of the branches
     xp = torch if isinstance(x, torch.Tensor) else np
@@ -53,8 +53,8 @@ def _floating(x):
 class Normaliser:
     """The map between fields and network units, one row of numbers per channel.
 
-    ``x' = sign(x) ln(|x|/s + 1)`` where a scale is given (eq. 5.2 of the seed report),
-    ``x' = x`` where it is not; then ``x'' = (x' - m) / d`` (eq. 5.3).
+    ``x' = sign(x) ln(|x|/s + 1)`` if there is a scale s, else ``x' = x``; then ``x'' = (x' - m) /
+    d``.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Normaliser:
     scale
         s of each channel, in the field's unit; None (or 0) for a linear channel.
     mean, std
-        m and d of each channel, of the pixels after eq. 5.2.
+        m and d of each channel, after the logarithm.
 
     Raises
     ------
@@ -160,7 +160,7 @@ class Normaliser:
         return cls(channels, tuple(scale), tuple(mean), tuple(std))
 
     def forward(self, fields: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
-        """Field units to network units, eqs 5.2 and 5.3.
+        """Field units to network units.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Normaliser:
         return torch.stack(rows, _AXIS) if isinstance(x, torch.Tensor) else np.stack(rows, _AXIS)
 
     def select(self, names: Sequence[str]) -> Normaliser:
-        """The same numbers for the channels asked for, in that order."""
+        """The normaliser of some of the channels, in that order."""
         for name in names:
             if name not in self.channels:
                 raise ValueError(f"channel {name!r}: must be one of {', '.join(self.channels)}")

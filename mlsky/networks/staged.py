@@ -1,10 +1,10 @@
 """Backbones layer by layer over large pictures, each layer only where it is needed.
 
-A U-Net evaluated block by block needs an overlap as wide as its receptive radius round every block.
-Evaluated level by level, all blocks of one level before those of the next, an overlap is as wide as
-the receptive radius of two or three convolutions (`OVERLAP` pixels), and the maps between the
-levels are kept for the whole picture: about 100 bytes a pixel. The result is that of one
-evaluation.
+A U-Net evaluated block by block needs an overlap of its full receptive radius around every block.
+Here it is evaluated level by level, all blocks of one level before those of the next. The overlap
+is then the receptive radius of two or three convolutions (`OVERLAP` pixels), and the maps between
+the levels are kept for the whole picture, about 100 bytes per pixel. The result is the same as of
+one evaluation.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from mlsky.sphere.chart_area import Area
 
 __all__ = ["BLOCK", "OVERLAP", "backbone", "point_sources", "reads", "velocity", "velocity_block"]
 
-#: Most rows and columns of a block, by level: as measured, smaller ones overlap more and larger
-#: ones leave the cache.
+#: Largest number of rows and columns of a block, by level, tuned by timing: smaller blocks overlap
+#: more, larger ones do not fit the cache.
 BLOCK = ((256, 1024), (256, 512), (512, 512), (512, 512))
-#: Pixels read round a block: two 3 x 3 convolutions, and one row for the 4 x 4 one that halves,
+#: Pixels read around a block: two 3 x 3 convolutions, and one row for the 4 x 4 one that halves,
 #: rounded to whole pixels of the next level.
 OVERLAP = 4
 #: Pixels of noise that `velocity` may have outside the picture, at every level but the finest:
-#: half a kernel of 7, and what is lost as each level is interpolated to the next.
+#: half a kernel of 7 pixels, and the loss in interpolating each level to the next.
 NOISE_PADDING = 5
 
 _Slices = tuple[slice, slice]
 
 
 def _read(block: slice, overlap: int, n: int) -> tuple[slice, slice]:
-    """What is read of an axis of `n` pixels for a block, and where in it the block is."""
+    """Slice of an axis of `n` pixels that is read for a block, and the slice of the block in it."""
     lo, hi = max(0, block.start - overlap), min(n, block.stop + overlap)
     return slice(lo, hi), slice(block.start - lo, block.stop - lo)
 
 
 def reads(block: _Slices, overlap: int, shape: Sequence[int]) -> tuple[_Slices, _Slices]:
-    """What is read for a block and `overlap` pixels round it, and where in that the block is."""
+    """Slices read for a block with its overlap, and the slices of the block in them."""
     y, x = (_read(b, overlap, n) for b, n in zip(block, shape, strict=True))
     return (y[0], x[0]), (y[1], x[1])
 
@@ -57,7 +57,7 @@ _kept = threading.local()
 
 
 def _zeros(slot: str, size: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-    """Zeros; on a CPU in memory that this thread keeps, as new pages cost more than their use."""
+    """Zeros; on a CPU in memory that this thread keeps, as new pages are slow."""
     if like.device.type != "cpu":
         return like.new_zeros(size)
     n = math.prod(size)
@@ -68,7 +68,7 @@ def _zeros(slot: str, size: tuple[int, ...], like: torch.Tensor) -> torch.Tensor
 
 
 class _Canvas:
-    """A map of the whole picture, zero where nothing was put, as outside a picture."""
+    """A map of the whole picture, zero where nothing was written."""
 
     def __init__(self, shape: tuple[int, int], slot: str):
         self.shape, self.slot = shape, slot
@@ -96,7 +96,7 @@ def backbone(
     network
         The backbone.
     x
-        (1, inputs, H, W) what is squashed and entered.
+        (1, inputs, H, W) the inputs, before their asinh compression.
     noise
         (1, channels, H >> level, W >> level) by level.
     area
@@ -111,7 +111,7 @@ def backbone(
     levels = len(network.widths)
     noise = [_entered(z) for z in noise]
     wide = area.widened(padding)
-    # a decoder's blocks are those that the level above them reads
+    # the decoder needs the blocks that the level above reads
     needed = [area]
     for _ in range(levels - 1):
         needed.append(needed[-1].widened(2).halved())
@@ -155,7 +155,7 @@ def backbone(
 
 
 def _entered(noise: torch.Tensor) -> torch.Tensor:
-    """Noise as convolutions take it, in the precision of the autocast around them."""
+    """Noise in the memory layout and precision of the convolutions."""
     device = noise.device.type
     kind = noise.dtype
     if torch.is_autocast_enabled(device):
@@ -199,7 +199,7 @@ def _cropped(x: torch.Tensor, by: int) -> torch.Tensor:
 def velocity_block(
     paint: default.Paint, coarse: tuple[torch.Tensor, int], fine: torch.Tensor, block: _Slices
 ) -> torch.Tensor:
-    """Velocities on a block: `velocity` interpolated to the finest level, and that level's own."""
+    """Velocities on a block: `velocity` interpolated, plus that of the finest level."""
     values, padding = coarse
     read, kept = reads(block, 4, fine.shape[-2:])
     v = paint.velocity_kernels[0](_entered(fine[(..., *read)])).float()[(..., *kept)]

@@ -1,8 +1,8 @@
 """Weight files: safetensors with one JSON header, and nothing that can run code.
 
-One file holds one or more networks. A tensor's name is ``<network>.<name in the
-module>``; the header says of each network what builds it, so a file is enough to make
-the modules again. The same state and header give the same bytes, hence the same sha256.
+One file holds one or more networks. A tensor's name is ``<network>.<name in the module>``; the
+header describes how each network is built, so that the modules can be made from the file alone. The
+same state and header give the same bytes, hence the same sha256.
 
 Header (``metadata["mlsky"]`` of the safetensors file, JSON)::
 
@@ -66,16 +66,16 @@ ARCHITECTURES = {
     "vae": "mlsky.toys.vae",
 }
 
-#: Weights that a network may have whatever its file holds, our choice: 64 MiB, made in a moment.
+#: Number of weights a network may always have, our choice: 64 MiB are made quickly.
 SMALL = 2**24
-#: What a constructor raises on numbers that make no network.
+#: Errors that constructors raise for impossible arguments.
 BUILDING = (TypeError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)
 _DTYPES = {"float16": np.float16, "float32": np.float32}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The networks of one file, ready to run, with what the file says of them."""
+    """The networks of one file, ready to run, with the header of the file."""
 
     networks: dict[str, torch.nn.Module]
     header: dict[str, Any]
@@ -99,7 +99,7 @@ class Weights:
 
     @property
     def mass_cut(self) -> float | None:
-        """Mass (M200m, Msun) above which haloes are left out of what the networks paint.
+        """Mass (M200m, Msun) above which the networks leave haloes out.
 
         Of a header whose ``part`` is "rest", see `mlsky.theory.objects`; None for networks that
         paint all.
@@ -129,7 +129,7 @@ def save(
         JSON-able; ``networks`` is required (see the module's docstring).
     dtype
         "float16" or "float32" for matrices and kernels. Vectors (biases, norms and their
-        running statistics) stay float32: they weigh nothing and set the outputs' scale.
+        running statistics) stay float32: they need little space and set the scale of the outputs.
     max_bytes
         Largest file allowed; None for no limit.
 
@@ -147,7 +147,7 @@ def save(
     if not path.parent.is_dir():
         raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
     try:
-        # What a reader will see: JSON turns tuples into lists and keys into strings.
+        # The form that a reader sees: JSON turns tuples into lists and keys into strings.
         header = json.loads(_json({**header, "format_version": FORMAT_VERSION}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"header: must be plain finite JSON ({error})") from None
@@ -198,7 +198,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 def network_header(
     module: torch.nn.Module, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The header entry of one network; `module.kwargs` must be what builds it again."""
+    """The header entry of one network; `module.kwargs` must be the arguments of its class."""
     return {
         "architecture": architecture(module),
         "kwargs": dict(module.kwargs),
@@ -261,8 +261,8 @@ def _build(
     what = f"{path.name}: network {name!r}"
     cls = _resolve(what, entry["architecture"])
     try:
-        # Constructors draw first weights, which are replaced below: leave the caller's
-        # random state alone.
+        # Constructors draw initial weights, which are replaced below: keep the random state of the
+        # caller.
         with torch.random.fork_rng(devices=[]), _no_larger_than(state):
             module = cls(**entry["kwargs"])
     except (
@@ -303,9 +303,9 @@ def _build(
 
 @contextlib.contextmanager
 def _no_larger_than(state: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Stop the making of a network once it has more weights than its file; in this thread alone.
+    """Stop the construction of a network, in this thread, once it has more weights than its file.
 
-    A header may ask for a network of any size, and only its making tells how large that is.
+    A header may describe a network of any size, which is known only during construction.
     """
     left, mine = max(SMALL, sum(t.numel() for t in state.values())), threading.get_ident()
 
@@ -362,7 +362,7 @@ def _load(path: Path, sha256: str | None) -> tuple[dict[str, torch.Tensor], dict
     from safetensors.torch import load as from_bytes
 
     with headers.open_file(path) as file:
-        if sha256 is None:  # a file from anywhere: no more of it is read than of a weight file
+        if sha256 is None:  # a file of unknown origin: limit the bytes that are read
             headers.read(path, file)
             file.seek(0)
         data = file.read()

@@ -1,7 +1,7 @@
 """Catalogue of radio and dusty sources, and its painting onto maps.
 
-Sources are points: they are put into the pixel that holds them, never interpolated and never
-passed through spherical harmonics, so that nothing rings and fluxes are conserved.
+Sources are points: each is put into the pixel that contains it, without interpolation or spherical
+harmonics, so that nothing rings and fluxes are conserved.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ COLUMNS = {
 
 
 def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
-    """Catalogue of sources whose index and polarisation are drawn.
+    """Catalogue of sources with random spectral indices and polarisation.
 
     Indices are those of `mlsky.frequency.radio.index_of` and `mlsky.frequency.cib.index_of`.
-    Polarised fractions are lognormal, angles uniform. What is drawn for a source depends on the
-    seed, its kind and its number alone, or without numbers on its position: neither other sources
-    nor the order of rows change it.
+    Polarised fractions are lognormal, angles uniform. The random numbers of a source depend only on
+    the seed, its kind and its number (or, without numbers, its position), not on other sources or
+    the order of rows.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     seed
         Seed of the sky; the streams "spectral_index" and "polarisation" are used.
     number
-        Non-negative integers that tell the sources apart, *(n,)*. By default positions do, to the
-        nearest `PLACE_DEG`: sources of one kind at the same place then have the same index and
-        polarisation.
+        Non-negative integers that identify the sources, *(n,)*. By default their positions do, to
+        the nearest `PLACE_DEG`: sources of one kind at the same position then have the same index
+        and polarisation.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def of_drawn(sources: list[dict], seed: int) -> Table:
 def paint(table: Table, geometry: Geometry, freqs, stokes: str = "TQU") -> np.ndarray:
     """Maps of the sources of a catalogue.
 
-    Each source goes whole into the pixel that holds it: intensity = flux / pixel area. Sources
+    Each source adds its flux to the pixel that contains it: intensity = flux / pixel area. Sources
     outside the map are left out.
 
     Parameters
@@ -221,7 +221,7 @@ def paint(table: Table, geometry: Geometry, freqs, stokes: str = "TQU") -> np.nd
 def paint_sparse(
     table: Table, geometry: Geometry, freqs, stokes: str = "TQU"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `paint`, of the pixels that hold a source alone: a source map is mostly empty.
+    """As `paint`, but only for pixels with sources, as a source map is mostly empty.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def paint_sparse(
     theta = np.radians(90.0 - _column(table, "dec"))
     pixel = geometry.pixel(theta, np.radians(_column(table, "ra")))
     inside = pixel >= 0
-    # sums run over the pixels that hold a source only: the memory is that of the catalogue
+    # sums run over pixels with sources only, so that the memory is that of the catalogue
     pixel, slot = np.unique(pixel[inside], return_inverse=True)
     values = np.zeros((len(bands), len(stokes), pixel.size), dtype=np.float32)
     if pixel.size:
@@ -279,7 +279,7 @@ def above(table: Table, flux_cut_mjy=None) -> Table:
 
 
 def _stokes_of_unit_flux(table: Table, stokes: str, rows: np.ndarray) -> list:
-    """T (None stands for 1), Q and U of a unit flux, for the Stokes parameters asked for."""
+    """T (None for 1), Q and U of a unit flux, for the requested Stokes parameters."""
     if stokes == "T":
         return [None]
     fraction = _column(table, "pol_frac")[rows]
@@ -323,7 +323,7 @@ def _in_band(law: Callable, flux: np.ndarray, alpha: np.ndarray, band: passbands
     """Fluxes in a band of sources of one law.
 
     ln of the colour is linear in the index at every frequency, so ln of its mean over a band is
-    very smooth in it: a polynomial between the extreme indices stands for millions of sources.
+    very smooth in it: a polynomial between the extreme indices serves millions of sources.
     """
     if band.is_single or not flux.size:
         return law(flux, alpha, band.nu_ghz[0])
@@ -348,7 +348,7 @@ def _is_dsfg(kind: np.ndarray) -> np.ndarray:
 
 
 def _column(table: Table, name: str) -> np.ndarray:
-    """A column as float64 in the unit of `COLUMNS`, whatever unit the table keeps it in."""
+    """A column as float64 in the unit of `COLUMNS`."""
     if name not in table.colnames:
         raise ValueError(
             f"catalogue without column {name!r}: must have {', '.join(COLUMNS)}, "
@@ -358,7 +358,7 @@ def _column(table: Table, name: str) -> np.ndarray:
 
 
 def _in_unit(values, unit: str) -> np.ndarray:
-    """Values as float64 in `unit`, which they are taken to be in if they carry none."""
+    """Values as float64 in `unit`, which is also assumed for values without a unit."""
     if getattr(values, "unit", None) is not None and values.unit != unit:
         values = values.to(unit)
     return np.asarray(values, dtype=np.float64)

@@ -40,7 +40,7 @@ def draw_radio_flux(uniform: ArrayLike) -> NDArray[np.float64]:
 
 
 def rate_gain(mean_rate: float | None, pixel_sr: float, fraction: float = 1.0) -> float:
-    """Factor on a network's rate of radio sources that gives the counts their density.
+    """Factor on a network's rate of radio sources that gives the density of the counts.
 
     Parameters
     ----------
@@ -49,6 +49,6 @@ def rate_gain(mean_rate: float | None, pixel_sr: float, fraction: float = 1.0) -
     pixel_sr
         Solid angle of a pixel.
     fraction
-        Of all radio sources, those that the network paints; the others are in clusters.
+        Fraction of all radio sources that the network paints; the others are in clusters.
     """
     return 1.0 if mean_rate is None else fraction * radio_density() * pixel_sr / mean_rate

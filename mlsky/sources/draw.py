@@ -1,11 +1,11 @@
-"""Sources drawn cell by cell of the sky from the rates that networks gave.
+"""Random sources, cell by cell, from the rates of the networks.
 
-The cells are the pixels of the charts, which lie where they do for every geometry. Each cell has
-random numbers of its own (`mlsky.seeds`): one for how many sources it holds, by inversion of the
-Poisson distribution, and for each of them one for every quantity. A rate that differs a little, as
-on another processor or with other versions of the libraries, adds or drops the last source of a
-few cells, and moves no other: sources change in number by the share by which rates differ, the
-least that two Poisson processes of these rates can.
+The cells are the pixels of the charts, whose positions are the same for every geometry. Each cell
+has its own random numbers (`mlsky.seeds`): one for the number of its sources, by inversion of the
+Poisson distribution, and one for every quantity of each source. A slightly different rate, as on
+another processor or with other versions of the libraries, adds or removes the last source of a few
+cells and moves no other. The number of sources changes by the relative difference of the rates, the
+smallest change possible.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["of_chart", "on_map"]
 
-#: Quantities in the stream "sources": numbers of sources by cell, then of each source its row and
-#: column inside the cell, its kind and its flux. Part of what a seed means.
+#: Quantities in the stream "sources": number of sources in a cell, then row and column inside the
+#: cell, kind and flux of each source. They are part of the meaning of a seed.
 _HOW_MANY, _ROW, _COLUMN, _KIND, _FLUX = range(5)
 
-#: The most sources that are expected on a chart, our choice: a hundred times what is usual, and
-#: still little memory.
+#: Largest expected number of sources on a chart, our choice: a hundred times the usual number.
 MOST = 2_000_000
 
-#: Numbers of sources, from the last bits: column and row of the cell, counted from so many before
-#: the middle of the chart, which is where it is for any sides; the chart; which of the cell's.
+#: Bits of the number of a source, from the last: column and row of its cell relative to the middle
+#: of the chart, which does not depend on the sides; the chart; the number within the cell.
 _BITS, _MIDDLE, _CHART_BITS = 16, 1 << 15, 8
 
 
@@ -64,15 +63,14 @@ def of_chart(
     -------
     sources
         "vectors" *(3, n)*, unit vectors; "flux" *(n,)*, mJy at 148 GHz; "dsfg" *(n,)*, bool;
-        "number" *(n,)* int64, which no other source of the sky has.
+        "number" *(n,)* int64, unique on the sky.
 
     Raises
     ------
     ValueError
         If a rate is not finite.
     RegistryError
-        If more than `MOST` sources are expected, which only networks that are no trained ones ask
-        for.
+        If more than `MOST` sources are expected, as from untrained networks.
     """
     import healpy
 
@@ -101,7 +99,7 @@ def of_chart(
 
 
 def on_map(found: dict[str, NDArray], geometry: Geometry) -> dict[str, NDArray]:
-    """Those of the sources of `of_chart` that lie on a map."""
+    """The sources of `of_chart` that lie on a map."""
     if geometry.kind == "healpix":
         return found
     x, y, z = found["vectors"]
@@ -110,7 +108,7 @@ def on_map(found: dict[str, NDArray], geometry: Geometry) -> dict[str, NDArray]:
 
 
 def _poisson(chart: Chart, made: dict, header: dict, seed: int) -> tuple[tuple, np.ndarray]:
-    """Cells of the sources of a Poisson process of both kinds, and shares of dusty ones there."""
+    """Cells of the sources of both kinds, and the probabilities that they are dusty."""
     table = header.get("calibration", {})
     fraction = table.get("radio_fraction", 1.0)
     gain = counts.rate_gain(table.get("radio_mean_rate"), chart.pixel_rad**2, fraction)

@@ -227,7 +227,7 @@ def test_bad_arguments(painter, tmp_path):
         ("regions=2.5", {"regions": 2.5}),
         ("seed=-1", {"seed": -1}),
         ("seed=4: mlsky validate paints its regions with it", {"seed": seeds.VALIDATION}),
-        (r"freqs=\[93.0, 93.0\]: one is there twice", {"freqs": (93, 93)}),
+        (r"freqs=\[93.0, 93.0\]: each may occur only once", {"freqs": (93, 93)}),
         ("freqs holds 950 GHz: outside", {"freqs": (950,)}),
         ("freqs holds 10 GHz: outside", {"freqs": (93, 10)}),
         ("objects=0: must be a mass M200m in Msun from", {"objects": 0}),
