@@ -6,10 +6,11 @@ pass what they read through `keys` and `tensor`, and the rest of the code knows 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CLASSES", "NAMES", "SCORES", "header", "keys", "kinds", "scores", "tensor"]
 
@@ -64,6 +65,8 @@ def keys(value: Any) -> Any:
 
 def kinds(values: ArrayLike) -> NDArray[np.str_]:
     """Kinds of source, a column of a catalogue, of any shape."""
+    import numpy as np  # not above, so that the help of the command line is quick
+
     values = np.asarray(values, dtype=str)
     return np.where(values == "dusty", NAMES["dusty"], values)
 

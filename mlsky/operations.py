@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import arguments
+from mlsky import arguments, harmonics, smoothing
 from mlsky.frequency import passbands
 from mlsky.io.layers import TOTAL, Layer
 from mlsky.sources import catalogue
@@ -24,17 +24,12 @@ if TYPE_CHECKING:
 
     from mlsky.frequency.passbands import Band
     from mlsky.sky import Sky
-    from mlsky.sphere.geometry import Geometry
 
 __all__ = ["Operations"]
 
 #: Quantile of the colours of listed sources by which it is told down to what flux in another band
 #: the catalogue is complete. Our choice.
 COLOUR_QUANTILE = 0.999
-
-#: Fraction of a cut-out's side over which its edges are tapered before its spectrum is taken: our
-#: choice.
-TAPER = 0.1
 
 
 def _without_sources(sky: Sky, mjy: float, nu_ghz) -> tuple[dict[str, list[Layer]], Table]:
@@ -118,89 +113,6 @@ def _mask(
         theta = scale * np.asarray(heavy["theta500"], np.float64)
         centres.append(_discs(heavy, np.maximum(theta, radius) / 60))
     return discs.outside(sky.geometry, np.concatenate(centres))
-
-
-def _alm(
-    sky: Sky, index: int | str, component: str | None, lmax: int | None
-) -> NDArray[np.complex128]:
-    """Multipoles of one band, (n, nalm): T, or E and B, or all three.
-
-    As `Operations.alm`.
-    """
-    top = _parse_lmax(sky, lmax)
-    return _analysed(sky.band(index, component), sky, top)
-
-
-def _spectra(sky: Sky, component: str | None, lmax: int | None) -> dict[str, NDArray[np.float64]]:
-    """Auto- and cross-spectra of all bands, as `Operations.spectra`."""
-    import healpy
-
-    top = _parse_lmax(sky, lmax)
-    window, power = _window(sky.geometry)
-    found = []
-    for index in range(len(sky.bands)):
-        maps = sky.band(index, component)
-        if window is not None:
-            mean = (maps * window).sum((-2, -1)) / window.sum()
-            maps = (maps - mean[:, np.newaxis, np.newaxis]) * window
-        found.append(_analysed(maps, sky, top))
-    letters = {"T": "T", "QU": "EB", "TQU": "TEB"}[sky.stokes]
-    pairs = [a + b for i, a in enumerate(letters) for b in letters[i:]]
-    out = {pair: np.empty((len(found), len(found), top + 1)) for pair in pairs}
-    for pair in pairs:
-        i, j = (letters.index(letter) for letter in pair)
-        for a, one in enumerate(found):
-            for b, other in enumerate(found):
-                out[pair][a, b] = healpy.alm2cl(one[i], other[j]) / power
-    return out
-
-
-def _analysed(maps: NDArray[np.float32], sky: Sky, lmax: int) -> NDArray[np.complex128]:
-    """Multipoles (n, nalm) of the maps (nstokes, *shape) of one band."""
-    from mlsky.sphere import gaussian
-
-    parts = []
-    if "T" in sky.stokes:
-        parts.append(gaussian.map_to_alm(maps[0], sky.geometry, lmax)[np.newaxis])
-    if "Q" in sky.stokes:
-        parts.append(gaussian.map_to_alm(maps[-2:], sky.geometry, lmax, spin=2))
-    return np.concatenate(parts)
-
-
-def _parse_lmax(sky: Sky, lmax: int | None) -> int:
-    """A band limit, by default that of the pixels."""
-    geometry = sky.geometry
-    if geometry.kind == "car" and not geometry.cylindrical:
-        raise ValueError(
-            "multipoles need HEALPix or cylindrical pixels (CAR, CEA, ...); this map has other ones"
-        )
-    top = geometry.lmax
-    if lmax is None:
-        return top
-    return arguments.integer(
-        "lmax", lmax, f"an integer from 2 to {top}, that of the pixels", 2, top
-    )
-
-
-def _window(geometry: Geometry) -> tuple[NDArray[np.float64] | None, float]:
-    """Taper of the edges of a cut-out, and its mean square over the sphere; none for a full sky."""
-    if geometry.kind == "healpix":
-        return None, 1.0
-    ny, nx = geometry.shape
-    area = np.broadcast_to(geometry.area().reshape(geometry.shape), geometry.shape)
-    if abs(area.sum() / (4 * np.pi) - 1) < 1e-3:
-        return None, 1.0
-    turn = abs(2 * np.pi / geometry.steps[0])
-    columns = np.ones(nx) if nx > turn - 0.5 else _taper(nx)
-    window = _taper(ny)[:, np.newaxis] * columns
-    return window, float((window**2 * area).sum() / (4 * np.pi))
-
-
-def _taper(n: int) -> NDArray[np.float64]:
-    """One inside, half a cosine to zero over `TAPER` of the length at either end."""
-    edge = max(1, round(TAPER * n))
-    away = np.minimum(np.arange(n) + 0.5, n - np.arange(n) - 0.5)
-    return 0.5 - 0.5 * np.cos(np.pi * np.minimum(away / edge, 1))
 
 
 def _catalogue_of(sky: Sky, what: str) -> Table:
@@ -407,7 +319,39 @@ class Operations:
         ValueError
             If the pixels are not HEALPix or cylindrical, or `lmax` is beyond theirs.
         """
-        return _alm(self, index, component, lmax)
+        return harmonics.alm(self, index, component, lmax)
+
+    def smooth(self, beam, component: str | None = None) -> Sky:
+        """This sky with a beam.
+
+        Fields are multiplied by the beam's transform in multipoles. Sources of the catalogue are
+        painted with its profile at their places, so nothing rings round them, and the pixel window
+        is not in them.
+
+        Parameters
+        ----------
+        beam
+            FWHM of a Gaussian in arcmin (or a Quantity), or its transform b_l from l = 0 as an
+            array; or a list of these, one per band.
+        component
+            A name; None for the total.
+
+        Returns
+        -------
+        Sky
+            Of the total, or of this component, alone: one map per band. kappa has no beam. Within
+            a few FWHM of its edge a cut-out lacks what lies beyond.
+
+        Raises
+        ------
+        ValueError
+            For a beam that is not positive and finite, a table that ends too early, another number
+            of beams than of bands, pixels that are not HEALPix or cylindrical, or a sky that holds
+            the total alone.
+        """
+        layer, told = smoothing.smoothed(self, beam, component)
+        name = TOTAL if component is None else component
+        return self._with({name: [layer]}, meta={**self.meta, "beams": told})
 
     def spectra(
         self, component: str | None = None, lmax: int | None = None
@@ -434,7 +378,7 @@ class Operations:
         ValueError
             As `alm`.
         """
-        return _spectra(self, component, lmax)
+        return harmonics.spectra(self, component, lmax)
 
     def _maps(self, component: str | None, convention: str) -> NDArray[np.float32]:
         """Maps of all bands in a polarisation convention."""

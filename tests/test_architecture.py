@@ -35,6 +35,7 @@ LAYERS = (
     ("sources",),
     ("haloes",),
     ("painting",),
+    ("harmonics", "smoothing"),
     ("operations",),
     ("sky",),
     ("request",),

@@ -16,12 +16,16 @@ __all__ = ["calibrate"]
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write.  [default: WEIGHTS itself]"
 )
-@click.option("--seed", type=int, help="Of the sky measured.  [default: 20000]")
+@click.option("--seed", type=int, help="Seed of the sky.  [default: 20000]")
 @click.option(
-    "--nside", type=int, default=2048, show_default=True, help="Of that sky, a power of two."
+    "--nside",
+    type=int,
+    default=2048,
+    show_default=True,
+    help="Resolution of the sky, a power of two.",
 )
 @click.option(
-    "--patches", type=int, default=24, show_default=True, help="Regions it is compared with."
+    "--patches", type=int, default=24, show_default=True, help="Regions to compare with the sky."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace the file of --out.")
@@ -34,10 +38,10 @@ def calibrate(
     device: str,
     overwrite: bool,
 ) -> None:
-    """Fit what only a stitched sky shows, and keep it in the header of WEIGHTS.
+    """Fit calibrations that need a stitched sky, and store them in the header of WEIGHTS.
 
     The gain of kappa, the large scales that patches do not show, and the transfer from patches to
-    the sky. The networks are not touched; the sha256 of the file changes.
+    the sky. The networks are not changed; the sha256 of the file is.
     """
     from mlsky.io import skies
 
@@ -60,7 +64,7 @@ def calibrate(
 
 
 def _tables(found: dict) -> list[str]:
-    """What was fitted, as lines of text."""
+    """The results of the fit, as lines of text."""
     lines = []
     rows = found["large_scales"]
     names = list(rows[0]["auto"])

@@ -14,7 +14,7 @@ FORMATS = {"csv": {"format": "ascii.ecsv", "delimiter": ","}, "fits": {"format":
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--min-mass", type=float, metavar="MSUN", help="Least M200m.  [default: all]")
+@click.option("--min-mass", type=float, metavar="MSUN", help="Lowest M200m.  [default: all]")
 @click.option(
     "--format",
     "format_",
@@ -43,7 +43,7 @@ def clusters(
     table = Sky.read(path, lazy=True).clusters
     if table is None:
         raise ValueError(
-            f"{path}: has no list of clusters: networks that paint all made this sky, or it was "
+            f"{path}: has no list of clusters: its networks paint the clusters, or it was "
             "written by an earlier version"
         )
     if min_mass is not None:

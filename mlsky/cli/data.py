@@ -1,4 +1,4 @@
-"""``mlsky data`` and ``mlsky tables``: sets, and what they are painted from."""
+"""``mlsky data`` and ``mlsky tables``: sets, and the tables for painting them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASS_CUT = 1e14  # of `mlsky.theory.objects`, which is not imported to print a h
 
 @click.group()
 def data() -> None:
-    """Sets that networks are trained and validated on."""
+    """Training and validation sets."""
 
 
 @data.command("paint", cls=ManyValues)
@@ -33,12 +33,16 @@ def data() -> None:
     type=int,
     default=0,
     show_default=True,
-    help="Another one for each set: no shared sky.",
+    help="Different for each set, so that sets share no sky.",
 )
 @click.option("--pixel-arcmin", type=float, default=0.5, show_default=True)
 @click.option("--pixels", type=int, default=512, show_default=True, help="Along a side.")
-@click.option("--freqs", multiple=True, callback=numbers, help="CIB and radio there, too (GHz).")
-@click.option("--tables", type=click.Path(path_type=Path), help="Paint from.  [default: shipped]")
+@click.option(
+    "--freqs", multiple=True, callback=numbers, help="Further frequencies of CIB and radio (GHz)."
+)
+@click.option(
+    "--tables", type=click.Path(path_type=Path), help="Painter tables.  [default: shipped]"
+)
 @click.option(
     "--catalogue-mjy", type=float, default=1.0, show_default=True, help="Faintest source listed."
 )
@@ -48,11 +52,11 @@ def data() -> None:
     is_flag=False,
     flag_value=f"{MASS_CUT:g}",
     metavar="[MSUN]",
-    help="Take haloes above this M200m apart.  [default without a value: 1e14]",
+    help="Store haloes above this M200m separately.  [default without a value: 1e14]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def data_paint(out: Path, regions: int, pixels: int, device: str, **options: object) -> None:
-    """Paint regions of correlated sky from haloes; a stopped run goes on where it was."""
+    """Paint regions of correlated sky from haloes; a stopped run is resumed."""
     from mlsky.haloes import region_sets
     from mlsky.networks.device import pick_device
 
@@ -69,9 +73,15 @@ def data_paint(out: Path, regions: int, pixels: int, device: str, **options: obj
     help="Folder for pictures (PNG).  [default: SET_check beside the set]",
 )
 @click.option("--pictures/--no-pictures", default=True, help="Draw them.")
-@click.option("--json", "table", type=click.Path(path_type=Path), help="Write the figures here.")
-@click.option("--tables", type=click.Path(path_type=Path), help="Painted from.  [default: shipped]")
-@click.option("--regions", type=int, help="Use so many.  [default: all]")
+@click.option(
+    "--json", "table", type=click.Path(path_type=Path), help="Write the numbers to this file."
+)
+@click.option(
+    "--tables",
+    type=click.Path(path_type=Path),
+    help="Painter tables of the set.  [default: shipped]",
+)
+@click.option("--regions", type=int, help="Number of regions.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures and JSON file.")
 def data_check(
     path: Path,
@@ -81,7 +91,7 @@ def data_check(
     overwrite: bool,
     **options: object,
 ) -> None:
-    """Compare a painted set with its analytic model and with what was measured on the sky."""
+    """Compare a painted set with its analytic model and with observations."""
     from mlsky.io import skies
 
     if table is not None:
@@ -112,22 +122,22 @@ def data_check(
 @click.option("--freqs", multiple=True, callback=number_pairs, metavar="FIELD=GHZ...")
 @click.option("--scale", multiple=True, callback=number_pairs, metavar="FIELD=NUMBER...")
 @click.option("--patches", type=int, required=True)
-@click.option("--seed", type=int, required=True, help="Of the places of the patches.")
+@click.option("--seed", type=int, required=True, help="Seed of the positions of patches.")
 @click.option("--part", default="train", show_default=True, help="train, validation or test.")
-@click.option("--recipe", help="Ask for the fields of this recipe; cut its pixels and size.")
+@click.option("--recipe", help="Use the fields, pixels and size of this recipe.")
 @click.option("--pixel-arcmin", type=float, help="[default: of the recipe, or 0.5]")
 @click.option("--size", type=int, help="Pixels along a side.  [default: of the recipe, or 128]")
 @click.option("--method", default="harmonic", show_default=True, help="harmonic or cubic.")
-@click.option("--lmax", type=int, help="Of harmonic.  [default: what maps and pixels carry]")
+@click.option("--lmax", type=int, help="For harmonic.  [default: that of maps and pixels]")
 @click.option("--flux-cut-mjy", type=float, default=7.0, show_default=True, help="inf: no cut.")
 @click.option("--find/--no-find", default=True, help="Find sources of maps without catalogue.")
 @click.option("--find-mjy", type=float, help="Faintest source to find.  [default: 5 sigma]")
 @click.option("--windows/--no-windows", default=True, help="Replace pixel windows of SZ maps.")
-@click.option("--octant", is_flag=True, help="The sky is one octant eight times over.")
+@click.option("--octant", is_flag=True, help="The sky consists of eight copies of one octant.")
 def data_cut(
     out: Path, recipe: str | None, freqs: dict, flux_cut_mjy: float, **options: object
 ) -> None:
-    """Cut patches out of full-sky maps of any simulation; a stopped run goes on where it was."""
+    """Cut patches out of full-sky maps of any simulation; a stopped run is resumed."""
     from mlsky.training.recipes import recipe as recipe_of
 
     chosen = None if recipe is None else recipe_of(recipe)
@@ -146,14 +156,14 @@ def data_cut(
 
 @click.group()
 def tables() -> None:
-    """What the painter needs to know of a cosmology."""
+    """Tables of the painter for a cosmology."""
 
 
 @tables.command("build")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help=".npz file.")
 @click.option("--cosmology", default="planck2018", show_default=True)
 @click.option(
-    "--preset", default="act-dr6", show_default=True, help="What amplitudes are fitted to."
+    "--preset", default="act-dr6", show_default=True, help="Data to which amplitudes are fitted."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def tables_build(out: Path, cosmology: str, preset: str, overwrite: bool) -> None:

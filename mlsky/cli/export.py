@@ -19,14 +19,14 @@ __all__ = ["export"]
     multiple=True,
     callback=pairs,
     metavar="NAME=PATH",
-    help="Run folders: convergence=FOLDER paint=FOLDER. A weight file hands on its own "
-    "convergence or point_sources.",
+    help="Run folders: convergence=FOLDER paint=FOLDER. The convergence or "
+    "point_sources of a weight file are copied.",
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
 @click.option(
-    "--validation", required=True, type=click.Path(path_type=Path), help="To calibrate on."
+    "--validation", required=True, type=click.Path(path_type=Path), help="Set for the calibration."
 )
-@click.option("--regions", type=int, help="Of the validation set.  [default: all]")
+@click.option("--regions", type=int, help="Regions of the validation set.  [default: all]")
 @click.option(
     "--which",
     type=click.Choice(["best", "last"]),
@@ -34,8 +34,10 @@ __all__ = ["export"]
     show_default=True,
     help="State of each run.",
 )
-@click.option("--trained-on", default="unknown", help="The machine, in words, for the header.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the networks' noise.")
+@click.option("--trained-on", default="unknown", help="Description of the machine, for the header.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of the noise of the networks."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def export(
     out: Path,
@@ -48,7 +50,7 @@ def export(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Make trained runs one weight file: fit radio sources, balance, calibrate."""
+    """Combine trained runs into one weight file: fit radio sources, balance, calibrate."""
     from mlsky.io import skies
 
     skies.check(out, overwrite, (".safetensors",))

@@ -1,4 +1,4 @@
-"""The command ``mlsky`` itself: what it exits with, and how it says what is wrong."""
+"""The command ``mlsky`` itself: exit status and error messages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), EXIT_BAD_INPUT)
-    except OSError as error:  # of the file system: a full disk, a folder that refuses
+    except OSError as error:  # of the file system, such as a full disk or missing permission
         if debug or error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
@@ -61,7 +61,7 @@ def _fail(message: str, status: int) -> int:
 
 @contextlib.contextmanager
 def _stop_on_sigterm() -> Iterator[None]:
-    """Let a SIGTERM, as from a batch system, unwind like Ctrl-C, so that nothing is left."""
+    """Handle SIGTERM, as from a batch system, like Ctrl-C, so that no files are left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -39,7 +39,7 @@ def validate_images(
 ) -> None:
     """Compare images drawn from SOURCE with true ones: a run folder, a weight file or a name.
 
-    For networks that take random numbers alone: the recipes blobs-* and vae-*.
+    For networks without input fields: the recipes blobs-* and vae-*.
     """
     from mlsky.io import skies
     from mlsky.plotting import blob_figures, sky_maps
@@ -86,7 +86,7 @@ def validate_images(
 
 
 def _plain(value):
-    """A value as JSON has it, which knows no NaN."""
+    """A value for JSON, which has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -117,7 +117,7 @@ def _is_autoencoder(weights, folder: Path) -> bool:
 
 
 def _latents(folder: Path, true) -> dict[str, dict]:
-    """What the latents of an autoencoder say of true images."""
+    """Information on true images in the latents of an autoencoder."""
     from mlsky.training import unconditional
 
     encoder, decoder, normaliser = unconditional.autoencoder(folder)
@@ -132,7 +132,7 @@ def _latents(folder: Path, true) -> dict[str, dict]:
 
 
 def _map(folder: Path, true):
-    """The map of the two latents that say most."""
+    """The map of the two most informative latents."""
     from mlsky.plotting import blob_figures
     from mlsky.toys.vae import traversal
     from mlsky.training import unconditional

@@ -1,4 +1,4 @@
-"""What commands share: ways to give values, a progress bar, files of figures."""
+"""Shared parts of commands: option types, a progress bar, JSON files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ManyValues(click.Command):
 
 
 def _is_option(token: str) -> bool:
-    """True for ``--out`` and ``-h``; False for values, negative numbers among them."""
+    """True for ``--out`` and ``-h``; False for values, including negative numbers."""
     if not token.startswith("-") or token == "-":
         return False
     with contextlib.suppress(ValueError):
@@ -137,7 +137,7 @@ def resumable() -> Iterator[None]:
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Figures as JSON, written beside and then renamed."""
+    """Write numbers as JSON, atomically."""
     import json
 
     from mlsky.io import skies

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import click
 
-from mlsky import arguments
 from mlsky.cli.options import ManyValues, bands, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
 __all__ = ["plot", "read_options", "simulate", "with_options"]
 
 
-#: How each argument of `mlsky.simulate` is given on the command line: settings of its option. Its
-#: name is the argument's unless "flag" says otherwise, its default the argument's own.
+#: Command line options of the arguments of `mlsky.simulate`. The name of an option is that of the
+#: argument, or "flag"; the default is that of the argument.
 OPTIONS = {
     "freqs": {
         "required": True,
@@ -105,9 +104,9 @@ def with_options(function, without: tuple[str, ...] = ()):
 @with_options
 @click.pass_context
 def simulate(ctx: click.Context, /, **options) -> None:
-    """Make one sky and write it, map by map as they are done.
+    """Make one sky and write its maps as they are finished.
 
-    What is done so far is in the folder OUT.partial; the same command goes on from there.
+    Unfinished work is kept in the folder OUT.partial; repeat the command to resume it.
     """
     from mlsky.io import skies
 
@@ -148,6 +147,8 @@ def _read_kappa(path: Path):
     if path.suffix == ".npy":
         import numpy as np
 
+        from mlsky import arguments
+
         with arguments.reading(f"--kappa {path}", "a .npy file of a map or of alm"):
             return np.load(path, allow_pickle=False)
     from mlsky.sphere import fitsmaps
@@ -165,6 +166,8 @@ def _read_haloes(path: Path):
     """A table of haloes in any format that astropy knows by its suffix."""
     from astropy.table import Table
 
+    from mlsky import arguments
+
     if not path.is_file():
         raise ValueError(f"--haloes {path}: no such file")
     must = "a FITS, ECSV or HDF5 table with columns ra, dec, z, m200m and their units"
@@ -176,14 +179,14 @@ def _read_haloes(path: Path):
 
 
 def read_options(options: dict) -> None:
-    """Turn what the command line gives into what `mlsky.simulate` takes, in place."""
+    """Convert the options of the command line to arguments of `mlsky.simulate`, in place."""
     options["components"] = options["components"] or None
     for name, read in READERS.items():
         if options[name] is not None:
             options[name] = read(options[name])
 
 
-#: Arguments that are given as something to be read.
+#: Arguments that are given as files.
 READERS = {"geometry": _car_geometry, "kappa": _read_kappa, "haloes": _read_haloes}
 
 

@@ -57,12 +57,12 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 @click.option(
     "--normaliser",
     type=click.Choice(["start", "data"]),
-    help="Constants of --init-from, or fitted on the data anew.  [default: start]",
+    help="Constants of --init-from, or a new fit to the data.  [default: start]",
 )
 @click.option(
     "--validation",
     type=click.Path(path_type=Path),
-    help="Set to score on as it goes; the best state is kept, and exported.",
+    help="Set for scores during training; the best state is kept, and exported.",
 )
 @click.option(
     "--score-every",
@@ -78,8 +78,8 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 @click.option(
     "--converged",
     type=float,
-    metavar="SHARE",
-    help="Stop, too, once the means of 50 losses differ by less than this: 0.1, 0.01, 0.001.",
+    metavar="FRACTION",
+    help="Stop early when means of 50 losses differ by less than this, such as 0.01.",
 )
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
@@ -102,8 +102,10 @@ def train(
     device: str,
     seed: int,
 ) -> None:
-    """Train one recipe, or the whole chain of the paper (han2021 or han2021-w16, which is three
-    runs of this length). If the folder already holds a run, it is resumed."""
+    """Train one recipe, or the whole chain of the paper (han2021 or han2021-w16).
+
+    The chain consists of three runs of this length. If the folder holds a run, it is resumed.
+    """
     from mlsky.training import chain, loop, recipes
 
     out = Path("runs", recipe) if out is None else out
@@ -111,7 +113,7 @@ def train(
     if own and (data is not None or painted is not None):
         raise ValueError(f"--data, --painted: recipe {recipe} makes its own images; leave them out")
     if recipe not in chain.CHAINS:
-        recipes.recipe(recipe)  # a wrong name is told of before what else may be wrong
+        recipes.recipe(recipe)  # a wrong name is reported before other errors
     if not own and (data is None) == (painted is None):
         raise ValueError("--data, --painted: give one of them, a training set or a seed")
     length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}

@@ -11,7 +11,7 @@ __all__ = ["weights"]
 
 @click.group()
 def weights() -> None:
-    """The networks: which there are, what they are worth, where they are."""
+    """The networks: list, quality, and location of their files."""
 
 
 @weights.command("list")

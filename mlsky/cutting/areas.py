@@ -1,9 +1,9 @@
-"""Which patches are cut where: rotations of the sky, the band round its equator, areas per set.
+"""Positions of patches: rotations of the sky, the band around its equator, areas of each set.
 
 The sky is split into the pixels of a coarse HEALPix grid, and every pixel belongs to one set:
 train, validation or test. A patch is taken for a set only if all of it, rotated back to where
 it came from on the sky, lies in areas of that set. So no patch of one set shares sky with a
-patch of another, whatever the rotations, the seeds of the positions or the pixel sizes.
+patch of another, for any rotations, seeds of the positions or pixel sizes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["FRACTIONS", "HALF_WIDTH_DEG", "PARTS", "ROTATIONS", "Band", "Split",
 PARTS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 
-#: Half width (deg) of the band that patches are cut from (seed report, ch. 5; Han et al. 2021):
-#: further out the pixels of a CAR grid shrink in right ascension by more than 1.5 %.
+#: Half width (deg) of the band that patches are cut from (Han et al. 2021): farther out the pixels
+#: of a CAR grid shrink in right ascension by more than 1.5 %.
 HALF_WIDTH_DEG = 10.0
 
 #: Turns (deg) about the polar axis and then about the y axis: the 25 of Han et al. 2021, where
 #: turns about the polar axis alone are left out, as they map the band onto itself.
 ROTATIONS = tuple((a, b) for a in range(0, 90, 15) for b in range(0, 100, 20) if b or not a)
 
-#: Positions drawn at a time, and how many are tried before none is said to fit.
+#: Positions drawn at a time, and the number tried before giving up.
 _BATCH, _TRIED = 4096, 2**19
 
 #: First key of the streams of this module among those of "training", whose batches of crops
@@ -41,7 +41,7 @@ _SPLIT, _POSITIONS = 0, 1
 
 @dataclass(frozen=True)
 class Band:
-    """Pixels of the CAR grid at ``|dec| < HALF_WIDTH_DEG``, all round the sky.
+    """Pixels of the CAR grid at ``|dec| < HALF_WIDTH_DEG``, around the whole sky.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def plan(
     size
         Pixels along a side of a patch.
     guard
-        Pixels round a patch that must lie in areas of the set too: the reach of interpolation.
+        Pixels around a patch that must also lie in areas of the set, for interpolation.
 
     Returns
     -------

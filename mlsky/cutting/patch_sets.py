@@ -1,11 +1,10 @@
 """Training sets from anybody's full-sky maps: patches cut out of a turned sky.
 
-Chapter 5 of the seed report, for any simulation (Sehgal et al. 2010, WebSky, Agora, ...). The
-sky is turned, and patches are cut from the band |dec| < 10 deg on a CAR grid. Extended fields
-(kappa, kSZ, tSZ) are turned as harmonics or interpolated; sources (CIB, radio) come from a
-catalogue, or are found on the map by aperture photometry, and are placed at their flux.
-Unlike in the paper's set, train, validation and test patches share no sky
-(`mlsky.cutting.areas`).
+For any simulation (Sehgal et al. 2010, WebSky, Agora, ...), as in Han et al. (2021). The sky is
+rotated, and patches are cut from the band |dec| < 10 deg on a CAR grid. Extended fields (kappa,
+kSZ, tSZ) are turned as harmonics or interpolated; sources (CIB, radio) come from a catalogue, or
+are found on the map by aperture photometry, and are placed at their flux. Unlike in the paper's
+set, train, validation and test patches share no sky (`mlsky.cutting.areas`).
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ METHODS = ("harmonic", "cubic")
 #: Flux (mJy at 148 GHz) above which sources are left out: that of Han et al. 2021.
 FLUX_CUT_MJY = 7.0
 
-#: Pixels of the maps that cubic interpolation reaches beyond a point.
+#: Pixels of the maps around a point that cubic interpolation uses.
 _SPLINE = 2
 
 
 @dataclass(frozen=True)
 class _Task:
-    """All that decides what is cut."""
+    """All settings of a set."""
 
     maps: dict[str, FullSky]
     catalogues: dict[str, Catalogue]
@@ -95,7 +94,7 @@ def cut(
     octant: bool = False,
     progress: bool = True,
 ) -> None:
-    """Cut patches out of full-sky maps into a training set; an interrupted run goes on.
+    """Cut patches out of full-sky maps into a training set; an interrupted run is resumed.
 
     The file is the one that `mlsky.training.data` reads: a dataset *(patches, size, size)*
     float32 for each field, uK_CMB at 148 GHz (kappa dimensionless), and ``places``,
@@ -118,7 +117,7 @@ def cut(
         `split_seed`, `fractions` and `octant`, and no two of them share sky.
     catalogues
         Sources of "cib" or "radio", as `mlsky.cutting.mapfiles.open_catalogue` takes them.
-        If there is a map too it is what the sources leave, and is interpolated.
+        A map given in addition must be without the sources; it is interpolated.
     units
         Unit of each map, see `open_map`. None takes that of the file, or uK_CMB.
     nu_ghz
@@ -137,7 +136,7 @@ def cut(
         "harmonic": kappa, kSZ and tSZ are turned as harmonics and synthesised at the pixel
         centres; or "cubic": they are interpolated, which is faster and smooths a little.
     lmax
-        Band limit of "harmonic"; None takes what maps and pixels carry.
+        Band limit of "harmonic"; by default that of maps and pixels.
     windows
         With "harmonic": kSZ and tSZ maps hold means over their own pixels, and patches
         shall hold means over theirs. False leaves them as they are, as in the paper.
@@ -356,7 +355,7 @@ def _begin(file: h5py.File, part: Path, attributes: dict, task: _Task) -> None:
 
 
 def _fill(file: h5py.File, task: _Task, progress: bool, title: str) -> None:
-    """Cut what is not there yet, a field and a rotation at a time.
+    """Cut the missing patches, one field and rotation at a time.
 
     ``steps`` counts pairs of field and rotation that are whole, ``done`` the patches that have
     every field.
@@ -423,7 +422,7 @@ def _prepare(task: _Task, name: str):
 
 
 def _take(stack: np.ndarray, grid: np.ndarray, places: np.ndarray, bar) -> None:
-    """Add patches of the band, whose columns go on past its seam."""
+    """Add patches of the band, whose columns are periodic."""
     n, nx = stack.shape[-1], grid.shape[1]
     for patch, (_, y, x) in zip(stack, places.tolist(), strict=True):
         patch += grid[y : y + n, (x + np.arange(n)) % nx]
@@ -439,6 +438,6 @@ def _interpolate(stack, task: _Task, name: str, values, angles, places, bar) -> 
     for patch, (_, y, x) in zip(stack, places.tolist(), strict=True):
         v = task.band.vectors(y + step[:, None], x + step[None])
         got = projection.cubic(values, sky.geometry, np.einsum("ij,jyx->iyx", back, v))
-        # a cubic overshoots: what is nowhere negative stays so
+        # a cubic may overshoot: positive fields stay positive
         patch += np.maximum(got, 0) if name in POINT_LIKE and sky.nonnegative else got
         bar.update()

@@ -1,8 +1,8 @@
 """Point sources found on a HEALPix map by aperture photometry, and the map without them.
 
-Chapter 5.3 of the seed report: sources are identified on the full-sky map, and placed anew at
-their flux on every patch. It is done on the twelve faces of the HEALPix grid, whose pixels are
-squares of equal area: nothing is resampled, and what is taken from the map is what is placed.
+Sources are identified on the full-sky map, and placed again with their flux on every patch. This is
+done on the twelve faces of the HEALPix grid, whose pixels are squares of equal area: nothing is
+resampled, and the flux removed from the map is the flux that is placed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlsky.frequency.bands import jy_per_sr_per_uk
 
 __all__ = ["check_find_mjy", "find_sources", "require_photutils"]
 
-#: Radius (pixels) of the aperture: the pixel of a source and the eight round it.
+#: Radius (pixels) of the aperture: the pixel of a source and its eight neighbours.
 APERTURE = 1.5
 
 #: Radii (pixels) of the annulus whose median is the background.
@@ -26,10 +26,10 @@ ANNULUS = (2.5, 5.0)
 #: pass, so that no two apertures share a pixel.
 _APART = 3
 
-#: Passes at most; each finds what the brighter neighbours hid before.
+#: Largest number of passes; each finds sources hidden by brighter neighbours before.
 _PASSES = 4
 
-#: Pixels added round a face, from its neighbours: the reach of the annulus and a spare one.
+#: Pixels added around a face, from its neighbours: the radius of the annulus and one more.
 _MARGIN = 8
 
 #: Sources stand out by this many robust standard deviations, unless a flux is asked for.
@@ -216,7 +216,7 @@ def _face_order(nside: int) -> NDArray[np.int64]:
 
 
 def _padded(face: int, nside: int, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """RING numbers of a face's pixels and a margin round it; -1 where there is no neighbour."""
+    """RING numbers of the pixels of a face and a margin around it; -1 without a neighbour."""
     import healpy
 
     place = np.arange(-_MARGIN, nside + _MARGIN)

@@ -1,7 +1,7 @@
 """Full-sky fields on the rotated band: by harmonics, by cubic interpolation, and as points.
 
 Extended fields are smooth and may be interpolated. Sources are points: they go whole into the
-pixel that holds them, as interpolation and harmonics would make them ring (seed report, 5.3).
+pixel that holds them, as interpolation and harmonics would make them ring.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK = 2**20
 
 
 def default_lmax(geometry: Geometry, band: Band) -> int:
-    """Band limit: what both the maps and the pixels of the band carry.
+    """Band limit of both the maps and the pixels of the band.
 
     The pixels of the band carry their Nyquist multipole, HEALPix maps 2.5 nside, beyond which
     their analysis is noisy (lmax = 10000 for nside 4096 in Han et al. 2021).

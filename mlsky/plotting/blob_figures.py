@@ -1,4 +1,4 @@
-"""Pictures of generated images beside true ones: figures 6.1 to 6.21 of the seed report.
+"""Pictures of generated images of blobs beside true ones.
 
 Matplotlib's object interface only: no pyplot, no global state, no display needed.
 """
@@ -132,7 +132,7 @@ def _draw_fourier(panels, sets: list[NDArray]) -> None:
     modes = [np.sqrt((np.abs(fourier(x - x.mean())) ** 2).mean(0)) for x in sets]
     top = float(modes[0].max())
     for axes, mode, name in zip(panels, modes, NAMES, strict=False):
-        # one colour scale for both, which the report's pictures lack
+        # one colour scale for both
         axes.imshow(np.log10(mode / top + 1e-12), vmin=-4, vmax=0, origin="lower")
         axes.set_title(f"2-D modes, {name} (log)", fontsize=9)
     k, _ = rings(sets[0].shape[-1])

@@ -110,10 +110,10 @@ def _set_cosmology(params: camb.CAMBparams, cosmology: Cosmology, mnu: float) ->
 
 
 def apart(task: str, cosmology: Cosmology, **options) -> dict[str, np.ndarray]:
-    """What a function of `TASKS` gives, from a Python of its own.
+    """The result of a function of `TASKS`, from a separate Python process.
 
     CAMB must not be entered by two threads, nor by a process that is forked from one that ran it
-    with OpenMP; and it keeps gigabytes that it does not give back. A process of its own has none
+    with OpenMP; and it keeps gigabytes of memory. A separate process has none
     of this, and takes a second longer.
 
     Raises
@@ -205,7 +205,7 @@ def _spectra(cosmology: Cosmology, lmax: int) -> dict[str, np.ndarray]:
         cmb = results.get_unlensed_scalar_cls(lmax, CMB_unit="muK", raw_cl=True)
         phi = results.get_lens_potential_cls(lmax, CMB_unit="muK", raw_cl=True)
     ell = np.arange(lmax + 1.0)
-    # CAMB gives no monopole or dipole; this makes it so whatever its arrays hold there.
+    # CAMB gives no monopole or dipole; they are set to zero.
     used = ell >= 2
     kappa = ell * (ell + 1) / 2
     return {
@@ -288,7 +288,7 @@ def parameters(params: camb.CAMBparams) -> dict[str, float]:
 
 
 def _check_same(given: object, plain: object, where: str) -> None:
-    """Refuse whatever differs from a flat LCDM cosmology of the same parameters, but `FREE`.
+    """Refuse all differences to a flat LCDM cosmology of the same parameters, except `FREE`.
 
     What is compared is all that there is: physics that CAMB learns later is refused too.
     """

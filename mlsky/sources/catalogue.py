@@ -32,6 +32,7 @@ __all__ = [
     "paint",
     "paint_sparse",
     "parse_flux_cut",
+    "stokes_fluxes",
 ]
 
 #: Kinds of source, in the order of the law that scales them; "radio" belongs to the component
@@ -305,6 +306,12 @@ def band_fluxes(table: Table, freqs) -> np.ndarray:
     """
     bands = passbands.parse(freqs)
     return np.array(list(_fluxes(table, bands, slice(None)))).reshape(len(bands), len(table))
+
+
+def stokes_fluxes(table: Table, flux: np.ndarray, stokes: str) -> list[np.ndarray]:
+    """Fluxes of sources in the Stokes parameters asked for, each in the unit of `flux`."""
+    part = _stokes_of_unit_flux(table, stokes, np.ones(len(table), bool))
+    return [flux if weight is None else weight * flux for weight in part]
 
 
 def _fluxes(table: Table, bands: Sequence[passbands.Band], rows) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ from mlsky.statistics import checks
 
 __all__ = ["DIRECTIONS", "Spectra", "multipoles"]
 
-#: Angles of the wave vector (radians), each with all within a sixteenth of a turn's eighth.
+#: Angles of the wave vector (radians), the centres of sectors of half width `HALF_WIDTH`.
 DIRECTIONS = {"x": 0.0, "y": math.pi / 2, "diagonal": math.pi / 4, "antidiagonal": -math.pi / 4}
 HALF_WIDTH = math.pi / 16
 
@@ -46,12 +46,12 @@ class Spectra:
     edges
         Multipoles between bands; a band without a mode has power NaN.
     periodic
-        Whether opposite edges of the maps join; if not, a Hann window is put on them.
+        Whether the maps are periodic; if not, a Hann window is applied.
 
     Raises
     ------
     ValueError
-        If the edges do not rise, or reach beyond the Nyquist multipole.
+        If the edges do not rise, or exceed the Nyquist multipole.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Spectra:
         ky, kx = _wave_vectors(n, pixel_arcmin)
         self.ell = np.hypot(ky, kx)
         angle = np.arctan2(ky, kx)  # of the half plane kx >= 0: -pi/2 to pi/2
-        weight = np.full(self.ell.shape, 2.0)  # it stands for its conjugates
+        weight = np.full(self.ell.shape, 2.0)  # each mode also represents its conjugate
         weight[:, 0] = 1
         if n % 2 == 0:
             weight[:, -1] = 1
@@ -94,13 +94,13 @@ class Spectra:
 
     @staticmethod
     def _select(inside: NDArray[np.bool_], weight: NDArray) -> tuple[NDArray, NDArray]:
-        """Flat indices of modes, and the roots of their shares."""
+        """Flat indices of modes, and the roots of their weights."""
         index = np.flatnonzero(inside)
         fraction = weight.ravel()[index]
         return index, np.sqrt(fraction / fraction.sum()).astype(np.float32)
 
     def modes(self, maps: NDArray) -> NDArray[np.complex64]:
-        """Fourier modes *(..., n, n // 2 + 1)* of maps *(..., n, n)*; the mean is taken off.
+        """Fourier modes *(..., n, n // 2 + 1)* of maps *(..., n, n)*; the mean is subtracted.
 
         |modes|^2 is an estimate of C_l, in the square of the unit of the map and steradian.
 

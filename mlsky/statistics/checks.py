@@ -1,4 +1,4 @@
-"""What every statistic asks of the images it gets, before any work."""
+"""Checks of the input of all statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def images(
     n
         Pixels along a side, if it is known.
     name
-        What they are called in a message.
+        Their name in messages.
     varied
         Whether an image of one value only is refused, too.
 

@@ -1,4 +1,4 @@
-"""How far apart two sets of patches are, by features of each patch.
+"""Distances between two sets of patches, from features of each patch.
 
 Fréchet distance (Heusel et al. 2017, arXiv:1706.08500), kernel distance (KID, Binkowski et al.
 2018, arXiv:1801.01401), density and coverage (Naeem et al. 2020, arXiv:2002.09797). The features
@@ -11,8 +11,8 @@ For example::
         distances.update(features(true), features(made), area)
     distances.compute()["kernel"]
 
-Features are kept, 0.1 GB for 200,000 patches of 60 numbers; what needs all pairs of patches is
-taken block by block, or of as many patches as `MOST`.
+Features are kept, 0.1 GB for 200,000 patches of 60 numbers; computations on all pairs of patches
+are done in blocks, or with at most `MOST` patches.
 """
 
 from __future__ import annotations
@@ -85,10 +85,9 @@ def density_coverage(
     """Density and coverage of Naeem et al. 2020, eqs 3 and 4.
 
     Density is how many spheres about true patches a generated one lies in, over `neighbours`: 1 if
-    the sets are alike, lower for patches unlike any true one. Coverage is the share of true
-    patches with a generated one in their sphere: lower if some kinds are never generated. A sphere
-    reaches to the k-th nearest true patch. Of more than `MOST` patches evenly chosen ones are
-    used.
+    the sets are alike, lower for patches unlike any true one. Coverage is the fraction of true
+    patches with a generated one in their sphere, lower if some kinds are never generated. A sphere
+    extends to the k-th nearest true patch. Of more than `MOST` patches evenly chosen ones are used.
 
     Returns
     -------
@@ -133,10 +132,10 @@ def _pair(true: NDArray, made: NDArray, least: int) -> tuple[NDArray, NDArray]:
 
 
 class Distances:
-    """The distances of generated from true patches, as they come, with errors.
+    """Distances between generated and true patches, accumulated, with errors.
 
-    Features are divided by their standard deviation in the truth, less its mean, so that each
-    counts alike and one of Fréchet's distance is one true standard deviation squared.
+    Features are standardised with mean and standard deviation of the truth, so that all have equal
+    weight and a Fréchet distance of one is one true standard deviation squared.
     """
 
     def __init__(self) -> None:

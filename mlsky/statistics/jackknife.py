@@ -1,4 +1,4 @@
-"""Errors of any statistic of means over regions, by leaving regions out."""
+"""Jackknife errors of any statistic of means over regions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def jackknife(
         Function of the means *(...)* by name to numbers (k,).
     samples
         By name, *(regions, ...)*, the same regions in all; truth and generated maps of one
-        region go in and out together, so that what they share does not count as error.
+        region are left out together, so that common variance does not count as error.
 
     Returns
     -------

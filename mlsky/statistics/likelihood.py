@@ -1,9 +1,9 @@
 """Average log likelihood of summary statistics of generated patches under those of the truth.
 
-Summaries of true patches are fitted with a Gaussian, ln p(s) = -(d ln 2 pi + ln |C| +
-(s - m)' C^-1 (s - m)) / 2, on all areas of the sky but one group; generated and true patches of
-that group are judged by it, in turn. Where generated patches are like true ones, their
-average is that of the truth; patches that are too alike among themselves have a higher one.
+Summaries of true patches are fitted with a Gaussian, ln p(s) = -(d ln 2 pi + ln |C| + (s - m)' C^-1
+(s - m)) / 2, on all areas of the sky but one group; the likelihood of generated and true patches of
+that group is evaluated, for each group in turn. If generated patches resemble true ones, both
+averages agree; patches with too little variety have a higher average.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def average(fit: NDArray, summaries: NDArray) -> float:
 
 
 class LogLikelihood:
-    """Average log likelihoods of generated and true patches, as they come, with errors."""
+    """Average log likelihoods of generated and true patches, accumulated, with errors."""
 
     def __init__(self) -> None:
         self._pairs = Pairs("summaries")

@@ -15,9 +15,9 @@ __all__ = ["functionals"]
 def functionals(field: NDArray, thresholds: Sequence[float]) -> NDArray[np.float64]:
     """V0, V1 and V2 (3, thresholds) of the parts of a map (n, m) above each threshold.
 
-    V0 is their share of the area, V1 a quarter of the length of their boundary per area, V2
-    their number less that of their holes per area; lengths in pixels. Nothing is assumed of
-    what is beyond the edges of the map.
+    V0 is their fraction of the area, V1 a quarter of the length of their boundary per area, V2
+    their number minus that of their holes per area; lengths in pixels. Nothing is assumed outside
+    the edges of the map.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pixels taken one by one: histograms, quantiles, counts, peaks, means given another field."""
+"""One-point statistics: histograms, quantiles, counts, peaks, conditional means."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Histogram:
         return np.bincount(index, minlength=self.bins).astype(np.int32)
 
     def quantile(self, counts: NDArray, fraction: ArrayLike) -> NDArray[np.float64]:
-        """Values below which these shares of the counts lie, interpolated in the bins."""
+        """Values below which these fractions of the counts lie, interpolated in the bins."""
         below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
         wanted = np.asarray(fraction) * below[-1]
         bin = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, self.bins - 1)
@@ -56,7 +56,7 @@ class Histogram:
         return self.edges[bin] + np.clip(inside, 0, 1) * (self.edges[bin + 1] - self.edges[bin])
 
     def above(self, counts: NDArray, value: ArrayLike) -> NDArray[np.float64]:
-        """How many of the counts lie above values."""
+        """Number of counts above values."""
         below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
         return below[-1] - np.interp(value, self.edges, below)
 
@@ -70,7 +70,7 @@ def smooth(modes: NDArray, ell: NDArray, fwhm_arcmin: float) -> NDArray:
 def peaks(field: NDArray, thresholds: Sequence[float], periodic: bool = True) -> NDArray[np.int64]:
     """Number of pixels above each threshold that are higher than their eight neighbours.
 
-    Pixels at the edge of a map that is not periodic have not all their neighbours and are left out.
+    Pixels at the edge of a map that is not periodic are left out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Statistics of images that come one batch at a time, with errors from areas of the sky.
+"""Statistics of images in batches, with errors from areas of the sky.
 
 For example::
 
@@ -24,7 +24,7 @@ __all__ = ["Averages", "over_trainings"]
 
 
 class Averages:
-    """Means of what is measured of images, and any function of those means.
+    """Means of quantities measured on images, and functions of those means.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""The trispectrum that lensing reconstruction sees, on flat periodic maps.
+"""The trispectrum measured by lensing reconstruction, on flat periodic maps.
 
-The quadratic estimator of Hu & Okamoto (2002, ApJ 574, 566) takes a temperature map to a map of
-kappa. Of a lensed CMB its power is that of kappa and a disconnected part, which every Gaussian
-map has; of a foreground, whatever is beyond the disconnected part is the foreground's
-trispectrum of the lensing kind, and its cross power with the true kappa a bispectrum: the two
-biases that the foreground gives to reconstruction.
+The quadratic estimator of Hu & Okamoto (2002, ApJ 574, 566) turns a temperature map into a map of
+kappa. For a lensed CMB its power is that of kappa plus a disconnected part, which every Gaussian
+map has. For a foreground, the power in excess of the disconnected part is a trispectrum, and the
+cross power with the true kappa a bispectrum: the two biases of lensing reconstruction from
+foregrounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fit of the CIB templates: weights and remainder by least squares on the halo model's spectra.
 
-The unknowns are the functions of `mlsky.frequency.cib_templates`: the share of each template in
-the mean intensity, whose sum is 1 so that the mean of every band is exact, and the amplitudes L of
-the noise maps. They are splines in ln nu, and minimise the squares of the errors of
+The unknowns are the functions of `mlsky.frequency.cib_templates`: the fraction of the mean
+intensity from each template, whose sum is 1 so that the mean of every band is exact, and the
+amplitudes L of the noise maps. They are splines in ln nu, and minimise the squares of the errors of
 
     r(nu, nu')           every pair of bands,
     C(nu, nu) / truth    every band,
@@ -37,18 +37,18 @@ __all__ = ["Spectra", "fit", "fit_model", "spectra"]
 #: Multipoles of the fit: `N_ELL` of them, evenly in ln l.
 ELL_RANGE, N_ELL = (100.0, 8000.0), 12
 
-#: Nodes of the splines (GHz) beside the templates, and number of the frequencies fitted.
+#: Nodes of the splines (GHz) in addition to the templates, and number of fitted frequencies.
 NODES_GHZ = (20, 30, 45, 67, 100, 190, 230, 285, 440, 570, 720, 900)
 N_FITTED = 24
 
-#: Errors that count alike, by frequency: of r between two bands the product of theirs, of r with
-#: kappa and tSZ the root. Our choice, in proportion to the accuracy docs/decisions/0007 asks for.
+#: Errors of equal weight, by frequency: for r between two bands the product, for r with kappa and
+#: tSZ the root. Our choice, in proportion to the accuracy required in docs/decisions/0007.
 TOLERANCE_GHZ = (20.0, 60.0, 90.0, 360.0, 500.0, 900.0)
 TOLERANCE = (6.0, 4.0, 1.0, 1.0, 2.0, 2.0)
 #: Weight of a relative error of the power, and of r with kappa and tSZ, against r of two bands.
 POWER_WEIGHT, CROSS_WEIGHT = 0.2, 0.6
 
-#: Noise maps of the remainder: with three no error becomes smaller.
+#: Number of noise maps of the remainder; a third one reduces no error.
 N_NOISE = 2
 #: Unit of the amplitudes of the noise in the fit, sr^(1/2).
 NOISE_UNIT = 1e-5
@@ -56,16 +56,16 @@ NOISE_UNIT = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Of the CIB at several frequencies, over the mean intensities of both.
+    """Spectra of the CIB at several frequencies, relative to the mean intensities.
 
     Parameters
     ----------
     mean : (n,)
         Jy/sr.
     clustered : (n, n, n_ell)
-        One and two haloes, sr.
+        One- and two-halo terms, sr.
     shot : (n, n)
-        Galaxies with themselves, sr.
+        Shot noise of galaxies, sr.
     kappa, tsz : (n, n_ell)
         With the convergence (sr) and Compton y (sr), over the root of its power (sr^(1/2)).
     """
@@ -95,7 +95,7 @@ def fit(
     preset
         One of `mlsky.theory.presets.names`.
     flux_cut_mjy
-        Sources above this flux at 148 GHz are not in the maps.
+        Sources above this flux at 148 GHz are left out.
     cosmology
         Anything that `mlsky.theory.cosmology.parse` takes.
     templates_ghz
@@ -124,7 +124,7 @@ def fit_model(
             f"{REFERENCE_GHZ:g} among them"
         )
     nodes = np.array(NODES_GHZ, np.float64)
-    # nodes that nearly coincide would let the splines swing
+    # nearly coincident nodes would make the splines oscillate
     apart = np.abs(np.log(nodes[:, None] / templates)).min(1) > 0.04
     nodes = np.union1d(nodes[apart], templates)
     fitted = np.union1d(nodes, np.geomspace(low, high, N_FITTED))
@@ -167,7 +167,7 @@ def spectra(
     each = list(zip(profile, linear, orders, strict=True))
     clustered, shot = np.empty((n, n, N_ELL)), np.empty((n, n))
     for i, j in itertools.combinations_with_replacement(range(n), 2):
-        # a central galaxy's square is one galaxy's, not a pair's
+        # the square of a central galaxy is shot noise, not a pair
         own = (model.number * central[i] * central[j]).sum()
         clustered[i, j] = clustered[j, i] = pair(*each[i], *each[j]) - own
         value = galaxies.shot(nu_ghz[i], nu_ghz[j], cut) / (mean[i] * mean[j])
@@ -188,7 +188,7 @@ def spectra(
 def _least_squares(
     truth: Spectra, fitted: NDArray, nodes: NDArray, templates: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Shares (n_nodes, n_templates) and amplitudes of the noise (n_nodes, `N_NOISE`)."""
+    """Fractions (n_nodes, n_templates) and amplitudes of the noise (n_nodes, `N_NOISE`)."""
     from scipy.interpolate import CubicSpline
     from scipy.optimize import least_squares
 
@@ -226,8 +226,7 @@ def _least_squares(
         ]
         return 1e3 * np.concatenate([e.ravel() for e in (r[upper], of_power, *crossed)])
 
-    # begin where each band's weights leave least of its own power, and with the shot noise they
-    # leave
+    # start from the weights with the smallest remaining power of each band, and from its shot noise
     start = _least_residual(truth.clustered + 0.5 * truth.shot[..., None], at)[on]
     left = truth.shot - truth.shot[:, at] @ np.linalg.solve(
         truth.shot[np.ix_(at, at)], truth.shot[at]
@@ -242,7 +241,7 @@ def _least_squares(
 
 
 def _least_residual(power: NDArray, at: NDArray) -> NDArray[np.float64]:
-    """Weights of sum 1 that leave the least share of the power, (n, n_templates)."""
+    """Weights of sum 1 that leave the smallest fraction of the power, (n, n_templates)."""
     n = len(at)
     system = np.zeros((n + 1, n + 1))
     system[:n, n] = system[n, :n] = 1

@@ -1,7 +1,7 @@
-"""How haloes cluster in the training truth: lognormal bias of Gaussian shells, capped.
+"""Clustering of haloes in the training truth: capped lognormal bias of Gaussian shells.
 
-What the painter does with densities, in spectra: the tables (`mlsky.haloes.tables`) and the
-analytic halo model (`mlsky.theory.foregrounds`) are both made of this.
+The spectra of what the painter does with densities. The tables (`mlsky.haloes.tables`) and the
+analytic halo model (`mlsky.theory.foregrounds`) both use them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CAP_SIGMA", "LOG10_MASS_MIN", "Clustering", "shell_velocity_variance"]
 
-LOG10_MASS_MIN = 12.3  # haloes above are painted one by one, 10^12.3 = 2e12 Msun
-#: Haloes answer to densities up to this many standard deviations and no further: taken at its
-#: word, lognormal bias puts dozens of clusters where a nearby shell has a 5 sigma peak.
+LOG10_MASS_MIN = 12.3  # haloes above are painted individually, 10^12.3 = 2e12 Msun
+#: The number of haloes grows with density up to this many standard deviations. Without a cap,
+#: lognormal bias puts dozens of clusters at a 5 sigma peak of a nearby shell.
 CAP_SIGMA = 4.0
-#: Nor do they answer to linear densities beyond this. In the nearest, thin shells four standard
-#: deviations are more, and exp(b d) puts a tenth of all rich clusters into one place. With this
-#: value clusters above 3e14 Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12
-#: and 25 Mpc of each other: our choice, for a correlation length of about 28 Mpc.
+#: Second cap, in linear density. In the nearest, thin shells four standard deviations are more, and
+#: exp(b d) puts a tenth of all rich clusters at one position. With this value clusters above 3e14
+#: Msun at z of .1 to .2 have a mean overdensity of 13 and 5 within 12 and 25 Mpc of each other: our
+#: choice, for a correlation length of about 28 Mpc.
 DENSITY_MAX = 2.5
-#: Orders of bias that two-halo terms have: of clusters at z of 0.3, b xi^(1/2) of which is above 1,
-#: orders beyond the third are a tenth of the power.
+#: Orders of bias in two-halo terms. For clusters at z = 0.3, with b xi^(1/2) above 1, orders above
+#: the third are a tenth of the power.
 ORDERS = 8
 
 
@@ -43,13 +43,13 @@ class Clustering:
     Attributes
     ----------
     painted : (n_mass,)
-        Which masses are painted halo by halo; those below follow densities linearly.
+        Masses that are painted halo by halo; lighter ones follow densities linearly.
     p_shell : (n_shell, n_ell)
         Power of the smoothed density of each shell (per sr).
     powers : list of (n_shell, n_ell)
         Spectra of the second and higher powers of its correlation function.
     cap : (n_shell,)
-        Densities above which haloes are no more.
+        Densities above which the number of haloes stays constant.
     bias : (ORDERS, n_shell, n_mass)
         Bias of first order and higher.
     """
@@ -70,10 +70,10 @@ class Clustering:
         return np.einsum("im,iml->il", weight, profile[:, which])
 
     def beyond_linear(self, u_a: np.ndarray, u_b: np.ndarray) -> np.ndarray:
-        """Two-halo power of painted haloes beyond linear bias, (n_ell,).
+        """Two-halo power of painted haloes from orders of bias above the first, (n_ell,).
 
-        Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1, less where it is
-        capped; this is what its higher orders (see `capped_bias`) add to b b' xi.
+        Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1, less with the cap;
+        this is the contribution of higher orders (see `capped_bias`) to b b' xi.
         """
         return self.of_orders(self.orders(u_a), self.orders(u_b))
 
@@ -100,8 +100,8 @@ class Clustering:
         terms
             ``transfer`` (n_ell,); ``smooth`` (n_shell,), weight of the smooth field on the
             densities; ``linear`` (n_shell, n_ell), the bias of the whole of kappa; ``one_low``
-            (n_ell,), one-halo power of what is not painted; ``missing`` (n_ell,), the power to
-            fill in where the grid of the smooth field ends; ``far`` (n_ell,), beyond the last
+            (n_ell,), one-halo power of matter that is not painted; ``missing`` (n_ell,), the power
+            to add above the band limit of the smooth field; ``far`` (n_ell,), from behind the last
             shell; ``total`` (n_ell,).
         """
         m, painted = self.model, self.painted
@@ -129,25 +129,25 @@ class Clustering:
         }
 
     def ksz(self) -> dict[str, np.ndarray]:
-        """Bias of the optical depth, diffuse gas included, and the kSZ power (uK^2) it makes.
+        """Bias of the optical depth, including diffuse gas, and the resulting kSZ power (uK^2).
 
         Returns
         -------
         terms
             ``low`` (n_shell,), depth outside the painted haloes; ``linear`` and ``painted_bias``
-            (n_shell, n_ell), bias of the whole depth and of what is painted; ``shell_velocity``
+            (n_shell, n_ell), bias of the total depth and of the painted one; ``shell_velocity``
             (n_shell,), `shell_velocity_variance`; ``two_halo`` (n_shell, n_ell), of linear bias,
             in units of T_CMB^2; ``one`` and ``two`` (n_ell,), uK^2.
 
         Notes
         -----
-        Haloes are painted on the density of their shell, anywhere along its depth, in regions as
-        on the sphere. Each moves with its slice of 55 Mpc, but the slices of two haloes are
-        independent of one another, so what two velocities have in common on average is the mean
-        velocity of the shell, and pairs have the power of pairs at rest, of all orders of bias,
-        times its variance. Pairs that do not cluster, the Doppler term of linear theory, are left
-        out: of clusters they are 0.1 % at l = 50 and 4 % at 20. The rest of the momentum of two
-        haloes, of flows within a shell, is painted as a Gaussian field for linear bias.
+        Haloes follow the density of their shell and lie anywhere along its depth, both in regions
+        and on the sphere. Each moves with its slice of 55 Mpc. The slices of two haloes are
+        independent, so that on average two velocities share only the mean velocity of the shell.
+        The power of pairs is therefore that of pairs at rest, with all orders of bias, times the
+        variance of that velocity. Pairs that do not cluster, the Doppler term of linear theory, are
+        left out: for clusters they contribute 0.1 % at l = 50 and 4 % at 20. The remaining momentum
+        of pairs, due to flows within a shell, is painted as a Gaussian field with linear bias.
         """
         m, painted = self.model, self.painted
         par = m.parameters
@@ -156,7 +156,8 @@ class Clustering:
         b_tau = np.einsum("im,iml->il", weight, m.u_tau)
         b_tau += (shell - (weight * m.u_tau[:, :, 0]).sum(1))[:, None]
         low = shell - (weight[:, painted] * m.u_tau[:, painted, 0]).sum(1)
-        # transverse momentum over velocity dispersion times density, exact to 5 % at z = 1
+        # ratio of transverse momentum to velocity dispersion times density, accurate to 5 % at z =
+        # 1
         transverse = 1 / (1 + (par.velocity_k0 / m.k) ** par.velocity_slope)
         two = (m.sigma_v**2)[:, None] * b_tau**2 * m.p_linear / m.volume[:, None] * transverse
         one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
@@ -175,7 +176,7 @@ class Clustering:
 
 
 def shell_velocity_variance(m: HaloModel) -> np.ndarray:
-    """Variance (units of c, squared) of the radial velocity averaged over a shell's depth.
+    """Variance (units of c, squared) of the radial velocity averaged over the depth of a shell.
 
     Linear theory, v = i f a H k_par delta / k^2: the integral of P(k) (k_par / k^2)^2 over all
     modes with the window of a slab, sinc(k_par thickness / 2), squared. (n_shell,).
@@ -199,17 +200,16 @@ def capped_bias(
 ) -> np.ndarray:
     """Bias of the first `ORDERS` orders as painted, (ORDERS, n_shell, n_mass).
 
-    Haloes are painted in number ~ exp(b min(d, cap)) of a Gaussian density d. Two such
-    abundances correlate as sum_k b_k b'_k xi^k / k!, with b_k the k-th Hermite coefficient
-    of the response over sigma^k; without the cap b_k = b^k. Below the mass cut haloes follow
-    linearly.
+    The number of painted haloes is ~ exp(b min(d, cap)) for a Gaussian density d. Two such
+    abundances correlate as sum_k b_k b'_k xi^k / k!, with b_k the k-th Hermite coefficient of the
+    response over sigma^k; without the cap b_k = b^k. Below the mass cut haloes follow linearly.
 
     Parameters
     ----------
     bias : (n_shell, n_mass)
         Linear bias.
     variance, cap : (n_shell,)
-        Of the densities, and where the response ends.
+        Variance of the densities, and the cap of the response.
     painted : (n_mass,)
         Masses that are painted.
     """
@@ -228,7 +228,7 @@ def capped_bias(
 
 
 def correlation_powers(ell: np.ndarray, p_shell: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Spectra of xi^2 to xi^ORDERS of each shell, (n_shell, n_ell), xi its density's correlation.
+    """Spectra of xi^2 to xi^ORDERS of each shell, (n_shell, n_ell), with correlation function xi.
 
     Also the variance of the density, (n_shell,).
 

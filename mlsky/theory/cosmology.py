@@ -1,4 +1,4 @@
-"""Cosmologies: whatever a caller may hold, as one frozen `Cosmology`.
+"""Conversion of any kind of cosmology to one frozen `Cosmology`.
 
 `parse` takes a name, a dict, a `pyccl.Cosmology` or a `camb.CAMBparams`.
 """
@@ -20,7 +20,7 @@ __all__ = [
 
 _EXAMPLES = {"H0": 67.36, "sigma8": 0.8111}
 
-#: What a dict may give in place of a parameter: which one it replaces, and its own range.
+#: Alternative parameters in a dict: the parameter each one replaces, and its range.
 DERIVED = {"H0": ("h", (30.0, 150.0)), "sigma8": ("As", (0.3, 1.5))}
 
 
@@ -30,22 +30,22 @@ def names() -> tuple[str, ...]:
 
 
 def parse(cosmology: object = DEFAULT) -> Cosmology:
-    """One `Cosmology` from whatever a caller may hold.
+    """Make a `Cosmology` of any of several kinds of object.
 
     Parameters
     ----------
     cosmology
-        A name of `names`; a dict of parameters, those left out being Planck 2018's, with H0
-        (km/s/Mpc) in place of h and sigma8 in place of As if wanted; a `pyccl.Cosmology` (its
-        parameters only: how it computes P(k) is not kept; tau, which CCL has not, is Planck
-        2018's); a `camb.CAMBparams`; or a `Cosmology`. CAMB turns a sigma8 into As.
+        A name of `names`; a dict of parameters, with Planck 2018 for missing ones, where H0
+        (km/s/Mpc) may replace h and sigma8 may replace As; a `pyccl.Cosmology` (parameters only,
+        not its settings for P(k); tau, which CCL does not have, is that of Planck 2018); a
+        `camb.CAMBparams`; or a `Cosmology`. CAMB turns a sigma8 into As.
 
     Raises
     ------
     ValueError
-        If the name or a key is unknown, a value is out of range, a parameter is given twice
-        (h and H0, As and sigma8), tcmb is not 2.7255 K, or the object has physics that a flat
-        LCDM cosmology does not (curvature, w, modified gravity, a running tilt).
+        If the name or a key is unknown, a value is out of range, a parameter is given twice (h and
+        H0, As and sigma8), tcmb is not 2.7255 K, or the object is not flat LCDM (curvature, w,
+        modified gravity, a running tilt).
 
     Notes
     -----
@@ -63,7 +63,7 @@ def parse(cosmology: object = DEFAULT) -> Cosmology:
         return Cosmology(**NAMED[cosmology])
     if isinstance(cosmology, Mapping):
         return _from_mapping(cosmology)
-    # An object of CAMB or CCL can only exist if its package is loaded already.
+    # An object of CAMB or CCL exists only if its package is already loaded.
     for package, kind, adapter in (("camb", "CAMBparams", "camb"), ("pyccl", "Cosmology", "ccl")):
         cls = getattr(sys.modules.get(package), kind, None)
         if cls is not None and isinstance(cosmology, cls):
@@ -97,7 +97,7 @@ def _from_mapping(values: Mapping) -> Cosmology:
 
 
 def _scaled(cosmology: Cosmology, sigma8: float) -> Cosmology:
-    """The cosmology with the As that gives `sigma8`: linear power goes as As."""
+    """The cosmology with the As that gives `sigma8`; linear power is proportional to As."""
     from mlsky.plugins import camb
 
     amplitude = cosmology.As * (sigma8 / camb.sigma8(cosmology)) ** 2

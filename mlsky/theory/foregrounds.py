@@ -1,8 +1,8 @@
 """Analytic halo model of the training truth: every auto and cross spectrum, at any frequency.
 
-The halo model that the painter paints (`mlsky.haloes.painter`), as spectra: the same haloes,
-galaxies and capped lognormal bias. At 148 GHz and 7 mJy these are the ``analytic_`` spectra of
-the painter's tables.
+Spectra of the halo model of the painter (`mlsky.haloes.painter`), with the same haloes, galaxies
+and capped lognormal bias. At 148 GHz and 7 mJy these are the ``analytic_`` spectra of the painter's
+tables.
 
 References
 ----------
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model", "radio_fraction"]
 
-#: What there are spectra of; kappa is dimensionless.
+#: Fields with spectra; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
-#: Parts of a spectrum: pairs in one halo, in two haloes, and a galaxy with itself.
+#: Parts of a spectrum: one-halo term, two-halo term, and shot noise of galaxies.
 PARTS = ("one_halo", "two_halo", "shot")
 #: Haloes, with their gas and galaxies: all, those above a mass (`mlsky.theory.objects`), and the
 #: rest, which has the matter and gas between haloes too.
@@ -80,9 +80,9 @@ def foreground_spectra(
     parts
         Give the `PARTS` of each spectrum instead of their sum.
     part
-        Whose spectra, one of `HALOES`; or a pair of them, of the first field and of the second:
-        ``("objects", "rest")``. Objects with objects, rest with rest, and either with the other
-        add up to all with all.
+        Haloes of the spectra, one of `HALOES`, or a pair for the first and second field, such as
+        ``("objects", "rest")``. The spectra of all pairs of objects and rest add up to that of all
+        haloes.
     mass_cut
         Lowest mass of an object (M200m, Msun) at any redshift, as for
         `mlsky.theory.objects.mass_cut_at`; None for no objects.
@@ -105,12 +105,12 @@ def foreground_spectra(
 
     Notes
     -----
-    The first call for a cosmology takes some ten seconds, most of them CAMB's, and one for
-    another preset a few; what they share is kept in memory. Velocities have no preferred sign:
-    kSZ has no cross spectrum. The power of kappa is the nonlinear one, its two-halo part what is
-    beyond the haloes'; kappa of objects is that of their NFW profiles, and what clusters around
-    them is in the rest. So is the kSZ of flows on scales within a shell of 300 Mpc, which the
-    painter gives no halo. Radio sources share hosts, which is their one-halo part.
+    The first call for a cosmology takes some ten seconds, mostly in CAMB, and one for another
+    preset a few seconds; common parts are kept in memory. Velocities have no preferred sign: kSZ
+    has no cross spectrum. The power of kappa is the nonlinear one; its two-halo part is the
+    difference to the one-halo term. kappa of objects is that of their NFW profiles; matter around
+    them belongs to the rest, as does the kSZ of flows within a shell of 300 Mpc, which the painter
+    assigns to no halo. The one-halo part of radio sources comes from common hosts.
     """
     ell = _check_ell(ell)
     nu_1 = _check_frequency("nu_1", nu_1)
@@ -142,7 +142,7 @@ def radio_fraction(
     cosmology: object = DEFAULT,
     preset: str | Parameters = presets.DEFAULT,
 ) -> float:
-    """Share of all radio sources that lie in one of `HALOES`; arguments as above."""
+    """Fraction of all radio sources that lie in one of `HALOES`; arguments as above."""
     part, _ = _check_part(part)
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
     analytic = _analytic(parse(cosmology), par)
@@ -153,13 +153,13 @@ def radio_fraction(
 
 
 def model(cosmology: object = DEFAULT, preset: str | Parameters = presets.DEFAULT) -> HaloModel:
-    """The halo model whose spectra `foreground_spectra` gives, at 148 GHz."""
+    """The halo model of `foreground_spectra`, at 148 GHz."""
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
     return _analytic(parse(cosmology), par).model
 
 
 class _Side(NamedTuple):
-    """One side of a pair: a component, its frequency (GHz), and whose it is."""
+    """One side of a pair: a component, its frequency (GHz), and its haloes."""
 
     name: str
     nu_ghz: float
@@ -205,7 +205,7 @@ class _HaloModelSpectra:
         self.kappa, self.ksz = self.clustering.kappa(), self.clustering.ksz()
         painted = self.clustering.painted
         rate = radio_sources.host_rate(model.z, model.log10_mass[painted], model.number[:, painted])
-        #: sources of one halo over sources of one steradian
+        #: ratio of the sources of one halo to those per steradian
         self.radio_rate = np.zeros_like(model.number)
         self.radio_rate[:, painted] = rate
         self._field = functools.lru_cache(maxsize=16)(self._make_field)
@@ -213,16 +213,16 @@ class _HaloModelSpectra:
             name: self._field(_Side(name, REFERENCE_GHZ, "all", None), None)
             for name in ("kappa", "ksz")
         }
-        #: power beyond that of haloes and of the smooth fields, by component; it is of the rest.
-        #: Kappa: from beyond the last shell, and what the smooth field cannot make nonlinear;
-        #: kSZ: momentum on scales within a shell
+        #: power in addition to that of haloes and of the smooth fields, by component; it belongs to
+        #: the rest. Kappa: from behind the last shell, and nonlinear power that the smooth field
+        #: lacks; kSZ: momentum on scales within a shell
         self.beyond = {
             "kappa": self.kappa["total"] - sum(self._pairs(every["kappa"], every["kappa"])),
             "ksz": self.ksz["two"] - self._moving(every["ksz"], every["ksz"])[1],
         }
 
     def at(self, log_ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
-        """A spectrum on the multipoles asked for: cubic in D_l against ln l."""
+        """A spectrum interpolated to the requested multipoles, cubic in D_l against ln l."""
         from scipy.interpolate import CubicSpline
 
         grid = np.log(self.model.ell)
@@ -240,7 +240,7 @@ class _HaloModelSpectra:
         if a.name == b.name and "objects" not in (a.part, b.part):
             two = two + self.beyond.get(a.name, 0.0)
         if names == ("cib", "cib"):
-            # the central's square is one galaxy's, not a pair's
+            # the square of the central is shot noise, not a pair
             centrals = [self.galaxies.faint(nu, cut)[0] for nu in frequencies]
             unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz)
             one = one - unit * (number * centrals[0] * centrals[1]).sum()
@@ -251,13 +251,13 @@ class _HaloModelSpectra:
         return {"one_halo": one, "two_halo": two, "shot": zero + shot}
 
     def _pairs(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
-        """Power of pairs in one halo, and in two."""
+        """One-halo and two-halo power."""
         two = (first.linear * second.linear * self.clustering.p_shell).sum(0)
         two = two + self.clustering.of_orders(first.orders, second.orders)
         return self.model.one_halo(first.profile, second.profile).sum(0), two
 
     def _moving(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
-        """The same of moving gas, see `Clustering.ksz`."""
+        """The same for moving gas, see `Clustering.ksz`."""
         one = self.model.one_halo(first.profile, second.profile)
         shell = self.ksz["shell_velocity"]
         two = (first.linear * second.linear * shell[:, None] * self.clustering.p_shell).sum(0)
@@ -282,7 +282,7 @@ class _HaloModelSpectra:
         of = _members(self, side.part, side.mass_cut)
         taken = profile * of[:, :, None]
         linear = self.clustering.biased(taken)
-        if whole is not None and side.part != "objects":  # what lies between haloes
+        if whole is not None and side.part != "objects":  # matter between haloes
             linear = linear + whole - self.clustering.biased(profile)
         return _Field(of, taken, linear, self.clustering.orders(taken))
 
@@ -342,7 +342,7 @@ def _check_components(components: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _check_part(part: str | tuple[str, str]) -> tuple[str, str]:
-    """Whose each side of a pair is."""
+    """The haloes of each side of a pair."""
     pair = tuple(part) if isinstance(part, (tuple, list)) else (part, part)
     if len(pair) != 2 or any(p not in HALOES for p in pair):
         raise ValueError(

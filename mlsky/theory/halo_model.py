@@ -38,7 +38,7 @@ M_E_C2 = 9.1093837e-31 / 1.98847e30 * C_KM_S**2  # electron rest energy, Msun (k
 M_PROTON = 1.67262192e-27 / 1.98847e30  # Msun (CODATA 2018)
 HYDROGEN_FRACTION = 0.76  # primordial mass fraction, as in Battaglia et al. 2012
 H_OVER_K_GHZ = 0.0479924307  # h/k_B in K/GHz (CODATA 2018)
-Z_MAX = 6.0  # haloes are painted to here; beyond, kappa is Gaussian
+Z_MAX = 6.0  # haloes are painted up to this redshift; kappa from behind it is Gaussian
 SMOOTHING_MPC = 0.7  # Gaussian smoothing of the shells' density, comoving
 
 
@@ -55,8 +55,8 @@ class Parameters:
     pressure: tuple[float, float, float] = (0.926, 0.363, -0.708)
     pressure_radius: float = 4.0  # profile is cut at this many R200c
     gas_radius: float = 3.0
-    ionised_fraction: float = 0.9  # of all baryons; the rest is in stars and neutral gas
-    #: factor on every optical depth: a_kSZ = 0.987 uK^2, best fit of ACT DR6 (Louis et al. 2025,
+    ionised_fraction: float = 0.9  # fraction of all baryons; the rest is in stars and neutral gas
+    #: factor of all optical depths: a_kSZ = 0.987 uK^2, best fit of ACT DR6 (Louis et al. 2025,
     #: arXiv:2503.14452), where the profiles as published give 1.80 from z < 6
     ksz_amplitude: float = 0.7405
     cib_l0: float = 10**-7.113  # Jy Mpc^2 / Msun
@@ -109,10 +109,10 @@ def for_cosmology(
     """
     import camb
 
-    from mlsky.plugins import ccl  # told what to install, if it is not there
+    from mlsky.plugins import ccl  # raises an error that says what to install
 
     with ccl.LOCK:
-        # CCL writes this global of CAMB's and leaves it so.
+        # CCL changes this global setting of CAMB and does not restore it.
         accuracy = getattr(camb.config, "AccuracyTarget", None)
         try:
             return HaloModel(ccl.to_cosmology(cosmology), parameters or Parameters(), **options)
@@ -124,7 +124,7 @@ def for_cosmology(
 
 
 def infrared_sed(nu_ghz: float, z: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Spectrum of infrared galaxies at the observed frequency, 1 where the Wien law takes over.
+    """Spectrum of infrared galaxies at the observed frequency, 1 where the power law begins.
 
     A grey body nu^beta B_nu(T0 (1+z)^alpha), a power law nu^-gamma beyond the frequency where
     its slope is that (Shang et al. 2012, eqs 24-25).
@@ -197,7 +197,7 @@ class HaloModel:
         self._gas_profiles()
 
     def with_parameters(self, parameters: Parameters) -> HaloModel:
-        """The same model with other parameters; what does not depend on them is shared."""
+        """The same model with other parameters; everything independent of them is shared."""
         other = copy.copy(self)
         other.parameters = parameters
 
@@ -286,7 +286,7 @@ class HaloModel:
         self.m200c, self.r200c = self.critical(200.0)
 
     def critical(self, overdensity: float) -> tuple[np.ndarray, np.ndarray]:
-        """Mass (Msun) and comoving radius (Mpc) within which an NFW halo is so dense.
+        """Mass (Msun) and comoving radius (Mpc) of NFW haloes within an overdensity.
 
         Parameters
         ----------
@@ -299,7 +299,7 @@ class HaloModel:
 
         Notes
         -----
-        m(c) / c^3 of the radius looked for is m(c_m) / c_m^3 times the ratio of the densities,
+        m(c) / c^3 at this radius is m(c_m) / c_m^3 times the ratio of the densities,
         m(c) = ln(1 + c) - c / (1 + c) (Navarro, Frenk & White 1997, astro-ph/9611107, eqs 1-3).
         """
         c_m = self.concentration
@@ -386,7 +386,7 @@ class HaloModel:
     def compton_within(self, radius: np.ndarray) -> np.ndarray:
         """Compton y within a circle around each halo, integrated over solid angle (sr).
 
-        The circle holds the whole line of sight to where the profile is cut, as a map does.
+        It is integrated along the whole line of sight up to the cut-off radius, as in a map.
 
         Parameters
         ----------
@@ -397,7 +397,7 @@ class HaloModel:
         out = np.empty(radius.shape)
         for i, edge in enumerate(radius / self.r200c):
             norm, shape = self._pressure(i, x)
-            # share of a sphere of radius x that lies within the cylinder
+            # fraction of a sphere of radius x within the cylinder
             outside = np.sqrt(np.maximum(1 - (edge[:, None] / x) ** 2, 0))
             out[i] = norm * (4 * np.pi * x**2 * weight * shape * (1 - outside)).sum(1)
         return out

@@ -1,7 +1,7 @@
 """Infrared galaxies of the training truth: fluxes at any frequency, below a flux cut.
 
-Fluxes are lognormal about the mean of their sub-halo, and each galaxy has an emissivity index
-of its own, so that moments below a cut have closed forms.
+Fluxes are lognormal about the mean of their sub-halo, and each galaxy has its own emissivity index.
+Moments below a cut have closed forms.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class InfraredGalaxies:
     number_sub, per_host : (n_mass, n_sub)
         dN/dln m and number per bin of sub-haloes of a host.
     quench : (n_mass,)
-        Share of the satellites of a host that still shine.
+        Fraction of the satellites of a host that are not quenched.
     parameters
         Of the truth.
     """
@@ -95,7 +95,7 @@ class InfraredGalaxies:
     def fraction(
         self, flux: np.ndarray, powers: tuple[float, ...], cut: tuple[float, float] | None
     ):
-        """Share of a moment of the fluxes that is below a cut.
+        """Fraction of a moment of the fluxes below a cut.
 
         Parameters
         ----------
@@ -113,9 +113,9 @@ class InfraredGalaxies:
 
         Notes
         -----
-        ln S_nu = ln <S_nu> + s g + t L_nu b - (s^2 + t^2 L_nu^2) / 2 with L = ln(nu / 148 GHz),
-        g and b standard normal; weighing by a product of fluxes shifts the mean of ln S at the
-        frequency of the cut by its covariance with the product's logarithm.
+        ln S_nu = ln <S_nu> + s g + t L_nu b - (s^2 + t^2 L_nu^2) / 2 with L = ln(nu / 148 GHz), g
+        and b standard normal; weighting by a product of fluxes shifts the mean of ln S at the
+        frequency of the cut by its covariance with the logarithm of the product.
         """
         if cut is None:
             return np.ones_like(flux)

@@ -1,8 +1,8 @@
-"""Which haloes are objects: drawn one by one on the sphere, and not painted by networks.
+"""The mass cut of objects: haloes drawn individually on the sphere, not painted by networks.
 
-Haloes above a mass are most of the thermal SZ signal at every multipole that matters and are
-few, so a sky lists them and paints them whole. Networks paint the rest. The painter of training
-patches, the analytic model and the sphere all ask this module, so that nothing is painted twice.
+Haloes above a mass make most of the thermal SZ signal at all relevant multipoles, and are few. A
+sky lists them and paints each of them. Networks paint the rest. The painter of training patches,
+the analytic model and the sphere all use this module, so that nothing is painted twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["MASS_CUT", "NEAR_MASS_CUT", "NEAR_Z", "check_mass_cut", "is_object",
 #: power at l = 1000 and 96 % at l = 3000, and there are 1.4 million of them.
 MASS_CUT = 1e14
 #: In shells whose centres lie below this redshift lighter haloes are objects too. There a halo of
-#: 1e14 Msun is wider than 10 arcmin, so that a training patch of one or two degrees does not hold
-#: its surroundings, and the lensing kernel of the CMB is too small for kappa to show it.
+#: 1e14 Msun is wider than 10 arcmin, so that a training patch of one or two degrees does not
+#: contain its surroundings, and the lensing kernel of the CMB is too small for kappa to show it.
 NEAR_Z = 0.2
 NEAR_MASS_CUT = 1e13
 
@@ -60,7 +60,7 @@ def is_object(
 def check_mass_cut(
     mass_cut: float | None, log10_mass: ArrayLike, name: str = "mass_cut"
 ) -> float | None:
-    """Return `mass_cut` as a float, or None, if tables with these bins of mass can serve it.
+    """Return `mass_cut` as a float, or None, checked against the bins of mass of tables.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ __all__ = [
 
 DEFAULT = "planck2018"
 
-#: What CAMB (its BBN table, its optical depth search) and CCL can both compute.
+#: Ranges that both CAMB (its BBN table, its optical depth search) and CCL can compute.
 RANGES = {
     "h": (0.3, 1.5),
     "ombh2": (0.005, 0.04),
@@ -47,12 +47,12 @@ class Cosmology:
     ns, As
         Tilt and amplitude of the primordial curvature power at 0.05/Mpc.
     tau
-        Optical depth to reionisation; only the CMB spectra feel it.
+        Optical depth to reionisation; it affects only the CMB spectra.
     mnu
         Total neutrino mass (eV), carried by one eigenstate.
     tcmb
-        CMB temperature (K), `mlsky.frequency.bands.T_CMB_K`: units and spectra of all maps hold for
-        it alone.
+        CMB temperature (K), `mlsky.frequency.bands.T_CMB_K`: the units and spectra of all maps are
+        valid only for it.
     nnu
         Effective number of neutrinos (Bennett et al. 2021,
         doi:10.1088/1475-7516/2021/04/073).
@@ -81,13 +81,13 @@ class Cosmology:
             f"{T_CMB_K:g} K, the temperature that units and spectra of all maps hold for; leave it "
             "out"
         )
-        # 1e-6: what a float32 has lost.
+        # 1e-6 allows for rounding to float32.
         near = T_CMB_K - 1e-6, T_CMB_K + 1e-6
         arguments.number("cosmology tcmb", self.tcmb, allowed, *near, "K")
         object.__setattr__(self, "tcmb", T_CMB_K)
 
     def to_dict(self) -> dict[str, float]:
-        """Every parameter by name, as plain floats; `parse` takes it back."""
+        """Every parameter by name, as plain floats, for `parse`."""
         return asdict(self)
 
 

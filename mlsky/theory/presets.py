@@ -1,7 +1,6 @@
 """Presets of the training truth: parameters fitted to one experiment or simulation each.
 
-What each was fitted to, and what it reaches, is in docs/truth; `benchmarks/fit_truth.py` is the
-fit.
+docs/truth describes the data and the quality of each fit; `benchmarks/fit_truth.py` does the fits.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ _PRESETS = {
     #: Best fit of ACT DR6 (Louis et al. 2025, arXiv:2503.14452), Planck's monopole, counts.
     "act-dr6": _ACT,
     #: tSZ and kSZ of SPT-3G D1 (arXiv:2601.20551): 4.12 and 1.75 uK^2 at l = 3000 and 150 GHz;
-    #: the shape of tSZ and all else as ACT's.
+    #: the shape of tSZ and everything else as for ACT.
     "spt-3g-d1": replace(_ACT, pressure=(1.006, 0.363, -0.708), ksz_amplitude=0.986),
     #: CIB of Planck 2014, A&A 571, A30 (arXiv:1309.0382), 217 to 857 GHz, and the monopole of
-    #: Odegard et al. 2019; all else as ACT's. It is brighter than ACT finds at 150 and 220 GHz.
+    #: Odegard et al. 2019; everything else as for ACT. It is brighter than measured by ACT at 150
+    #: and 220 GHz.
     "planck": replace(
         _ACT,
         cib_l0=10**-7.3807,
@@ -68,10 +68,10 @@ def parameters(preset: str = DEFAULT) -> Parameters:
 
 
 def check_truth(truth: Mapping | None) -> str:
-    """The preset that weights were trained on, which must be what it was then.
+    """The preset that weights were trained on, checked to be unchanged since.
 
-    Clusters are painted from the preset of this version, and the networks leave out those of the
-    one they were trained on.
+    Clusters are painted with the preset of this version, and must be those that the networks leave
+    out.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ __all__ = ["cusp_nodes", "nfw_mass", "spherical_transform"]
 
 
 def spherical_transform(q, x, weight, profile):
-    """int 4 pi x^2 f(x) sinc(q x) dx; beyond q = 50 the cusp's asymptote, not quadrature noise."""
+    """int 4 pi x^2 f(x) sinc(q x) dx; above q = 50 the asymptote of the cusp."""
     q_max = 50.0
     q_cut = np.minimum(q, q_max)
     kernel = np.sinc(q_cut[..., None] * x / np.pi)

@@ -18,7 +18,7 @@ __all__ = [
     "redshifts",
 ]
 
-#: Fainter sources, if the counts go on with their slope there, add 3.7e-3 of the Poisson power
+#: Fainter sources, for counts extrapolated with their slope, add 3.7e-3 of the Poisson power
 #: below 7 mJy.
 FLUX_MIN_MJY = 0.05
 FLUX_MAX_MJY = 2000.0
@@ -27,9 +27,9 @@ FLUX_MAX_MJY = 2000.0
 #: Lagache et al. 2020 (arXiv:1911.09466), whose Poisson power below 15 mJy is ACT DR6's
 COUNTS = (1.15861, 0.25877, -0.29059, -0.19766, -0.05635, -0.00532)
 
-#: Lightest hosts of radio sources: 10^13 Msun (M200m), less by 0.35 dex per unit of z beyond 1.5
-#: down to the painted 10^12.3. Bias 1.9, 2.1, 3.6 at z = .34, .5, 1.5 as measured (Lindsay et
-#: al. 2014, Nusser & Tiwari 2015, Allison et al. 2015); see docs/decisions/0004.
+#: Lightest hosts of radio sources: 10^13 Msun (M200m), lower by 0.35 dex per unit of z above 1.5,
+#: down to the painted 10^12.3. Bias 1.9, 2.1, 3.6 at z = .34, .5, 1.5 as measured (Lindsay et al.
+#: 2014, Nusser & Tiwari 2015, Allison et al. 2015); see docs/decisions/0004.
 HOST_LOG10_MASS = (13.0, 0.35, 1.5)
 #: Rate of radio sources ~ M^0.65 (Wake et al. 2008, arXiv:0810.1050).
 MASS_SLOPE = 0.65

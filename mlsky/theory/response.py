@@ -1,9 +1,9 @@
-"""How the foregrounds answer to the cosmology: ratios of power and of means, by the halo model.
+"""Response of the foregrounds to the cosmology: ratios of power and means in the halo model.
 
-Networks paint the sky of the cosmology they were trained on. For another one each field is
+Networks paint the sky of the cosmology of their training. For another cosmology each field is
 rescaled (`mlsky.painting.rescale`) by the root of the ratio of its power in the two cosmologies,
-and its mean by the ratio of the means. Both are those of the analytic model of the truth
-(`mlsky.theory.foregrounds`); they take some twenty seconds and are kept on disk.
+and its mean by the ratio of the means. Both ratios come from the analytic model of the truth
+(`mlsky.theory.foregrounds`); they take about twenty seconds and are cached.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _log = logging.getLogger("mlsky")
 #: follow observed counts in every cosmology.
 FIELDS = ("tsz", "ksz", "cib")
 
-#: How far a cosmology may be from that of the networks, relative, by parameter. Rescaled maps
-#: were compared with painted ones at 10 % in sigma8 and Omega_m (docs/decisions/0007).
+#: Largest relative difference to the cosmology of the networks, by parameter. Rescaled maps were
+#: compared with painted ones at 10 % in sigma8 and Omega_m (docs/decisions/0007).
 RANGE = {"sigma8": 0.15, "Omega_m": 0.2, "h": 0.15, "ns": 0.1, "ombh2": 0.2}
 
 #: Sources brighter than this (mJy at 148 GHz) are in the catalogue and not in the CIB map.
@@ -60,13 +60,13 @@ FLUX_CUT_MJY = 7.0
 #: Multipoles at which ratios are kept; they vary by a few per cent in a factor of two.
 NODES = np.geomspace(20.0, 30000.0, 64)
 
-# Raised when the content of a cache file changes its meaning.
+# Increased when the meaning of the content of a cache file changes.
 _VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What another cosmology does to the maps of networks.
+    """Changes of the networks' maps in another cosmology.
 
     Parameters
     ----------
@@ -90,11 +90,11 @@ class Response:
     trained_mean: Mapping[str, float]
 
     def at(self, name: str, ell: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gain of a map at any multipoles; constant beyond the first and the last node."""
+        """Gain of a map at any multipoles; constant outside the nodes."""
         return np.interp(np.log(np.maximum(ell, 1.0)), np.log(self.ell), self.gain[name])
 
     def describe(self) -> str:
-        """What is rescaled, in one line."""
+        """A description of the rescaling in one line."""
         power = [
             f"{name} x {np.min(gain) ** 2:.2f}-{np.max(gain) ** 2:.2f}"
             for name, gain in self.gain.items()
@@ -112,22 +112,22 @@ def trained_on(header: Mapping) -> Cosmology:
 
 
 def part_of(header: Mapping) -> str:
-    """What the networks of a weight file paint: "all", or "rest", without the objects."""
+    """The part that the networks of a weight file paint: "all", or "rest", without the objects."""
     return header.get("part", "all")
 
 
 def same(one: Cosmology, other: Cosmology) -> bool:
-    """Whether foregrounds and kappa are the same in both: all but the optical depth."""
+    """Whether all parameters but the optical depth agree: foregrounds and kappa are the same."""
     return dataclasses.replace(one, tau=other.tau) == other
 
 
 def fields_of(components: Iterable[str]) -> tuple[str, ...]:
-    """Which of `FIELDS` are among the components of a sky."""
+    """The components of a sky that are in `FIELDS`."""
     return tuple(name for name in FIELDS if name in components)
 
 
 def check(cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS) -> None:
-    """Whether maps of a weight file can be rescaled to a cosmology; kappa always can.
+    """Check that maps of a weight file can be rescaled to a cosmology; kappa always can.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def check(cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS)
 def response(
     cosmology: Cosmology, header: Mapping, fields: Iterable[str] = FIELDS
 ) -> Response | None:
-    """How maps of the networks of a weight file are to be rescaled; None if they are not.
+    """The rescaling of the maps of a weight file; None if there is none.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def response(
         Of the weight file: its ``cosmology``, Planck 2018 if it has none, its ``part``, "all" if
         it has none, ``mass_cut``, ``cib_templates`` and ``preset``.
     fields
-        Which of `FIELDS` are wanted.
+        Maps to rescale, of `FIELDS`.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def response(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What of the halo model a weight file paints.
+    """The part of the halo model that a weight file paints.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def _spectra(cosmology: Cosmology, asked: _Asked) -> dict[str, NDArray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return dict(kept)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        pass  # none yet, or a damaged one: it is made again
+        pass  # none yet, or damaged: compute it
     _log.info("halo model of the cosmology, once")
     made = {}
     for name, nu in asked.frequency.items():

@@ -1,7 +1,7 @@
 """Spectra of kappa and of the unlensed CMB, computed once per cosmology and kept on disk.
 
-A spectrum is always computed up to `LMAX` and then cut, so that C_l does not depend
-on the lmax asked for: a sky of higher resolution extends the same realisation.
+A spectrum is always computed up to `LMAX` and then cut, so that C_l does not depend on the
+requested lmax, and a sky of higher resolution extends the same realisation.
 
 The cache holds one .npz per (parameters, source, settings, versions) in
 ``$MLSKY_CACHE_DIR/spectra``, by default in the user's cache folder.
@@ -29,13 +29,13 @@ __all__ = ["LMAX", "SOURCES", "cache_dir", "cmb_spectra", "kappa_spectrum", "kee
 
 SOURCES = ("camb", "ccl")
 
-#: Last multipole that is computed: beyond 3 nside - 1 at nside 8192 and Nyquist at 0.5'.
+#: Highest computed multipole, above 3 nside - 1 at nside 8192 and Nyquist at 0.5'.
 LMAX = 25_000
 
-#: Last multipole that can be asked for (0.1' pixels); a larger one is a slip.
+#: Highest multipole allowed (0.1' pixels); a larger one is probably a mistake.
 LMAX_ALLOWED = 108_000
 
-#: Above LMAX, C_L^kk goes on as a power law with the slope from this multipole to LMAX.
+#: Above LMAX, C_L^kk continues as a power law with the slope between this multipole and LMAX.
 SLOPE_FROM = 20_000
 
 # Raised when the content of a cache file changes its meaning.
@@ -58,7 +58,7 @@ def kappa_spectrum(lmax: int, cosmology: object = DEFAULT, source: str = "camb")
     cosmology
         Anything `mlsky.theory.parse` takes.
     source
-        ``"camb"`` or ``"ccl"``: who computes it. They agree within 1 % (measured: 0.1 %)
+        ``"camb"`` or ``"ccl"``: the code that computes it. They agree within 1 % (measured: 0.1 %)
         for 30 < L < 8000.
 
     Returns
@@ -73,9 +73,9 @@ def kappa_spectrum(lmax: int, cosmology: object = DEFAULT, source: str = "camb")
 
     Notes
     -----
-    HMcode-2020 (Mead et al. 2021, doi:10.1093/mnras/stab082) without baryons. The
-    accurate range ends near L = 22000, where CAMB's k range takes 0.6 % away; above
-    25000 the spectrum goes on as a power law.
+    HMcode-2020 (Mead et al. 2021, doi:10.1093/mnras/stab082) without baryons. The accurate range
+    ends near L = 22000, where the k range of CAMB loses 0.6 %; above 25000 the spectrum continues
+    as a power law.
     """
     lmax = _check_lmax(lmax)
     if source not in SOURCES:
@@ -98,8 +98,8 @@ def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]
     -------
     dict
         C_l (not D_l) in uK_CMB^2 under ``tt``, ``ee``, ``bb``, ``te``, in uK_CMB under ``tk``,
-        ``ek`` (with the convergence) and dimensionless under ``kk``, the `kappa_spectrum` they
-        go with, each *(lmax + 1,)* float64; ``bb`` is zero, as there are no tensors and no
+        ``ek`` (with the convergence) and dimensionless under ``kk``, the corresponding
+        `kappa_spectrum`, each *(lmax + 1,)* float64; ``bb`` is zero, as there are no tensors and no
         lensing here.
 
     Raises
@@ -109,8 +109,8 @@ def cmb_spectra(lmax: int, cosmology: object = DEFAULT) -> dict[str, np.ndarray]
 
     Notes
     -----
-    T and E know of kappa by the late integrated Sachs-Wolfe effect and by scattering at
-    reionisation; C^Tk is positive at low l, where a well of the potential is hot.
+    T and E are correlated with kappa by the late integrated Sachs-Wolfe effect and by scattering at
+    reionisation. C^Tk is positive at low l, where potential wells are hot.
     """
     lmax = _check_lmax(lmax)
     table = _spectra(parse(cosmology), "camb")
@@ -148,8 +148,8 @@ def _extend(cl: np.ndarray, lmax: int) -> np.ndarray:
 
 def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
     """Every spectrum of one source up to LMAX, from the cache if it is there."""
-    # The adapters load CAMB and CCL (0.5 s), which a cached spectrum does without; but
-    # the key needs their settings, and those live beside the code that uses them.
+    # A cached spectrum does not need CAMB and CCL (0.5 s to load), but the key needs their
+    # settings, which are defined in the adapters.
     if source == "camb":
         from mlsky.plugins import camb as adapter
     else:
@@ -168,7 +168,7 @@ def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
 
 
 def _key(cosmology: Cosmology, source: str, settings: dict) -> str:
-    """Name of the cache file: changes with anything that the spectra depend on."""
+    """Name of the cache file, which depends on everything that affects the spectra."""
     packages = ("camb", "pyccl") if source == "ccl" else ("camb",)
     content = {
         "format": _FORMAT,
@@ -184,7 +184,7 @@ def _key(cosmology: Cosmology, source: str, settings: dict) -> str:
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:
     """Spectra of a cache file, or None if there is none or it is damaged (a warning)."""
     try:
-        # Opened here, as numpy leaves a file that it cannot read open.
+        # Opened here, as numpy does not close a file that it cannot read.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             table = {key: data[key] for key in keys}
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -201,7 +201,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:
 
 
 def keep(path: Path, table: dict[str, np.ndarray]) -> None:
-    """Keep spectra in a file if the folder can be written; a cache must never stop a sky."""
+    """Write spectra to the cache if possible; failures must never stop a sky."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as temporary, temporary.open("wb") as file:

@@ -1,6 +1,6 @@
 """Images of Gaussian blobs at random places: what a generative network is tried on first.
 
-The four sets of chapter 6 of the seed report, 128 x 128 pixels: 1 blob of height 1; 10 blobs of
+Four sets of 128 x 128 pixels: 1 blob of height 1; 10 blobs of
 equal height, each image scaled so that its largest pixel is 1; 50 blobs of height 1, not scaled;
 and 1000 blobs whose heights are a folded Gaussian above a threshold, not scaled. Centres are
 uniform over the image and blobs are cut at its edges, so an image is a point process seen through
@@ -22,8 +22,8 @@ __all__ = ["BLOBS", "SIGMA", "SIZE", "Blobs", "kind", "render", "sample", "table
 
 #: Pixels along a side of an image.
 SIZE = 128
-#: Standard deviation of a blob (pixels). The report does not say it; its cutouts of 21 pixels
-#: hold a blob out to 3.5 of these.
+#: Standard deviation of a blob (pixels). Our choice: cutouts of 21 pixels contain a blob out to 3.5
+#: of these.
 SIGMA = 3.0
 #: Lowest height of the set of 1000, in standard deviations of the Gaussian that is folded.
 THRESHOLD = 0.5
@@ -73,7 +73,7 @@ class Blobs:
             raise ValueError(f"threshold={self.threshold!r}: must be in 0 to 4")
 
 
-#: The sets of the report, by their number of blobs.
+#: The four sets, by their number of blobs.
 BLOBS: dict[int, Blobs] = {
     1: Blobs(1),
     10: Blobs(10, scaled=True),
@@ -88,7 +88,7 @@ def kind(blobs: Blobs | int) -> Blobs:
     Raises
     ------
     ValueError
-        If the report has no such set.
+        If there is no such set.
     """
     if isinstance(blobs, Blobs):
         return blobs
@@ -130,7 +130,7 @@ def sample(blobs: Blobs | int, n: int, seed: int, first: int = 0) -> NDArray[np.
     Parameters
     ----------
     blobs
-        1, 10, 50 or 1000 for the sets of the report, or a `Blobs`.
+        1, 10, 50 or 1000 for one of the four sets, or a `Blobs`.
     n
         Number of images.
     seed

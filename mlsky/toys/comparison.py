@@ -1,4 +1,4 @@
-"""Generated images of blobs against true ones: the questions of chapter 6 of the seed report.
+"""Comparison of generated images of blobs with true ones (docs/blobs).
 
 How many blobs an image holds, how wide and how round they are, where they lie; the pixels' range
 and histogram; the power spectrum; noise on single pixels. Each figure stands beside that of true

@@ -1,4 +1,4 @@
-"""Pixels, marginal sums and Fourier power of images on their own (seed report, section 6.1).
+"""Pixels, marginal sums and Fourier power of single images.
 
 Images are (N, n, n) or (N, 1, n, n), in any unit; lengths are pixels. The functions give
 numbers per image, so that `mlsky.statistics.streaming.Averages` can add them up over any number of
@@ -25,7 +25,7 @@ __all__ = [
     "stack_of",
 ]
 
-#: The report's histograms are of this many images.
+#: Number of images of a histogram.
 HISTOGRAM_IMAGES = 128
 
 

@@ -1,10 +1,9 @@
 """Blobs found by their beam and taken off one by one, as sources of the night sky are.
 
-What section 6.5 of the seed report proposes: local maxima of a noisy image are maxima of the noise,
-and a stack of them has a peak in its middle that no blob has. The correlation with the beam at
-every place is the likelihood ratio of a blob there; the best is fitted together with its
-neighbours, taken off, and the next is looked for in what is left (Hogbom 1974, A&AS 15, 417; the
-joint fits are those of Stetson 1987, PASP 99, 191).
+Local maxima of a noisy image are maxima of the noise, and a stack of them has a central peak that
+no blob has. The correlation with the beam at every place is the likelihood ratio of a blob there;
+the best is fitted together with its neighbours, taken off, and the next is looked for in what is
+left (Hogbom 1974, A&AS 15, 417; the joint fits are those of Stetson 1987, PASP 99, 191).
 """
 
 from __future__ import annotations

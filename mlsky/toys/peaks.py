@@ -1,7 +1,6 @@
-"""Peaks of images: local maxima, as the seed report takes them, with stacks and profiles.
+"""Peaks of images: local maxima, with stacks and profiles.
 
-`mlsky.toys.matched` finds blobs by their beam instead, which noise does not fool
-(report, section 6.5).
+`mlsky.toys.matched` finds blobs with a matched filter instead, which is robust to noise.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from mlsky.toys.image_statistics import stack_of
 
 __all__ = ["HALF", "PeakStack", "Stacked", "local_maxima", "radial"]
 
-#: Pixels beside the middle of a cutout: 21 x 21 of the report.
+#: Pixels beside the middle of a cutout of 21 x 21.
 HALF = 10
 
 

@@ -1,4 +1,4 @@
-"""Variational autoencoders (Kingma & Welling 2014, arXiv:1312.6114; seed report, chapter 8).
+"""Variational autoencoders (Kingma & Welling 2014, arXiv:1312.6114).
 
 An `Encoder` makes of an image the mean and the log variance of a normal distribution of latent
 numbers; `reparameterise` draws from it so that gradients flow; a `Decoder` makes an image of what

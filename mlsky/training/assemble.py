@@ -1,8 +1,8 @@
-"""From trained runs to one calibrated weight file: what is fitted beside the networks, in order.
+"""From trained runs to one calibrated weight file, with everything that is fitted in addition.
 
-The rate of radio sources on the training set; the balance of kSZ, whose kernels are then made
-isotropic, that of tSZ, and the calibration, on validation truth; the infrared sources above the
-flux cut, and how pixels of the CIB are split into finer ones, if the truth was painted.
+The rate of radio sources is fitted to the training set. The balance of kSZ, whose kernels are then
+made isotropic, the balance of tSZ, and the calibration are fitted to validation truth. For painted
+truth, the infrared sources above the flux cut and the split of CIB pixels follow.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from mlsky.training.selection import check_apart
 __all__ = ["assemble"]
 
 NAMES = ("convergence", "paint", "point_sources")
-FLOW_ON = 20  # regions: no cluster rules the power of kSZ
-SPLIT_ARCMIN, SPLIT_REGIONS = 1.0, 16  # networks whose CIB is split, and what it is fitted on
-DSFG_REGIONS = 20  # of the training set, painted again for their brightest sources
+FLOW_ON = 20  # regions: the power of kSZ is not dominated by single clusters
+SPLIT_ARCMIN, SPLIT_REGIONS = (
+    1.0,
+    16,
+)  # pixel size of networks whose CIB is split, and regions to fit the split
+DSFG_REGIONS = 20  # regions of the training set, painted again for their brightest sources
 
 
 def assemble(
@@ -55,16 +58,16 @@ def assemble(
     out
         File to write.
     parts
-        Run folder of "paint", and run folder or weight file of "convergence": a file hands on its
-        own network. "point_sources" is fitted unless a weight file is given.
+        Run folder of "paint", and run folder or weight file of "convergence": the network of a file
+        is copied. "point_sources" is fitted unless a weight file is given.
     data
         What was trained on.
     validation
-        Set apart from it. kSZ is balanced if its regions are larger than the patches trained on.
+        Validation set. kSZ is balanced if its regions are larger than the training patches.
         Without ``kappa_in``, as sets cut from maps, it calibrates nothing, and the calibration
         of kappa is that of the file of "convergence".
     device
-        Where the runs were trained, in words.
+        Description of the machine of the runs.
     which
         State of the runs, "best" or "last".
     regions
@@ -104,7 +107,7 @@ def assemble(
         points, found["point_sources"] = fit_point_sources(data, normaliser, point_steps, seed)
         extra["point_sources"] = (points, list(points.INPUTS), ["log_rate"])
     balance = {}
-    if wide:  # patches show no more of the coarse levels than training saw
+    if wide:  # patches do not constrain the coarse levels better than training
         count = FLOW_ON if regions is None else min(regions, FLOW_ON)
         balance["velocity_kernel_gains"] = calibrate.balance_velocities(
             paint, normaliser, validation, count, seed
@@ -130,7 +133,7 @@ def assemble(
         "data": {"train": file_hash(data), "validation": file_hash(validation)},
         "device": device,
         "extra": extra,
-        # a run is loaded anew for every file, and balanced as it was here
+        # a run is loaded again for every file, and balanced in the same way
         "adjust": {"paint": lambda module, _: module.load_state_dict(paint.state_dict())},
         "which": which,
         **header,
@@ -170,7 +173,7 @@ def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict
 
 
 def _check_alike(name: str, weights: Weights, normaliser: Normaliser, pixel: float) -> None:
-    weights[name]  # that it is there
+    weights[name]  # the check
     shared = [c for c in ("kappa",) if c in weights.normaliser.channels]
     if name == "point_sources":
         shared = ["kappa", "tsz", "cib"]
@@ -179,12 +182,12 @@ def _check_alike(name: str, weights: Weights, normaliser: Normaliser, pixel: flo
     ):
         raise ValueError(
             f"{name}={weights.path}: has other pixels or another normaliser than the run that "
-            "paints; train that with init_from= this file and the start's normaliser"
+            "paints; train that with init_from= this file and its normaliser"
         )
 
 
 def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
-    """Infrared sources above the flux cut, of truth that was painted."""
+    """Infrared sources above the flux cut, from painted truth."""
     with h5py.File(data, "r") as file:
         seed, n = painted_seed(file.attrs), file["kappa"].shape[-1]
         count = min(DSFG_REGIONS, len(file["kappa"]))
@@ -197,7 +200,7 @@ def _sources(data: str | os.PathLike, pixel_arcmin: float) -> dict:
 
 
 def _split(data: str | os.PathLike, pixel_arcmin: float) -> dict:
-    """How pixels of the CIB are split into ones half as large, from truth painted on those."""
+    """The split of CIB pixels into ones half as large, from truth painted on those."""
     with h5py.File(data, "r") as file:
         seed, n, objects = painted_seed(file.attrs), file["kappa"].shape[-1], file.attrs["mass_cut"]
     if seed is None:
@@ -213,7 +216,7 @@ def _split(data: str | os.PathLike, pixel_arcmin: float) -> dict:
 def _part_painted(
     data: str | os.PathLike, validation: Mapping, normaliser: Normaliser, apart: bool
 ) -> dict:
-    """What the header says of the part that is painted, and of the templates of the CIB."""
+    """Header entries on the painted part and the templates of the CIB."""
     out: dict = {}
     with h5py.File(data, "r") as file:
         mass_cut, source = file.attrs.get("mass_cut"), json.loads(file.attrs.get("source", "{}"))

@@ -1,10 +1,10 @@
-"""Calibration on validation truth: what is stored in a weight file beside the weights.
+"""Calibration on validation truth, stored in a weight file in addition to the weights.
 
-An isotropic gain of kappa by multipole, because its power is that of the Gaussian kappa,
-which theory gives; the mean rate of radio sources on generated maps, by which the rate is
-divided so that their density is that of the counts; a map of the CIB's values to those of the
-same rank, which makes its counts right; and the balance of the scales that kSZ and tSZ are made
-of, which training on small patches cannot see.
+An isotropic gain of kappa by multipole, because its power is that of the Gaussian kappa, which
+theory gives; the mean rate of radio sources on generated maps, by which the rate is divided so that
+their density is that of the counts; a map of CIB values to true ones of the same rank, which
+corrects its counts; and the balance between the scales of kSZ and tSZ, which small training patches
+do not constrain.
 """
 
 from __future__ import annotations
@@ -31,19 +31,23 @@ from mlsky.training.matching import Spectra
 
 __all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
 
-PATCH = 128  # pixels along a side of what networks are trained on, whose edges do not meet
+PATCH = 128  # pixels along a side of training patches, which are not periodic
 BINS = 20  # logarithmic bins of the kappa gain
-LARGEST_GAIN = 1.5  # beyond it a network is bad, not in need of a factor
-#: Shares of pixels above which values of the CIB are matched; beyond the last their ratio holds.
+LARGEST_GAIN = 1.5  # a network that needs more is bad
+#: Fractions of pixels above which values of the CIB are matched; above the last their ratio is
+#: kept.
 CIB_FRACTIONS = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
-#: What one standard deviation is worth in `balance_kernels`: ln of the clipped power of a band, its
+#: Standard deviations in `balance_kernels`: ln of the clipped power of a band, its
 #: correlation with kappa, ln of a quantile, and ln of a gain.
 KERNEL_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
 KERNEL_CLIP_UK = 40.0
 CIB_ROUNDS = 3
 CIB_SMOOTHING = 1.5  # bands
 TAIL_FRACTIONS = (1e-3, 1e-2, 0.1)
-KERNEL_ELL = (300.0, 8000.0)  # bands that count: below, few modes and fewer clusters rule
+KERNEL_ELL = (
+    300.0,
+    8000.0,
+)  # bands that are used: lower ones are dominated by a few modes and clusters
 
 
 def fit_calibration(
@@ -132,7 +136,7 @@ def _fit_calibration(
 
 
 def gain_beside(goal, made, cross=0.0, beside=0.0) -> np.ndarray:
-    """Gain g of what networks make that gives the whole its power, objects (`beside`) included.
+    """Gain g of the networks' kappa for which the total with objects has the right power.
 
     g^2 made + 2 g cross + beside = goal, by band.
     """
@@ -141,7 +145,7 @@ def gain_beside(goal, made, cross=0.0, beside=0.0) -> np.ndarray:
 
 
 def _opened(data: str | os.PathLike, names: tuple[str, ...], objects: bool):
-    """Fields of a set, and those of its objects for networks that are given them."""
+    """Fields of a set, and those of its objects for networks that take them."""
     return fields_of(data, (*names, *(evaluate.OBJECTS if objects else ())), objects)
 
 
@@ -164,14 +168,14 @@ def _inputs(
 
 
 def _is_periodic(field) -> bool:
-    """Whether regions are larger than patches: those of the painter, whose edges meet."""
+    """Whether regions are larger than patches, and therefore periodic ones of the painter."""
     return min(field.shape[-2:]) > PATCH
 
 
 def _around(x: torch.Tensor, pad: int) -> torch.Tensor:
-    """Pictures (B, C, n, n) with what lies beyond their edges, where the opposite ones meet.
+    """Periodic pictures (B, C, n, n), extended on all sides.
 
-    Networks meet the padding of their convolutions at an edge; a sky has none.
+    At an edge networks would see the padding of their convolutions, which a sky does not have.
     """
     return F.pad(x, (pad, pad, pad, pad), mode="circular") if pad else x
 
@@ -197,9 +201,9 @@ def balance_velocities(
     """Scale the levels of the velocity field of kSZ so that its power is the truth's, in place.
 
     The velocity field is a sum of independent fields, one per level of the pyramid, and the
-    coarsest reach beyond the patches of training. Given kappa the power of kSZ is then a sum of one
-    power per level, so the squares of the gains follow from non-negative least squares on ln-spaced
-    bands of whole regions, every band counting by its relative error.
+    coarsest extend past the training patches. For a given kappa the power of kSZ is then a sum over
+    levels, so that the squares of the gains follow from non-negative least squares on ln-spaced
+    bands of whole regions, with every band weighted by its relative error.
 
     Parameters
     ----------
@@ -258,9 +262,9 @@ def _balance_velocities(
 
 
 def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
-    """Gain by multipole and map of values that give generated maps the truth's power and values.
+    """Gain by multipole and map of values that match generated maps to the truth.
 
-    Each changes a little of what the other has set, so both are fitted in turns.
+    Each slightly changes the effect of the other, so that they are fitted in turns.
     """
     spectra = Spectra(made[0].shape[-1], pixel_arcmin, "cpu", BINS)
 
@@ -271,7 +275,7 @@ def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin:
         )
 
     ell = np.round(spectra.ell, 1).tolist()
-    # bands have as many modes as multipoles squared: the first follow those after them
+    # the number of modes grows as the square of l: the first bands follow the later ones
     apart = np.subtract.outer(np.arange(len(ell)), np.arange(len(ell)))
     smoothing = np.exp(-0.5 * (apart / CIB_SMOOTHING) ** 2) * np.square(ell)
     smoothing /= smoothing.sum(1, keepdims=True)
@@ -289,14 +293,14 @@ def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin:
 
 
 def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
-    """Values of the same rank in generated and true maps: what takes the one to the other."""
+    """Map between values of the same rank in generated and true maps."""
     pairs = []
     for maps in (made, truth):
         ordered = np.sort(np.concatenate(maps))
         rank = np.minimum((len(ordered) * (1 - CIB_FRACTIONS)).astype(int), len(ordered) - 1)
         pairs.append(ordered[rank])
     source, target = (np.asarray(p, np.float64) for p in pairs)
-    # a few pixels do not tell their value; steps down or on the spot would not be a map
+    # values of a few pixels are too noisy; only growing nodes define a map
     kept = [0]
     for i in range(1, len(source)):
         if (
@@ -319,10 +323,10 @@ def balance_kernels(
 ) -> np.ndarray:
     """Scale the kernels of tSZ so that power, correlation and tail are the truth's, in place.
 
-    tSZ is a sum of maps, one per width of the kernels, so it is linear in their gains. Those
-    are fitted to the power clipped at -40 uK, its correlation with the kappa painted on and
-    the quantiles of the decrements, on whole regions. It takes many: a few clusters rule the
-    power, and that of 24 regions of 8.5 degrees was 20 % from the mean of 240.
+    tSZ is a sum of maps, one per width of the kernels, so it is linear in their gains. Those are
+    fitted to the power clipped at -40 uK, its correlation with the kappa painted on and the
+    quantiles of the decrements, on whole regions. Many regions are needed, as a few clusters
+    dominate the power: that of 24 regions of 8.5 degrees was 20 % off the mean of 240.
 
     Parameters
     ----------
@@ -333,9 +337,9 @@ def balance_kernels(
     data
         Validation set.
     regions
-        How many of it, all by default.
+        Number of regions, all by default.
     convergence
-        If given, half of the regions are painted on what it makes of their Gaussian kappa.
+        If given, half of the regions are painted on its output for their Gaussian kappa.
 
     Returns
     -------
@@ -401,7 +405,7 @@ def _balance_kernels(
         made = statistics((k, (gain * y).sum(0)) for k, y in parts)
         return np.concatenate([made - goal, log_gain / KERNEL_TOLERANCES[3]])
 
-    # about 1, because steps of the derivatives are relative
+    # near 1, because the steps of the derivatives are relative
     ones = np.ones(len(paint.kernel_widths))
     log_gain = least_squares(lambda x: miss(x - 1), ones, diff_step=0.02, max_nfev=12).x - 1
     paint.backbone.head.bias[paint.velocities : paint.velocities + len(log_gain)] += (

@@ -1,9 +1,9 @@
 """The three steps of Han, Sehgal & Villaescusa-Navarro (2021), one after the other.
 
-DCGAN learns the truth; patches drawn from it (intermediate product 1) teach PIXGAN to make
-four fields of a kappa; PIXGAN on *Gaussian* kappa gives intermediate product 2, which
-VAEGAN learns to map to the truth, unpaired. Four times as many patches are drawn from
-DCGAN as the truth holds, as in the paper.
+DCGAN learns the truth. Patches drawn from it (intermediate product 1) train PIXGAN to make four
+fields from kappa; PIXGAN on *Gaussian* kappa gives intermediate product 2, which VAEGAN learns to
+map to the truth, unpaired. Four times as many patches are drawn from DCGAN as the truth holds, as
+in the paper.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def han2021(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Path]:
-    """Train DCGAN, PIXGAN and VAEGAN; a stopped run goes on where it was.
+    """Train DCGAN, PIXGAN and VAEGAN; a stopped run is resumed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The folder of a training run, which one process at a time trains in."""
+"""The folder of a training run, used by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Claim"]
 
 
 class Claim:
-    """A run folder, locked from the first look into it to the end of the ``with`` block.
+    """A run folder, locked until the end of the ``with`` block.
 
-    One that is not there yet is made and locked by `begin`, when all else has been checked.
+    A new folder is made and locked by `begin`, after all other checks.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The course of a training run, from its log: losses, statistics, power ratios, scores.
+"""Plots of a training run from its log: losses, statistics, power ratios, scores.
 
 Matplotlib's object interface only: no pyplot, no global state, no display needed.
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["figure", "read_log"]
 
-#: What a report says of the critic and the optimisers; the rest are matched statistics.
+#: Entries of a report on critic and optimisers; all others are matched statistics.
 OF_THE_CRITIC = ("critic", "distance", "penalty", "generator", "gradient")
 NOT_DRAWN = ("step", "seconds", "ratio", *OF_THE_CRITIC)
 BANDS = ("large", "middle", "small")  # scales of the power ratios
-SMOOTH = 8  # reports in a running mean: single batches are noise
+SMOOTH = 8  # reports in a running mean, as single batches are noisy
 COLUMNS = 3
 
 
 def read_log(folder: str | os.PathLike) -> tuple[list[dict], list[dict], list[dict]]:
     """Reports, scores and rollbacks of a run, each in order of steps.
 
-    Of steps that were done twice, because the run was stopped or rolled back, the last counts.
+    If steps were repeated, after a stop or rollback, the last report is used.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def figure(folder: str | os.PathLike) -> Figure:
     """
     reports, scores, rollbacks = read_log(folder)
     if not reports and not scores:
-        raise ValueError(f"{folder}: its log says nothing yet; train on")
+        raise ValueError(f"{folder}: its log is empty; train on")
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -111,7 +111,7 @@ def _draw_losses(axes, reports: list[dict], keys) -> None:
         lines = [x for x in reports if _finite(x.get(key))]
         if lines:
             values = _running([abs(x[key]) for x in lines])
-            style = "-" if i < 10 else "--"  # colours come round again
+            style = "-" if i < 10 else "--"  # colours repeat
             axes.semilogy([x["step"] for x in lines], values, style, lw=1, label=key)
 
 

@@ -2,7 +2,7 @@
 
 A set holds one dataset per field, each (regions, n, n) float32 in uK_CMB at 148 GHz
 (convergences dimensionless), periodic at its edges if painted by `mlsky.haloes.painter`.
-Train, validation and test sets are painted from different seeds, so they never share sky.
+Train, validation and test sets are painted from different seeds, so that they never share sky.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
 __all__ = ["Crops", "Painted", "painted"]
 
-#: What the names of maps of objects begin with.
+#: Prefix of the names of maps of objects.
 OBJECTS = "objects_"
-#: Largest number kept in half precision, well below the largest that there is (65504).
+#: Largest number stored in half precision, well below its limit (65504).
 LARGEST = 2.0**15
 
 
 class Crops:
     """Random crops of a set, with the symmetries of the sky.
 
-    Each crop is flipped and turned at random (the eight elements of D4), and the sign of kSZ
-    is drawn: velocities know no preferred direction. Regions larger than a crop are periodic,
-    and rolled at random; regions of the size of a crop are patches on their own (as a
-    generator makes them), whose edges do not meet, and are not rolled.
+    Each crop is flipped and turned at random (the eight elements of D4), and the sign of kSZ is
+    random, as velocities have no preferred direction. Regions larger than a crop are periodic and
+    are rolled at random; regions of the size of a crop are single patches (from a generator), which
+    are not periodic and not rolled.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Crops:
     seed
         Of the crops; batch number i of a seed is always the same.
     apart
-        Whether the set may be one with objects taken apart; by default if they are among `names`.
+        Whether the set may have separate objects; by default if they are among `names`.
 
     Raises
     ------
@@ -69,8 +69,8 @@ class Crops:
             n = min(data[0].shape[-2:])
             if n < size:
                 raise ValueError(f"{path}: regions of {n} pixels, crops of {size} asked for")
-            # half precision holds every field to 5e-4, and a whole set in memory; fields with
-            # larger numbers, as the CIB at 857 GHz, are kept divided by powers of two, which is
+            # half precision is accurate to 5e-4 and lets a whole set fit in memory; fields with
+            # larger numbers, such as the CIB at 857 GHz, are divided by powers of two, which is
             # exact
             self.data = np.empty((len(data[0]), len(data), *data[0].shape[1:]), np.float16)
             self.scale = np.ones(len(data), np.float32)
@@ -87,7 +87,7 @@ class Crops:
 
     @property
     def patches(self) -> int:
-        """Patches of the size of a crop that the set holds side by side."""
+        """Number of patches of the size of a crop in the set, side by side."""
         return len(self.data) * (self.data.shape[-1] // self.size) ** 2
 
     def sample(self) -> np.ndarray:
@@ -120,11 +120,11 @@ class Crops:
 
 
 class Painted:
-    """Patches painted while a network trains, none of which comes twice.
+    """Patches painted while a network trains, each used only once.
 
-    Regions are painted by the group, the next one in a background thread, and each is cut
-    into tiles that do not overlap; the tiles of a group are dealt in random order. Patch
-    number i of a seed is always the same, so a run can be resumed. Two groups are in memory.
+    Regions are painted in groups, the next one in a background thread, and are cut into tiles
+    without overlap, which are used in random order. Patch number i of a seed is always the same, so
+    that a run can be resumed. Two groups are in memory.
 
     Parameters
     ----------
@@ -135,9 +135,9 @@ class Painted:
     size
         Pixels along a side of a patch.
     seed
-        Of the regions and of their tiles; not one that a held-out set was painted from.
+        Seed of the regions and tiles; not that of a held-out set.
     regions
-        In a group: what one batch can be mixed from.
+        Regions in a group, from which one batch can be mixed.
 
     Raises
     ------
@@ -145,7 +145,7 @@ class Painted:
         If a field is unknown, or the painter's regions are smaller than a patch.
     """
 
-    #: Patches that there are.
+    #: Number of patches.
     patches = math.inf
 
     def __init__(
@@ -168,7 +168,7 @@ class Painted:
         self._groups: dict[int, Future] = {}
 
     def close(self) -> None:
-        """Paint no more."""
+        """Stop painting."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def sample(self) -> np.ndarray:
@@ -191,7 +191,7 @@ class Painted:
         return torch.stack(out)
 
     def _group(self, group: int) -> torch.Tensor:
-        """Regions of a group; the next one is begun, all others are forgotten."""
+        """Regions of a group; the next group is started, all others are dropped."""
         wanted = (group, group + 1)
         for old in set(self._groups) - set(wanted):
             self._groups.pop(old).cancel()
@@ -235,9 +235,9 @@ def painted(
     device: str = "cpu",
     regions: int = 4,
 ) -> Painted:
-    """Patches painted on the fly, for `mlsky.training.loop.train` in place of a set.
+    """Patches painted on the fly, for `mlsky.training.loop.train`, instead of a set.
 
-    Worth it on a GPU, where a region takes a fraction of a step. On one CPU core a region of
+    Useful on a GPU, where a region takes a fraction of a step. On one CPU core a region of
     512 x 512 pixels, 16 patches, takes about a second: painting a batch of 8 takes as long as
     a step, and a set of some hundred regions, painted once, serves many runs.
 

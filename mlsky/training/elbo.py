@@ -1,7 +1,7 @@
-"""The evidence lower bound and one step of training on it (seed report, eqs 8.6 to 8.15).
+"""The evidence lower bound (Kingma & Welling 2014, arXiv:1312.6114) and one training step on it.
 
-A run of the objective "elbo" has a decoder where others have a generator, and an encoder where
-others have a critic; both go down the same slope.
+A run with the objective "elbo" has a decoder in place of a generator and an encoder in place of a
+critic; both minimise the same loss.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Elbo", "beta", "elbo", "elbo_step"]
 class Elbo(NamedTuple):
     """The bound and its parts, means over images (nats)."""
 
-    #: What is made as large as it goes, log p(x|z) - beta D_KL.
+    #: The objective, log p(x|z) - beta D_KL.
     bound: torch.Tensor
-    #: E_q log p(x|z) of one draw of z (eq. 8.15).
+    #: E_q log p(x|z), estimated with one draw of z.
     likelihood: torch.Tensor
     #: D_KL(q(z|x) || N(0, I)), analytic, or log q(z|x) - log p(z) at the draw.
     divergence: torch.Tensor
@@ -39,18 +39,18 @@ def elbo(
     z: torch.Tensor | None = None,
     beta: float = 1.0,
 ) -> Elbo:
-    """log p(x|z) + log p(z) - log q(z|x), eqs 8.8 and 8.9.
+    """log p(x|z) + log p(z) - log q(z|x), the lower bound of log p(x).
 
     Parameters
     ----------
     images, decoded
-        (N, C, H, W): what was encoded, and what was decoded of a draw of z.
+        (N, C, H, W): images, and the decoder output for a draw of z.
     log_noise
         Log of the standard deviation of p(x|z).
     mean, log_variance
         (N, latent) of q(z|x).
     z
-        The draw (N, latent), for the estimate of eq. 8.9 from it alone; by default the expectation
+        The draw (N, latent), for the estimate from this draw alone; by default the expectation
         of log p(z) - log q(z|x) is taken in closed form (Kingma & Welling 2014, appendix B), which
         has the same mean and less noise.
     beta
@@ -77,11 +77,10 @@ def elbo(
 
 
 def beta(recipe: Recipe, done: float) -> float:
-    """Weight of the divergence when the share `done` of a run is done.
+    """Weight of the divergence after the fraction `done` of a run.
 
-    It rises from `penalty_start` times its value, by equal factors in equal times, until
-    `decay_from` (Bowman et al. 2016, arXiv:1511.06349): else a code that says little yet is
-    given up before it can say more.
+    It rises exponentially from `penalty_start` times its value until `decay_from` (Bowman et al.
+    2016, arXiv:1511.06349). Otherwise latent numbers with little information are given up early.
     """
     left = max(0.0, 1 - done / recipe.decay_from) if recipe.decay_from else 0.0
     return recipe.penalty_weight * recipe.penalty_start**left
@@ -105,7 +104,7 @@ def elbo_step(
     loss.backward()
     parameters = [*decoder.parameters(), *encoder.parameters()]
     norm = nn.utils.clip_grad_norm_(parameters, run.recipe.clip).item()
-    if math.isfinite(norm):  # one bad batch is skipped, not learnt
+    if math.isfinite(norm):  # one bad batch is skipped
         for adam in optimisers:
             adam.step()
     return {

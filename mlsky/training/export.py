@@ -17,7 +17,7 @@ __all__ = ["export", "file_hash"]
 
 
 def _plain(recipe: Mapping) -> dict:
-    """A recipe as plain JSON, which has no infinity: no limit is null."""
+    """A recipe as plain JSON; infinity (no limit) becomes null."""
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in recipe.items()
     }
@@ -36,8 +36,8 @@ def export(
 ) -> str:
     """Write the averaged generators of runs as one weight file.
 
-    Of a run that was scored on validation truth it is the best one, and the file says at which
-    step and score.
+    For a run with scores on validation truth this is the best one, and the file records its step
+    and score.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def export(
     data
         Name to sha256 of the training sets.
     device
-        Where they were trained, in words.
+        Description of the machine they were trained on.
     extra
         Further networks: name to (module, inputs, outputs).
     adjust
         Functions of (module, normaliser) that change a run's network in place before it is
         written, such as `mlsky.training.calibrate.balance_velocities`.
     which
-        "best", or "last" for the end of each run whatever its scores.
+        "best", or "last" for the end of each run.
     header
         Further entries: calibration, scores, sources.
 

@@ -1,11 +1,11 @@
 """The velocity field of kSZ made isotropic, after training.
 
 Each level of the velocity field is a white noise convolved with learned kernels of 7 x 7 pixels,
-and brought to the finest pixels by bilinear interpolation, whose response knows the axes. What
-training asks of the power by angle it asks within the noise of its batches, and the field keeps an
-orientation of some per cent. Its power is a function of the kernels alone, so it is mended without
-data: they are moved until all auto and cross spectra of the velocities, summed over levels, are at
-each wave number the means over angle that they were.
+and brought to the finest pixels by bilinear interpolation, whose response is not isotropic.
+Training constrains the power by angle only within the noise of its batches, so that an anisotropy
+of a few per cent remains. As the power is a function of the kernels alone, it is corrected without
+data: the kernels are changed until all auto and cross spectra of the velocities, summed over
+levels, equal at each wave number their initial means over angle.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _spectra(
 
 
 def _misfit(spectra: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-    """Mean square of the spectra less `goal`, over the geometric means of the goal's powers."""
+    """Mean square of the spectra minus `goal`, relative to the geometric means of its powers."""
     power = torch.diagonal(goal).movedim(-1, 0)
     return ((spectra - goal) / torch.sqrt(power[:, None] * power[None])).square().mean()
 
@@ -83,7 +83,7 @@ def make_isotropic(paint: Paint) -> float:
     """Make the spectra of the velocity field independent of the angle, in place.
 
     To be done after `mlsky.training.calibrate.balance_velocities`: only the sum over levels is
-    round.
+    isotropic.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Large scales that networks lack on a sky, measured against the analytic model of the truth.
+"""The large scales that networks lack on a sky, compared with the analytic model of the truth.
 
-What is found here is a table in the header of a weight file, which
-`mlsky.painting.large_scales` makes into fields.
+The result is a table in the header of a weight file, from which `mlsky.painting.large_scales` makes
+fields.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ EDGES += (620, 730, 860, 1010, 1190, 1400, 1650, 1950, 2300)
 #: Multipoles at which the table is kept; linear in between.
 NODES = (0, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, *range(120, 481, 20))
 NODES += (*range(520, 1001, 40), *range(1040, 1921, 80))
-#: Pixels of the networks from which `large_scales.JOIN` holds for tSZ too; smaller ones were
-#: trained on patches smaller in proportion, and tSZ of clusters wider than them is missing up to
-#: higher l.
+#: Pixels of the networks from which `large_scales.JOIN` holds for tSZ too; networks of smaller
+#: pixels were trained on smaller patches, and lack tSZ of clusters wider than these up to higher l.
 JOINED_ARCMIN = 2.0
-#: Lowest multipole of `mlsky.theory.foreground_spectra`; below it the coherence with kappa stays.
+#: Lowest multipole of `mlsky.theory.foreground_spectra`; below it the coherence with kappa is
+#: constant.
 MODEL_FROM = 20
-#: Share of the mean of tSZ that the clusters on large scales make up: more of them are smoother,
-#: and take more of the sky near zero, whose deepest half per cent is 0.1 of the mean.
+#: Fraction of the mean of tSZ in the clusters added on large scales. With a larger fraction they
+#: are smoother and bring more of the sky near zero, where the shallowest half per cent is at 0.1 of
+#: the mean.
 CLUSTERED = 0.1
 #: Flux above which radio sources are not in the truth, mJy.
 RADIO_MAX_MJY = 7.0
-#: Share of a field's root power below which nothing else is made to follow what it lacks.
+#: Fraction of the root of the power of a field below which other fields do not follow its
+#: correction.
 NEGLIGIBLE = 0.05
 
 
@@ -65,14 +67,14 @@ def truth_spectra(
     """Spectra of the truth on large scales, (lmax + 1,) each.
 
     Of pairs among "kappa", "tsz", "cib", "cib_353" and so on, "ksz" and "radio", which here is the
-    density of sources relative to its mean, shot noise left out. Templates of the CIB are in uK_CMB
-    at their frequency, tSZ and radio at 148 GHz. `mlsky.theory.foreground_spectra` begins at
-    l = 20; below, the part in two haloes goes on in proportion to C_l^kk, the rest as a constant.
+    density of sources relative to its mean, without shot noise. Templates of the CIB are in uK_CMB
+    at their frequency, tSZ and radio at 148 GHz. `mlsky.theory.foreground_spectra` begins at l =
+    20; below, the two-halo part is extrapolated in proportion to C_l^kk, the rest as a constant.
 
     Parameters
     ----------
     mass_cut
-        Of objects that are left out (Msun), None for none. Kappa always is that of all.
+        Lowest mass of objects, which are left out (Msun); None for none. Kappa is always the total.
     templates_ghz
         Frequencies of the maps of the CIB.
     """
@@ -123,7 +125,7 @@ def truth_ksz(lmax: int, mass_cut: float | None = None) -> NDArray[np.float64]:
 
 
 def tsz_join(pixel_arcmin: float) -> tuple[int, int]:
-    """`large_scales.JOIN` of what tSZ lacks, for networks of pixels of this size."""
+    """`large_scales.JOIN` for tSZ, for networks of this pixel size."""
     low, high = large_scales.JOIN
     wider = max(1.0, JOINED_ARCMIN / pixel_arcmin)
     return round(low * wider), round(high * wider)
@@ -137,17 +139,18 @@ def fit_large_scales(
     join: tuple[int, int] = large_scales.JOIN,
     clusters: bool = True,
 ) -> tuple[dict, list[dict]]:
-    """What a sky of networks lacks on large scales.
+    """Fit the large scales that a sky of networks lacks.
 
     Every field is split into its response r to the Gaussian kappa s and a residual e, x = r s + e,
-    in bands; r and the spectra of e over those of the truth are smooth in l. Wanted are a response
-    a and power G so that x + a s + g has the truth's spectra, with kappa too.
+    in bands; r and the spectra of e over those of the truth are smooth in l. The fit gives a
+    response a and the power of a Gaussian g such that x + a s + g has the spectra of the truth,
+    including those with kappa.
 
     Parameters
     ----------
     alm
         Of "gaussian_kappa", "kappa", and some of "tsz", "cib", "cib_353" and so on, "ksz", "radio",
-        windows taken off. Kappa is that of all, also where the maps are of the rest alone.
+        without pixel windows. Kappa is the total, even if the maps are those of the rest.
     means
         Of tSZ and the templates of the CIB, uK.
     truth
@@ -155,19 +158,19 @@ def fit_large_scales(
     shot
         Power of the shot noise in "radio".
     join
-        Multipoles over which the clusters that are added to tSZ fade out, from `tsz_join`. All
-        else fades out over `large_scales.JOIN`.
+        Multipoles over which the clusters added to tSZ are tapered, from `tsz_join`. Other fields
+        are tapered over `large_scales.JOIN`.
     clusters
-        Whether the networks paint clusters, and what tSZ lacks is drawn as such. Otherwise it is
-        multiplied, as the CIB is.
+        Whether the networks paint clusters, so that the correction of tSZ consists of clusters.
+        Otherwise tSZ is multiplied by a field, as the CIB is.
 
     Returns
     -------
     table
         For `mlsky.painting.large_scales.prepare`.
     rows
-        By band: ``ell``, ``error`` (cosmic, of an auto spectrum), ``auto`` and ``kappa``: ratios
-        to the truth of what the networks make, alone and with kappa.
+        By band: ``ell``, ``error`` (cosmic, of an auto spectrum), ``auto`` and ``kappa``: ratios of
+        the auto spectra, and of the cross spectra with kappa, to the truth.
     """
     import healpy
     from scipy.interpolate import PchipInterpolator
@@ -276,7 +279,7 @@ def rms_added(table: Mapping, cl: NDArray[np.float64]) -> dict[str, float]:
     -------
     rms
         By name: over the mean for maps that are multiplied and for the density of radio sources,
-        in uK for those to which fields are added.
+        in uK for maps to which fields are added.
     """
     ell = np.arange(2, min(table["ell"][-1], len(cl) - 1) + 1)
     modes = (2 * ell + 1) / (4 * math.pi)
@@ -311,7 +314,7 @@ def _roots(
             own = root[b,]
             there = own > NEGLIGIBLE * np.sqrt(t[b, b])
             value = np.divide(missing[a, b] - have, own, out=zero.copy(), where=there)
-            # no more than there is: networks may have too much of a correlation already
+            # limited, as networks may already have too much correlation
             value = np.clip(value, -np.sqrt(left), np.sqrt(left))
             root[a, b] = value
             left = np.maximum(left - value**2, 0)

@@ -2,15 +2,15 @@
 
     train(recipe("paint-0.5"), "train.h5", "runs/paint", minutes=60)
 
-The run folder holds `checkpoint.safetensors` (weights, averages, optimisers: enough to go
-on as if never stopped), `log.jsonl` (one line per report: losses, and the ratio of
-generated to true power by band) and `recipe.json`; with a validation set also
-`best.safetensors`, the averaged generator that scored best. With `steps=` a run is reproducible to
-the bit on one device, interrupted or not; with `minutes=` its schedule follows the clock.
+The run folder holds `checkpoint.safetensors` (weights, averages, optimisers: enough to resume
+exactly), `log.jsonl` (one line per report: losses, and the ratio of generated to true power by
+band) and `recipe.json`; with a validation set also `best.safetensors`, the averaged generator that
+scored best. With `steps=` a run is reproducible to the bit on one device, interrupted or not; with
+`minutes=` its schedule follows the clock.
 
-A step that gives NaN is skipped. A run that gives nothing else, or whose fields lose the
-power they had, goes back to its last good checkpoint and on from there with other noise,
-other crops and half the rate, a few times at most.
+A step that gives NaN is skipped. A run with many such steps, or whose fields lose their power, is
+rolled back to its last good checkpoint and continues with other noise, other crops and half the
+rate, a few times at most.
 """
 
 from __future__ import annotations
@@ -58,19 +58,20 @@ logger = logging.getLogger("mlsky")
 REPORT_EVERY = 25  # steps
 SAVE_EVERY = 120.0  # seconds
 
-BAD_STEPS = 10  # in a row: one NaN is an accident, ten are not
+BAD_STEPS = 10  # in a row: a single NaN is tolerated
 MAX_ROLLBACKS = 3  # in a run
-#: Reports before the running power ratios mean something.
+#: Reports before the running power ratios are meaningful.
 RIPE_REPORTS = 20
-# Factors by which the power of some field in some band is off. Runs that went well came
-# within 3 and stayed within 5 (4 recipes, 80 to 115 reports each).
+# Factors by which the power of some field in some band may be wrong. Good runs came within 3 and
+# stayed within 5 (4 recipes, 80 to 115 reports each).
 SETTLED, SPOILED, COLLAPSED = 3.0, 10.0, 30.0
 
 
 def _keep_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of giving it back each time.
+    """Make glibc keep freed memory for the next step instead of returning it.
 
-    Otherwise every large tensor is fresh pages that the kernel has to clear: a tenth of a step.
+    Otherwise the kernel has to clear new pages for every large tensor, a tenth of the time of a
+    step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -92,7 +93,7 @@ def check_length(minutes: float | None, steps: int | None) -> None:
 
 
 def _check_given(recipe: Recipe, data, converged: float | None) -> None:
-    """Whether a recipe has its data, and losses that may converge."""
+    """Check that a recipe has its data, and losses that may converge."""
     if data is None and recipe.images is None:
         raise ValueError(f"data=None: recipe {recipe.name} is trained on a set; name its file")
     if recipe.images is not None and isinstance(data, (str, os.PathLike)):
@@ -103,8 +104,8 @@ def _check_given(recipe: Recipe, data, converged: float | None) -> None:
         raise ValueError(f"converged={converged}: must be a share in 0 to 1, such as 0.1 or 0.01")
     if recipe.objective not in stopping.LOSSES:
         raise ValueError(
-            f"converged={converged}: recipe {recipe.name} matches statistics, whose losses flush "
-            "long before its networks; leave it out"
+            f"converged={converged}: recipe {recipe.name} matches statistics, whose losses level "
+            "off long before its networks; leave it out"
         )
 
 
@@ -137,7 +138,7 @@ def _open_sets(
 
 
 def _open(data, names: tuple[str, ...], recipe: Recipe, seed: int) -> Crops | Painted:
-    """Crops of a set, or patches painted on the fly as they came."""
+    """Crops of a set, or the patches painted on the fly unchanged."""
     if recipe.images is not None and data is None:
         data = images.named(recipe.images, recipe.pixel_arcmin, seed)
     if isinstance(data, (str, os.PathLike)):
@@ -166,13 +167,13 @@ def _make_batch(recipe: Recipe, truth, conditions, run: Run) -> Callable:
 
 
 class _Watch:
-    """Tells when a run has gone astray, and when its state is fit to be kept."""
+    """Detects runs that diverge, and states that may be saved."""
 
     def __init__(self) -> None:
         self.bad = 0  # steps in a row that gave NaN or infinity
         self.reports = 0
         self.settled = False
-        self.off = 1.0  # factor by which the power of some field in some band is off
+        self.off = 1.0  # largest factor by which the power of a field in a band is wrong
 
     def step(self, run: Run, log: dict[str, float]) -> str | None:
         """What is wrong after a step, if anything."""
@@ -189,7 +190,7 @@ class _Watch:
         if self.reports < RIPE_REPORTS:
             return None
         ratios = [max(r, 1 / r) if r > 0 else math.inf for rs in power.values() for r in rs]
-        # NaN compares as false: named first, it stays the largest
+        # comparisons with NaN are false: as the first argument it stays the largest
         self.off = math.inf if any(map(math.isnan, ratios)) else max(ratios)
         self.settled |= self.off < SETTLED
         if self.settled and self.off > COLLAPSED:
@@ -198,7 +199,7 @@ class _Watch:
         return None
 
     def good(self, run: Run) -> bool:
-        """Whether the state may replace the last good checkpoint.
+        """Whether the state may be saved as the last good checkpoint.
 
         Steps that gave NaN were skipped and do not count.
         """
@@ -211,7 +212,7 @@ def _finite(run: Run) -> bool:
 
 
 def _write_log(folder: Path, line: dict) -> None:
-    """One line of the log; a run does not end for want of it."""
+    """Write one line of the log; failures do not end a run."""
     try:
         with (folder / "log.jsonl").open("a") as file:
             print(json.dumps(line), file=file)
@@ -220,7 +221,7 @@ def _write_log(folder: Path, line: dict) -> None:
 
 
 def _roll_back(run: Run, folder: Path, seed: int, trouble: str) -> None:
-    """Back to the last good checkpoint, with other numbers and a lower rate from there on."""
+    """Return to the last good checkpoint, with other random numbers and a lower rate."""
     at, rollbacks, seconds = run.step, run.rollbacks, run.seconds
     restore(run, *read_checkpoint(folder / CHECKPOINT))
     if rollbacks == MAX_ROLLBACKS:
@@ -280,38 +281,36 @@ def train(
         Of weights, crops and noise.
     normaliser
         Constants to use, "data" for those of the truth, "start" for those of `init_from`; by
-        default the start's if there is one. Where amplitudes have changed since the start was
-        trained, those of the truth leave the fields that networks see alike. A run that is gone
-        on with keeps its own.
+        default those of `init_from` if it is given. If amplitudes have changed since `init_from`
+        was trained, "data" keeps the normalised fields similar. A resumed run keeps its own.
     init_from
         Run folder or weight file of the same networks, at the same pixel size or with
         ``normaliser="data"`` at any, that a new run starts from: generator,
         critic (a weight file has none) and averages; optimisers, rates and running statistics
-        start anew. Without effect once folder `out` holds a checkpoint.
+        are new. Without effect if the folder `out` contains a checkpoint.
     validation
-        Set not trained on, with all fields, to score the averaged generator on as it goes; the
-        best one is kept as `best.safetensors`. For the recipes of the default family.
+        A different set, with all fields, on which the averaged generator is scored during training;
+        the best one is kept as `best.safetensors`. For the recipes of the default family.
     every
-        Minutes between scores, or steps in a run of `steps`; a tenth of the run by default. It
-        is scored at its end, too. Scoring takes no part of `minutes`.
+        Minutes between scores, or steps in a run of `steps`; a tenth of the run by default. It is
+        also scored at the end. Scoring does not count as part of `minutes`.
     regions
-        Of the validation set; by default 8 of 512 pixels, or as many smaller ones as have that
-        area.
+        Of the validation set; by default 8 of 512 pixels, or smaller ones of the same area.
     converged
-        Also stop once the losses have converged to this: the mean of the last 50 of each is within
-        this share of that of the 50 before (`mlsky.training.stopping`); 0.1, 0.01 and 0.001 are
-        those of the seed report. The run is complete then and cannot be resumed.
+        Stop early if the losses have converged: the mean of the last 50 of each is within this
+        fraction of that of the 50 before (`mlsky.training.stopping`), for example 0.1, 0.01 or
+        0.001. The run is then complete and cannot be resumed.
     report
-        Called with the share of the run that is done and each line of reports in the log; what it
-        raises ends the run.
+        Called with the finished fraction of the run and each line of reports in the log; an
+        exception from it ends the run.
 
     Raises
     ------
     ValueError
         For a bad set, folder, device or length, or a folder in which another process trains;
-        before anything is trained.
+        before training starts.
     MlskyError
-        If the run goes astray too often, or its folder cannot be written; its last good
+        If the run diverges too often, or its folder cannot be written; its last good
         checkpoint is kept.
     """
     from tqdm import tqdm
@@ -387,7 +386,7 @@ def train(
                 if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
                     try:
                         save_checkpoint(run, folder, seed)
-                    except MlskyError as error:  # there may be room the next time
+                    except MlskyError as error:  # the disk may have room the next time
                         logger.warning("%s", error)
                     saved = time.monotonic()
         if watch.good(run):

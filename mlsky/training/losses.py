@@ -1,4 +1,4 @@
-"""Losses of the adversarial training: WGAN-GP, its relatives, and what is added to them.
+"""Losses of the adversarial training: WGAN-GP, relativistic losses, and additional terms.
 
 Scores are (N,) or (N, 1), patches (N, C, H, W) in network units. Everything returns
 float32 scalars (float64 for float64 patches), also under autocast. Random numbers come
@@ -61,7 +61,7 @@ def wgan_gp_critic(
     eps: torch.Tensor,
     penalty_weight: float = 10.0,
 ) -> CriticLoss:
-    """Critic's loss of a Wasserstein GAN with gradient penalty, eqs 3.3 and 3.5.
+    """Critic's loss of a Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, eq. 3).
 
     ``E D(fake) - E D(real) + lambda E (|grad D(eps real + (1 - eps) fake)| - 1)^2``, the penalty of
     Gulrajani et al. (2017), arXiv:1704.00028, and of the released code of Han et al. (2021).
@@ -92,7 +92,7 @@ def wgan_gp_critic(
 
 
 def generator_loss(scores: torch.Tensor) -> torch.Tensor:
-    """Generator's loss of a Wasserstein GAN, eq. 3.4: -E D(fake)."""
+    """Generator's loss of a Wasserstein GAN, -E D(fake)."""
     return -_scores(scores).mean()
 
 
@@ -112,7 +112,8 @@ def relativistic_generator(real_scores: torch.Tensor, fake_scores: torch.Tensor)
 def variance_l1(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Mean over patches and channels of |Var_pix(real) - Var_pix(fake)|.
 
-    The only term on power of Han et al. (2021): weight 100 in PIXGAN and VAEGAN, 0 in DCGAN.
+    The only term of Han et al. (2021) that constrains power: weight 100 in PIXGAN and VAEGAN, 0 in
+    DCGAN.
     """
     if real.shape != fake.shape:
         raise ValueError(

@@ -1,8 +1,8 @@
 """Statistics that a generator must share with the truth, as differentiable losses.
 
-Each statistic is averaged over a batch and over past batches, for the truth and for the
-generator *on the same conditions*, so that sample variance cancels; the gradient flows
-through the present batch. Conditions and fields are in normalised units.
+Each statistic is averaged over a batch and over past batches, for the truth and for the generator
+*on the same conditions*, so that sample variance cancels. Gradients flow through the current batch.
+Conditions and fields are in normalised units.
 
 Statistics are dicts ``name -> (kind, tensor)``; the kind says how two of them are compared:
 "power" by the log of their ratio, "coherence" and "quantile" by their difference.
@@ -29,12 +29,12 @@ __all__ = ["Matching", "Spectra", "convergence_statistics", "paint_statistics"]
 ARCMIN = math.pi / 180 / 60
 #: beta of the smooth L1 comparison: below it errors count quadratically
 BETA = {"power": 0.1, "coherence": 0.05, "quantile": 0.05}
-#: Shares of pixels, by rank of kappa, that bound the groups of `tail_means`: the last ones hold
-#: the clusters, which groups of equal size drown.
+#: Fractions of pixels, by rank of kappa, between the groups of `tail_means`. The last groups
+#: contain the clusters, which would not show in groups of equal size.
 TAIL_FRACTIONS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
-#: The same of smoothed kappa by its own rank; of the last a batch of 8 holds four pixels.
+#: The same for smoothed kappa by its own rank; a batch of 8 has four pixels in the last group.
 PEAK_FRACTIONS = (0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
-SECTORS = 4  # angle sectors: an oriented texture has the right angle-averaged power
+SECTORS = 4  # angle sectors, as an oriented texture may have the right angle-averaged power
 
 
 class Spectra:
@@ -162,11 +162,11 @@ def _edges(n: int, tail: float, body) -> np.ndarray:
 
 
 def _partition(x: torch.Tensor, edges: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Sorted values (rows, n) as far as bins between edges need it, and where they came from.
+    """Values (rows, n) partially sorted into bins between edges, and their original positions.
 
-    Bins need no order inside them, and NumPy partitions with vector instructions: a quarter
-    of the time of a sort. Each number is a key whose high half is the value and whose low
-    half is its place, so that ties fall as in a stable sort.
+    Values inside a bin need no order, and partitioning with NumPy takes a quarter of the time of a
+    sort. Each key has the value in its high half and the position in its low half, so that ties are
+    ordered as in a stable sort.
     """
     if x.device.type != "cpu":
         return x.sort(dim=-1, stable=True)
@@ -240,7 +240,7 @@ def tail_means(
 
 
 def _raw(x: torch.Tensor, name: str, normaliser: Normaliser) -> torch.Tensor:
-    """A field in units of its channel's scale, its brightest pixels held."""
+    """A field in units of the scale of its channel, with its brightest pixels clipped."""
     of = normaliser.select([name])
     v = x * of.std[0] + of.mean[0]
     return torch.sign(v) * torch.expm1(v.abs().clamp(max=4.9))
@@ -249,9 +249,9 @@ def _raw(x: torch.Tensor, name: str, normaliser: Normaliser) -> torch.Tensor:
 def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
     """Statistics of (kSZ, tSZ, CIB) given kappa; also of kSZ^2 and of the raw tSZ and CIB.
 
-    Conditions are kappa, and the kappa and tSZ of objects if there are some. Of several
-    templates of the CIB the first counts and the differences of the others, normalised and raw:
-    their correlations alone, all near one, would tell little.
+    Conditions are kappa, and kappa and tSZ of objects if there are any. Several templates of the
+    CIB enter as the first one and differences of the others, normalised and raw, as their
+    correlations are all near one and would constrain little.
     """
     cibs = maps_of(normaliser.channels, "cib")
 
@@ -306,8 +306,9 @@ def paint_statistics(spectra: Spectra, normaliser: Normaliser) -> Callable:
 def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = None) -> Callable:
     """Statistics of kappa given the Gaussian kappa it grew from, and the objects it leaves out.
 
-    A local map of the Gaussian passes power and pixel histogram and fails smoothed
-    skewness and peaks, so pooled fields, details between pools and a field of peaks count.
+    A local function of the Gaussian kappa can match power and pixel histogram, but not smoothed
+    skewness and peaks. Therefore pooled fields, details between pools and a field of peaks are
+    included.
     """
 
     def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
@@ -362,7 +363,7 @@ def convergence_statistics(spectra: Spectra, normaliser: Normaliser | None = Non
             for factor, pooled in ((2, p2), (8, coarse)):
                 where = F.avg_pool2d(objects[:, :1], factor)
                 out[f"objects{factor}"] = ("quantile", conditional_quantiles(where, pooled))
-            # what is round clusters: positive, for its logarithm is compared
+            # signal around clusters; positive, as its logarithm is compared
             for factor, pooled in ((2, p2), (4, p4)):
                 where = F.avg_pool2d(objects[:, :1], factor)
                 level = F.softplus(pooled + 1)
@@ -382,7 +383,7 @@ class Matching:
     weights
         Weight of each statistic in the loss.
     memory
-        Share of the present batch in the running averages.
+        Weight of the current batch in the running averages.
     """
 
     def __init__(
@@ -392,10 +393,12 @@ class Matching:
         self.running: dict[str, torch.Tensor] = {}
 
     def _average(self, key: str, value: torch.Tensor) -> torch.Tensor:
-        value = value.contiguous()  # as a checkpoint gives it back: sums in the same order
+        value = (
+            value.contiguous()
+        )  # as after reading a checkpoint, so that sums have the same order
         if key in self.running:
             value = (1 - self.memory) * self.running[key] + self.memory * value
-        if torch.isfinite(value).all():  # a bad batch must not spoil all that follow
+        if torch.isfinite(value).all():  # a bad batch must not affect all later ones
             self.running[key] = value.detach()
         return value
 

@@ -1,4 +1,4 @@
-"""Point sources of a family: the rate of radio sources, and the tail of dusty ones.
+"""Point sources: the rate of radio sources, and the bright tail of dusty galaxies.
 
 A pixel either holds a radio source or it does not; with ln(rate) = f(kappa, tSZ, CIB) the
 likelihood of an occupied pixel is 1 - exp(-rate). Maximum likelihood gives no haze of
@@ -48,10 +48,10 @@ def fit_point_sources(
         If the set cannot be used, or no pixel or every pixel holds a source.
     """
     names = (*PointSources.INPUTS, "radio")
-    # of sources in clusters nothing is learned where clusters are apart: they come with these
+    # with separate objects, sources in clusters are left out, as they belong to the objects
     crops = Crops(data, names, 128, seed, apart=True)
     pixel = math.radians(crops.attrs["pixel_arcmin"] / 60)
-    # flux of the faintest source in one pixel; half of it tells a source from rounding
+    # flux of the faintest source in one pixel; half of it distinguishes a source from rounding
     faintest = FLUX_MIN_MJY * 1e-3 / bands.jy_per_sr_per_uk(REFERENCE_GHZ) / pixel**2
     occupied = float((crops.data[:, -1] > faintest / 2).mean(dtype=np.float64))
     if not 0 < occupied < 1:
@@ -89,7 +89,7 @@ def dsfg_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     painter
         A `mlsky.haloes.painter.Painter`.
     regions
-        How many regions of `seed` to paint.
+        Number of regions of `seed` to paint.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def dsfg_tail(painter, regions: int, seed: int, quantiles: int = 65) -> dict:
     for i in range(regions):
         region = painter.region(seed, i)
         wanted = region.sources[:, 3] == KINDS.index("dsfg")
-        if region.objects is not None:  # their members come with them
+        if region.objects is not None:  # their members are added with them
             wanted &= region.objects.members < 0
         dsfg = region.sources[wanted, 2].double()
         flux.append(dsfg[dsfg >= painter.flux_cut_mjy])

@@ -1,4 +1,4 @@
-"""Frozen recipes: every hyperparameter of every training run, with its unit and reason.
+"""Recipes: all hyperparameters of every training run, with units and reasons.
 
 A recipe is data. The loop (`mlsky.training.loop`) reads it; the weight file keeps it.
 """
@@ -15,7 +15,7 @@ class Recipe:
     """One training run.
 
     The `objective` is "relativistic" (paired relativistic critic with R1 + R2, and matched
-    statistics), "wgan-gp" (the paper: eqs 3.3-3.5 of the seed report) or "elbo" (a variational
+    statistics), "wgan-gp" (as Han et al. 2021) or "elbo" (a variational
     autoencoder: the generator is its decoder, the critic its encoder).
     """
 
@@ -35,18 +35,18 @@ class Recipe:
     generator_betas: tuple[float, float] = (0.5, 0.99)
     critic_betas: tuple[float, float] = (0.0, 0.99)
     warm_up: int = 40  # steps of linear rise of the rate
-    decay_from: float = 0.4  # share of the run after which the rate falls (cosine) to 1 %
+    decay_from: float = 0.4  # fraction of the run after which the rate falls (cosine) to 1 %
     clip: float = 20.0  # gradient norm; the first 250 steps reach 1000
     average: float = 0.999  # memory of the averaged weights, per step
     critic_steps: int = 1  # critic steps per generator step
     penalty_weight: float = 1.0  # gamma of R1 + R2, lambda of the gradient penalty, or beta
-    penalty_start: float = 1.0  # beta in the beginning, as a share; it rises until `decay_from`
+    penalty_start: float = 1.0  # initial fraction of beta; it rises until `decay_from`
     penalty_every: int = 4  # steps between penalties (times as heavy): lazy regularisation
     match_weight: float = 6.0  # of the matched statistics against the critic's term
     match: dict = field(default_factory=dict)  # weight of each statistic
     variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
-    bfloat16: bool = True  # autocast of trunks and critics; heads and losses stay float32
-    images: str | None = None  # "blobs-1", "digits": made by training itself instead of read
+    bfloat16: bool = True  # autocast of backbones and critics; heads and losses stay float32
+    images: str | None = None  # "blobs-1", "digits": made during training instead of read
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -109,14 +109,14 @@ _CONVERGENCE = Recipe(
 # with it: distance 0.35 against 0.23, after 5550 and 3625 steps.
 _NARROW = {"widths": (12, 24, 48, 64), "noise": (4, 4, 4, 8)}
 
-# Clusters are objects: networks are given their kappa and tSZ, and make what is left.
+# Clusters are objects: networks are given their kappa and tSZ, and make the rest.
 _OBJECTS = ("objects_kappa", "objects_tsz")
 # Colours of the CIB at 148, 353 and 857 GHz: the most common one, one as blue as the bluest bright
 # sources (857 GHz over 148 GHz 7.5 times the mean) and one as red as the reddest (a quarter), times
 # the templates' means over their scales in the normaliser, .96 and .73 of that at 148 GHz. With a
-# twelfth of each of the others the first is the mean.
+# twelfth of each of the others added, the first gives the mean.
 _CIB_MIX = ((1.0, 1.0, 1.0), (0.93, 2.0, 0.58), (0.455, 5.5, 0.18))
-# Without clusters tSZ is that of groups, which are small.
+# Without clusters, tSZ comes from groups, which are small.
 _KERNEL_WIDTHS = (0.3, 0.6, 1.2, 2.4, 4.8)
 _PAINT_OBJECTS = replace(
     _PAINT,
@@ -128,7 +128,7 @@ _PAINT_OBJECTS = replace(
     critic_options={"channels": 9},
     match={
         **_PAINT.match,
-        "objects2": 1.5,  # what is round clusters, by their rank
+        "objects2": 1.5,  # signal around clusters, by their rank
         "objects4": 1.5,
         "objects_tail2": 1.0,
         "objects_tail4": 1.0,
@@ -161,7 +161,8 @@ def _coarser(base: Recipe, pixel: float, **options) -> Recipe:
     )
 
 
-# The three steps of Han, Sehgal & Villaescusa-Navarro (2021), their numbers but for the width
+# The three steps of Han, Sehgal & Villaescusa-Navarro (2021), with their hyperparameters except the
+# width
 _PAPER = Recipe(
     name="dcgan",
     generator="han2021:DCGAN",
@@ -216,9 +217,8 @@ def _small(base: Recipe, width: int = 16) -> Recipe:
     )
 
 
-# Chapter 6 of the seed report: its Wasserstein GAN with a generator that its failings are designed
-# out of (`mlsky.toys.unconditional`). One kind of networks for all sets, so that each can start
-# from another.
+# Gaussian blobs (docs/blobs): a Wasserstein GAN with the generator of `mlsky.toys.unconditional`.
+# All sets have the same kind of networks, so that each can start from another.
 _BLOBS = Recipe(
     name="blobs-1",
     generator="unconditional:Stamped",
@@ -226,13 +226,13 @@ _BLOBS = Recipe(
     objective="wgan-gp",
     inputs=(),
     outputs=("blobs",),
-    pixel_arcmin=0.5,  # nominal: blobs have pixels and no sky
+    pixel_arcmin=0.5,  # nominal: blobs are not on the sky
     images="blobs-1",
     generator_options={"width": 8, "total": 1.0, "contrast": 24.0},
     critic_options={"channels": 1, "width": 8},
     batch=8,
-    # the critic sees a width off by 3 % or a height by 5 % only at a low rate, and before the
-    # generator has moved on: most of a run is the decay
+    # the critic detects errors of 3 % in width or 5 % in height only at a low rate: most of a run
+    # is the decay
     generator_rate=6e-4,
     critic_rate=1e-3,
     generator_betas=(0.0, 0.9),
@@ -247,7 +247,7 @@ _BLOBS = Recipe(
     match_weight=0.0,
     bfloat16=False,
 )
-# The report's own network, at a width that two cores can train.
+# A DCGAN as in docs/blobs, at a width that two cores can train.
 _BLOBS_REPORT = replace(
     _small(_PAPER),
     name="blobs-1-report",
@@ -256,9 +256,9 @@ _BLOBS_REPORT = replace(
     critic_options={"channels": 1, "width": 16},
     generator_options={"channels": 1, "width": 16},
 )
-# What images of many blobs begin with. 10 and 50 are blobs of one height, each made as in blobs-1;
-# 1000 are made at once, of noise: folded Gaussians above half a standard deviation have a mean
-# height of 1.141, and their sum differs from image to image.
+# Initial values for images of many blobs. 10 and 50 are blobs of one height, each made as in
+# blobs-1; 1000 are made at once, of noise: folded Gaussians above half a standard deviation have a
+# mean height of 1.141, and their sum differs from image to image.
 _OF_MANY = {
     1: {},
     10: {"total": 10.0, "count": 10, "scaled": True},
@@ -287,7 +287,7 @@ def _blobs(base: Recipe, count: int) -> Recipe:
     )
 
 
-# Chapter 8: the decoder is the generator, the encoder stands where a critic does.
+# Variational autoencoders: the decoder is the generator, the encoder takes the place of the critic.
 _CODES = {"channels": 1, "size": 128, "latent": 4, "width": 8}
 _VAE = Recipe(
     name="vae-blobs-1",
@@ -298,9 +298,9 @@ _VAE = Recipe(
     outputs=("blobs",),
     pixel_arcmin=0.5,
     images="blobs-1",
-    # Blobs have no noise: learned, it goes to nothing, codes become exact and lie where no draw
-    # of N(0, I) comes. At 0.15 a place is known to 0.1 pixels, and the divergence has its say;
-    # but with all of it from the start nothing is ever encoded.
+    # Blobs have no noise. A learned noise would go to zero, and codes would become exact and lie
+    # far from draws of N(0, I). With 0.15, positions are encoded to 0.1 pixels, and the divergence
+    # matters; with its full weight from the start nothing is encoded.
     generator_options={**_CODES, "hidden": 128, "noise": 0.15},
     critic_options=_CODES,
     penalty_start=0.02,
@@ -310,7 +310,7 @@ _VAE = Recipe(
     critic_rate=1e-3,
     generator_betas=(0.9, 0.999),
     critic_betas=(0.9, 0.999),
-    average=0.99,  # the encoder is not averaged: the decoder must not lag behind it
+    average=0.99,  # short, as the encoder is not averaged
     match_weight=0.0,
     bfloat16=False,
 )
@@ -325,7 +325,7 @@ _VAES = (
             generator_options={**_VAE.generator_options, "latent": latent},
             critic_options={**_CODES, "latent": latent},
         )
-        # twice the places that one and ten blobs have to be told
+        # twice the number of coordinates of one and ten blobs
         for count, latent in ((1, 4), (10, 40), (50, 64), (1000, 64))
     ),
     *(
@@ -335,7 +335,7 @@ _VAES = (
             outputs=("kappa", "tsz", "cib"),
             images=None,
             pixel_arcmin=pixel,
-            generator_options=_SKY,  # of a sky there is more than any code holds: noise is learned
+            generator_options=_SKY,  # a sky has more information than the code: noise is learned
             critic_options=_SKY,
         )
         for name, pixel in (("vae-sky", 0.5), ("vae-sky-2", 2.0))
@@ -364,8 +364,8 @@ RECIPES: dict[str, Recipe] = {
             _PAINT,
             name="paint-2",
             pixel_arcmin=2.0,
-            # a first kernel of 0.35 pixels mends the power of tSZ above l = 4000, 15 % low, and
-            # spoils its correlation with kappa and its topology: distance 0.32 against 0.27
+            # a first kernel of 0.35 pixels corrects the power of tSZ above l = 4000, 15 % low, but
+            # degrades its correlation with kappa and its topology: distance 0.32 against 0.27
             generator_options={**_NARROW, "velocity_levels": 5},
         ),
         replace(_CONVERGENCE, name="convergence-2", pixel_arcmin=2.0, generator_options=_NARROW),

@@ -1,7 +1,7 @@
-"""A training run: its networks, optimisers and constants, and the file that keeps them.
+"""A training run: networks, optimisers and constants, and their checkpoint file.
 
 `checkpoint.safetensors` in the run's folder holds weights, averages and optimisers: enough to
-go on as if never stopped. `best.safetensors` holds the averaged generator that scored best.
+resume exactly. `best.safetensors` holds the averaged generator that scored best.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mlsky.training.recipes import Recipe
 __all__ = ["BEST", "CHECKPOINT", "Run", "load_generator", "part"]
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-LOG_CHANNELS = ("tsz", "cib", "radio")  # take the logarithm of eq. 5.2
+LOG_CHANNELS = ("tsz", "cib", "radio")  # with the logarithm of the normaliser
 
 
 def make(name: str, **options) -> nn.Module:
@@ -43,9 +43,9 @@ def make(name: str, **options) -> nn.Module:
 
 
 def fit_normaliser(crops: Crops | Painted) -> Normaliser:
-    """Eqs 5.2, 5.3 constants from a sample of the regions; kappa_in shares kappa's.
+    """Constants of the normaliser from a sample of the regions; kappa_in uses those of kappa.
 
-    Images that training makes itself bring their own.
+    Images made during training have their own.
     """
     if hasattr(crops, "normaliser"):
         return crops.normaliser
@@ -55,7 +55,7 @@ def fit_normaliser(crops: Crops | Painted) -> Normaliser:
 
 
 def _skewed(name: str) -> bool:
-    """Whether a field takes the logarithm: those of `LOG_CHANNELS`, those of objects too."""
+    """Whether a field takes the logarithm: those of `LOG_CHANNELS`, also of objects."""
     return bool(maps_of([name.removeprefix(OBJECTS)], *LOG_CHANNELS))
 
 
@@ -70,7 +70,7 @@ def choose_normaliser(
     if isinstance(given, str) and given not in ("data", "start"):
         raise ValueError(f"normaliser={given!r}: must be data, start or a Normaliser")
     if resumed is not None:
-        # its own, even if the data have changed: weights mean nothing with others
+        # its own, even if the data have changed, as the weights depend on them
         if isinstance(given, Normaliser) and given != resumed:
             raise ValueError(
                 "normaliser: not that of the run that is resumed; leave it out, or start anew"
@@ -137,7 +137,7 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
     generator, critic = (
         m.to(device, memory_format=torch.channels_last) for m in (generator, critic)
     )
-    # in eval mode: reports must not move its batch-norm statistics
+    # in eval mode: reports must not change its batch-norm statistics
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
     match = None
     if recipe.match:
@@ -169,7 +169,7 @@ def adam_tensors(adam: torch.optim.Adam, prefix: str) -> dict[str, torch.Tensor]
 
 
 def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
-    """Write the state of a run, beside and then renamed.
+    """Write the state of a run, atomically.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
 
 
 def save_best(run: Run, folder: Path, seed: int, score: dict) -> None:
-    """Keep the averaged generator alone, with the score it was chosen by.
+    """Save the averaged generator alone, with its score.
 
     Raises
     ------
@@ -297,12 +297,12 @@ def find_checkpoint(
     return tensors, state
 
 
-#: What a recipe's networks are made of; the rest of a recipe may differ in a warm start.
+#: Fields of a recipe that define its networks; others may differ in a warm start.
 NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", "inputs", "outputs")
 
 
-#: Options of networks that change no shape: first weights, widths of kernels, bounds of outputs,
-#: how often a network is used in one image.
+#: Options of networks that do not change shapes: initial weights, widths of kernels, bounds of
+#: outputs, how often a network is used in one image.
 STARTING_OPTIONS = (
     *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
     *("kernels", "cib_mix"),
@@ -310,7 +310,7 @@ STARTING_OPTIONS = (
 
 
 def _shapes(value):
-    """A field of a recipe without what may differ in a warm start."""
+    """A field of a recipe without entries that may differ in a warm start."""
     if not isinstance(value, dict):
         return value
     return {k: v for k, v in value.items() if k not in STARTING_OPTIONS}
@@ -393,7 +393,7 @@ def _load_adam(adam: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None
     for key, value in tensors.items():
         i, _, field = key.partition(".")
         if field != "step":
-            # strides of the parameter, as Adam made them: other strides, other rounding
+            # with the strides of the parameter, as Adam made them, as others change rounding
             value = torch.empty_like(parameters[int(i)], requires_grad=False).copy_(value)
         states.setdefault(int(i), {})[field] = value
     adam.load_state_dict({"state": states, "param_groups": adam.state_dict()["param_groups"]})

@@ -1,8 +1,8 @@
-"""Which state of a run is used: the averaged generator that validation truth likes best.
+"""Selection of the state of a run with the best score on validation truth.
 
-Every so often the averaged generator is scored (`mlsky.validation.scores.checkpoint`), and the
+At intervals the averaged generator is scored (`mlsky.validation.scores.checkpoint`), and the
 best one so far is kept beside the checkpoint. Scoring changes neither weights nor random state,
-and its time is not the run's, so a run is the same with it and without.
+and its time is not counted, so that a run is the same with and without it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["Selection", "check_apart", "select_by"]
 logger = logging.getLogger("mlsky")
 
 PIXELS = 8 * 512**2  # to score on: about six seconds of one core
-FRACTION = 0.1  # of a run between scores, if it is not said
+FRACTION = 0.1  # of a run between scores, by default
 #: Name of a generator in a weight file, for those that can be scored alone.
 NAMES = {"default:Paint": "paint", "default:Convergence": "convergence"}
 
 
 @dataclass
 class Selection:
-    """Scores of a run as it goes, and the best of them."""
+    """Scores during a run, and the best of them."""
 
     data: Path
     sha256: str
@@ -48,7 +48,7 @@ class Selection:
     scored: int = -1  # step of the last score
 
     def start(self, run: Run) -> None:
-        """Count from where a run is: at its beginning, resumed, or rolled back."""
+        """Start counting, at the beginning of a run or after it was resumed or rolled back."""
         self.seen, self.scored = self._intervals(run), run.step
         path = self.folder / BEST
         self.best = read_checkpoint(path)[1].get("score") if path.exists() else None
@@ -57,7 +57,7 @@ class Selection:
             self.best = None
 
     def due(self, run: Run, end: bool = False) -> bool:
-        """Whether to score now: once for each interval, and at the end of a run."""
+        """Whether to score now: once per interval, and at the end of a run."""
         if end:
             return run.step != self.scored or self.best is None
         intervals = self._intervals(run)
@@ -66,13 +66,13 @@ class Selection:
         return due
 
     def score(self, run: Run) -> dict:
-        """Score the averaged generator, keep it if it is the best: a line for the log."""
+        """Score the averaged generator, keep it if it is best, and return a line for the log."""
         name = NAMES[run.recipe.generator]
         self.scored = run.step
         line: dict = {"step": run.step, "seconds": round(run.seconds, 1)}
         try:
             found = scores.checkpoint({name: run.averaged}, run.normaliser, self.data, self.regions)
-        except ValueError as error:  # maps too odd to be measured, which training may mend
+        except ValueError as error:  # maps that cannot be measured, which training may improve
             logger.warning("step %d: cannot be scored (%s)", run.step, error)
             return {**line, "score": None, "best": False}
         score = found.pop("distance")
@@ -106,7 +106,7 @@ def select_by(
     length: float,
     by_steps: bool,
 ) -> Selection | None:
-    """What chooses a run's best state; None without a validation set.
+    """Make the selection of the best state of a run; None without a validation set.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def select_by(
     every
         Minutes or steps between scores, in the unit of `length`; a tenth of it if None.
     regions
-        Of the set, at most; by default as many as have `PIXELS`.
+        Largest number of regions of the set; by default the area of `PIXELS`.
     data
         What is trained on.
     length, by_steps
@@ -177,7 +177,7 @@ def check_apart(validation, attrs: dict, data: str | os.PathLike | Painted) -> N
             with h5py.File(data, "r") as file:
                 same = seed is not None and seed == painted_seed(dict(file.attrs))
             same |= os.path.samefile(validation, data)
-        except OSError:  # told of when it is opened to be trained on
+        except OSError:  # reported when it is opened for training
             return
     if same:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""What only a stitched sky shows, fitted once per weight file and kept in its header.
+"""Calibrations that need a stitched sky, fitted once per weight file and kept in its header.
 
-Three things are measured on one full sky that the networks make of a Gaussian kappa: the gain
+Three quantities are measured on one full sky of the networks: the gain
 of kappa by multipole; the large scales that networks trained on patches do not know
 (`mlsky.painting.large_scales`); and the transfer from patches to the sky, the ratio of the
 spectra of stitched maps to those of the same networks on periodic regions, by band, with one
-amplitude per component where it is significant. Weights are never touched.
+amplitude per component where it is significant. The weights are never changed.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "fit_gain", "fit_transfer"]
 
-#: Seed of the sky measured, far from those that users begin with.
+#: Seed of the measured sky, far from typical seeds of users.
 SEED = 20_000
-#: Bands of the transfer, from 500 on, where patches have modes enough.
+#: Bands of the transfer, from 500 on, where patches have enough modes.
 TRANSFER_FROM, TRANSFER_BANDS = 500, 8
 #: An amplitude is applied where it differs from one by this many of its errors.
 SIGNIFICANT = 3.0
 FLAT_PIXELS = 256
-#: What a sky fits beside the gain of kappa, and `calibrate` replaces.
+#: Entries that `calibrate` fits and replaces, in addition to the gain of kappa.
 FITTED = ("large_scales", "amplitude", "velocity_gains", "radio_fraction", "sky")
 #: Regions on which the power of kSZ by level is measured.
 LEVEL_REGIONS, LEVEL_PIXELS = 4, 512
@@ -70,7 +70,7 @@ def calibrate(
     device: str = "auto",
     progress: Callable[[str, float], None] | None = None,
 ) -> dict:
-    """Fit what only a sky shows, and write a weight file that has it.
+    """Fit the calibrations that need a sky, and write a weight file with them.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def calibrate(
     nside
         Of the sky; spectra are compared up to l = 1.5 nside.
     patches
-        Regions of 256 pixels that the sky is compared with.
+        Number of regions of 256 pixels with which the sky is compared.
     device
         As of `mlsky.simulate`.
     progress
@@ -148,7 +148,7 @@ def calibrate(
     top = min(3 * nside // 2, round(10800 / weights.pixel_arcmin / 2))
     window = _window(geometry, weights.pixel_arcmin, top)
     maps = {name: m for name, m in made.maps.items() if name != "cib"}
-    rows = made.maps["cib"].reshape(-1, *geometry.shape)  # what the templates leave comes after
+    rows = made.maps["cib"].reshape(-1, *geometry.shape)  # the noise maps of the remainder follow
     maps |= zip(cib_templates.map_names(_templates_ghz(weights)), rows, strict=False)
     alm = {
         name: gaussian.scale_alm(gaussian.map_to_alm(m, geometry, top), 1 / window)
@@ -194,9 +194,9 @@ def calibrate(
 def fit_velocities(
     weights: Weights, cl: NDArray[np.float64], ksz: NDArray[np.complex128], seed: int
 ) -> tuple[list[float], NDArray[np.float64]] | None:
-    """Gains of the levels of kSZ's velocities, and the factor of its power at l = 0 to lmax.
+    """Gains of the velocity levels of kSZ, and the resulting factor of its power at l = 0 to lmax.
 
-    The model is compared with the sky, and beyond its multipoles with regions. None for networks
+    The model is compared with the sky, and at higher multipoles with regions. None for networks
     without such levels, and for a sky of few multipoles.
     """
     import healpy
@@ -235,7 +235,7 @@ def fit_gain(
     gaussian_kappa, made
         Alm before and after the networks, without this gain.
     objects
-        What is added to what the networks make, without a gain.
+        Alm of the objects, which are added without a gain.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def fit_gain(
     return {
         "ell": np.sqrt(edges[1:] * edges[:-1]).round(1).tolist(),
         "gain": gain_beside(*power).round(5).tolist(),
-        "of": "sky",  # it undoes the interpolation of charts too
+        "of": "sky",  # it also corrects the interpolation of charts
     }
 
 
@@ -268,16 +268,16 @@ def fit_transfer(
     patches: int,
     seed: int,
 ) -> tuple[list[dict], dict]:
-    """Spectra of a sky over those of the same networks on periodic regions.
+    """Ratio of the spectra of a sky to those of the same networks on periodic regions.
 
     Parameters
     ----------
     weights
-        As the sky was made with.
+        Weights of the sky.
     cl
-        C_L^kk that both start from.
+        C_L^kk of the Gaussian kappa of both.
     alm
-        Of the maps of the sky, windows taken off.
+        Spectra of the maps of the sky, without pixel windows.
     patches
         How many regions.
     seed
@@ -288,7 +288,7 @@ def fit_transfer(
     rows
         By band: ``ell`` and {component: [ratio, error]}.
     amplitude
-        {component: {fitted, error, applied}}: what brings the sky to the regions.
+        {component: {fitted, error, applied}}: amplitudes that make the sky agree with the regions.
     """
     import healpy
 
@@ -329,7 +329,7 @@ def fit_transfer(
             }
             log.append(np.log(of_patches / of_patches.mean()))
         ratios, errors = np.array([row[name] for row in rows]).T
-        # bands of one region rise and fall together: the error is that of their mean
+        # bands of one region are correlated: the error is that of their mean
         fraction = (ratios / errors) ** 2 / ((ratios / errors) ** 2).sum()
         spread = float((fraction @ np.array(log)).std(ddof=1) / math.sqrt(patches))
         fitted = float(np.exp(-0.5 * fraction @ np.log(ratios)))

@@ -19,9 +19,9 @@ from mlsky.training.run import Run
 
 __all__ = ["learning_rate", "one_step", "power_report"]
 
-POWER_MEMORY = 0.1  # share of a report's batch in the logged running power ratios
+POWER_MEMORY = 0.1  # weight of the batch of a report in the logged running power ratios
 ROLLBACK_RATE = 0.5  # of the learning rates, per rollback
-#: Crops of a run that was rolled back: batches far from any that a run comes to.
+#: Batch numbers of a run that was rolled back, far from those of any run.
 ROLLBACK_BATCHES = 10**8
 
 
@@ -35,7 +35,7 @@ def learning_rate(recipe: Recipe, step: int, done: float) -> float:
 
 
 def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
-    """What the critic is shown."""
+    """The input of the critic."""
     if run.recipe.objective == "wgan-gp":
         # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
         conditional = run.recipe.generator == "han2021:PIXGAN"
@@ -48,7 +48,7 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
     if "tsz" in run.recipe.outputs:
         i = run.recipe.outputs.index("tsz")
         m, d = (getattr(run.normaliser.select(["tsz"]), k)[0] for k in ("mean", "std"))
-        # bright clusters again in linear units, where their profiles can be told apart
+        # bright clusters also in linear units, where their profiles differ visibly
         shown.append(torch.expm1(-(fields[:, i : i + 1] * d + m).clamp(-6, 0)) / 10)
     return torch.cat(shown, 1)
 
@@ -66,7 +66,7 @@ def _apply(module: nn.Module, adam: torch.optim.Adam, loss: torch.Tensor, clip: 
     adam.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(module.parameters(), clip).item()
-    if math.isfinite(norm):  # one bad batch is skipped, not learnt
+    if math.isfinite(norm):  # one bad batch is skipped
         adam.step()
     return norm
 
@@ -188,7 +188,7 @@ def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[st
     factor = learning_rate(recipe, run.step, done) * ROLLBACK_RATE**run.rollbacks
     run.generator_adam.param_groups[0]["lr"] = recipe.generator_rate * factor
     run.critic_adam.param_groups[0]["lr"] = recipe.critic_rate * factor
-    # a generator of its own for each step: nothing to save, nothing to restore
+    # a new generator for each step, so that nothing has to be saved or restored
     again = (run.rollbacks,) if run.rollbacks else ()
     key = seeds.integer(seed, "training", run.step, 1, *again)
     rng = torch.Generator(device=device).manual_seed(key)

@@ -1,4 +1,4 @@
-"""When to stop: the rule of the seed report (chapter 6)."""
+"""When to stop: losses that no longer change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["LOSSES", "WINDOW", "converged", "remember"]
 
 #: Steps in each of the two means.
 WINDOW = 50
-#: The losses of a step that the rule looks at, each on its own, by objective.
+#: The losses of a step to which the rule applies, separately, by objective.
 LOSSES = {"wgan-gp": ("critic", "generator"), "elbo": ("loss",)}
 
 

@@ -1,13 +1,13 @@
-"""Search for the numbers of a recipe: many short runs, those that go badly stopped early.
+"""Hyperparameter search: many short runs, of which bad ones are stopped early.
 
-Optuna (extra ``mlsky[tune]``) proposes the numbers, with what it has learnt from the runs before.
-The search is kept in a file and goes on where it was stopped; each run is a run folder.
+Optuna (extra ``mlsky[tune]``) proposes the values, using the results of earlier runs. The search is
+kept in a file and can be resumed; each run is a run folder.
 
     tune(recipe("paint-0.5"), "train.h5", "search", trials=20, minutes=10)
 
-What a run is stopped by early is its spectra score, the mean of |ln(generated / true power)| over
-fields and bands as the training log has it; what it is judged by at its end is the same, or the
-distance of the table of scores (`mlsky.validation.scores.checkpoint`) if there is a validation set.
+A run is stopped early by its spectra score, the mean of |ln(generated / true power)| over fields
+and bands in the training log. Its final score is the same, or the distance of the table of scores
+(`mlsky.validation.scores.checkpoint`) if there is a validation set.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ WORST = math.log(100.0)  # a field without power, or with a hundred times too mu
 #: Of a run before it may be stopped, and runs that are never stopped: their power is still rising.
 WARM_UP, FIRST = 0.3, 4
 MAX_FAILURES = 3  # in a row
-SCORED = 0.1  # of a run between two looks at its spectra score
+SCORED = 0.1  # fraction of a run between two evaluations of its spectra score
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, tried evenly in their logarithm."""
+    """Numbers from `low` to `high`, sampled evenly in their logarithm."""
 
     low: float
     high: float
@@ -48,12 +48,12 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values, in no order."""
+    """A set of values without order."""
 
     values: tuple
 
 
-#: What is searched by default, by objective of the recipe.
+#: Default search spaces, by objective of the recipe.
 SPACES: dict[str, dict[str, Range | Choice]] = {
     "relativistic": {
         "generator_rate": Range(1e-4, 3e-3),
@@ -81,7 +81,7 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found so far.
+    """Result of a search so far.
 
     Attributes
     ----------
@@ -173,20 +173,20 @@ def tune(
     Parameters
     ----------
     recipe
-        Where the search starts: its own numbers are the first run.
+        The start of the search: its own values are the first run.
     data
         Training set; None for a recipe that makes its own images.
     out
         Folder of the search: `STUDY` and one run folder for each run. Of runs that are not the
         best only the log and the recipe are kept.
     trials
-        Runs in all, those of earlier calls included.
+        Total number of runs, including earlier calls.
     minutes, steps
         Length of each run: give one.
     space
-        What is searched, by field of the recipe; that of `SPACES` by default.
+        Search space, by field of the recipe; that of `SPACES` by default.
     validation
-        Set that is not trained on, to judge the runs on.
+        Validation set, to score the runs.
     device, progress
         As of `mlsky.training.loop.train`.
     seed
@@ -199,7 +199,7 @@ def tune(
     MissingDependencyError
         If optuna is not installed.
     MlskyError
-        If three runs in a row fail, or none came to its end.
+        If three runs in a row fail, or none is completed.
     """
     space = dict(SPACES[recipe.objective] if space is None else space)
     if trials < 1:

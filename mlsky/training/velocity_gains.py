@@ -1,7 +1,7 @@
 """Gains of the levels of kSZ's velocities that give a sky the power of the model.
 
-The velocities of kSZ are a sum of fields, one for each level of a pyramid of pixels, each linear
-in noise of its own. So the power of kSZ is a sum over levels, and a gain of a level, which the
+The velocities of kSZ are a sum of fields, one for each level of a pyramid of pixels, each linear in
+its own noise. The power of kSZ is therefore a sum over levels, and a gain of a level, which the
 header of a weight file may state, changes it without a filter and without a new network.
 """
 
@@ -26,8 +26,8 @@ __all__ = ["BANDS", "beyond", "change", "edges", "fit_gains", "level_spectra"]
 BANDS, FIRST, WIDTH = 10, 2.5, 1.5
 #: Up to where regions are compared with the model, as a fraction of their highest multipole.
 FINEST = 0.75
-#: Share of the power by which sky and model may differ without a change: sampling of a sky and of
-#: regions, and the model, which painted regions have to 1 %.
+#: Relative difference in power between sky and model that is tolerated: sample variance of sky and
+#: regions, and the model, which is accurate to 1 %.
 TOLERANCE = 0.02
 #: Change of a level's power that is as unlikely as a band that is off by `TOLERANCE`, and bounds.
 PRIOR, LEAST, MOST = 0.5, 0.25, 2.0
@@ -46,7 +46,7 @@ def beyond(band_edges: NDArray[np.float64], pixel_arcmin: float) -> NDArray[np.f
     """The bands of a sky, (bands + 1,), and more of them up to `FINEST` of what regions hold.
 
     The finest levels make most of the power beyond the multipoles of a coarse sky. Without these
-    bands they would be weakened to mend what coarser levels do wrong.
+    bands they would be weakened to compensate errors of coarser levels.
     """
     last, most = band_edges[-1], FINEST * 10800 / pixel_arcmin
     count = math.ceil(math.log(most / last) / math.log(last / band_edges[-2]))
@@ -102,17 +102,16 @@ def with_gains(weights: Weights, gains: Sequence[float]) -> Weights:
 
 
 def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray, ell: NDArray) -> list[float]:
-    """Gains of the levels that bring a sky to the truth, as close to one as that allows.
+    """Gains of the levels, as close to one as possible, that make a sky agree with the truth.
 
     Parameters
     ----------
     sky, truth : (bands,)
-        Power of kSZ; of regions beyond the multipoles of the sky.
+        Power of kSZ; from regions above the multipoles of the sky.
     parts : (levels, bands)
         From `level_spectra`; their sum is scaled to that of the sky.
     ell : (bands,)
-        Their centres. Below those up to which a sky is completed only too much power counts: what
-        is missing is added.
+        Their centres. On large scales only excess power counts, as missing power is added.
     """
     from scipy.optimize import lsq_linear
 
@@ -126,6 +125,6 @@ def fit_gains(sky: NDArray, truth: NDArray, parts: NDArray, ell: NDArray) -> lis
 
 
 def change(gains: Sequence[float], parts: NDArray, ell: NDArray, band_edges: NDArray) -> NDArray:
-    """Factor of the power of kSZ at multipoles `ell`; beyond the bands as in the last one."""
+    """Factor of the power of kSZ at multipoles `ell`; above the bands that of the last."""
     ratio = (np.square(gains)[:, np.newaxis] * parts).sum(0) / parts.sum(0)
     return np.interp(ell, np.sqrt(band_edges[1:] * band_edges[:-1]), ratio)

@@ -1,4 +1,4 @@
-"""What a row of the table of scores compares: statistics of generated and of true regions."""
+"""The comparisons of the table of scores: statistics of generated and true regions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Row:
     Attributes
     ----------
     statistic
-        Function of this module, ``_<statistic>``, that gives its numbers.
+        Name of the statistic, a key of `STATISTICS`.
     fields
         Fields that it is about; a row about kappa alone says nothing of painting.
     tolerance, goal
@@ -136,9 +136,9 @@ def _peaks(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[N
 
 
 def _quantiles(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
-    """Shift of a quantile over its distance from the median of the truth.
+    """Shift of a quantile, relative to its distance from the median of the truth.
 
-    Where that distance is none, as for a field that is mostly zero, there is nothing to compare.
+    If that distance is zero, as for a mostly empty field, there is nothing to compare.
     """
     i, histogram = FIELDS.index(row.fields[0]), HISTOGRAMS[row.fields[0]]
     middle = float(histogram.quantile(true["histogram"][i], 0.5))
@@ -181,7 +181,7 @@ def _minkowski(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterat
 
 
 def _isotropy(row: Row, measure: Measure, true: _Means, made: _Means) -> Iterator[Number]:
-    """Power along a direction over that of all, over the same of the truth."""
+    """Ratio of the power along a direction to that of all directions, relative to the truth."""
     i = FIELDS.index(row.fields[0])
     used = [b for b, _ in _bands(measure, *MAIN)]
     for d, name in enumerate(DIRECTIONS):

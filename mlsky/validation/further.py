@@ -1,7 +1,7 @@
-"""Statistics beyond the table of scores: higher orders, wavelets, distances between sets.
+"""Further statistics: higher orders, wavelets, distances between sets.
 
-What is measured of a region is a set of numbers whose means over regions count, so that every
-figure has an error by leaving regions out; what is of patches is gathered as they come.
+Measurements of a region are numbers that are averaged over regions, so that every result has a
+jackknife error. Features of patches are accumulated.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Further:
             cut = np.stack(
                 [field[side * (p // per) :, side * (p % per) :][:side, :side] for p in places]
             )
-            # heavy tails are tamed, or the brightest pixel of a patch would be all there is
+            # heavy tails are compressed, as the brightest pixel of a patch would dominate
             tamed = np.arcsinh(cut / HISTOGRAMS[name].scale)
             if (tamed.max((1, 2)) > tamed.min((1, 2))).all():
                 found = self.scattering.features(tamed)

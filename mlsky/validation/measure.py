@@ -1,4 +1,4 @@
-"""Everything that is measured of one region, as numbers whose means over regions count.
+"""All measurements of one region, as numbers that are averaged over regions.
 
 Maps are (5, n, n) in the order of `FIELDS`: kappa, and uK_CMB at 148 GHz. Further templates of the
 CIB may follow them, at their frequencies.
@@ -21,7 +21,8 @@ from mlsky.statistics.bispectrum import Bispectrum, equilateral
 __all__ = ["FIELDS", "SPECTRAL", "TSZ_CLIP", "Measure"]
 
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
-#: Fields of the spectra: rare clusters rule tSZ, so that it is cut at `TSZ_CLIP` but for "tsz all".
+#: Fields of the spectra: rare clusters dominate tSZ, which is therefore clipped at `TSZ_CLIP`,
+#: except in "tsz all".
 SPECTRAL = (*FIELDS, "tsz all")
 TSZ_CLIP = -40.0  # uK
 #: Bands of multipoles; those of pixels whose Nyquist multipole is lower end just below it.
@@ -47,7 +48,7 @@ PATCH, FRAME = 128, 4  # pixels: side of a training patch, and what counts as it
 
 
 class Measure:
-    """What is measured of regions of one size.
+    """The measurements of regions of one size.
 
     Parameters
     ----------

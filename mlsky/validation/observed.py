@@ -1,4 +1,4 @@
-"""The halo model of a painted set against what was measured on the sky.
+"""Comparison of the halo model of a painted set with observations.
 
 The model is `mlsky.theory.foregrounds` with the cosmology and the parameters that the set was
 painted from. Published numbers are constants here, each with its source.
@@ -19,7 +19,7 @@ from mlsky.validation import act_dr6
 
 __all__ = ["Model"]
 
-#: Accuracies that are asked for, of each component and of the parts of the CIB.
+#: Required accuracies of each component and of the parts of the CIB.
 WITHIN, WITHIN_PARTS = 0.10, 0.20
 #: D_l of tSZ of the same fit at 150 GHz.
 ACT_TSZ = {1000: 3.21, 2000: 3.73, 3000: 3.50, 5000: 2.67, 8000: 1.72}

@@ -1,4 +1,4 @@
-"""One page of everything `mlsky validate` found: pictures, tables, verdicts.
+"""An HTML page of all results of `mlsky validate`: pictures, tables, verdicts.
 
 For example::
 
@@ -75,7 +75,7 @@ class Watcher:
 
 
 def check_folder(folder: str | os.PathLike, option: str = "--html", overwrite: bool = True) -> Path:
-    """Raise, before any work, if a page cannot be put there.
+    """Raise an error, before any work starts, if a page cannot be written there.
 
     Raises
     ------

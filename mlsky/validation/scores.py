@@ -1,7 +1,7 @@
-"""How well networks reproduce held-out truth: the table of scores of a weight file.
+"""Scores of a weight file: how well its networks reproduce held-out truth.
 
-Generated regions start from the truth's own kappa, nonlinear to paint and Gaussian for the
-whole chain, so that both sides share the sample variance of the large scales.
+Generated regions start from the kappa of the truth, nonlinear for `Paint` alone and Gaussian for
+all networks, so that both sides have the same sample variance on large scales.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def score(
 ) -> dict:
     """Score a weight file against held-out truth.
 
-    One region is in memory at a time, and what was measured of it is kept, 0.2 MB a job.
+    One region is in memory at a time; its measurements are kept, 0.2 MB per job.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def checkpoint(
     regions: int | None = None,
     seed: int = 0,
 ) -> dict:
-    """Score networks of the default family under training, to choose among checkpoints.
+    """Score networks of the default family in training, to choose among checkpoints.
 
     They run where they are, and neither they nor any random state are changed. One region of
     512 pixels takes about a second of one core.

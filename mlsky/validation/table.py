@@ -1,8 +1,8 @@
-"""The table of scores: what is compared, where, how good it must be, how good it should be.
+"""The table of scores: comparisons with their tolerances and goals.
 
-A row holds one or more numbers, each a deviation of generated from true regions; the row is
-as good as its worst number. Tolerances and goals are those set for the default weights; ``mmdl`` is
-what is known of the maps of Han, Sehgal & Villaescusa-Navarro (2021), from their figures.
+A row holds one or more numbers, each a deviation of generated from true regions; the worst number
+decides. Tolerances and goals are those set for the default weights; ``mmdl`` is the deviation of
+the maps of Han, Sehgal & Villaescusa-Navarro (2021), from their figures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "total",
 ]
 
-#: What networks are asked: to paint a nonlinear kappa, or to make all from a Gaussian one.
+#: Jobs: paint a nonlinear kappa, or make everything from a Gaussian one.
 JOBS = ("from_kappa", "end_to_end")
 
 
@@ -42,8 +42,8 @@ CIB_BANDS = (93.0, 145.0, 225.0, 280.0, 353.0)
 FAR_BANDS = (545.0, 857.0)
 
 #: Errors beyond its tolerance at which a number fails. With 2, two of some 480 rows failed when
-#: regions were compared with others of the same truth, with 3 one of 3560: means of tSZ that rare
-#: clusters rule, whose scatter few regions do not show.
+#: regions were compared with others of the same truth, with 3 one of 3560: means of tSZ dominated
+#: by rare clusters, whose scatter a few regions do not show.
 SIGNIFICANT = 3.0
 
 WORST = 10.0  # tolerances: a number counts no more than this in the distance

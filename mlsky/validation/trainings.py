@@ -1,4 +1,4 @@
-"""How much scores differ from one training to another of the same recipe."""
+"""Scatter of scores between trainings of the same recipe."""
 
 from __future__ import annotations
 

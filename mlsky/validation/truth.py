@@ -1,4 +1,4 @@
-"""A painted training set against the analytic model that it was painted from, and the sky.
+"""Comparison of a painted training set with its analytic model and with observations.
 
 One pass over the regions, one in memory at a time. Regions are periodic, so their Fourier
 modes need no window; errors are those of the mean over regions.
@@ -377,7 +377,7 @@ def _ksz_rms(sums: Sums) -> list[dict]:
 
 
 def _heaviest(sums: Sums) -> dict:
-    """The region of most tSZ variance: rare clusters can rule a whole set."""
+    """The region with the largest tSZ variance: rare clusters can dominate a whole set."""
     variance = np.array([v for _, v in sums.tsz])
     i = int(variance.argmax())
     fraction = variance[i] / variance.sum() if variance[i] else 0.0

@@ -1,4 +1,4 @@
-"""Objects and the rest of a painted set against their analytic spectra."""
+"""Comparison of objects and rest of a painted set with their analytic spectra."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def figures(sums: Sums, model: Model, mass_cut: float) -> dict:
     Parameters
     ----------
     sums
-        Of regions whose objects were given apart.
+        Sums of regions with separate objects.
     model, mass_cut
         Of the set.
 

@@ -1,4 +1,4 @@
-"""What is gathered of a painted set, region by region: band powers, histograms, counts.
+"""Sums over the regions of a painted set: band powers, histograms, counts.
 
 Regions are periodic, so their Fourier modes need no window; errors are those of the mean over
 regions.
@@ -54,7 +54,7 @@ HISTOGRAM_BINS = 160
 
 
 class Sums:
-    """What is gathered region by region.
+    """Sums that are accumulated region by region.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The CIB of a painted set made from its templates, against what is painted at each band."""
+"""Comparison of the CIB made from the templates of a painted set with the painted bands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mlsky.validation.truth.check` found, as text."""
+"""The result of `mlsky.validation.truth.check` as text."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_picture_holds_what_was_logged(tmp_path):
 def test_logs_that_cannot_be_drawn(tmp_path):
     with pytest.raises(ValueError, match=r"log.jsonl: cannot be read .*; name the folder of a run"):
         curve.figure(tmp_path)
-    with pytest.raises(ValueError, match="its log says nothing yet; train on"):
+    with pytest.raises(ValueError, match="its log is empty; train on"):
         curve.figure(_log(tmp_path))
     (tmp_path / "log.jsonl").write_text("{")
     with pytest.raises(ValueError, match="is not a log of training"):
