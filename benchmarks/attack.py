@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "shared"))
 
-LONGEST = 400  # characters of an error that count as one line
+LONGEST = 600  # characters of an error that count as one line
 
 
 def judged(call) -> str:
@@ -51,9 +51,18 @@ def show(what: str, found: collections.Counter, seconds: float) -> None:
 
 def values() -> list:
     """What nobody should give for anything, or not for everything."""
+    import array
+    import decimal
+    import fractions
+
     from astropy import units
 
     return [
+        decimal.Decimal(145), fractions.Fraction(1, 3), np.str_("145"), memoryview(b"ab"),
+        bytearray(b"a"), array.array("d", [145.0]), range(3), slice(1), np.float16(145),
+        np.complex64(1), type, Ellipsis, np.array("145"), np.array([145], object), np.void(b"ab"),
+        np.ma.array(145, mask=True), {145}, "\uff11\uff14\uff15", "1_45", " 145 ", "145\n93",
+        5e-324, 1e308, 2**63, -(2**63), np.uint64(2**64 - 1),
         None, True, np.True_, 0, -1, 3, 10**400, 1.5, float("nan"), float("inf"), 1j, "", "False",
         "nan", "a\0b", "x" * 300, "\udcff", b"a", b"", [], {}, {"a": 1}, (), [None], [[1], [1, 2]],
         object(), lambda: 1, np.array(None), np.zeros(0), np.zeros((3, 3)), np.ma.masked,

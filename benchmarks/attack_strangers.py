@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from attack import attack_file, in_child, judged, show
 
-SECONDS = 45  # of one batch in a child; what takes longer hangs
+SECONDS = 30  # of one attack; what takes longer hangs
 MEMORY = 8 * 2**30
 ODD = [
     None, True, False, 0, 1, -1, 3, 10**30, 4096, 1.5, -0.0, 1e-300, 1e18, 1e30, "", "a", "148",
@@ -82,16 +82,19 @@ def changed(value, rng: random.Random):
     return value
 
 
-def batches(what: str, number: int, one, size: int = 25) -> None:
+def batches(what: str, number: int, one, size: int = 25, first: int = 0) -> None:
     """Count how `one` of a number ends, in processes with limits of time and memory."""
     found, start = collections.Counter(), time.time()
 
     def batch(low: int) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        signal.alarm(SECONDS)
-        return "|".join(one(i) for i in range(low, min(low + size, number)))
+        ends = []
+        for i in range(low, min(low + size, number)):
+            signal.alarm(SECONDS)
+            ends.append(one(i))
+        return "|".join(ends)
 
-    for low in range(0, number, size):
+    for low in range(first, number, size):
         text = in_child(lambda low=low: batch(low))
         found.update(text.split("|"))
         if text.startswith("signal"):
@@ -255,7 +258,7 @@ def attack_sets(folder: Path, number: int) -> None:
     attack_file("training sets", path, content, number)
 
 
-def attack_inputs(folder: Path, number: int) -> None:
+def attack_inputs(folder: Path, number: int, first: int = 0) -> None:
     """Maps, haloes and passbands given to ``mlsky simulate``, with pieces changed."""
     import healpy
     from astropy.table import QTable
@@ -316,7 +319,7 @@ def attack_inputs(folder: Path, number: int) -> None:
         )
         return "accepted" if status == 0 else "refused" if lines == 1 else "MANY LINES"
 
-    batches("changed files of maps, haloes and bands", number, one)
+    batches("changed files of maps, haloes and bands", number, one, first=first)
 
 
 def attack_kinds(folder: Path) -> None:
@@ -453,6 +456,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("weights", "bytes", "registries", "sets", "inputs", "processes"):
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N")
+    parser.add_argument("--first", type=int, default=0, metavar="I", help="the first of inputs")
     parser.add_argument("--kinds", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -464,7 +468,7 @@ def main() -> None:
             ("bytes", attack_bytes_of_weights),
             ("registries", attack_registries),
             ("sets", attack_sets),
-            ("inputs", attack_inputs),
+            ("inputs", lambda *given: attack_inputs(*given, asked.first)),
             ("processes", attack_at_once),
         ):
             if getattr(asked, name):

@@ -86,6 +86,8 @@ def integer(name: str, value: object, allowed: str, low: int, high: int | None =
     text = f"{name}={short(value)}: must be {allowed}"
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, np.ndarray) and value.ndim):
         raise ValueError(text)
+    if np.ma.is_masked(value):  # its index is the number under the mask
+        raise ValueError(text)
     try:
         number = operator.index(value)
     except TypeError:
@@ -201,16 +203,19 @@ def path(name: str, value: object, what: str = "the name of a file, as text or a
     Raises
     ------
     ValueError
-        If it is no text or path, empty, holds a NUL or characters that no file name can have, or a
-        name longer than file systems allow.
+        If it is no text or path, empty, holds control characters or others that no file name can
+        have, or a name longer than file systems allow.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(f"{name}={short(value)}: must be {what}")
     text = os.fspath(value)
     if isinstance(text, bytes):
         raise ValueError(f"{name}={short(value)}: must be text, not bytes; give os.fsdecode of it")
-    if not text or "\0" in text:
-        raise ValueError(f"{name}={short(text)}: must be a name without NUL, and not empty")
+    if not text or any(ord(character) < ord(" ") for character in text):
+        raise ValueError(
+            f"{name}={short(text)}: must be a name without NUL and control characters, and not "
+            "empty"
+        )
     try:
         parts = [len(os.fsencode(part)) for part in Path(text).parts]
     except UnicodeEncodeError:

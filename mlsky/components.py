@@ -146,11 +146,9 @@ def parse_monopole(monopole: bool | str | Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(monopole, (bool, np.bool_)):
         return () if monopole else ("cib",)
-    try:
-        single = isinstance(monopole, (str, bytes, Mapping))
-        kept = (monopole,) if single else tuple(monopole)
-    except TypeError:
-        kept = (monopole,)
+    # what can be gone through once would be shown as empty in the provenance
+    listed = isinstance(monopole, (list, tuple, set, frozenset))
+    kept = tuple(monopole) if listed else (monopole,)
     if not all(isinstance(name, str) and name in MEANS for name in kept):
         raise ValueError(
             f"monopole={arguments.short(monopole)}: must be True, False (which takes the mean of "

@@ -187,6 +187,8 @@ def _jy_per_sr(nu_ghz, unit: str):
 
 def _in_ghz(freqs) -> np.ndarray:
     """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not checked."""
+    if isinstance(freqs, (bytearray, memoryview)):  # numpy would take each byte for a number
+        raise ValueError(f"freqs={arguments.short(freqs)}: {_ALLOWED}, {_EXAMPLE}")
     freqs = arguments.unmask(freqs)  # a masked frequency is NaN, which is refused
     several = isinstance(freqs, (list, tuple))
     if hasattr(freqs, "unit") or (several and any(hasattr(f, "unit") for f in freqs)):
