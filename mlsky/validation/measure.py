@@ -26,11 +26,12 @@ FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
 #: except in "tsz all".
 SPECTRAL = (*FIELDS, "tsz all")
 TSZ_CLIP = -40.0  # uK
-#: Bands of multipoles; those of pixels whose Nyquist multipole is lower end just below it.
+#: Bands of multipoles, for pixels of 1' and finer, of 2' and of 4': the Nyquist multipole of the
+#: pixels lies beyond the last.
 EDGES = (300, 700, 1200, 2000, 3000, 4500, 6000, 8000)
-EDGES_COARSE = (300, 700, 1200, 2000, 3000, 4000, 5000)
+EDGES_2, EDGES_4 = (300, 700, 1200, 2000, 3000, 4000, 5000), (300, 700, 1200, 2000, 2600)
 TRIANGLES = (700, 1500, 3000, 5000, 8000)
-TRIANGLES_COARSE = (700, 1300, 2200, 3400, 5000)
+TRIANGLES_2, TRIANGLES_4 = (700, 1300, 2200, 3400, 5000), (300, 700, 1200, 2000, 2600)
 #: kSZ is odd under a change of sign that leaves all else: it has no bispectrum.
 BISPECTRAL = ("kappa", "tsz", "cib", "radio")
 FWHM_ARCMIN = 1.5  # for peaks, bins of kappa and Minkowski functionals
@@ -46,6 +47,12 @@ HISTOGRAMS = {
     "radio": onepoint.Histogram(2.0, 1e4),
 }
 PATCH, FRAME = 128, 4  # pixels: side of a training patch, and what counts as its edge
+
+
+def _resolved(pixel_arcmin: float, *edges: tuple[int, ...]) -> tuple[int, ...]:
+    """The first of several sets of edges that the pixels resolve, or the last."""
+    nyquist = 60 * 180 / pixel_arcmin
+    return next((e for e in edges if e[-1] <= nyquist), edges[-1])
 
 
 class Measure:
@@ -72,9 +79,10 @@ class Measure:
     ) -> None:
         self.n, self.pixel_arcmin, self.periodic = n, float(pixel_arcmin), periodic
         self.law = law
-        fine = 60 * 180 / pixel_arcmin >= EDGES[-1]
-        self.spectra = Spectra(n, pixel_arcmin, EDGES if fine else EDGES_COARSE, periodic)
-        triangles = equilateral(TRIANGLES if fine else TRIANGLES_COARSE)
+        self.spectra = Spectra(
+            n, pixel_arcmin, _resolved(pixel_arcmin, EDGES, EDGES_2, EDGES_4), periodic
+        )
+        triangles = equilateral(_resolved(pixel_arcmin, TRIANGLES, TRIANGLES_2, TRIANGLES_4))
         self.triangles = Bispectrum(n, pixel_arcmin, triangles)
         pixel = math.radians(pixel_arcmin / 60)
         #: flux (mJy) of a pixel of 1 uK

@@ -159,7 +159,11 @@ def test_weights_round_trip(tmp_path, dtype):
         "paint": loud(paint()),
         "point_sources": PointSources(-4.0),
     }
-    header = {"networks": {n: weights.network_header(m) for n, m in networks.items()}}
+    header = {
+        "networks": {n: weights.network_header(m) for n, m in networks.items()},
+        "pixel_arcmin": 0.5,
+        "normaliser": Normaliser(("kappa",), (None,), (0.0,), (1.0,)).to_dict(),
+    }
     weights.save(tmp_path / "w.safetensors", weights.pack(networks), header, dtype)
     built = weights.build(tmp_path / "w.safetensors")
     assert built["point_sources"].log_rate == -4.0

@@ -109,3 +109,13 @@ def test_clusters_count_where_rare_peaks_do(measured):
     for name in ("histogram", "minkowski", "edge", "direction"):
         np.testing.assert_array_equal(apart[name], alone[name])
     np.testing.assert_array_equal(apart["power"][:5, :5], alone["power"][:5, :5])
+
+
+@pytest.mark.parametrize(
+    ("pixel", "edges"),
+    [(0.5, measure.EDGES), (1, measure.EDGES), (2, measure.EDGES_2), (4, measure.EDGES_4)],
+)
+def test_bands_are_those_that_the_pixels_resolve(pixel, edges):
+    m = Measure(64, pixel)
+    assert [low for low, _ in m.spectra] == list(edges[:-1])
+    assert edges[-1] <= 10800 / pixel
