@@ -47,12 +47,12 @@ def main() -> None:
     power = []
     for i in range(options.regions):
         region = painter.region(5, i)
-        kappa, clusters = painter.gaussian_start(region.maps[1]).numpy(), None
+        kappa, clusters = painter.gaussian_kappa(region.maps[1]).numpy(), None
         if weights.mass_cut is not None:
             clusters = dict(zip(OBJECT_FIELDS, region.objects.maps.numpy(), strict=True))
         given = None
         if evaluate.takes_objects(weights):
-            given = {name: clusters[name] for name in evaluate.GIVEN}
+            given = {name: clusters[name] for name in evaluate.OBJECT_MAPS}
         made = scores.generate(weights, kappa, 5, i, periodic=True, objects=given)
         if clusters is not None:
             made += [clusters[name] for name in scores.FIELDS]

@@ -35,11 +35,16 @@ def _setup_cfg() -> configparser.ConfigParser:
 WHEEL_BYTES = 12_000_000
 
 
+#: For a nonlinear kappa whose haloes the user cannot list.
+PAINTS_CLUSTERS = "convolutional-2arcmin-v3.safetensors"
+
+
 def _data_files() -> set[str]:
     """Files of the checkout's data/ that a user must receive, relative to data/.
 
     Of weights the newest version of every entry but the chain of the paper, which is not fit for
-    use and as large as all others together.
+    use and as large as all others together; and the coarse file of the last version that paints
+    clusters itself.
     """
     root = REPOSITORY / "data"
     files = [*root.glob("*.yaml"), *root.glob("weights/*.json")]
@@ -50,6 +55,7 @@ def _data_files() -> set[str]:
             versions = entry["versions"]
             newest = versions[max(versions, key=lambda version: int(version[1:]))]
             files += [root / "weights" / item["file"] for item in newest["files"]]
+    files += [root / "weights" / PAINTS_CLUSTERS]
     return {p.relative_to(root).as_posix() for p in files}
 
 

@@ -50,8 +50,8 @@ def patches(pixel_arcmin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for i in range(count):
         region = painter.region(8, i)
         own = region.objects.maps.cpu().numpy()
-        given = {name: own[OBJECT_FIELDS.index(name)] for name in evaluate.GIVEN}
-        starts.append(painter.gaussian_start(region.maps[1]).cpu().numpy())
+        given = {name: own[OBJECT_FIELDS.index(name)] for name in evaluate.OBJECT_MAPS}
+        starts.append(painter.gaussian_kappa(region.maps[1]).cpu().numpy())
         maps.append(scores.generate(chosen, starts[-1], 8, i, objects=given))
         clusters.append(own[[OBJECT_FIELDS.index(name) for name in scores.FIELDS]])
     return np.array(maps), np.array(clusters), np.array(starts)
