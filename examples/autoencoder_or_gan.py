@@ -54,7 +54,7 @@ def patches(maps: np.ndarray) -> np.ndarray:
 def sky() -> dict[str, np.ndarray]:
     """Patches (N, 3, PATCH, PATCH) of `SKY`: true, of the autoencoder, of the networks."""
     painter = Painter(PIXEL, SIDE)
-    files = [open_weights(path) for path in registry.fetch("default")]
+    files = [open_weights(path) for path in registry.fetch("convolutional@v4")]
     weights = next(w for w in files if w.pixel_arcmin == PIXEL)
     true, made = [], []
     for i in range(REGIONS):

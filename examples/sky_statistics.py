@@ -43,7 +43,7 @@ TSZ_CLIP = -40.0  # uK: a few clusters rule everything else
 def regions():
     """True and generated maps (3, SIDE, SIDE) of each region."""
     painter = Painter(PIXEL, SIDE)
-    files = [open_weights(path) for path in registry.fetch("default")]
+    files = [open_weights(path) for path in registry.fetch("convolutional@v4")]
     weights = next(w for w in files if w.pixel_arcmin == PIXEL)
     for i in range(REGIONS):
         maps = dict(zip(data.FIELDS, painter.region(12, i).maps, strict=False))

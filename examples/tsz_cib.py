@@ -60,7 +60,7 @@ def measured(means: Averages) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def streams() -> dict[str, Averages]:
     """Power of true and of generated regions."""
     painter = Painter(PIXEL, SIDE, freqs=FREQS_GHZ)
-    files = [open_weights(path) for path in registry.fetch("default")]
+    files = [open_weights(path) for path in registry.fetch("convolutional@v4")]
     weights = next(w for w in files if w.pixel_arcmin == PIXEL)
     out = {name: cross_power() for name in LOOKS}
     for area in range(REGIONS):
