@@ -31,7 +31,7 @@ def timed(what: str, call: Callable):
 
 
 def steps() -> None:
-    geometry, band = Healpix(1024), areas.Band(2.0)
+    geometry, band = Healpix(1024), areas.EquatorialBand(2.0)
     values = seeds.generator(SEED, "truth", 0).standard_normal(geometry.npix).astype(np.float32)
     lmax = projection.default_lmax(geometry, band)
     alm = timed(
@@ -41,7 +41,7 @@ def steps() -> None:
     pixel = np.arange(128)
     v = band.vectors(pixel[:, None], pixel[None])
     timed("one patch by cubic interpolation", lambda: projection.cubic(values, geometry, v))
-    split, fine = areas.Split(), areas.Band(0.5)
+    split, fine = areas.Split(), areas.EquatorialBand(0.5)
     timed("places of 20000 patches of 64'", lambda: areas.plan("test", 20000, 1, fine, 128, split))
     values = np.abs(values)
     values[::1000] += 100
@@ -54,7 +54,7 @@ def steps() -> None:
 
 
 def transfer() -> None:
-    geometry, band = Healpix(256), areas.Band(10.0)
+    geometry, band = Healpix(256), areas.EquatorialBand(10.0)
     print("\n  l / nside   transfer   rest (rms)   pixels per wave")
     for ratio in (0.25, 0.5, 1.0, 1.5, 2.0):
         ell = int(ratio * geometry.nside)

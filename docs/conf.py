@@ -48,7 +48,10 @@ napoleon_use_ivar = True
 GROUPS = {
     "simulate": (
         "Simulating",
-        ("simulation", "signature", "request", "observation", "provenance", "sky", "plotting"),
+        (
+            *("simulation", "signature", "request", "observation", "provenance", "sky"),
+            *("operations", "smoothing", "harmonics", "ensembles", "plotting"),
+        ),
     ),
     "fields": ("Fields and seeds", ("components", "seeds")),
     "frequency": ("Frequencies", ("frequency",)),
@@ -65,7 +68,10 @@ GROUPS = {
     "toys": ("Toys", ("toys",)),
     "registry": ("Weights registry", ("registry",)),
     "plugins": ("Plugins", ("plugins",)),
-    "errors": ("Errors, files and the command line", ("errors", "arguments", "io", "cli")),
+    "errors": (
+        "Errors, files and the command line",
+        ("errors", "arguments", "io", "old_names", "cli"),
+    ),
 }
 
 

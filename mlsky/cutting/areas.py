@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from mlsky import seeds
 from mlsky.sphere.geometry import Car
 
-__all__ = ["FRACTIONS", "HALF_WIDTH_DEG", "PARTS", "ROTATIONS", "Band", "Split", "matrix", "plan"]
+__all__ = [
+    "FRACTIONS",
+    "HALF_WIDTH_DEG",
+    "PARTS",
+    "ROTATIONS",
+    "EquatorialBand",
+    "Split",
+    "matrix",
+    "plan",
+]
 
 #: The sets, and their shares of the sky.
 PARTS = ("train", "validation", "test")
@@ -40,7 +49,7 @@ _SPLIT, _POSITIONS = 0, 1
 
 
 @dataclass(frozen=True)
-class Band:
+class EquatorialBand:
     """Pixels of the CAR grid at ``|dec| < HALF_WIDTH_DEG``, around the whole sky.
 
     Parameters
@@ -203,7 +212,7 @@ def plan(
     part: str,
     patches: int,
     seed: int,
-    band: Band,
+    band: EquatorialBand,
     size: int,
     split: Split,
     rotations: Sequence[tuple[float, float]] = ROTATIONS,
@@ -289,7 +298,7 @@ def _edge(size: int, guard: int) -> NDArray[np.float64]:
     return np.stack([y, x]) + low
 
 
-def _inside(draw, points, band: Band, back, owner, nside: int, wanted: int) -> np.ndarray:
+def _inside(draw, points, band: EquatorialBand, back, owner, nside: int, wanted: int) -> np.ndarray:
     """Which places have all `points` in areas of the set."""
     import healpy
 

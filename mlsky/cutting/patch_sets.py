@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.cutting import areas, mapfiles, photometry, projection
-from mlsky.cutting.areas import Band, Split
+from mlsky.cutting.areas import EquatorialBand, Split
 from mlsky.cutting.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
 from mlsky.io import sets
 from mlsky.io.files import check_disk
@@ -48,7 +48,7 @@ class _Task:
     maps: dict[str, FullSky]
     catalogues: dict[str, Catalogue]
     fields: tuple[str, ...]
-    band: Band
+    band: EquatorialBand
     size: int
     rotations: tuple[tuple[float, float], ...]
     places: NDArray[np.int64]
@@ -188,7 +188,7 @@ def cut(
             f"{found[0]}: flux_cut_mjy={flux_cut_mjy:g} needs sources; give a catalogue, "
             "find=True, or flux_cut_mjy=None"
         )
-    band, split = Band(pixel_arcmin), Split(split_nside, split_seed, fractions, octant)
+    band, split = EquatorialBand(pixel_arcmin), Split(split_nside, split_seed, fractions, octant)
     rotations = areas.check_rotations(rotations)
     patches, size = areas.check_count("patches", patches), areas.check_count("size", size)
     # the cheap checks come before the maps are read

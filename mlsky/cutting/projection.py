@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky.components import REFERENCE_GHZ
-from mlsky.cutting.areas import Band, matrix
+from mlsky.cutting.areas import EquatorialBand, matrix
 from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Geometry
@@ -23,7 +23,7 @@ __all__ = ["cubic", "default_lmax", "harmonic", "paint", "rotate_alm", "to_alm"]
 _BLOCK = 2**20
 
 
-def default_lmax(geometry: Geometry, band: Band) -> int:
+def default_lmax(geometry: Geometry, band: EquatorialBand) -> int:
     """Band limit of both the maps and the pixels of the band.
 
     The pixels of the band carry their Nyquist multipole, HEALPix maps 2.5 nside, beyond which
@@ -72,7 +72,7 @@ def rotate_alm(alm: NDArray[np.complex128], angles: tuple[float, float]) -> NDAr
 
 
 def harmonic(
-    alm: NDArray[np.complex128], angles: tuple[float, float], band: Band
+    alm: NDArray[np.complex128], angles: tuple[float, float], band: EquatorialBand
 ) -> NDArray[np.float32]:
     """A field at the pixel centres of the band of the turned sky, *band.shape*."""
     return gaussian.alm_to_map(rotate_alm(alm, angles), band.geometry)
@@ -140,7 +140,7 @@ def paint(
     vectors: NDArray[np.float64],
     flux_mjy: NDArray[np.float64],
     angles: tuple[float, float],
-    band: Band,
+    band: EquatorialBand,
 ) -> NDArray[np.float32]:
     """Sources on the band of the turned sky: each whole in its nearest pixel.
 

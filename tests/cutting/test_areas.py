@@ -9,7 +9,7 @@ import pytest
 
 from mlsky.cutting import areas
 
-BAND = areas.Band(4.0)  # coarse pixels keep the tests fast
+BAND = areas.EquatorialBand(4.0)  # coarse pixels keep the tests fast
 SIZE = 24
 
 
@@ -35,7 +35,7 @@ def test_rotations_are_the_papers():
 
 @pytest.mark.parametrize(("pixel", "shape"), [(0.5, (2400, 43200)), (2.0, (600, 10800))])
 def test_band_is_the_papers(pixel, shape):
-    band = areas.Band(pixel)
+    band = areas.EquatorialBand(pixel)
     assert band.shape == shape
     geometry = band.geometry
     theta, _ = geometry.angles(np.array([0, geometry.npix - 1]))
@@ -55,7 +55,7 @@ def test_band_vectors_are_those_of_its_wcs():
 @pytest.mark.parametrize("pixel", [0.7, 0, -1, np.nan, "2"])
 def test_band_refuses(pixel):
     with pytest.raises(ValueError, match="pixel_arcmin="):
-        areas.Band(pixel)
+        areas.EquatorialBand(pixel)
 
 
 @pytest.mark.parametrize("part", areas.PARTS)

@@ -62,7 +62,7 @@ def make(path, sky, patches=12, **options):
 
 def sky_vectors(place, pixel=PIXEL, size=SIZE):
     """Where on the sky the pixels of a patch came from."""
-    v = areas.Band(pixel).vectors(
+    v = areas.EquatorialBand(pixel).vectors(
         place[1] + np.arange(size)[:, None], place[2] + np.arange(size)[None]
     )
     return np.einsum("ij,jyx->iyx", areas.matrix(ROTATIONS[place[0]]).T, v)
@@ -118,7 +118,7 @@ def test_catalogue_sources_stand_where_they_should(tmp_path):
     flux = rng.uniform(1, 10, 30000)
     table = {"ra": ra, "dec": np.degrees(np.arcsin(z)), "flux_mjy": flux}
     got, _ = make(tmp_path / "set.h5", {}, catalogues={"radio": table}, flux_cut_mjy=7)
-    band, total = areas.Band(PIXEL), 0
+    band, total = areas.EquatorialBand(PIXEL), 0
     v = np.stack([*(np.sqrt(1 - z**2) * f(np.radians(ra)) for f in (np.cos, np.sin)), z])
     for place, patch in zip(got["places"], got["radio"], strict=True):
         # by angles, not by the package's pixel numbers
@@ -159,7 +159,7 @@ def test_sources_found_on_a_map_keep_their_flux(tmp_path):
     hits = 0
     for place, patch in zip(got["places"], got["cib"], strict=True):
         x, y, w = areas.matrix(ROTATIONS[place[0]]) @ v
-        band = areas.Band(PIXEL)
+        band = areas.EquatorialBand(PIXEL)
         geometry = band.geometry
         number = geometry.pixel(np.arccos(w), np.arctan2(y, x) % (2 * np.pi))
         row, column = np.divmod(number, band.shape[1])

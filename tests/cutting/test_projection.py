@@ -9,7 +9,7 @@ from mlsky.cutting import areas, projection
 from mlsky.frequency.bands import jy_per_sr_per_uk
 from mlsky.sphere.geometry import Car, Healpix
 
-BAND = areas.Band(20.0)
+BAND = areas.EquatorialBand(20.0)
 ANGLES = [(0.0, 0.0), (35.0, 0.0), (0.0, 50.0), (35.0, 50.0), (15.0, 80.0)]
 
 #: Map to alm is iterated three times; ducc0 is exact beside it, and the map is float32.
@@ -140,7 +140,7 @@ def test_window_takes_means_over_one_pixel_to_another():
 
 
 def test_default_lmax_is_what_both_grids_carry():
-    assert projection.default_lmax(Healpix(4096), areas.Band(0.5)) == 10240
-    assert projection.default_lmax(Healpix(8192), areas.Band(0.5)) == 20480
-    assert projection.default_lmax(Healpix(8192), areas.Band(2.0)) == 5400
+    assert projection.default_lmax(Healpix(4096), areas.EquatorialBand(0.5)) == 10240
+    assert projection.default_lmax(Healpix(8192), areas.EquatorialBand(0.5)) == 20480
+    assert projection.default_lmax(Healpix(8192), areas.EquatorialBand(2.0)) == 5400
     assert projection.default_lmax(fejer(), BAND) == 180
