@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
 
 __all__ = ["on_chart", "refine"]
+
+#: Coarse pixels looked up around a chart: at its edge a spline still feels the end of its values
+#: by 0.27 to this power.
+EDGE = 5
 
 
 def on_chart(field: Callable, chart: Chart, coarsest_arcmin: float) -> NDArray[np.float32]:
@@ -31,10 +36,16 @@ def on_chart(field: Callable, chart: Chart, coarsest_arcmin: float) -> NDArray[n
         chart.shape[0] | chart.shape[1]
     ) % 2 ** (level + 1):
         level += 1
-    v = chart.vectors(level=level)
+    step = 1 << level
+    edge = EDGE if level else 0  # coarse pixels around the chart
+    larger = dataclasses.replace(chart, shape=tuple(n + 2 * edge * step for n in chart.shape))
+    v = larger.vectors(level=level)
     theta, phi = np.arctan2(np.hypot(v[0], v[1]), v[2]), np.arctan2(v[1], v[0])
     values = field(theta, phi)
-    return refine(values.reshape(*values.shape[:-1], *(n >> level for n in chart.shape)), 2**level)
+    coarse = values.reshape(*values.shape[:-1], *(n >> level for n in larger.shape))
+    fine = refine(coarse, step)
+    ny, nx = chart.shape
+    return fine[..., edge * step : edge * step + ny, edge * step : edge * step + nx]
 
 
 def refine(coarse: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ def test_several_fields_on_coarse_pixels_of_a_chart():
     field, chart = Field(alm), charts(4.0)[15]
     values, exact = on_chart(field, chart, 8.0), field.on(chart)
     assert values.shape == exact.shape
-    inside = (slice(None), slice(16, -16), slice(16, -16))
-    error = (values - exact)[inside]
+    error = values - exact  # at the edges too
+    assert np.abs(error).max() < 5 * SPLINE_ERROR * exact.std()
     assert error.std() < SPLINE_ERROR * exact.std()
     np.testing.assert_array_equal(on_chart(field, chart, 4.0), exact)
