@@ -1,4 +1,4 @@
-"""A band-limited field at any points of the sphere, from one oversampled grid.
+"""Band-limited fields at any points of the sphere, from one oversampled grid.
 
 A value costs 36 multiplications, so that a field of any lmax can be evaluated chart by chart.
 """
@@ -65,7 +65,7 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
 def _synthesise(
     alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, same_bits: bool = True
 ):
-    """Grids (padded by four points on each side), one per component, their steps (rad), first row.
+    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row.
 
     Rows of a range of colatitudes are the same to the bit as in the whole grid with `same_bits`.
     """
@@ -76,27 +76,29 @@ def _synthesise(
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
     rows = _rows(colatitude, steps[0], ntheta)
-    shape = (rows.stop - rows.start + 8, nphi + 8)
-    grids = [np.zeros(shape, np.float32) for _ in range(2 if spin else 1)]
+    shape = (2 if spin else len(alm), rows.stop - rows.start + 8, nphi + 8)
+    grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
+    transforms = [alm] if spin else alm[:, np.newaxis]
 
     ell = np.arange(lmax + 1)
     over_m = 1 / transform(ell * steps[1])
     start = ell * (2 * lmax + 1 - ell) // 2
 
     def legendre(m: np.ndarray, theta: np.ndarray) -> Iterator[np.ndarray]:
-        leg = ducc0.sht.alm2leg(
-            alm=alm,
-            spin=spin,
-            mode="GRAD_ONLY" if spin and len(alm) == 1 else "STANDARD",
-            lmax=lmax,
-            mval=m.astype(np.uint64),
-            mstart=start[m].astype(np.uint64),
-            theta=theta,
-            nthreads=nthreads,
-        )
-        yield from (np.ascontiguousarray(part) for part in leg)
+        for one in transforms:
+            leg = ducc0.sht.alm2leg(
+                alm=one,
+                spin=spin,
+                mode="GRAD_ONLY" if spin and len(one) == 1 else "STANDARD",
+                lmax=lmax,
+                mval=m.astype(np.uint64),
+                mstart=start[m].astype(np.uint64),
+                theta=theta,
+                nthreads=nthreads,
+            )
+            yield from (np.ascontiguousarray(part) for part in leg)
 
     few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
     few = few and rows.stop - rows.start < _FEW_ROWS * n
@@ -234,9 +236,9 @@ def gather(grid: np.ndarray, base: np.ndarray, wy: np.ndarray, wx: np.ndarray) -
 
 
 class Field:
-    """A real band-limited field that can be evaluated at any points of the sphere.
+    """Real band-limited fields that can be evaluated at any points of the sphere.
 
-    The field is synthesised once on an oversampled equiangular grid, already divided by the
+    A field is synthesised once on an oversampled equiangular grid, already divided by the
     transform of a compact kernel; a value is then a sum over 6 x 6 grid points. It is a type-2
     non-uniform FFT (as in ducc0's ``synthesis_general``) whose grid is kept, so that the sky can be
     evaluated chart by chart.
@@ -244,8 +246,8 @@ class Field:
     Parameters
     ----------
     alm
-        (nalm,) complex, healpy order with mmax = lmax. For spin 2 (1, nalm), E alone, or
-        (2, nalm), E and B.
+        (nalm,) complex, healpy order with mmax = lmax; (n, nalm) for n fields, whose values are
+        then on a leading axis. For spin 2 (1, nalm), E alone, or (2, nalm), E and B.
     nthreads
         0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
     spin
@@ -281,13 +283,15 @@ class Field:
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
         size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 2) else 0
         lmax = round((np.sqrt(8 * size + 1) - 3) / 2)
-        fits = (alm.ndim == 1) if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
+        fits = len(rows) > 0 if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
         if not fits or lmax < 0 or (lmax + 1) * (lmax + 2) // 2 != size:
             raise ValueError(
-                f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) for spin 0, (1, nalm) or "
-                "(2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in healpy order, mmax = lmax"
+                f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) or (n, nalm) for "
+                "spin 0, (1, nalm) or (2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in "
+                "healpy order, mmax = lmax"
             )
         self.lmax, self.spin = lmax, spin
+        self._single = alm.ndim == 1
         self.nthreads = nthreads or threads()
         self._poly, transform = _kernel()
         self._range = colatitude
@@ -302,31 +306,31 @@ class Field:
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:
-        """Values at colatitude and longitude (rad), of their common shape."""
+        """Values at colatitude and longitude (rad), of their shape, or (n, ...) for n fields."""
         theta, phi = np.broadcast_arrays(np.asarray(theta, float), np.asarray(phi, float))
         out = np.empty((len(self._grids), theta.size), np.float32)
         flat_theta, flat_phi = theta.ravel(), phi.ravel()
 
         def work(s: slice) -> None:
-            out[:, s] = self._evaluate(flat_theta[s], flat_phi[s] % (2 * np.pi))
+            self._evaluate(flat_theta[s], flat_phi[s] % (2 * np.pi), out[:, s])
 
         run_blocks(work, theta.size, self.nthreads)
         return self._shaped(out, theta.shape)
 
     def on(self, chart: Chart) -> NDArray[np.float32]:
-        """Values at the pixel centres of a chart, (ny, nx)."""
+        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields."""
         out = np.empty((len(self._grids), chart.npix), np.float32)
 
         def work(s: slice) -> None:
-            out[:, s] = self._evaluate(*chart.angles(s))
+            self._evaluate(*chart.angles(s), out[:, s])
 
         run_blocks(work, chart.npix, self.nthreads)
         return self._shaped(out, chart.shape)
 
     def _shaped(self, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return out.reshape(shape if self.spin == 0 else (2, *shape))
+        return out.reshape(shape if self._single else (len(out), *shape))
 
-    def _evaluate(self, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    def _evaluate(self, theta: np.ndarray, phi: np.ndarray, out: np.ndarray) -> None:
         if self._range is not None and theta.size:
             low, high = self._range
             if not (low <= theta.min() and theta.max() <= high):
@@ -340,4 +344,5 @@ class Field:
         base = (fy.astype(np.int64) + 2) * self._grids[0].shape[1] + (fx.astype(np.int64) + 2)
         wy = _horner(self._poly, (y - fy).astype(np.float32))
         wx = _horner(self._poly, (x - fx).astype(np.float32))
-        return np.stack([gather(grid, base, wy, wx) for grid in self._grids])
+        for values, grid in zip(out, self._grids, strict=True):
+            values[:] = gather(grid, base, wy, wx)

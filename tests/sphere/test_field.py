@@ -84,6 +84,15 @@ def test_field_on_a_chart_over_the_pole():
     assert values.ravel() == pytest.approx(synthesis(alm, *chart.angles()), abs=0.1)
 
 
+def test_several_fields_are_as_each_of_them():
+    alm = np.stack([white_alm(150, seed) for seed in (4, 5, 6)])
+    chart = charts(12.0)[70]
+    together = Field(alm).on(chart)
+    assert together.shape == (3, *chart.shape)
+    for values, one in zip(together, alm, strict=True):
+        np.testing.assert_array_equal(values, Field(one).on(chart))
+
+
 def test_field_has_the_same_bits_for_any_threads():
     alm = white_alm(700, 3)
     one, two = Field(alm, nthreads=1), Field(alm, nthreads=2)
@@ -91,7 +100,7 @@ def test_field_has_the_same_bits_for_any_threads():
     assert np.array_equal(one.on(chart), two.on(chart))
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 3), (0,)])
+@pytest.mark.parametrize("shape", [(5,), (2, 4), (0,), (0, 3), (1, 1, 3)])
 def test_field_refuses_alm_of_no_lmax(shape):
     with pytest.raises(ValueError, match=r"alm of shape"):
         Field(np.zeros(shape, complex))
