@@ -382,6 +382,15 @@ _VAES = (
         )
         for name, pixel in (("vae-sky", 0.5), ("vae-sky-2", 2.0))
     ),
+    # what the code cannot hold, above l = 800, is drawn from a Gaussian field of learned power
+    replace(
+        _VAE,
+        name="vae-sky-bands",
+        outputs=("kappa", "tsz", "cib"),
+        images=None,
+        generator_options={**_SKY, "bands": 32},
+        critic_options=_SKY,
+    ),
     replace(
         _VAE,
         name="vae-digits",
