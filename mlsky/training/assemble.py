@@ -19,6 +19,7 @@ import h5py
 from mlsky.components import REFERENCE_GHZ
 from mlsky.haloes.region import FIELDS
 from mlsky.io.sets import attributes_of, file_hash, painted_seed
+from mlsky.networks import tiles
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.painting import finer
@@ -32,6 +33,7 @@ __all__ = ["assemble"]
 
 NAMES = ("convergence", "paint", "point_sources")
 CHAIN = ("pixgan", "vaegan")  # of the paper
+CHAIN_OVERLAP = 20  # pixels of its tiles, as the paper's
 FLOW_ON = 20  # regions: the power of kSZ is not dominated by single clusters
 SPLIT_ARCMIN, SPLIT_REGIONS = (
     1.0,
@@ -91,8 +93,12 @@ def assemble(
     """
     if {*parts} == {*CHAIN}:
         runs = {name: Path(parts[name]) for name in CHAIN}
-        hashes = {"train": file_hash(data)}
-        return {"sha256": export(out, runs, data=hashes, device=device, which="last")}
+        noise = load_generator(runs["pixgan"])[0].noise_levels
+        more = {
+            "data": {"train": file_hash(data)},
+            "overlap": tiles.LARGEST_OVERLAP if noise else CHAIN_OVERLAP,
+        }
+        return {"sha256": export(out, runs, device=device, which="last", **more)}
     runs, taken = _sort(parts)
     if validation is None:
         raise ValueError(
