@@ -29,6 +29,7 @@ from mlsky.sphere.geometry import Healpix
 from mlsky.training import loop
 from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
+from mlsky.training.steps import one_step
 
 DEFAULT_FAMILY = [name for name, r in RECIPES.items() if r.generator.startswith("default:")]
 TILE = 128
@@ -65,7 +66,7 @@ def training(name: str, steps: int, device: torch.device, data: Path) -> None:
 
     def work(count: int) -> None:
         for _ in range(count):
-            steps.one_step(run, batch, 0, 0.0)
+            one_step(run, batch, 0, 0.0)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -13,11 +13,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from mlsky import arguments, seeds
@@ -25,6 +24,7 @@ from mlsky._version import __version__
 from mlsky.errors import MlskyError
 from mlsky.io import resources, skies
 from mlsky.io.files import write_whole
+from mlsky.processes import Processes
 from mlsky.request import Request, check
 from mlsky.signature import Arguments, Progress
 from mlsky.simulation import ingredients, run
@@ -99,7 +99,8 @@ def ensemble(
         For an argument that is not allowed, seeds that come twice, a folder that holds other things
         or another ensemble: before any work starts.
     MlskyError
-        If skies failed or a worker died, after the others are done. What is done stays.
+        If skies failed, after the others are done. What is done stays. A sky whose worker died
+        fails only if that happened `mlsky.processes.TRIES` times.
 
     Notes
     -----
@@ -130,8 +131,7 @@ def ensemble(
     write_manifest(folder, manifest)
     with contextlib.ExitStack() as stack:
         if executor is None:
-            context = multiprocessing.get_context("spawn")
-            executor = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+            executor = stack.enter_context(Processes(workers))
             # what there is memory for was reckoned above; each worker sees what all others use
             asked = dataclasses.replace(asked, check_resources=False)
         tasks = {}

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: of these names that its own begins with.
 LAYERS = (
     ("_version", "errors", "arguments", "signature", "data", "old_names"),
-    ("seeds", "components"),
+    ("seeds", "components", "processes"),
     ("sphere",),
     ("io",),
     ("registry",),

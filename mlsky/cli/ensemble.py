@@ -17,6 +17,9 @@ __all__ = ["ensemble"]
 #: Seconds that a scheduler of Dask has to answer.
 TIMEOUT_S = 15
 
+#: What a process of MPI gets that has worked for another one, which is done.
+WORKER = object()
+
 
 def parse_seeds(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
     """Seeds as "0:500" (the last is not among them), "3", "0:10,20,30:40"."""
@@ -48,7 +51,9 @@ def parse_seeds(ctx: click.Context, option: click.Parameter, text: str) -> list[
     "--suffix", default=".h5", show_default=True, type=click.Choice([".h5", ".hdf5", ".fits"])
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786: its workers.")
-@click.option("--mpi", is_flag=True, help="Workers of MPI: mpiexec -n 8 python -m mpi4py.futures.")
+@click.option(
+    "--mpi", is_flag=True, help="Workers of MPI: mpiexec -n 9 mlsky ensemble --mpi ... has eight."
+)
 @lambda function: with_options(function, without=("seed", "out", "overwrite"))
 def ensemble(scheduler: str | None, mpi: bool, seed_list: list[int], **options) -> None:
     """Make one sky per seed and write each into a file in the folder OUT.
@@ -61,22 +66,19 @@ def ensemble(scheduler: str | None, mpi: bool, seed_list: list[int], **options) 
     if scheduler is not None and mpi:
         raise ValueError("--scheduler and --mpi: give one of them")
     read_options(options)
-    with resumable(), _executor(scheduler, mpi) as executor, progress_bar() as progress:
-        paths = ensembles.ensemble(seed_list, executor=executor, progress=progress, **options)
+    with resumable(), _executor(scheduler, mpi) as executor:
+        if executor is WORKER:
+            return
+        with progress_bar() as progress:
+            paths = ensembles.ensemble(seed_list, executor=executor, progress=progress, **options)
     click.echo(f"{options['out']}: {len(paths)} skies, listed in {ensembles.MANIFEST}")
 
 
 @contextlib.contextmanager
 def _executor(scheduler: str | None, mpi: bool) -> Iterator:
-    """Executor of Dask or of MPI; None for processes of this machine."""
+    """Executor of Dask or of MPI; None for processes of this machine; `WORKER` for one of MPI's."""
     if mpi:
-        try:
-            from mpi4py.futures import MPIPoolExecutor
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"--mpi needs mpi4py ({error}): pip install mpi4py, beside an MPI"
-            ) from None
-        with MPIPoolExecutor() as executor:
+        with _mpi() as executor:
             yield executor
     elif scheduler is not None:
         try:
@@ -96,3 +98,24 @@ def _executor(scheduler: str | None, mpi: bool) -> Iterator:
             yield client.get_executor()
     else:
         yield None
+
+
+@contextlib.contextmanager
+def _mpi() -> Iterator:
+    """Executor of MPI, in the first of its processes; the others work until that is done."""
+    try:
+        from mpi4py import MPI
+        from mpi4py.futures import MPICommExecutor
+    except (ImportError, RuntimeError) as error:  # the latter without an MPI library
+        reason = " ".join(str(error).split())[:160]
+        raise MissingDependencyError(
+            f"--mpi needs mpi4py ({reason}): pip install mpi4py, beside an MPI"
+        ) from None
+    processes = MPI.COMM_WORLD.Get_size()
+    if processes < 2:
+        raise ValueError(
+            f"--mpi: MPI has {processes} process, must have 2 or more; the first hands out the "
+            "skies: mpiexec -n 9 mlsky ensemble --mpi ... has eight workers"
+        )
+    with MPICommExecutor(MPI.COMM_WORLD) as executor:
+        yield WORKER if executor is None else executor

@@ -20,11 +20,14 @@ __all__ = ["train", "train_log"]
 def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
+    from mlsky.training.chain import CHAINS
     from mlsky.training.recipes import RECIPES
 
     for name, r in RECIPES.items():
         what = f"{', '.join(r.inputs) or 'noise'} -> {', '.join(r.outputs)}"
         click.echo(f"{name:<18} {r.generator:<21} {r.pixel_arcmin:g}'  {what}")
+    for name, steps in CHAINS.items():
+        click.echo(f"{name:<18} {', '.join(steps)}")
     ctx.exit()
 
 
@@ -102,9 +105,9 @@ def train(
     device: str,
     seed: int,
 ) -> None:
-    """Train one recipe, or the whole chain of the paper (han2021 or han2021-w16).
+    """Train one recipe, or a whole chain of the paper (han2021, han2021-w16 and others).
 
-    The chain consists of three runs of this length. If the folder holds a run, it is resumed.
+    A chain consists of three runs of this length. If the folder holds a run, it is resumed.
     """
     from mlsky.training import chain, loop, recipes
 
@@ -131,7 +134,7 @@ def train(
                     "mlsky validate; leave it out"
                 )
         with resumable():
-            runs = chain.han2021(data, out, suffix=chain.CHAINS[recipe], **length)
+            runs = chain.han2021(data, out, chain=recipe, **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
     chosen = recipes.recipe(recipe)

@@ -83,15 +83,19 @@ def kind(weights: Weights) -> str:
 
 def noise_channels(weights: Weights) -> dict[str, list[tuple[int, int]]]:
     """Noise that each network takes: (level, channels) in order."""
+    if kind(weights) == "han2021":  # the paper's networks have none
+        return {"pixgan": levels} if (levels := weights["pixgan"].noise_levels) else {}
     return {
         name: weights[name].noise_levels
-        for name in SETS[kind(weights)]
+        for name in SETS["default"]
         if hasattr(weights[name], "noise_levels")
     }
 
 
 def noise_padding(weights: Weights) -> dict[str, list[int]]:
     """Pixels by which each tensor of `noise_channels` should extend past the edge of a picture."""
+    if kind(weights) == "han2021":  # every tile sees its own
+        return {name: [0] * len(wanted) for name, wanted in noise_channels(weights).items()}
     out = {}
     for name, wanted in noise_channels(weights).items():
         first = len(weights[name].backbone.widths) if wanted else 0
@@ -243,20 +247,35 @@ def _default(
     return {**dict(zip(names, fields[0], strict=True)), "log_rate": rate}
 
 
-def _han2021(weights: Weights, kappa: torch.Tensor, precision: str) -> dict[str, torch.Tensor]:
+def _tiles(x: torch.Tensor, side: int) -> torch.Tensor:
+    """(1, C, ny side, nx side) to (ny nx, C, side, side)."""
+    rows, columns = (n // side for n in x.shape[-2:])
+    x = x[0].unflatten(1, (rows, side)).unflatten(3, (columns, side))
+    return x.permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+
+def _han2021(
+    weights: Weights, kappa: torch.Tensor, noise: Mapping[str, Sequence], precision: str
+) -> dict[str, torch.Tensor]:
     """The paper's chain in aligned tiles of 128; edges of the picture are padded by reflection."""
     normaliser: Normaliser = weights.normaliser
     ny, nx = kappa.shape[-2:]
     pad_y, pad_x = -ny % TILE, -nx % TILE
     x = F.pad(normaliser.select(["kappa"]).forward(kappa), (0, pad_x, 0, pad_y), mode="reflect")
     rows, columns = (ny + pad_y) // TILE, (nx + pad_x) // TILE
-    tiles = x.reshape(rows, TILE, columns, TILE).transpose(1, 2).reshape(-1, 1, TILE, TILE)
+    tiles = _tiles(x, TILE)
+    levels = noise_channels(weights).get("pixgan", ())
+    of_tiles = [
+        _tiles(z, TILE >> level)
+        for z, (level, _) in zip(noise.get("pixgan", ()), levels, strict=True)
+    ]
     names = normaliser.channels
     out = torch.empty(len(tiles), len(names), TILE, TILE, device=kappa.device)
     for i in range(0, len(tiles), 32):
         part = tiles[i : i + 32]
         with _rounded(kappa, precision):
-            fields = torch.cat([part, weights["pixgan"](part).float()], 1)
+            painted = weights["pixgan"](part, [z[i : i + 32] for z in of_tiles])
+            fields = torch.cat([part, painted.float()], 1)
             out[i : i + 32] = weights["vaegan"](fields).float()
     out = normaliser.inverse(out)
     out = out.reshape(rows, columns, len(names), TILE, TILE).permute(2, 0, 3, 1, 4)
@@ -358,16 +377,16 @@ def evaluate(
         maps = (objects[name] for name in OBJECT_MAPS)
         maps = [torch.as_tensor(m, dtype=torch.float32, device=device) for m in maps]
         objects = torch.stack(maps)[None]
+    noise = {
+        name: [torch.as_tensor(z, device=device)[None] for z in tensors]
+        for name, tensors in noise.items()
+    }
     if kind(weights) == "default":
-        noise = {
-            name: [torch.as_tensor(z, device=device)[None] for z in tensors]
-            for name, tensors in noise.items()
-        }
         _scale_velocities(weights, noise.get("paint", []))
         area_or_all = area or Area.whole(*kappa.shape[-2:])
         out = _default(weights, kappa, objects, noise, area_or_all, precision)
     else:
-        out = _han2021(weights, kappa, precision)
+        out = _han2021(weights, kappa, noise, precision)
         out["radio"] = out["radio"].clamp(min=0)
     out["tsz"] = out["tsz"].clamp(max=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)

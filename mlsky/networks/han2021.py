@@ -38,9 +38,10 @@ SIZE = 128
 BOUND = 15.0
 
 # Slope of the leaky ReLU and standard deviation of the first weights, Radford et al. (2016),
-# arXiv:1511.06434, as in the paper.
+# arXiv:1511.06434, as in the paper, whose width is 64.
 _SLOPE = 0.2
 _SPREAD = 0.02
+_WIDTH = 64
 # Largest |x|/BOUND given to artanh: 1 is infinite, and its slope 1/(1 - x^2) is 5e3 here.
 _ARCTANH_LIMIT = 0.9999
 
@@ -92,7 +93,14 @@ def _initialise(network: nn.Module, seed: int) -> None:
 
     Convolutions N(0, 0.02), batch norms and linear channels N(1, 0.02) with offsets 0 and
     N(0, 0.02); the rest (dense layers, biases) uniform in +-1/sqrt(fan-in), torch's rule.
+    Convolutions between layers of another width than the paper's have N(0, 0.02 sqrt(64/width)),
+    so that signals are as strong as in the paper's: with 0.02, a critic of width 16 weakens them
+    sixteen times more.
     """
+    narrow = (_WIDTH / network.kwargs["width"]) ** 0.5
+    # layers that take fields have as many inputs whatever the width
+    of_fields = network.kwargs.get("channels", network.kwargs.get("inputs", 0))
+    of_fields += network.kwargs.get("noise", 0)
     stream = zlib.crc32(type(network).__name__.encode())
     generator = torch.Generator().manual_seed(seeds.integer(seed, "training", stream))
     with torch.no_grad():
@@ -104,7 +112,9 @@ def _initialise(network: nn.Module, seed: int) -> None:
                 if dense:
                     module.weight.uniform_(-bound, bound, generator=generator)
                 else:
-                    module.weight.normal_(0, _SPREAD, generator=generator)
+                    first = isinstance(module, nn.Conv2d) and module.in_channels == of_fields
+                    spread = _SPREAD if first else _SPREAD * narrow
+                    module.weight.normal_(0, spread, generator=generator)
                 module.bias.uniform_(-bound, bound, generator=generator)
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.normal_(1, _SPREAD, generator=generator)
@@ -171,7 +181,10 @@ class Critic(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Patches (N, channels, 128, 128) in network units to scores (N,)."""
         _check_patches(x, self.kwargs["channels"], "Critic")
-        return self.score(self.body(x).flatten(1))[:, 0]
+        x = self.body(x)
+        # bfloat16 would round scores to a hundredth of their distance
+        with torch.autocast(x.device.type, enabled=False):
+            return self.score(_single(x).flatten(1))[:, 0]
 
 
 class DCGAN(nn.Module):
@@ -215,7 +228,9 @@ class DCGAN(nn.Module):
 
 
 class PIXGAN(nn.Module):
-    """Step 2: kappa to the other channels, a U-Net down to 1 x 1 pixel. No noise goes in.
+    """Step 2: kappa to the other channels, a U-Net down to 1 x 1 pixel.
+
+    In the paper no noise goes in, so that every field is a function of kappa.
 
     Parameters
     ----------
@@ -223,10 +238,15 @@ class PIXGAN(nn.Module):
         Channels: kappa to kSZ, tSZ, CIB and radio.
     width, seed
         As `Critic`.
+    noise
+        Maps of white noise beside the input of each of the seven layers down; the paper has none.
     """
 
+    #: Levels of noise, and the multiple that sides of a picture have to be.
+    LEVELS, stride = 7, SIZE
+
     def __init__(
-        self, inputs: int = 1, outputs: int = 4, width: int = 64, *, seed: int = 0
+        self, inputs: int = 1, outputs: int = 4, width: int = 64, noise: int = 0, *, seed: int = 0
     ) -> None:
         super().__init__()
         self.kwargs = {
@@ -234,6 +254,8 @@ class PIXGAN(nn.Module):
             "outputs": _count(outputs, "outputs"),
             "width": width,
         }
+        if noise:  # files of networks without it do not name it
+            self.kwargs["noise"] = _count(noise, "noise")
         down = _widths(width, (1, 2, 4, 8, 8, 8, 8))
         up = _widths(width, (8, 8, 8, 4, 2, 1))
         # Each step up, except the first, also takes the step down of the same size.
@@ -241,10 +263,10 @@ class PIXGAN(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.down = nn.ModuleList(
                 [
-                    _down(inputs, down[0], _leaky(), norm=False),
-                    *(_down(a, b, _leaky()) for a, b in pairwise(down[:-1])),
+                    _down(inputs + noise, down[0], _leaky(), norm=False),
+                    *(_down(a + noise, b, _leaky()) for a, b in pairwise(down[:-1])),
                     # A single pixel has no variance to normalise with.
-                    _down(down[-2], down[-1], nn.ReLU(), norm=False),
+                    _down(down[-2] + noise, down[-1], nn.ReLU(), norm=False),
                 ]
             )
             self.up = nn.ModuleList(
@@ -255,13 +277,30 @@ class PIXGAN(nn.Module):
             self.head = nn.Sequential(LinearChannel(outputs), ScaledTanh())
         _initialise(self, seed)
 
-    def forward(self, kappa: torch.Tensor) -> torch.Tensor:
+    @property
+    def noise_levels(self) -> list[tuple[int, int]]:
+        """Level and channels of each tensor of noise."""
+        noise = self.kwargs.get("noise", 0)
+        return [(level, noise) for level in range(self.LEVELS)] if noise else []
+
+    def draw_noise(self, batch: int, ny: int, nx: int, rng: torch.Generator) -> list[torch.Tensor]:
+        """White noise for `batch` patches of (ny, nx) pixels."""
+        return [
+            torch.randn(batch, c, ny >> level, nx >> level, generator=rng, device=rng.device)
+            for level, c in self.noise_levels
+        ]
+
+    def forward(self, kappa: torch.Tensor, noise: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Patches (N, inputs, 128, 128) to (N, outputs, 128, 128), in network units."""
         _check_patches(kappa, self.kwargs["inputs"], "PIXGAN")
+        if len(noise) != len(self.noise_levels):
+            raise ValueError(
+                f"PIXGAN takes noise of {len(self.noise_levels)} levels: {len(noise)} given"
+            )
         levels = []
         x = kappa
-        for layer in self.down:
-            x = layer(x)
+        for i, layer in enumerate(self.down):
+            x = layer(torch.cat([x, noise[i]], 1) if noise else x)
             levels.append(x)
         levels.pop()
         for layer in self.up:

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 #: Streams of the networks' noise.
-STREAMS = {"convergence": 0, "paint": 1, "split": 2}
+STREAMS = {"convergence": 0, "paint": 1, "split": 2, "pixgan": 3}
 
 
 def chart_noise(

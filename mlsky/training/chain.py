@@ -4,6 +4,9 @@ DCGAN learns the truth. Patches drawn from it (intermediate product 1) train PIX
 fields from kappa; PIXGAN on *Gaussian* kappa gives intermediate product 2, which VAEGAN learns to
 map to the truth, unpaired. Four times as many patches are drawn from DCGAN as the truth holds, as
 in the paper.
+
+Chains that differ from the paper's in one step (`CHAINS`) can share the others: a folder that
+holds finished runs and sets, or links to them, goes on from there.
 """
 
 from __future__ import annotations
@@ -27,8 +30,16 @@ from mlsky.training.run import load_generator, normalise
 __all__ = ["CHAINS", "han2021"]
 
 FIELDS = ("kappa", "ksz", "tsz", "cib", "radio")
-#: Names that `mlsky train --recipe` takes for the whole chain, and the suffix of their recipes.
-CHAINS = {"han2021": "", "han2021-w16": "-w16"}
+STEPS = ("dcgan", "pixgan", "vaegan")
+#: Names that `mlsky train --recipe` takes for a whole chain, and the recipes of its steps: the
+#: paper's, narrower ones, with noise for PIXGAN, and with a critic that compares pairs in VAEGAN.
+CHAINS = {
+    "han2021": STEPS,
+    "han2021-w16": ("dcgan-w16", "pixgan-w16", "vaegan-w16"),
+    "han2021-w32": ("dcgan-w32", "pixgan-w32", "vaegan-w32"),
+    "han2021-w16-noise": ("dcgan-w16", "pixgan-w16-noise", "vaegan-w16"),
+    "han2021-w16-paired": ("dcgan-w16", "pixgan-w16", "vaegan-w16-paired"),
+}
 MULTIPLE = 4  # patches of intermediate 1 per patch of the truth
 CHUNK = 64  # patches made at a time
 
@@ -58,13 +69,17 @@ def _draw(generator: nn.Module, normaliser: Normaliser, seed: int) -> Callable:
     return make
 
 
-def _from_gaussian(generator: nn.Module, normaliser: Normaliser, crops: Crops) -> Callable:
+def _from_gaussian(
+    generator: nn.Module, normaliser: Normaliser, crops: Crops, seed: int
+) -> Callable:
     """Intermediate product 2: PIXGAN on Gaussian kappa."""
 
     @torch.no_grad()
     def make(first: int, count: int):
-        kappa = normalise(crops.batch(first, count), ("kappa_in",), normaliser)
-        return normaliser.inverse(torch.cat([kappa, generator(kappa)], 1)).numpy()
+        kappa = normalise(crops.batch(first, count)[:, :1], ("kappa_in",), normaliser)
+        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", 11, first))
+        made = generator(kappa, generator.draw_noise(count, *kappa.shape[-2:], rng))
+        return normaliser.inverse(torch.cat([kappa, made], 1)).numpy()
 
     return make
 
@@ -75,7 +90,7 @@ def han2021(
     *,
     minutes: float | None = None,
     steps: int | None = None,
-    suffix: str = "",
+    chain: str = "han2021",
     device: str = "auto",
     seed: int = 0,
     progress: bool = True,
@@ -90,8 +105,8 @@ def han2021(
         Folder of the three runs and the two intermediate sets.
     minutes, steps
         Length of each of the three runs: give one.
-    suffix
-        Of the recipes: "" for the paper's size, "-w16" for the small one.
+    chain
+        One of `CHAINS`: "han2021" for the paper's size.
 
     Returns
     -------
@@ -100,7 +115,7 @@ def han2021(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    recipes: dict[str, Recipe] = {n: recipe(n + suffix) for n in ("dcgan", "pixgan", "vaegan")}
+    recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))
     runs = {name: out / name for name in recipes}
     size, pixel = recipes["dcgan"].size, recipes["dcgan"].pixel_arcmin
     options = {
@@ -113,7 +128,7 @@ def han2021(
 
     run = train(recipes["dcgan"], data, runs["dcgan"], **options)
     normaliser = run.normaliser
-    crops = Crops(data, ("kappa_in",), size, seed + 2)
+    crops = Crops(data, ("kappa_in", *FIELDS), size, seed + 2)
     per_region = (crops.data.shape[-1] // size) ** 2
     patches = len(crops.data) * per_region
     first = out / "intermediate1.h5"
@@ -122,10 +137,18 @@ def han2021(
         _write(first, MULTIPLE * patches, size, pixel, _draw(generator, normaliser, seed))
 
     train(recipes["pixgan"], first, runs["pixgan"], normaliser=normaliser, **options)
-    second = out / "intermediate2.h5"
+    second, target = out / "intermediate2.h5", Path(data)
     if not second.exists():
         generator, _, _ = load_generator(runs["pixgan"])
-        _write(second, patches, size, pixel, _from_gaussian(generator, normaliser, crops))
+        make = _from_gaussian(generator, normaliser, crops, seed)
+        _write(second, patches, size, pixel, make)
+    if recipes["vaegan"].paired:
+        target = out / "intermediate2_truth.h5"
+        if not target.exists():
+            make = lambda first, count: crops.batch(first, count)[:, 1:].numpy()  # noqa: E731
+            _write(target, patches, size, pixel, make)
 
-    train(recipes["vaegan"], second, runs["vaegan"], target=data, normaliser=normaliser, **options)
+    train(
+        recipes["vaegan"], second, runs["vaegan"], target=target, normaliser=normaliser, **options
+    )
     return runs

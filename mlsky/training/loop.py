@@ -113,13 +113,20 @@ def _open_sets(
     recipe: Recipe, data, target, seed: int
 ) -> tuple[Crops | Painted, Crops | Painted | None]:
     """Crops of the truth (with its condition, if paired), and of an unpaired condition."""
+    if recipe.paired and target is None:
+        raise ValueError(f"target=None: recipe {recipe.name} is trained on pairs; name their truth")
     if target is None:
         truth, conditions = _open(data, (*recipe.inputs, *recipe.outputs), recipe, seed), None
     else:
         if not recipe.inputs:
             raise ValueError(f"target={target}: recipe {recipe.name} has no condition to unpair")
         truth = _open(target, recipe.outputs, recipe, seed)
-        conditions = _open(data, recipe.inputs, recipe, seed + 1)
+        conditions = _open(data, recipe.inputs, recipe, seed + (not recipe.paired))
+        if recipe.paired and conditions.patches != truth.patches:
+            raise ValueError(
+                f"{conditions.patches} patches in {data}, {truth.patches} in {target}: recipe "
+                f"{recipe.name} is trained on pairs, which are as many of each"
+            )
     for crops in (truth, conditions):
         if crops is None:
             continue
@@ -272,7 +279,8 @@ def train(
     out
         Run folder.
     target
-        Another set for the truth, unpaired with the condition (the paper's third step).
+        Another set for the truth, unpaired with the condition (the paper's third step) unless
+        the recipe says otherwise.
     minutes, steps
         Length of the whole run: give one.
     device

@@ -20,6 +20,7 @@ from mlsky.training.run import Run
 __all__ = ["learning_rate", "one_step", "power_report"]
 
 POWER_MEMORY = 0.1  # weight of the batch of a report in the logged running power ratios
+CRITIC_CHANNELS = 5  # of the paper's critic, by default
 ROLLBACK_RATE = 0.5  # of the learning rates, per rollback
 #: Batch numbers of a run that was rolled back, far from those of any run.
 ROLLBACK_BATCHES = 10**8
@@ -38,8 +39,8 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
     """The input of the critic."""
     if run.recipe.objective == "wgan-gp":
         # PIXGAN's critic sees the kappa it is conditioned on; the others the five fields
-        conditional = run.recipe.generator == "han2021:PIXGAN"
-        return torch.cat([condition, fields], 1) if conditional else fields
+        seen = run.recipe.critic_options.get("channels", CRITIC_CHANNELS)
+        return torch.cat([condition, fields], 1) if seen > fields.shape[1] else fields
     several = "cib" in run.recipe.outputs
     shown = [
         asinh_compression(condition),
@@ -56,10 +57,10 @@ def _view(run: Run, condition: torch.Tensor, fields: torch.Tensor) -> torch.Tens
 def _generate(run: Run, module: nn.Module, condition: torch.Tensor, rng) -> torch.Tensor:
     if not run.recipe.inputs:
         return draw(module, len(condition), rng)
-    if run.recipe.objective == "wgan-gp":
+    condition = condition.contiguous(memory_format=torch.channels_last)
+    if not hasattr(module, "draw_noise"):
         return module(condition)
-    noise = module.draw_noise(len(condition), *condition.shape[-2:], rng)
-    return module(condition.contiguous(memory_format=torch.channels_last), noise)
+    return module(condition, module.draw_noise(len(condition), *condition.shape[-2:], rng))
 
 
 def _apply(module: nn.Module, adam: torch.optim.Adam, loss: torch.Tensor, clip: float) -> float:
@@ -113,33 +114,47 @@ def relativistic_step(run: Run, condition, real, rng, autocast) -> dict[str, flo
 
 
 def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
-    """`critic_steps` critic steps, then one of the generator (the paper's order)."""
+    """`critic_steps` critic steps, then one of the generator (the paper's order).
+
+    Every `penalty_every`-th critic step has a gradient penalty, the first one always; the weights
+    of the penalties of a step add up to `critic_steps` times that of the recipe.
+    """
     r = run.recipe
-    for condition, real in batches:
+    penalised = range(0, len(batches), r.penalty_every)
+
+    def score(x):
+        with autocast():
+            return run.critic(x)
+
+    for i, (condition, real) in enumerate(batches):
         with torch.no_grad(), autocast():
             fake = _generate(run, run.generator, condition, rng)
-        eps = torch.rand(len(real), generator=rng, device=rng.device)
-        critic = losses.wgan_gp_critic(
-            run.critic,
-            _view(run, condition, real),
-            _view(run, condition, fake),
-            eps,
-            r.penalty_weight,
+        # channels last once, and not at every convolution
+        shown_real, shown_fake = (
+            _view(run, condition, x).contiguous(memory_format=torch.channels_last)
+            for x in (real, fake)
         )
+        eps = torch.rand(len(real), generator=rng, device=rng.device)
+        weight = r.penalty_weight * len(batches) / len(penalised)
+        critic = losses.wgan_gp_critic(
+            score, shown_real, shown_fake, eps if i in penalised else None, weight
+        )
+        if i in penalised:
+            penalty = critic.penalty.item()
         _apply(run.critic, run.critic_adam, critic.loss, float("inf"))
     run.critic.requires_grad_(False)
     condition, real = batches[0]
     with autocast():
         fake = _generate(run, run.generator, condition, rng)
-        loss = losses.generator_loss(run.critic(_view(run, condition, fake)))
+    loss = losses.generator_loss(score(_view(run, condition, fake)))
     if r.variance_weight:
         loss = loss + r.variance_weight * losses.variance_l1(real, fake)
     gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
     run.critic.requires_grad_(True)
     return {
         "distance": critic.distance.item(),
-        "penalty": critic.penalty.item(),
-        "critic": critic.loss.item(),
+        "penalty": penalty,
+        "critic": r.penalty_weight * penalty - critic.distance.item(),
         "generator": loss.item(),
         "gradient": gradient,
     }
@@ -173,8 +188,12 @@ def _update_average(run: Run) -> None:
     with torch.no_grad():
         for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
             a.lerp_(b, 1 - memory)
+        # statistics of batch norms are averaged as the weights that they belong to
         for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
-            a.copy_(b)
+            if a.is_floating_point():
+                a.lerp_(b, 1 - memory)
+            else:
+                a.copy_(b)
 
 
 def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[str, float], tuple]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
+import numpy as np
 import pytest
 from command_line import error_of
 
+import mlsky
 from mlsky import cli, ensembles
 from mlsky.cli.ensemble import parse_seeds
 
@@ -80,3 +87,43 @@ def test_a_scheduler_that_is_not_there(record, capsys, monkeypatch):
     monkeypatch.setattr("mlsky.cli.ensemble.TIMEOUT_S", 0.2)
     error = error_of(capsys, [*ARGUMENTS, "--seeds", "0:3", "--scheduler", "tcp://localhost:1"])
     assert "no Dask scheduler answers there" in error
+
+
+def test_one_process_of_mpi_is_too_few(record, capsys, monkeypatch):
+    world = SimpleNamespace(Get_size=lambda: 1)
+    mpi4py = SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=world))
+    monkeypatch.setitem(sys.modules, "mpi4py", mpi4py)
+    monkeypatch.setitem(sys.modules, "mpi4py.futures", SimpleNamespace(MPICommExecutor=None))
+    error = error_of(capsys, [*ARGUMENTS, "--seeds", "0:3", "--mpi"])
+    assert "--mpi: MPI has 1 process, must have 2 or more" in error
+
+
+#: What Open MPI asks of containers, which are run by root and have few cores.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None or shutil.which("mpiexec") is None,
+    reason="mpi4py or mpiexec is not installed",
+)
+def test_mpi(tmp_path):
+    """Two processes, of which one works and the other hands out."""
+    weights = fakes.coarse_weights(tmp_path / "small.safetensors")
+    options = ["--nside", "16", "--stokes", "T", "--components", "tsz", "--weights", str(weights)]
+    command = [sys.executable, "-m", "mlsky.cli", *ARGUMENTS, *options, "--seeds", "3", "--mpi"]
+    ran = subprocess.run(
+        ["mpiexec", "-n", "2", *command, "--threads", "1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | OPEN_MPI,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("1 skies, listed in") == 1  # the worker says nothing
+    bands = [93, "so_lat/f150"]
+    sky = mlsky.simulate(bands, 16, 3, stokes="T", components="tsz", weights=weights)
+    np.testing.assert_array_equal(mlsky.Sky.read(tmp_path / "set/sky_00003.h5").total, sky.total)

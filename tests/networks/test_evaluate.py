@@ -231,6 +231,25 @@ def test_the_papers_chain_runs_in_tiles(paper):
         torch.testing.assert_close(out[name][128:, :128], field, rtol=1e-4, atol=1e-5)
 
 
+def test_noise_of_the_papers_chain(paper):
+    """Each tile sees its part of the noise of every level."""
+    noisy = han2021.PIXGAN(width=2, noise=2).eval().requires_grad_(False)
+    weights = _weights({"pixgan": noisy, "vaegan": paper["vaegan"]})
+    weights.header["normaliser"] = HAN2021.to_dict()
+    assert evaluate.noise_channels(weights) == {"pixgan": [(level, 2) for level in range(7)]}
+    assert evaluate.noise_padding(weights) == {"pixgan": [0] * 7}
+    kappa, noise = _inputs(weights, 256, 128)
+    out = evaluate.evaluate(weights, kappa, noise)
+    with torch.no_grad():
+        tile = HAN2021.select(["kappa"]).forward(torch.from_numpy(kappa)[None, None, 128:])
+        lower = [z[None, :, z.shape[1] // 2 :] for z in noise["pixgan"]]
+        fields = torch.cat([tile, noisy(tile, lower)], 1)
+        want = HAN2021.inverse(paper["vaegan"](fields))[0]
+    torch.testing.assert_close(out["ksz"][128:], want[1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"\(200, 128\): sides must be multiples of 128"):
+        evaluate.evaluate(weights, kappa[:200], noise)
+
+
 def test_kind(default, paper):
     assert evaluate.kind(default) == "default"
     assert evaluate.kind(paper) == "han2021"

@@ -61,7 +61,12 @@ def test_seeded_without_touching_the_global_state(cls, kwargs, given, wanted):
 def test_first_weights_are_the_papers():
     network = DCGAN(width=16)
     kernel = network.body[2][0].weight
-    assert kernel.std().item() == pytest.approx(0.02, rel=0.02)
+    # a quarter of the paper's width: as strong signals from a quarter of the inputs
+    assert kernel.std().item() == pytest.approx(0.02 * 2, rel=0.02)
+    critic = Critic(width=16)
+    of_fields, of_width = critic.body[0][0].weight, critic.body[4][0].weight
+    assert of_fields.std().item() == pytest.approx(0.02, rel=0.05)
+    assert of_width.std().item() == pytest.approx(0.02 * 2, rel=0.02)
     norms = torch.cat([m.weight for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)])
     assert norms.mean().item() == pytest.approx(1, abs=0.005)
     assert norms.std().item() == pytest.approx(0.02, rel=0.2)
@@ -97,6 +102,23 @@ def test_vaegan_starts_from_its_input():
         network.body[-1].bias.zero_()
         x = 3 * torch.randn(2, 5, 128, 128, generator=torch.Generator().manual_seed(1))
         np.testing.assert_allclose(network(x), x, atol=ROUND_TRIP)
+
+
+def test_noise_of_pixgan():
+    """It reaches every output, at every level, and files of networks without it do not name it."""
+    network = PIXGAN(width=2, noise=3)
+    kappa = torch.zeros(2, 1, 128, 128)
+    noise = network.draw_noise(2, 128, 128, torch.Generator().manual_seed(1))
+    assert [z.shape[-1] for z in noise] == [128, 64, 32, 16, 8, 4, 2]
+    for z in noise:
+        z.requires_grad_(True)
+    made = network(kappa, noise)
+    for channel in range(4):
+        slopes = torch.autograd.grad(made[:, channel].sum(), noise, retain_graph=True)
+        assert all(s.abs().max() > 0 for s in slopes)
+    assert "noise" not in PIXGAN(width=2).kwargs
+    with pytest.raises(ValueError, match="7 levels: 0 given"):
+        network(kappa)
 
 
 def test_bf16_keeps_the_bounded_output_in_float32():

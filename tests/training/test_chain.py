@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tiny_runs import assert_same, log_lines, logged, thin_recipe, train_tiny, w
 
 from mlsky.training import chain, loop
 from mlsky.training import run as runs
+from mlsky.training.recipes import recipe
 from mlsky.training.run import load_generator
 
 
@@ -60,6 +63,52 @@ def test_an_unpaired_run_draws_its_conditions_apart(large, tmp_path):
     of_truth, of_condition = loop._open_sets(thin_recipe("vaegan"), other, truth, 1)
     assert of_truth.names == of_condition.names == names
     assert not torch.equal(of_truth.batch(0, 2), of_condition.batch(0, 2))
+
+
+def test_pairs_stay_together(large, tmp_path):
+    """Of a recipe of pairs, crop i of the condition is turned as crop i of the truth."""
+    paired = thin_recipe("vaegan-w16-paired")
+    truth, conditions = loop._open_sets(paired, large[0], large[0], 1)
+    assert torch.equal(truth.batch(3, 4), conditions.batch(3, 4))
+    with pytest.raises(ValueError, match="is trained on pairs; name their truth"):
+        loop._open_sets(paired, large[0], None, 1)
+    short = write_set(tmp_path / "short.h5", 128, regions=3)
+    with pytest.raises(ValueError, match=r"3 patches in .*short.h5, 2 in .*: recipe vaegan-w16-p"):
+        loop._open_sets(paired, short, large[0], 1)
+
+
+def test_a_chain_with_noise_and_pairs(large, tmp_path, monkeypatch):
+    """PIXGAN with noise makes other fields of one kappa; pairs are written side by side."""
+    names = {"dcgan-w16": {}, "pixgan-w16-noise": {"noise": 1}, "vaegan-w16-paired": {}}
+    thin = {}
+    for name, options in names.items():
+        base = thin_recipe(name)
+        critic = {**recipe(name).critic_options, "width": 2}
+        generator = {**base.generator_options, **options}
+        thin[name] = replace(base, generator_options=generator, critic_options=critic)
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    monkeypatch.setitem(chain.CHAINS, "han2021-w16", tuple(names))
+    made = chain.han2021(
+        large[0], tmp_path, chain="han2021-w16", steps=1, device="cpu", seed=1, progress=False
+    )
+    with h5py.File(tmp_path / "intermediate2.h5") as second:
+        with h5py.File(tmp_path / "intermediate2_truth.h5") as truth, h5py.File(large[0]) as whole:
+            # kappa_in and kappa of one region, wherever it came from
+            for given, wanted in zip(second["kappa"], truth["kappa"], strict=True):
+                of = [np.sort(k.ravel()) for k in (given, wanted)]
+                errors = [
+                    max(
+                        np.abs(np.sort(whole[name][i].ravel()) - k).max()
+                        for name, k in zip(("kappa_in", "kappa"), of, strict=True)
+                    )
+                    for i in range(2)
+                ]
+                assert min(errors) < 1e-2  # half precision
+    network, _, _ = load_generator(made["pixgan"])
+    rng = torch.Generator().manual_seed(1)
+    kappa = torch.randn(1, 1, 128, 128, generator=rng)
+    a, b = (network(kappa, network.draw_noise(1, 128, 128, rng)) for _ in range(2))
+    assert not torch.equal(a, b)
 
 
 def test_the_papers_chain(large, tmp_path, monkeypatch):

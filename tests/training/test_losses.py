@@ -69,6 +69,19 @@ def test_gradients_reach_the_critic_only():
     assert fake.grad is None
 
 
+def test_a_penalty_left_out():
+    real, fake, eps = patches()
+
+    def critic(x):
+        return (x**2).sum((1, 2, 3)) / 2
+
+    without = losses.wgan_gp_critic(critic, real, fake, None)
+    full = losses.wgan_gp_critic(critic, real, fake, eps)
+    assert without.distance.item() == pytest.approx(full.distance.item(), rel=TOLERANCE)
+    assert without.loss.item() == -without.distance.item()
+    assert without.penalty.item() == 0
+
+
 def test_a_flat_critic_gives_no_nan():
     real, fake, eps = patches()
     a = torch.zeros(real[0].numel(), dtype=torch.float64, requires_grad=True)
