@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlsky import arguments, harmonics, smoothing
 from mlsky.frequency import passbands
 from mlsky.io.layers import TOTAL, Layer
-from mlsky.sources import catalogue
+from mlsky.sources import catalogue, cuts
 from mlsky.sphere import discs
 
 if TYPE_CHECKING:
@@ -48,25 +48,33 @@ def _without_sources(sky: Sky, mjy: float, nu_ghz) -> tuple[dict[str, list[Layer
         If the sky has no components or catalogue, or the catalogue is not complete to that flux.
     """
     table = _catalogue_of(sky, "a flux cut")
+    if sky.meta.get("beams"):
+        raise ValueError(
+            "cut: the sources of this sky have a beam, which hides where they are; cut the sky "
+            "before it gets the beam, or give simulate flux_cut="
+        )
     band = _one_band(nu_ghz)
     cut = arguments.number(
         "mjy", mjy, "a flux in mJy, positive, for example 15", 0, np.inf, unit="mJy"
     )
-    gone = np.asarray(table["in_map"]) & (_fluxes(table, band, cut) > cut)
+    bright = _fluxes(table, band, cut) > cut
+    gone = np.stack([cuts.in_band(table, i) & bright for i in range(len(sky.bands))], 1)
     layers = {name: list(held) for name, held in sky.layers.items()}
     for name, kind in catalogue.COMPONENTS.items():
-        some = table[gone & (np.asarray(table["kind"]) == kind)]
+        some = gone.any(1) & (np.asarray(table["kind"]) == kind)
         for number, layer in enumerate(layers.get(name, ())):
-            if layer.pixels is not None and len(some):
-                layers[name][number] = _subtracted(layer, some, sky)
+            if layer.pixels is not None and some.any():
+                layers[name][number] = _subtracted(layer, table[some], sky, gone[some])
     listed = table.copy()
-    listed["in_map"] = np.asarray(table["in_map"]) & ~gone
+    listed["in_map"] = np.asarray(table["in_map"]) & ~bright
+    if "in_bands" in table.colnames:
+        listed["in_bands"] = np.asarray(table["in_bands"]) & ~bright[:, np.newaxis]
     return layers, listed
 
 
-def _subtracted(layer: Layer, sources: Table, sky: Sky) -> Layer:
-    """A layer of sources without some of them."""
-    hit, values = catalogue.paint_sparse(sources, sky.geometry, sky.bands, layer.stokes)
+def _subtracted(layer: Layer, sources: Table, sky: Sky, gone: NDArray[np.bool_]) -> Layer:
+    """A layer of sources without some of them, in the bands where they are `gone`."""
+    hit, values = catalogue.paint_sparse(sources, sky.geometry, sky.bands, layer.stokes, gone)
     templates = np.array(layer.templates, np.float32)
     place = np.searchsorted(layer.pixels, hit)
     templates[:, :, place] -= values
@@ -325,8 +333,8 @@ class Operations:
         """This sky with a beam.
 
         Fields are multiplied by the beam's transform in multipoles. Sources of the catalogue are
-        painted with its profile at their places, so nothing rings round them, and the pixel window
-        is not in them.
+        painted with its profile at their places, so nothing rings round them. The pixel window
+        stays as it is in the sky, also for sources.
 
         Parameters
         ----------

@@ -39,7 +39,7 @@ LAYERS = (
     ("operations",),
     ("sky",),
     ("request",),
-    ("observation", "provenance"),
+    ("observation", "provenance", "averages"),
     ("simulation",),
     ("ensembles",),
     ("statistics", "cutting"),

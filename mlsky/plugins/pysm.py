@@ -52,7 +52,10 @@ OPTIONS = tuple(
     name
     for name in DEFAULTS
     if name
-    not in ("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite")
+    not in (
+        *("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite"),
+        *("beam", "pixel_window"),
+    )
 )
 
 #: Highest nside of mlsky.sphere.geometry.
@@ -76,7 +79,7 @@ class _SharedSky:
         """The sky of these arguments, for the components of the request and others."""
         found = ingredients(request)
         del found["components"]
-        more = [request.flux_cut_mjy, request.tsz_temperature_kev, request.device]
+        more = [request.flux_cuts_told, request.tsz_temperature_kev, request.device]
         key = json.dumps([found, more], sort_keys=True)
         sky = _SKIES.get(key)
         if sky is None:

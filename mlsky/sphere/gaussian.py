@@ -197,8 +197,8 @@ def map_to_alm(
 
     Notes
     -----
-    HEALPix: equal weights and three Jacobi iterations by default, as healpy. Fejer-1 CAR: exact up to
-    the number of rows less one (through pixell).
+    HEALPix: equal weights and Jacobi iterations, as healpy. Fejer-1 CAR: exact up to the number
+    of rows less one (through pixell).
     """
     expected = (() if spin == 0 else (2,)) + geometry.shape
     if np.shape(map) != expected:
