@@ -21,8 +21,10 @@ import numpy as np
 
 import mlsky
 from mlsky import simulation
+from mlsky.frequency import cib_templates
 from mlsky.io import resources
 from mlsky.painting import foregrounds
+from mlsky.request import count_haloes
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.threads import threads
 
@@ -154,8 +156,17 @@ def main() -> None:
     pixels = Healpix(options.nside)
     weights = foregrounds.select(options.weights, pixels)
     names = ("cmb", "tsz", "ksz", "cib", "radio")
+    asked = (
+        pixels,
+        weights.pixel_arcmin,
+        names,
+        options.stokes,
+        not options.in_memory,
+        cib_templates.map_count(weights.header),
+        count_haloes(None, weights.mass_cut),
+    )
     estimate = resources.memory(
-        pixels, weights.pixel_arcmin, names, options.stokes, not options.in_memory
+        *asked, workers=resources.chart_workers(*asked), nfreq=len(options.bands)
     )
     print(
         f"nside {options.nside}, {len(options.bands)} bands, {options.stokes}, {threads()} threads"

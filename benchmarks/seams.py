@@ -24,7 +24,7 @@ import healpy
 import numpy as np
 
 from mlsky.haloes import shells, tables
-from mlsky.painting import foregrounds
+from mlsky.painting import finer, foregrounds
 from mlsky.painting.objects import objects_of_sky
 from mlsky.sphere import charts, gaussian
 from mlsky.sphere.geometry import Healpix
@@ -61,7 +61,7 @@ def made(nside: int, seed: int, weights: str) -> dict[str, np.ndarray]:
             tables=tables.load(),
             geometry=Healpix(nside),
             components=("tsz", "ksz", "cib", "radio"),
-            halved=foregrounds.halves_pixels(opened, Healpix(nside)),
+            halved=finer.halves_pixels(opened, Healpix(nside)),
         )
         start = truncate(start, lmax)
     sky = foregrounds.generate(start, Healpix(nside), weights=opened, seed=seed, objects=objects)
@@ -168,7 +168,7 @@ def strips(maps: dict[str, np.ndarray], near: np.ndarray) -> None:
     sums = Sums(near.astype(np.int64), 2)
     titles = ("variance", "skewness", "gradient^2", "at 2 pixels", "at 4 pixels")
     rows = {"strips / interior": ([1], [0]), "whole sky / interior": ([0, 1], [0])}
-    tables: dict[str, list] = {title: [] for title in rows}
+    printed: dict[str, list] = {title: [] for title in rows}
     squared = [gradients(np.stack([maps[n] for n in NAMES]), step) for step in (1, 2, 4)]
     for i, name in enumerate(NAMES):
         p = _powers(sums, maps, name)
@@ -177,8 +177,8 @@ def strips(maps: dict[str, np.ndarray], near: np.ndarray) -> None:
         for title, (one, other) in rows.items():
             pairs = [ratio(p[:3], one, other, variance), ratio(p, one, other, skewness)]
             pairs += [ratio(s, one, other, mean) for s in steps]
-            tables[title].append((name, pairs))
-    for title, table in tables.items():
+            printed[title].append((name, pairs))
+    for title, table in printed.items():
         print(f"{title} ({near.mean():.3f} of the sky in strips)")
         print(" " * 16 + "".join(f"  {t:16s}" for t in titles))
         for name, pairs in table:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlsky.sphere.kappa import InputKappa
     from mlsky.theory.parameters import Cosmology
 
-__all__ = ["Request", "check"]
+__all__ = ["Request", "check", "count_haloes"]
 
 #: Fraction of the sphere that the pixels of a full-sky map may miss.
 FULL_SKY = 1e-3
@@ -72,7 +72,7 @@ class Request:
             self.stokes,
             on_disk=True,
             cib_maps=cib_templates.map_count(self.weights.header),
-            haloes=_count_haloes(self.haloes, self.weights.mass_cut),
+            haloes=count_haloes(self.haloes, self.weights.mass_cut),
             workers=workers,
             nfreq=len(self.bands),
         )
@@ -122,7 +122,7 @@ def check(asked: Arguments) -> Request:
     response.check(cosmos, chosen.header, response.fields_of(names))
     clusters = _check_haloes(asked.haloes, chosen, given, cosmos, preset)
     cib_maps = cib_templates.map_count(chosen.header)
-    number = _count_haloes(clusters, chosen.mass_cut)
+    number = count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
         resources.check(grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
         if beams is not None and out is None:
@@ -247,8 +247,16 @@ def _check_haloes(
     return catalogue.check(haloes, tables.of(cosmology, preset))
 
 
-def _count_haloes(given: dict | None, mass_cut: float | None) -> int:
-    """Approximate number of objects in the sky."""
+def count_haloes(given: dict | None, mass_cut: float | None) -> int:
+    """Approximate number of objects in a sky, without drawing them.
+
+    Parameters
+    ----------
+    given
+        Haloes of the user, checked; None for random ones.
+    mass_cut
+        Of the weights; None if they paint every halo.
+    """
     if mass_cut is None:
         return 0
     from mlsky.haloes import tables

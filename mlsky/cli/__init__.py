@@ -1,5 +1,6 @@
 """The command line: ``mlsky simulate | ensemble | plot | clusters | verify | weights | data |
-tables | train | train-log | tune | export | calibrate | validate | validate-images``.
+tables | train | train-log | tune | export | calibrate | validate | validate-images |
+validate-chain``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
 argument gives one line on stderr and exit status 2; Ctrl-C gives 130; neither leaves a file
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from mlsky.cli import (
     calibrate,
+    chain,
     clusters,
     data,
     ensemble,
@@ -42,5 +44,6 @@ for _command in (
     calibrate.calibrate,
     validate.validate,
     images.validate_images,
+    chain.validate_chain,
 ):
     cli.add_command(_command)

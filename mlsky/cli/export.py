@@ -20,11 +20,13 @@ __all__ = ["export"]
     callback=pairs,
     metavar="NAME=PATH",
     help="Run folders: convergence=FOLDER paint=FOLDER. The convergence or "
-    "point_sources of a weight file are copied.",
+    "point_sources of a weight file are copied. Of the paper's chain: pixgan=FOLDER vaegan=FOLDER.",
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Training set.")
 @click.option(
-    "--validation", required=True, type=click.Path(path_type=Path), help="Set for the calibration."
+    "--validation",
+    type=click.Path(path_type=Path),
+    help="Set for the calibration; not for the paper's chain.",
 )
 @click.option("--regions", type=int, help="Regions of the validation set.  [default: all]")
 @click.option(
@@ -43,7 +45,7 @@ def export(
     out: Path,
     parts: dict[str, str],
     data: Path,
-    validation: Path,
+    validation: Path | None,
     regions: int | None,
     which: str,
     trained_on: str,

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere.compiled import compiled
+
 __all__ = ["EXTENT", "SAMPLING", "KernelGrid", "spline_factor", "spline_upsample"]
 
 #: A Gaussian ends this many sigmas away: 4e-6 of its peak.
@@ -20,6 +22,8 @@ EXTENT = 5.0
 SAMPLING = 0.8
 #: Halvings of the pixels, at most.
 MOST_HALVINGS = 3
+#: Pixels of a cubic B-spline, from the one below its centre.
+_TAPS = np.arange(-1, 3, dtype=np.int32)
 
 
 class KernelGrid:
@@ -62,31 +66,23 @@ class KernelGrid:
         """
         import ducc0
 
-        n_map, _, n = values.shape
         levels = [_level(width) for width in sigma]
-        spread = []
-        for level in sorted(set(levels)):
-            some = [i for i, other in enumerate(levels) if other == level]
-            filled, matrix = self._spline(level)
-            # all maps at once, so that each weight of a spline is looked up once
-            points = np.ascontiguousarray(values[:, some].reshape(-1, n).T, np.float32)
-            shared = np.ascontiguousarray((matrix @ points).T).reshape(n_map, len(some), -1)
-            spread.append((level, filled, some, shared))
+        splines = {level: self._spline(level) for level in set(levels)}
         planes = {}
-        for level, *_ in spread:
+        for level in splines:
             ny, nx = (side >> level for side in self.shape)
             planes[level] = (
-                np.zeros((ny, nx), np.float32),
+                np.empty((ny, nx), np.float32),
                 np.empty((ny, nx // 2 + 1), np.complex64),
             )
-        for number in range(n_map):
+        for of_map in values:
             total = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
-            for level, filled, some, shared in spread:
+            for width, level, flux in zip(sigma, levels, of_map, strict=True):
                 plane, made = planes[level]  # reusing memory is faster
-                for i, pixels in zip(some, shared[number], strict=True):
-                    plane.reshape(-1)[filled] = pixels
-                    ducc0.fft.r2c(plane, axes=(0, 1), forward=True, out=made, nthreads=1)
-                    _add_modes(total, made, _factors(float(sigma[i]), level, self.shape))
+                plane.fill(0)
+                _spread(plane, *splines[level], flux)
+                ducc0.fft.r2c(plane, axes=(0, 1), forward=True, out=made, nthreads=1)
+                _add_modes(total, made, _factors(float(width), level, self.shape))
             yield total
 
     def image(self, modes: NDArray[np.complex64]) -> NDArray[np.float32]:
@@ -99,22 +95,28 @@ class KernelGrid:
         first = self.pad - self.margin
         return back[first : first + self.wanted[0], first : first + self.wanted[1]]
 
-    def _spline(self, level: int):
-        """Pixels to which points contribute, and the sparse matrix (pixels, n) of weights."""
-        from scipy.sparse import csc_array
-
+    def _spline(self, level: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Rows and columns of the points' B-splines, and their weights, (n, 4) each."""
         step = 1 << level
-        grid = tuple(side >> level for side in self.shape)
-        place, weight = _spline((self._y + 0.5) / step - 0.5, (self._x + 0.5) / step - 0.5, grid)
-        touched = np.zeros(grid[0] * grid[1], bool)
-        touched[place] = True
-        filled = np.flatnonzero(touched)
-        number = np.empty(touched.size, np.int32)
-        number[filled] = np.arange(len(filled), dtype=np.int32)
-        # a column for each point, with sixteen weights
-        ends = np.arange(0, place.size + 1, 16, dtype=np.int32)
-        shape = (len(filled), len(self._y))
-        return filled, csc_array((weight, number[place], ends), shape=shape)
+        out = []
+        for place, side in ((self._y, self.shape[0]), (self._x, self.shape[1])):
+            place = (place + 0.5) / step - 0.5
+            first = np.floor(place)
+            pixel = (first[:, np.newaxis].astype(np.int32) + _TAPS) % np.int32(side >> level)
+            out.append((pixel, _cubic(place - first).T.astype(np.float32)))
+        (rows, by_row), (columns, by_column) = out
+        return rows, columns, by_row, by_column
+
+
+@compiled
+def _spread(plane, rows, columns, by_row, by_column, flux):
+    """Add the flux of every point to the pixels of its spline."""
+    for i in range(flux.size):
+        for j in range(4):
+            part = by_row[i, j] * flux[i]
+            line = plane[rows[i, j]]
+            for k in range(4):
+                line[columns[i, k]] += by_column[i, k] * part
 
 
 def _level(width: float) -> int:
@@ -125,18 +127,6 @@ def _level(width: float) -> int:
 def _cubic(u: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values of the four cubic B-splines at a point `u` after a node, (4, n)."""
     return np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, 3 * (u + u**2 - u**3) + 1, u**3]) / 6
-
-
-def _spline(y, x, shape: tuple[int, int]):
-    """Flat pixels and weights, both (16 n,), of the B-splines of n points."""
-    fy, fx = (np.floor(v).astype(np.int32) for v in (y, x))
-    wy, wx = (_cubic(v - f).astype(np.float32) for v, f in ((y, fy), (x, fx)))
-    tap = np.arange(-1, 3, dtype=np.int32)
-    rows = (fy[:, np.newaxis] + tap) % shape[0]
-    columns = (fx[:, np.newaxis] + tap) % shape[1]
-    place = rows[:, :, np.newaxis] * np.int32(shape[1]) + columns[:, np.newaxis]
-    weight = wy.T[:, :, np.newaxis] * wx.T[:, np.newaxis]
-    return place.ravel(), weight.ravel()
 
 
 @functools.lru_cache(maxsize=128)

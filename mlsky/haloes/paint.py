@@ -121,7 +121,9 @@ class HaloPainter:
         self._broad = np.flatnonzero(np.degrees(self._radius) * 60 > self._radius_arcmin())
         self.galaxies = members.Members(tables, seed, cib_ghz)
         self.terms = self._terms()
-        self.wide = {name: Field(alm) for name, alm in self.wide_alm().items()}
+        wide = self.wide_alm()
+        #: fields of the wide part of the maps, in the order of `terms`; None if nothing is wide
+        self.wide = Field(np.stack([wide[name] for name in self.terms])) if wide else None
 
     def _terms(self) -> dict[str, str]:
         """Kind of profile of every map."""
@@ -270,15 +272,19 @@ class HaloPainter:
         apart = narrow & (sigma * kernels.SAMPLING >= coarse.pixel_arcmin) & (factor > 1)
         made = self._painted(chart, rows, y, x, flux, np.flatnonzero(narrow & ~apart))
         if factor == 1:
-            for name, field in self.wide.items():
-                made[name] += refine.on_chart(field, chart, HARMONIC_ARCMIN)
+            if self.wide is not None:
+                fields = refine.on_chart(self.wide, chart, HARMONIC_ARCMIN)
+                for name, values in zip(self.terms, fields, strict=True):
+                    made[name] += values
             return made
         y, x = ((v + 0.5) / factor - 0.5 for v in (y, x))
         flux = {name: values / factor**2 for name, values in flux.items()}
         wider = self._painted(coarse, rows, y, x, flux, np.flatnonzero(apart), PADDING)
+        if self.wide is not None:
+            fields = _smooth_spline(self.wide, coarse)
+            for name, values in zip(self.terms, fields, strict=True):
+                wider[name] += values
         for name, values in wider.items():
-            if name in self.wide:
-                values += _smooth_spline(self.wide[name], coarse)
             made[name] += kernels.spline_upsample(values, factor)
         return made
 
@@ -343,15 +349,15 @@ def _coarser(chart: Chart, most_arcmin: float) -> Chart:
 
 
 def _smooth_spline(field: Field, chart: Chart) -> NDArray[np.float32]:
-    """Cubic spline coefficients of a smooth field on a chart with `PADDING` on each side."""
+    """Cubic spline coefficients of smooth fields on a chart with `PADDING` on each side."""
     more = 2 * PADDING
     larger = dataclasses.replace(chart, shape=tuple(n + 2 * more for n in chart.shape))
     f = refine.on_chart(field, larger, HARMONIC_ARCMIN)
     curvature = np.zeros_like(f)
-    curvature[1:-1] += f[2:] + f[:-2] - 2 * f[1:-1]
     curvature[:, 1:-1] += f[:, 2:] + f[:, :-2] - 2 * f[:, 1:-1]
+    curvature[:, :, 1:-1] += f[:, :, 2:] + f[:, :, :-2] - 2 * f[:, :, 1:-1]
     # the filter from values to coefficients, 3 / (2 + cos k), to first order in k^2
-    return (f - curvature / 6)[PADDING:-PADDING, PADDING:-PADDING]
+    return (f - curvature / 6)[:, PADDING:-PADDING, PADDING:-PADDING]
 
 
 @functools.lru_cache(maxsize=12)

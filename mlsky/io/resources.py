@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from mlsky.io.files import check_disk
 from mlsky.io.store import SUFFIX
-from mlsky.sphere import charts
+from mlsky.sphere import charts, coverage
 from mlsky.sphere.gaussian import rings
 from mlsky.sphere.geometry import Geometry
 from mlsky.sphere.resolution import kappa_grid, kappa_lmax
@@ -38,6 +39,10 @@ SOURCE_PIXELS = 3.2e6
 #: Bytes per l^2 of a complex alm, and of the grid on which a field is sampled
 #: (`mlsky.sphere.field.Field`).
 PER_ALM, PER_FIELD = 8, 18
+
+#: How far beyond a map the charts reach on which its kappa is made, and its lensed CMB (deg): the
+#: first is three degrees and the height of a chart.
+CHARTS_REACH, LENSING_REACH = 20.0, 3.0
 
 #: Bytes of the pieces in which maps are transformed, lensed and written: at most, and per pixel
 #: of a map that is one piece.
@@ -98,7 +103,7 @@ def memory(
     top = min(geometry.lmax, 10000)
     fields = 1 if stokes == "T" else 3
     peaks = {
-        "networks": PER_FIELD * networks_lmax**2
+        "networks": PER_FIELD * _rows(geometry, CHARTS_REACH) * networks_lmax**2
         + max(PER_ALM * networks_lmax**2, workers * chart * PER_CHART_PIXEL)
         + (workers * chart * PER_OBJECT_PIXEL if haloes else 0.0)
         + haloes * PER_OBJECT
@@ -111,7 +116,7 @@ def memory(
             kept + 8.0 * grid.nrings * lmax,
             one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
         )
-        + PER_ALM * lmax**2,
+        + PER_ALM * lmax**2 * (1 if _rows(geometry, 0.0) == 1 else 3),
         "bands": held
         + sources * 5
         + source_maps(geometry, components, stokes, nfreq)
@@ -123,7 +128,7 @@ def memory(
             held
             + sources
             + (0 if on_disk else one * len(stokes))
-            + (PER_FIELD + PER_ALM) * fields * top**2
+            + (PER_FIELD * _rows(geometry, LENSING_REACH) + PER_ALM) * fields * top**2
             + 2 * PER_ALM * lmax**2
             + deflection(geometry, lmax)
         )
@@ -196,6 +201,12 @@ def disk(
     total = maps * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
     total += source_maps(geometry, components, stokes, nfreq)
     return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
+
+
+def _rows(geometry: Geometry, reach_deg: float) -> float:
+    """Fraction of the rows of a grid that a map and so much round it needs."""
+    reach = coverage.colatitudes_of_map(geometry, math.radians(reach_deg))
+    return 1.0 if reach is None else float(reach[1] - reach[0]) / math.pi
 
 
 def _painted(components: tuple[str, ...], cib_maps: int) -> int:

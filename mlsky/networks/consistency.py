@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mlsky.errors import RegistryError
 from mlsky.frequency import cib_templates
-from mlsky.networks import evaluate
+from mlsky.networks import evaluate, tiles
 from mlsky.networks.blurs import pooling
 from mlsky.networks.weights import Weights
 
@@ -106,6 +106,13 @@ def _check_han2021(weights: Weights) -> None:
     numbers = (pixgan["inputs"], pixgan["outputs"], vaegan["channels"])
     if numbers != (1, len(HAN_FIELDS) - 1, len(HAN_FIELDS)):
         _refuse(weights, f"its networks have {numbers} fields", f"must be of {wanted}")
+    overlap, levels = weights.header.get("overlap", 0), weights["pixgan"].noise_levels
+    if not tiles.fits(overlap, [level for level, _ in levels]):
+        _refuse(
+            weights,
+            f"overlap={overlap} of tiles with noise",
+            f"must be 0 or {tiles.LARGEST_OVERLAP}, as tiles begin on whole pixels of their noise",
+        )
 
 
 def _refuse(weights: Weights, found: str, must: str) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from mlsky.components import maps_of
 from mlsky.errors import RegistryError
-from mlsky.networks import default, staged
+from mlsky.networks import default, staged, tiles
 from mlsky.networks.backbone import Backbone
 from mlsky.networks.device import pick_precision
 from mlsky.networks.normaliser import Normaliser
@@ -38,6 +38,7 @@ __all__ = [
     "multiple",
     "noise_channels",
     "noise_padding",
+    "noise_reach",
     "takes_objects",
 ]
 
@@ -49,7 +50,6 @@ PADDING = 96
 STEP_PADDING = (8, 8, 16)
 #: Rows of a picture processed at a time in pixel-wise operations.
 ROWS = 32
-TILE = 128  # the paper's networks take patches of this size alone
 #: Networks that make a sky, in order of evaluation.
 SETS = {"default": ("convergence", "paint", "point_sources"), "han2021": ("pixgan", "vaegan")}
 #: Maps of objects that networks are given, in the order of their inputs, and the channels of the
@@ -105,10 +105,15 @@ def noise_padding(weights: Weights) -> dict[str, list[int]]:
     return out
 
 
+def noise_reach(weights: Weights) -> int:
+    """Pixels around an area on which noise acts on the area."""
+    return tiles.SIDE if kind(weights) == "han2021" else sum(STEP_PADDING)
+
+
 def multiple(weights: Weights) -> int:
     """Sides of a picture must be multiples of this many pixels."""
     if kind(weights) == "han2021":
-        return TILE
+        return tiles.SIDE
     return max(weights[name].stride for name in noise_channels(weights))
 
 
@@ -247,40 +252,23 @@ def _default(
     return {**dict(zip(names, fields[0], strict=True)), "log_rate": rate}
 
 
-def _tiles(x: torch.Tensor, side: int) -> torch.Tensor:
-    """(1, C, ny side, nx side) to (ny nx, C, side, side)."""
-    rows, columns = (n // side for n in x.shape[-2:])
-    x = x[0].unflatten(1, (rows, side)).unflatten(3, (columns, side))
-    return x.permute(1, 3, 0, 2, 4).flatten(0, 1)
-
-
 def _han2021(
     weights: Weights, kappa: torch.Tensor, noise: Mapping[str, Sequence], precision: str
 ) -> dict[str, torch.Tensor]:
-    """The paper's chain in aligned tiles of 128; edges of the picture are padded by reflection."""
+    """The paper's chain in tiles, which overlap by as many pixels as the header says."""
     normaliser: Normaliser = weights.normaliser
-    ny, nx = kappa.shape[-2:]
-    pad_y, pad_x = -ny % TILE, -nx % TILE
-    x = F.pad(normaliser.select(["kappa"]).forward(kappa), (0, pad_x, 0, pad_y), mode="reflect")
-    rows, columns = (ny + pad_y) // TILE, (nx + pad_x) // TILE
-    tiles = _tiles(x, TILE)
-    levels = noise_channels(weights).get("pixgan", ())
-    of_tiles = [
-        _tiles(z, TILE >> level)
-        for z, (level, _) in zip(noise.get("pixgan", ()), levels, strict=True)
-    ]
-    names = normaliser.channels
-    out = torch.empty(len(tiles), len(names), TILE, TILE, device=kappa.device)
-    for i in range(0, len(tiles), 32):
-        part = tiles[i : i + 32]
+    levels = [level for level, _ in noise_channels(weights).get("pixgan", ())]
+
+    def make(part: torch.Tensor, of_tiles: list[torch.Tensor]) -> torch.Tensor:
         with _rounded(kappa, precision):
-            painted = weights["pixgan"](part, [z[i : i + 32] for z in of_tiles])
-            fields = torch.cat([part, painted.float()], 1)
-            out[i : i + 32] = weights["vaegan"](fields).float()
-    out = normaliser.inverse(out)
-    out = out.reshape(rows, columns, len(names), TILE, TILE).permute(2, 0, 3, 1, 4)
-    out = out.reshape(len(names), rows * TILE, columns * TILE)[:, :ny, :nx]
-    return dict(zip(names, out, strict=True))
+            painted = weights["pixgan"](part, of_tiles)
+            fields = weights["vaegan"](torch.cat([part, painted.float()], 1))
+        return normaliser.inverse(fields.float())
+
+    x = normaliser.select(["kappa"]).forward(kappa)[0]
+    drawn = [(level, z[0]) for level, z in zip(levels, noise.get("pixgan", ()), strict=True)]
+    out = tiles.blended(x, drawn, make, weights.header.get("overlap", 0))
+    return dict(zip(normaliser.channels, out, strict=True))
 
 
 def filtered(x: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:

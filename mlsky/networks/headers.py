@@ -21,6 +21,7 @@ from mlsky.errors import RegistryError
 from mlsky.io import plain_json
 from mlsky.io.files import open_regular
 from mlsky.networks.normaliser import Normaliser
+from mlsky.networks.tiles import LARGEST_OVERLAP
 
 __all__ = [
     "FILE_BYTES",
@@ -164,6 +165,13 @@ def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
         entries.mapping("cib_templates", templates)
         entries.numbers("cib_templates.ghz", templates.get("ghz"), 0)
         entries.text("cib_templates.preset", templates.get("preset"))
+    overlap = header.get("overlap", 0)
+    if (
+        isinstance(overlap, bool)
+        or not isinstance(overlap, int)
+        or not 0 <= overlap <= LARGEST_OVERLAP
+    ):
+        entries.refuse("overlap", overlap, f"an integer, 0 to {LARGEST_OVERLAP} pixels")
     entries.text("preset", header.get("preset", ""))
     _check_cosmology(header.get("cosmology"), entries)
 

@@ -47,7 +47,7 @@ JOIN = (330, 480)
 WHITE = ("cib", "radio", "ksz", "tsz")
 #: Fields up to l = JOIN[1] vary over 20' or more, so that values on pixels of this size (arcmin)
 #: suffice; fields with more multipoles need smaller pixels in proportion.
-COARSE_ARCMIN = 4.0
+COARSE_ARCMIN = 8.0
 #: Lowest density, as a fraction of its mean.
 LEAST = 0.05
 
@@ -72,7 +72,12 @@ class LargeScales:
         mean: Mapping[str, float],
         amplitude: Mapping[str, float],
     ) -> None:
-        self.fields = {name: Field(values) for name, values in alm.items()}
+        self.names = tuple(alm)
+        lmax = max((gaussian.alm_lmax(values) for values in alm.values()), default=0)
+        self._at = None
+        if alm:  # of one band limit, so that a position is looked up once for all of them
+            self._at = Field(np.stack([_extended(values, lmax) for values in alm.values()]))
+        self._coarsest = COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, lmax))
         self.mean, self.amplitude = dict(mean), dict(amplitude)
 
     def apply(self, chart: Chart, made: dict[str, NDArray[np.float32]]) -> None:
@@ -86,20 +91,19 @@ class LargeScales:
         for name, factor in self.amplitude.items():
             if name in made:
                 made[name] *= np.float32(factor)
-        for name in self.fields.keys() & made.keys():
+        fields = {}
+        if self._at is not None:
+            values = refine.on_chart(self._at, chart, self._coarsest)
+            fields = dict(zip(self.names, values, strict=True))
+        for name in fields.keys() & made.keys():
             if name in self.mean:
-                made[name] *= _density(self._on(chart, name) * np.float32(1 / self.mean[name]))
+                made[name] *= _density(fields[name] * np.float32(1 / self.mean[name]))
             else:
-                made[name] += self._on(chart, name)
+                made[name] += fields[name]
         if "tsz" in made:
             np.minimum(made["tsz"], 0, out=made["tsz"])
-        if "log_rate" in made and "radio" in self.fields:
-            made["log_rate"] += np.log(_density(self._on(chart, "radio")))
-
-    def _on(self, chart: Chart, name: str) -> NDArray[np.float32]:
-        """A field at the pixels of a chart."""
-        field = self.fields[name]
-        return refine.on_chart(field, chart, COARSE_ARCMIN * min(1.0, JOIN[1] / max(1, field.lmax)))
+        if "log_rate" in made and "radio" in fields:
+            made["log_rate"] += np.log(_density(fields["radio"]))
 
 
 def prepare(calibration: Mapping, gaussian_kappa: NDArray[np.complex128], seed: int) -> LargeScales:
@@ -178,6 +182,16 @@ def _bare(alm: NDArray[np.complex128], nodes: Sequence[int]) -> NDArray[np.compl
     last = max(np.flatnonzero(healpy.alm2cl(alm)))
     top = min(lmax, min((n for n in nodes if n > last), default=lmax))
     return truncate(alm, top)
+
+
+def _extended(alm: NDArray[np.complex128], lmax: int) -> NDArray[np.complex128]:
+    """An alm with zeros up to a higher band limit."""
+    own = gaussian.alm_lmax(alm)
+    out = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
+    for m in range(own + 1):
+        start, there = m * (2 * own + 1 - m) // 2, m * (2 * lmax + 1 - m) // 2
+        out[there + m : there + own + 1] = alm[start + m : start + own + 1]
+    return out
 
 
 def _clusters(count: int, lmax: int, seed: int) -> NDArray[np.complex128]:

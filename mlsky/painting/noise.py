@@ -42,7 +42,7 @@ def chart_noise(
     channels, padding = evaluate.noise_channels(weights), evaluate.noise_padding(weights)
     if split:
         channels, padding = channels | {"split": [(0, finer.CHILDREN)]}, padding | {"split": [0]}
-    seen = area.widened(sum(evaluate.STEP_PADDING))
+    seen = area.widened(evaluate.noise_reach(weights))
     levels = sorted({level for z in channels.values() for level, _ in z})
     far = dict.fromkeys(levels, 0)
     for name, wanted in channels.items():

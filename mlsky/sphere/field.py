@@ -1,11 +1,11 @@
-"""A band-limited field at any points of the sphere, from one oversampled grid.
+"""Band-limited fields at any points of the sphere, from one oversampled grid.
 
 A value costs 36 multiplications, so that a field of any lmax can be evaluated chart by chart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,10 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 
 #: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
+
+#: Half the length of the filter that divides by the transform of the kernel along a few rows of the
+#: grid: its error is 1e-8. Half of the rows is where the transform of all rows is the faster.
+_FILTER, _FEW_ROWS = 16, 0.5
 
 #: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
 #: other rounding; blocks of fixed size make this independent of the threads.
@@ -58,10 +62,12 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     return poly[:, :, None].astype(np.float32), transform
 
 
-def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None):
-    """Grids (padded by four points on each side), one per component, their steps (rad), first row.
+def _synthesise(
+    alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, same_bits: bool = True
+):
+    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row.
 
-    Rows of a range of colatitudes are the same to the bit as in the whole grid.
+    Rows of a range of colatitudes are the same to the bit as in the whole grid with `same_bits`.
     """
     import ducc0
 
@@ -70,45 +76,92 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
     rows = _rows(colatitude, steps[0], ntheta)
-    shape = (rows.stop - rows.start + 8, nphi + 8)
-    grids = [np.zeros(shape, np.float32) for _ in range(2 if spin else 1)]
+    shape = (2 if spin else len(alm), rows.stop - rows.start + 8, nphi + 8)
+    grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
+    transforms = [alm] if spin else alm[:, np.newaxis]
 
     ell = np.arange(lmax + 1)
     over_m = 1 / transform(ell * steps[1])
-    over_k = 1 / (2 * n * transform(ell * steps[0]))
-    theta = (np.arange(n) + 0.5) * np.pi / n
     start = ell * (2 * lmax + 1 - ell) // 2
-    width = max(16, (1 << 21) // n)  # 32 MB of Legendre transforms at a time
-    for odd in (0, 1):
-        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
-        # those of spin 2, as both of its axes are reversed at a pole.
-        transformer = ducc0.fft.dst if odd else ducc0.fft.dct
-        all_m = ell[odd::2]
-        for i in range(0, all_m.size, width):
-            m = all_m[i : i + width]
+
+    def legendre(m: np.ndarray, theta: np.ndarray) -> Iterator[np.ndarray]:
+        for one in transforms:
             leg = ducc0.sht.alm2leg(
-                alm=alm,
+                alm=one,
                 spin=spin,
-                mode="GRAD_ONLY" if spin and len(alm) == 1 else "STANDARD",
+                mode="GRAD_ONLY" if spin and len(one) == 1 else "STANDARD",
                 lmax=lmax,
                 mval=m.astype(np.uint64),
                 mstart=start[m].astype(np.uint64),
                 theta=theta,
                 nthreads=nthreads,
             )
-            k = over_k[odd:]
-            for spectrum, part in zip(spectra, leg, strict=True):
-                part = np.ascontiguousarray(part)
-                series = _along_columns(transformer, part.view(np.float64), 2, nthreads)
-                padded = np.zeros((ntheta, 2 * m.size))
-                padded[: k.size] = series[: k.size] * k[:, None]
-                padded = _along_columns(transformer, padded, 3, nthreads)
-                spectrum[:, m] = padded[rows].view(np.complex128) * over_m[m]
+            yield from (np.ascontiguousarray(part) for part in leg)
+
+    few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
+    few = few and rows.stop - rows.start < _FEW_ROWS * n
+    if few and not same_bits:
+        near = (np.arange(rows.start - _FILTER, rows.stop + _FILTER) + 0.5) * steps[0]
+        taps = _inverse_filter(transform, lmax * steps[0])
+        blocks = [(near, ell, lambda part: _filtered(part, taps, nthreads))]
+    else:
+        over_k = 1 / (2 * n * transform(ell * steps[0]))
+        nodes = (np.arange(n) + 0.5) * np.pi / n
+        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
+        # those of spin 2, as both of its axes are reversed at a pole.
+        blocks = [
+            (
+                nodes,
+                ell[odd::2],
+                lambda part, odd=odd: _resampled(part, odd, over_k[odd:], ntheta, nthreads)[rows],
+            )
+            for odd in (0, 1)
+        ]
+    for theta, all_m, resampled in blocks:
+        width = max(16, (1 << 21) // len(theta))  # 32 MB of Legendre transforms at a time
+        for i in range(0, all_m.size, width):
+            m = all_m[i : i + width]
+            for spectrum, part in zip(spectra, legendre(m, theta), strict=True):
+                values = resampled(part.view(np.float64))
+                spectrum[:, m] = values.view(np.complex128) * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
         _finish(grid, spectrum, nphi, nthreads)
     return grids, steps, rows.start
+
+
+def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int) -> np.ndarray:
+    """Columns at lmax + 2 colatitudes as columns at `ntheta`, each wave multiplied by `over_k`."""
+    import ducc0
+
+    transformer = ducc0.fft.dst if odd else ducc0.fft.dct
+    series = _along_columns(transformer, series, 2, nthreads)
+    padded = np.zeros((ntheta, series.shape[1]))
+    padded[: over_k.size] = series[: over_k.size] * over_k[:, None]
+    return _along_columns(transformer, padded, 3, nthreads)
+
+
+def _inverse_filter(transform: Callable, highest: float) -> np.ndarray:
+    """Taps (2 J + 1,) that divide by `transform` up to a wave number, rad per grid step."""
+    wave = np.linspace(0, highest, 2000)
+    cosines = 2 * np.cos(np.outer(wave, np.arange(_FILTER + 1)))
+    cosines[:, 0] = 1
+    half = np.linalg.lstsq(cosines * transform(wave)[:, None], np.ones(wave.size), rcond=None)[0]
+    return np.concatenate([half[:0:-1], half])
+
+
+def _filtered(columns: np.ndarray, taps: np.ndarray, nthreads: int) -> np.ndarray:
+    """Columns filtered along their length, without the ends that the filter needs."""
+    size = len(columns) - len(taps) + 1
+    out = np.zeros((size, columns.shape[1]))
+
+    def work(s: slice) -> None:
+        for first, tap in enumerate(taps):
+            out[:, s] += tap * columns[first : first + size, s]
+
+    run_blocks(work, columns.shape[1], nthreads, _TRANSFORMS)
+    return out
 
 
 def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
@@ -183,9 +236,9 @@ def gather(grid: np.ndarray, base: np.ndarray, wy: np.ndarray, wx: np.ndarray) -
 
 
 class Field:
-    """A real band-limited field that can be evaluated at any points of the sphere.
+    """Real band-limited fields that can be evaluated at any points of the sphere.
 
-    The field is synthesised once on an oversampled equiangular grid, already divided by the
+    A field is synthesised once on an oversampled equiangular grid, already divided by the
     transform of a compact kernel; a value is then a sum over 6 x 6 grid points. It is a type-2
     non-uniform FFT (as in ducc0's ``synthesis_general``) whose grid is kept, so that the sky can be
     evaluated chart by chart.
@@ -193,15 +246,19 @@ class Field:
     Parameters
     ----------
     alm
-        (nalm,) complex, healpy order with mmax = lmax. For spin 2 (1, nalm), E alone, or
-        (2, nalm), E and B.
+        (nalm,) complex, healpy order with mmax = lmax; (n, nalm) for n fields, whose values are
+        then on a leading axis. For spin 2 (1, nalm), E alone, or (2, nalm), E and B.
     nthreads
         0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
     spin
         0, or 2: Q and U in HEALPix's convention, on a leading axis of the values.
     colatitude
         Range (rad) to which evaluations are restricted, which saves memory and up to half of the
-        time. The values inside are the same to the bit.
+        time.
+    same_bits
+        Whether values in a range of colatitudes are to be those of the whole field to the bit. If
+        not, a small range costs what its own rows cost, and values differ by rounding in single
+        precision.
 
     Raises
     ------
@@ -220,18 +277,21 @@ class Field:
         nthreads: int = 0,
         spin: int = 0,
         colatitude: tuple[float, float] | None = None,
+        same_bits: bool = True,
     ):
         alm = np.asarray(alm)
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
         size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 2) else 0
         lmax = round((np.sqrt(8 * size + 1) - 3) / 2)
-        fits = (alm.ndim == 1) if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
+        fits = len(rows) > 0 if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
         if not fits or lmax < 0 or (lmax + 1) * (lmax + 2) // 2 != size:
             raise ValueError(
-                f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) for spin 0, (1, nalm) or "
-                "(2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in healpy order, mmax = lmax"
+                f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) or (n, nalm) for "
+                "spin 0, (1, nalm) or (2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in "
+                "healpy order, mmax = lmax"
             )
         self.lmax, self.spin = lmax, spin
+        self._single = alm.ndim == 1
         self.nthreads = nthreads or threads()
         self._poly, transform = _kernel()
         self._range = colatitude
@@ -242,34 +302,35 @@ class Field:
             self.nthreads,
             spin,
             colatitude,
+            same_bits,
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:
-        """Values at colatitude and longitude (rad), of their common shape."""
+        """Values at colatitude and longitude (rad), of their shape, or (n, ...) for n fields."""
         theta, phi = np.broadcast_arrays(np.asarray(theta, float), np.asarray(phi, float))
         out = np.empty((len(self._grids), theta.size), np.float32)
         flat_theta, flat_phi = theta.ravel(), phi.ravel()
 
         def work(s: slice) -> None:
-            out[:, s] = self._evaluate(flat_theta[s], flat_phi[s] % (2 * np.pi))
+            self._evaluate(flat_theta[s], flat_phi[s] % (2 * np.pi), out[:, s])
 
         run_blocks(work, theta.size, self.nthreads)
         return self._shaped(out, theta.shape)
 
     def on(self, chart: Chart) -> NDArray[np.float32]:
-        """Values at the pixel centres of a chart, (ny, nx)."""
+        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields."""
         out = np.empty((len(self._grids), chart.npix), np.float32)
 
         def work(s: slice) -> None:
-            out[:, s] = self._evaluate(*chart.angles(s))
+            self._evaluate(*chart.angles(s), out[:, s])
 
         run_blocks(work, chart.npix, self.nthreads)
         return self._shaped(out, chart.shape)
 
     def _shaped(self, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return out.reshape(shape if self.spin == 0 else (2, *shape))
+        return out.reshape(shape if self._single else (len(out), *shape))
 
-    def _evaluate(self, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    def _evaluate(self, theta: np.ndarray, phi: np.ndarray, out: np.ndarray) -> None:
         if self._range is not None and theta.size:
             low, high = self._range
             if not (low <= theta.min() and theta.max() <= high):
@@ -283,4 +344,5 @@ class Field:
         base = (fy.astype(np.int64) + 2) * self._grids[0].shape[1] + (fx.astype(np.int64) + 2)
         wy = _horner(self._poly, (y - fy).astype(np.float32))
         wx = _horner(self._poly, (x - fx).astype(np.float32))
-        return np.stack([gather(grid, base, wy, wx) for grid in self._grids])
+        for values, grid in zip(out, self._grids, strict=True):
+            values[:] = gather(grid, base, wy, wx)

@@ -107,11 +107,12 @@ def _pieces(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     # a safe upper limit of the deflection, five times the largest rms
     reach = coverage.colatitudes_of_map(geometry, 5 * MAX_DEFLECTION)
-    fields = [Field(cmb_alm[0], colatitude=reach)]
+    # Of a part of the sky kappa is not that of the whole sky to the bit, so the CMB is not either.
+    fields = [Field(cmb_alm[0], colatitude=reach, same_bits=False)]
     if len(cmb_alm) == 3:
         # E alone takes a faster transform.
         eb_alm = cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2]
-        fields.append(Field(eb_alm, spin=2, colatitude=reach))
+        fields.append(Field(eb_alm, spin=2, colatitude=reach, same_bits=False))
     layout = gaussian.rings(geometry)
     if layout is None:
         deflected = _points(geometry, dlm)

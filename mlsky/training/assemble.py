@@ -19,6 +19,7 @@ import h5py
 from mlsky.components import REFERENCE_GHZ
 from mlsky.haloes.region import FIELDS
 from mlsky.io.sets import attributes_of, file_hash, painted_seed
+from mlsky.networks import tiles
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.painting import finer
@@ -31,6 +32,8 @@ from mlsky.training.selection import check_apart
 __all__ = ["assemble"]
 
 NAMES = ("convergence", "paint", "point_sources")
+CHAIN = ("pixgan", "vaegan")  # of the paper
+CHAIN_OVERLAP = 20  # pixels of its tiles, as the paper's
 FLOW_ON = 20  # regions: the power of kSZ is not dominated by single clusters
 SPLIT_ARCMIN, SPLIT_REGIONS = (
     1.0,
@@ -43,7 +46,7 @@ def assemble(
     out: str | os.PathLike,
     parts: Mapping[str, str | os.PathLike],
     data: str | os.PathLike,
-    validation: str | os.PathLike,
+    validation: str | os.PathLike | None = None,
     *,
     device: str = "unknown",
     which: str = "best",
@@ -51,7 +54,7 @@ def assemble(
     point_steps: int = 600,
     seed: int = 1,
 ) -> dict:
-    """Write a calibrated weight file of the default family.
+    """Write a calibrated weight file of the default family, or one of the paper's chain.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def assemble(
     validation
         Validation set. kSZ is balanced if its regions are larger than the training patches.
         Without ``kappa_in``, as sets cut from maps, it calibrates nothing, and the calibration
-        of kappa is that of the file of "convergence".
+        of kappa is that of the file of "convergence". The paper's chain needs none.
     device
         Description of the machine of the runs.
     which
@@ -88,7 +91,19 @@ def assemble(
         If a part is missing, unknown, or of other pixels or another normaliser than the rest; if
         a set cannot be used.
     """
+    if {*parts} == {*CHAIN}:
+        runs = {name: Path(parts[name]) for name in CHAIN}
+        noise = load_generator(runs["pixgan"])[0].noise_levels
+        more = {
+            "data": {"train": file_hash(data)},
+            "overlap": tiles.LARGEST_OVERLAP if noise else CHAIN_OVERLAP,
+        }
+        return {"sha256": export(out, runs, device=device, which="last", **more)}
     runs, taken = _sort(parts)
+    if validation is None:
+        raise ValueError(
+            "validation=None: the default family is calibrated on a set; name its file"
+        )
     paint, normaliser, state = load_generator(runs["paint"], which)
     for name, weights in taken.items():
         _check_alike(name, weights, normaliser, state["recipe"]["pixel_arcmin"])
@@ -160,7 +175,8 @@ def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict
     missing = [name for name in NAMES[:2] if name not in parts]
     if unknown or missing:
         raise ValueError(
-            f"parts={', '.join(parts)}: must be convergence, paint and, to keep one, point_sources"
+            f"parts={', '.join(parts)}: must be convergence, paint and, to keep one, "
+            "point_sources; or pixgan and vaegan"
         )
     folders = {n: Path(parts[n]) for n in NAMES if n in parts and Path(parts[n]).is_dir()}
     if "paint" not in folders or "point_sources" in folders:

@@ -545,10 +545,10 @@ def test_the_objects_of_a_sky_are_counted(monkeypatch):
     """About a gigabyte for those of the default cut, while they are drawn and painted."""
     from mlsky import request
 
-    drawn = request._count_haloes(None, 1e14)
+    drawn = request.count_haloes(None, 1e14)
     assert 1.6e6 < drawn < 2.0e6
-    assert request._count_haloes(None, None) == 0
-    assert request._count_haloes({"z": np.ones(7)}, 1e14) == 7
+    assert request.count_haloes(None, None) == 0
+    assert request.count_haloes({"z": np.ones(7)}, 1e14) == 7
     arguments = (Healpix(1024), 2.0, ("cmb", "tsz", "ksz", "cib", "radio"), "T", False)
     none, some = resources.memory(*arguments), resources.memory(*arguments, haloes=drawn)
     assert 0.8 * resources.GIB < some["networks"] - none["networks"] < 1.2 * resources.GIB

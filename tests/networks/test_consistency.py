@@ -93,6 +93,11 @@ GAINS = {"velocity_gains": [1.0] * 9}
         ),
         ("rest", lambda h, n: h["cib_templates"].update(preset="none"), "preset='none'"),
         ("rest", lambda h, n: h["cib_templates"].update(ghz=[148, 1, 2]), "at .* GHz: those of pr"),
+        (
+            "paper",
+            lambda h, n: (h.update(overlap=20), n.update(pixgan=PIXGAN(width=1, noise=1))),
+            "overlap=20 of tiles with noise: must be 0 or 64",
+        ),
         ("paper", lambda h, n: n["pixgan"].kwargs.update(outputs=3), r"have \(1, 3, 5\) fields"),
     ],
 )

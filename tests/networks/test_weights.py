@@ -358,6 +358,7 @@ def in_kwargs(**options):
     ("edit", "message"),
     [
         (lambda h: h.pop("pixel_arcmin"), "pixel_arcmin=None: must be a number from 0.05 to 600"),
+        (lambda h: h.update(overlap=100), "overlap=100: must be an integer, 0 to 64 pixels"),
         (lambda h: h.update(pixel_arcmin=1e-9), "pixel_arcmin=1e-09: must be a number"),
         (lambda h: h.update(pixel_arcmin="2"), "pixel_arcmin='2': must be a number"),
         (lambda h: h.update(pixel_arcmin=True), "pixel_arcmin=True: must be a number"),

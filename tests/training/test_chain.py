@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_runs import assert_same, log_lines, logged, thin_recipe, train_tiny, write_set
 
-from mlsky.training import chain, loop
+from mlsky.training import chain, loop, losses, steps
 from mlsky.training import run as runs
 from mlsky.training.recipes import recipe
 from mlsky.training.run import load_generator
@@ -138,3 +138,23 @@ def test_the_papers_chain(large, tmp_path, monkeypatch):
     chain.han2021(large[0], tmp_path, **options)
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.h5")}
     assert steps == [load_generator(folder)[2]["step"] for folder in runs.values()]
+
+
+def test_lazy_penalties_weigh_as_much(large, monkeypatch):
+    """Of the penalties of a step, fewer are heavier; the log has the loss with one of weight 1."""
+    seen, whole = [], losses.wgan_gp_critic
+
+    def critic(score, real, fake, eps, weight):
+        seen.append((eps is not None, weight))
+        return whole(score, real, fake, eps, weight)
+
+    monkeypatch.setattr(losses, "wgan_gp_critic", critic)
+    for every, wanted in ((1, [10.0] * 5), (2, [50 / 3] * 3), (5, [50.0])):
+        r = replace(thin_recipe("dcgan"), critic_steps=5, penalty_every=every)
+        truth, _ = loop._open_sets(r, large[0], None, 1)
+        run = runs.new_run(r, runs.fit_normaliser(truth), 1, torch.device("cpu"))
+        seen.clear()
+        log, _ = steps.one_step(run, loop._make_batch(r, truth, None, run), 1, 0.0)
+        assert [weight for used, weight in seen if used] == pytest.approx(wanted)
+        assert [used for used, _ in seen] == [i % every == 0 for i in range(5)]
+        assert log["critic"] == pytest.approx(10 * log["penalty"] - log["distance"], abs=1e-6)

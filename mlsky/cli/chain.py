@@ -1,0 +1,41 @@
+"""``mlsky validate-chain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlsky.cli.options import write_json
+
+__all__ = ["validate_chain"]
+
+
+@click.command("validate-chain")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Held-out set of 0.5' pixels."
+)
+@click.option("--patches", type=int, default=256, show_default=True, help="Of either kind.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of patches and noise.")
+@click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
+@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
+def validate_chain(
+    folder: Path, data: Path, patches: int, seed: int, table: Path | None, overwrite: bool
+) -> None:
+    """Score each step of a chain of the paper in FOLDER (train --recipe han2021-w16).
+
+    Patches of 128 pixels that DCGAN draws, PIXGAN paints and VAEGAN changes, beside true ones.
+    """
+    from mlsky.io import skies
+
+    if table is not None:
+        skies.check(table, overwrite, (".json",))
+
+    from mlsky.training import chain_scores
+
+    found = chain_scores.score(folder, data, patches, seed)
+    for line in chain_scores.lines(found):
+        click.echo(line)
+    if table is not None:
+        write_json(table, found)

@@ -1,0 +1,193 @@
+"""Scores of the paper's chain, step by step (docs/paper_chain).
+
+Patches of each step beside those of held-out truth, by the rows of `mlsky.validation.table`: those
+that DCGAN draws, those that PIXGAN makes of the true kappa and of a Gaussian one, and those that
+VAEGAN makes of the latter. `summary` says the numbers that the steps are judged by.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlsky import seeds
+from mlsky.networks.normaliser import Normaliser
+from mlsky.toys.unconditional import draw
+from mlsky.training.data import Crops
+from mlsky.training.run import CHECKPOINT, load_generator, normalise
+from mlsky.validation import scores
+
+__all__ = ["STAGES", "lines", "score", "summary"]
+
+#: What is scored, and the run that it needs: the last column of the paper's figure 1.
+STAGES = {
+    "drawn": "dcgan",
+    "painted": "pixgan",
+    "painted from Gaussian kappa": "pixgan",
+    "chain": "vaegan",
+}
+LEAST = 16  # patches
+CHUNK = 32  # patches made at a time
+#: What the steps should reach: factor of the power in any band, by field; |correlation| of kappa
+#: and kSZ; quantiles of pixels. The project's own aims for networks of a quarter of the width.
+FACTORS = {"kappa": 1.5, "ksz": 1.5, "tsz": 2.0, "cib": 1.5, "radio": 1.5}
+CORRELATION, QUANTILES = 0.1, 0.15
+
+
+def score(
+    folder: str | os.PathLike,
+    data: str | os.PathLike,
+    patches: int = 256,
+    seed: int = 0,
+    stages: Sequence[str] | None = None,
+) -> dict[str, dict]:
+    """Scores of the steps of a chain that have been trained.
+
+    Parameters
+    ----------
+    folder
+        Of `mlsky.training.chain.han2021`, with some of its runs.
+    data
+        Held-out set, of the pixel size of the networks, with all five fields and `kappa_in`.
+    patches
+        Number of patches of either kind.
+    seed
+        Of the crops, and of the networks' noise.
+    stages
+        Some of `STAGES`; by default all whose runs have a checkpoint.
+
+    Returns
+    -------
+    dict
+        By stage: ``steps`` of its run, ``rows`` of `mlsky.validation.table.scores`, their
+        ``total``, and the `summary`.
+
+    Raises
+    ------
+    ValueError
+        If a run is missing, the set cannot be used, or the patches are fewer than 16.
+    """
+    if patches < LEAST:
+        raise ValueError(f"patches={patches}: must be at least {LEAST}")
+    folder = Path(folder)
+    trained = {s: r for s, r in STAGES.items() if (folder / r / CHECKPOINT).exists()}
+    chosen = [*trained] if stages is None else stages
+    for stage in chosen:
+        if stage not in STAGES:
+            raise ValueError(f"stages={stage!r}: must be some of {', '.join(STAGES)}")
+    if not chosen or set(chosen) - set(trained):
+        missing = sorted({STAGES[s] for s in chosen or STAGES} - {*trained.values()})
+        raise ValueError(f"{folder}: has no run of {', '.join(missing)}; train it first")
+    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+
+
+def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
+    *_, state = load_generator(folder / STAGES[stage])
+    size, pixel = state["recipe"]["size"], state["recipe"]["pixel_arcmin"]
+    crops = Crops(data, ("kappa_in", *scores.FIELDS), size, seed)
+    if crops.attrs["pixel_arcmin"] != pixel:
+        raise ValueError(
+            f"{data}: pixels of {crops.attrs['pixel_arcmin']}', the runs' are {pixel}'"
+        )
+    job = "from_kappa" if stage == "painted" else "end_to_end"
+    pairs = _made(folder, stage, crops, patches, seed)
+    rows = scores.compare(pairs, pixel, job, periodic=False)
+    return {
+        "steps": state["step"],
+        "patches": patches,
+        "summary": summary(rows),
+        "total": scores.total(rows),
+        "rows": rows,
+    }
+
+
+@torch.no_grad()
+def _made(
+    folder: Path, stage: str, crops: Crops, patches: int, seed: int
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """True and generated patches (5, n, n), in physical units."""
+    names = ("pixgan", "vaegan") if stage == "chain" else (STAGES[stage],)
+    networks = [load_generator(folder / name)[0] for name in names]
+    normaliser: Normaliser = load_generator(folder / names[0])[1]
+    for first in range(0, patches, CHUNK):
+        count = min(CHUNK, patches - first)
+        fields = crops.batch(first // CHUNK, CHUNK)[:count]
+        rng = torch.Generator().manual_seed(seeds.integer(seed, "network", 12, first))
+        if stage == "drawn":
+            made = draw(networks[0], count, rng)
+        else:
+            of = 1 if stage == "painted" else 0
+            kappa = normalise(fields[:, of : of + 1], ("kappa",), normaliser)
+            noise = networks[0].draw_noise(count, *kappa.shape[-2:], rng)
+            made = torch.cat([kappa, networks[0](kappa, noise)], 1)
+            if stage == "chain":
+                made = networks[1](made)
+        physical = normaliser.inverse(made.float()).numpy()
+        truth = fields[:, 1:].numpy()
+        for x in (physical, truth):  # as a sky has them
+            x[:, 3:] = np.maximum(x[:, 3:], 0)
+            x[:, 2] = np.minimum(x[:, 2], 0)
+        yield from zip(truth, physical, strict=True)
+
+
+def summary(rows: Sequence[dict]) -> dict[str, dict]:
+    """The numbers that the steps are judged by: ``value``, ``wanted`` and ``good`` by name.
+
+    Factors of the power are those of the worst band of 300 < l < 8000; correlations the largest of
+    any band; quantiles (1 % and 99 %) the worst relative deviation.
+    """
+    by_name: dict[str, list[dict]] = {}
+    for row in rows:
+        key = f"{row['statistic']} {' x '.join(row['fields'])}"
+        by_name.setdefault(key, []).extend(row["numbers"])
+    out = {}
+    for field, most in FACTORS.items():
+        ratios = [
+            n["generated"] / n["true"]
+            for n in by_name.get(f"power {field}", ())
+            if n["true"] and n["generated"] is not None
+        ]
+        if ratios:
+            worst = max(ratios, key=lambda r: abs(np.log(max(r, 1e-12))))
+            good = 1 / most <= worst <= most
+            out[f"power of {field}"] = _number(worst, f"within a factor {most:g}", good)
+    found = [n["generated"] for n in by_name.get("correlation kappa x ksz", ())]
+    known = [abs(f) for f in found if f is not None]
+    if known:
+        good = max(known) < CORRELATION
+        out["correlation of kappa and ksz"] = _number(max(known), f"< {CORRELATION:g}", good)
+    for field in FACTORS:
+        off = [n["value"] for n in by_name.get(f"quantiles {field}", ()) if _inside(n["where"])]
+        known = [v for v in off if v is not None]
+        if known:
+            worst = max(known, key=abs)
+            good = abs(worst) <= QUANTILES
+            out[f"quantiles of {field}"] = _number(worst, f"within {QUANTILES:.0%}", good)
+    return out
+
+
+def _inside(where: str) -> bool:
+    """Whether a quantile is one of 1 % to 99 %."""
+    return where in ("1 %", "99 %")
+
+
+def _number(value: float, wanted: str, good: bool) -> dict:
+    return {"value": float(f"{value:.4g}"), "wanted": wanted, "good": bool(good)}
+
+
+def lines(found: dict[str, dict]) -> Iterator[str]:
+    """What `score` found, as text."""
+    for stage, figures in found.items():
+        total = figures["total"]
+        yield (
+            f"{stage}, {STAGES[stage]} of {figures['steps']} steps: {total['met']} of "
+            f"{total['rows']} tolerances met, distance {total['distance']:g}"
+        )
+        for name, n in figures["summary"].items():
+            verdict = "ok" if n["good"] else "NOT"
+            yield f"  {name:<32}{n['value']:>10.3g}  {n['wanted']:<18}{verdict}"

@@ -1,0 +1,116 @@
+"""Scores of the paper's chain, step by step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_runs import thin_recipe, write_set
+
+from mlsky import cli
+from mlsky.networks import evaluate
+from mlsky.networks.weights import open_weights
+from mlsky.training import chain, chain_scores
+from mlsky.validation import scores
+
+PATCHES = 16
+# Weight files are in half precision, 5e-4 per weight.
+HALF = 2e-3
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A chain of one step each, and a held-out set."""
+    folder = tmp_path_factory.mktemp("chain")
+    truth = write_set(folder / "truth.h5", 128)
+    held_out = write_set(folder / "held.h5", 128, seed=5, regions=4)
+    thin = {n: thin_recipe(n) for n in chain.STEPS}
+    options = {"steps": 1, "device": "cpu", "seed": 1, "progress": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "recipe", thin.__getitem__)
+        chain.han2021(truth, folder / "run", **options)
+    return folder / "run", held_out
+
+
+def test_every_step_is_scored(trained, tmp_path, capsys):
+    folder, held_out = trained
+    out = tmp_path / "scores.json"
+    arguments = ["validate-chain", str(folder), "--data", str(held_out), "--patches", str(PATCHES)]
+    assert cli.main([*arguments, "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found) == [*chain_scores.STAGES]
+    for stage, figures in found.items():
+        named = figures["summary"]
+        # kappa is given to PIXGAN and made by the others
+        assert ("power of kappa" in named) == (stage != "painted")
+        assert {f"power of {f}" for f in ("ksz", "tsz", "cib", "radio")} <= {*named}
+        assert "correlation of kappa and ksz" in named
+    printed = capsys.readouterr().out
+    assert "drawn, dcgan of 1 steps: " in printed
+
+
+def test_the_truth_is_perfect(trained):
+    """Pairs of equal maps have no deviation, and the summary says so."""
+    _, held_out = trained
+    crops = chain_scores.Crops(held_out, scores.FIELDS, 128, 1)
+    fields = crops.batch(0, PATCHES).numpy()
+    fields[:, 3:] = np.maximum(fields[:, 3:], 0)
+    named = chain_scores.summary(
+        scores.compare(zip(fields, fields, strict=True), 0.5, periodic=False)
+    )
+    assert all(n["good"] for name, n in named.items() if "correlation" not in name)
+    assert {n["value"] for name, n in named.items() if "power" in name} == {1.0}
+    assert {n["value"] for name, n in named.items() if "quantiles" in name} == {0.0}
+    half = fields * np.array([1, 0.5, 1, 1, 1], np.float32)[:, None, None]
+    named = chain_scores.summary(
+        scores.compare(zip(fields, half, strict=True), 0.5, periodic=False)
+    )
+    assert named["power of ksz"]["value"] == pytest.approx(0.25, rel=1e-3)
+    assert not named["power of ksz"]["good"]
+    # the width of a bin of the histogram
+    assert abs(named["quantiles of ksz"]["value"]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_painted_from_the_true_kappa(trained):
+    """Kappa of the painted patches is the truth's, and that of the chain is not."""
+    folder, held_out = trained
+    crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
+    for stage, same in (("painted", True), ("chain", False)):
+        for truth, made in chain_scores._made(folder, stage, crops, 2, 0):
+            assert np.allclose(truth[0], made[0], atol=1e-3) == same
+            assert made[2].max() <= 0
+            assert made[3:].min() >= 0
+
+
+def test_wrong_input(trained, tmp_path):
+    folder, held_out = trained
+    with pytest.raises(ValueError, match="patches=3: must be at least 16"):
+        chain_scores.score(folder, held_out, 3)
+    with pytest.raises(ValueError, match="has no run of dcgan, pixgan, vaegan; train it first"):
+        chain_scores.score(tmp_path, held_out)
+    with pytest.raises(ValueError, match="stages='best': must be some of drawn"):
+        chain_scores.score(folder, held_out, stages=["best"])
+    shutil.copytree(folder / "dcgan", tmp_path / "dcgan")
+    with pytest.raises(ValueError, match="has no run of vaegan"):
+        chain_scores.score(tmp_path, held_out, stages=["chain"])
+    coarse = write_set(tmp_path / "coarse.h5", 128, pixel_arcmin=2.0)
+    with pytest.raises(ValueError, match=r"pixels of 2.0', the runs' are 0.5'"):
+        chain_scores.score(tmp_path, coarse)
+
+
+def test_the_chain_is_exported(trained, tmp_path, monkeypatch):
+    """One file of PIXGAN and VAEGAN, which makes what the runs make."""
+    folder, held_out = trained
+    monkeypatch.chdir(tmp_path)
+    arguments = f"export --out chain.safetensors --data {held_out} --parts"
+    assert cli.main([*arguments.split(), f"pixgan={folder}/pixgan", f"vaegan={folder}/vaegan"]) == 0
+    weights = open_weights("chain.safetensors")
+    assert evaluate.kind(weights) == "han2021"
+    crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
+    kappa = crops.batch(0, chain_scores.CHUNK)[0, 0]
+    out = evaluate.evaluate(weights, kappa, {}, precision="fp32")
+    _, made = next(chain_scores._made(folder, "chain", crops, 1, 0))
+    for name, field in zip(scores.FIELDS, made, strict=True):
+        np.testing.assert_allclose(out[name], field, rtol=HALF, atol=HALF)
