@@ -19,9 +19,9 @@ from full_sky import ESTIMATED, GIB, Meter
 from pixell import enmap
 
 import mlsky
-from mlsky.io import resources
-from mlsky.painting import foregrounds
-from mlsky.sphere import geometry as geometries
+from mlsky import request
+from mlsky.signature import Arguments
+from mlsky.sphere.threads import threads
 
 
 def shape_wcs(part: str, pixel_arcmin: float) -> tuple:
@@ -42,7 +42,6 @@ def main() -> None:
     parser.add_argument("--stokes", default="T")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--in-memory", action="store_true", help="without out=")
     options = parser.parse_args()
     given = shape_wcs(options.part, options.pixel)
     print(f"{options.part}, {given[0]} pixels of {options.pixel:g}'")
@@ -55,18 +54,14 @@ def main() -> None:
             stokes=options.stokes,
             weights=options.weights,
             progress=meter,
-            out=None if options.in_memory else Path(folder) / "sky.h5",
+            out=Path(folder) / "sky.h5",
         )
         meter("end", 1.0)
         sources = 0 if sky.catalog is None else len(sky.catalog)
     wall, cpu, peak = (f([r[i] for r in meter.rows]) for i, f in ((1, sum), (2, sum), (3, max)))
     print(f"{'total':32s} {wall:8.1f} s {cpu:8.1f} s {peak / GIB:6.2f} GiB; {sources} sources")
-    pixels = geometries.geometry(None, given)
-    weights = foregrounds.select(options.weights, pixels)
-    names = ("cmb", "tsz", "ksz", "cib", "radio")
-    estimate = resources.memory(
-        pixels, weights.pixel_arcmin, names, options.stokes, not options.in_memory
-    )
+    asked = Arguments(options.bands, geometry=given, stokes=options.stokes, weights=options.weights)
+    estimate = request.check(asked).memory(workers=threads())
     for stage, row in ESTIMATED.items():
         found = max((r[3] for r in meter.rows if r[0] == stage), default=float("nan"))
         print(f"    estimated for {stage}: {estimate[row] / GIB:.2f} GiB, found {found / GIB:.2f}")

@@ -170,8 +170,6 @@ class HaloPainter:
 
     def wide_alm(self) -> dict[str, NDArray[np.complex128]]:
         """Alm of the wide part of each map, healpy order."""
-        import ducc0
-
         place = np.stack([self.haloes.theta, self.haloes.phi], 1)
         sigma = self.gaussians.sigma_arcmin
 
@@ -183,16 +181,7 @@ class HaloPainter:
             some = np.flatnonzero(np.abs(fraction) > LEAST_FRACTION)
             if not len(some):
                 return np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex128)
-            values = fraction[some] * self._flux(name, some)
-            # one thread: the bits of this transform depend on how many there are
-            alm = ducc0.sht.adjoint_synthesis_general(
-                map=np.ascontiguousarray(values, np.float64)[np.newaxis],
-                loc=place[some],
-                lmax=lmax,
-                spin=0,
-                epsilon=1e-5,
-                nthreads=1,
-            )[0]
+            alm = _alm(fraction[some] * self._flux(name, some), place[some], lmax)
             ell = np.arange(lmax + 1)
             factor = transform(sigma[number], ell)
             if maps_of([name], *self.averaged):
@@ -212,6 +201,11 @@ class HaloPainter:
                 else:
                     out[name] = alm
         return out
+
+    def alm(self, name: str, lmax: int) -> NDArray[np.complex128]:
+        """Alm of a map of the haloes as points, healpy order: its large scales."""
+        place = np.stack([self.haloes.theta, self.haloes.phi], 1)
+        return _alm(self._flux(name, slice(None)), place, lmax)
 
     def near(self, chart: Chart, padding_arcmin: float) -> NDArray[np.int64]:
         """Rows of the haloes in a chart or up to `padding_arcmin` outside its edge."""
@@ -319,6 +313,20 @@ class HaloPainter:
             modes *= _transfer(grid.shape, averaged, padding > 0)
             made[name] = grid.image(modes)
         return made
+
+
+def _alm(flux, place: NDArray[np.float64], lmax: int) -> NDArray[np.complex128]:
+    """Alm of points of some flux at colatitudes and longitudes (n, 2), healpy order."""
+    import ducc0
+
+    return ducc0.sht.adjoint_synthesis_general(
+        map=np.ascontiguousarray(flux, np.float64)[np.newaxis],
+        loc=place,
+        lmax=lmax,
+        spin=0,
+        epsilon=1e-5,
+        nthreads=1,  # the bits of this transform depend on how many there are
+    )[0]
 
 
 def tsz_names(order: int | None) -> tuple[str, ...]:

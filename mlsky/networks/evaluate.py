@@ -294,14 +294,14 @@ def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
     return slope.take(side.long()).view(x.shape).mul_(x).add_(offset[side].view(x.shape))
 
 
-def calibrated(cib: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
-    """CIB (H, W) in uK with the power and the values of the truth, never negative.
+def calibrated(field: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
+    """CIB or -tSZ (H, W) in uK with the power and the values of the truth, never negative.
 
     First a gain by multipole (``ell``, ``gain``), then a map of values to those of the same rank
     (``from``, ``to``, in uK).
     """
-    cib = filtered(cib, pixel_arcmin, table)
-    return _polygon(cib, table["from"], table["to"]).clamp(min=0)
+    field = filtered(field, pixel_arcmin, table)
+    return _polygon(field, table["from"], table["to"]).clamp(min=0)
 
 
 @torch.no_grad()
@@ -339,7 +339,7 @@ def evaluate(
     -------
     dict
         "kappa" (H, W) and "ksz", "tsz", "cib" in uK_CMB at 148 GHz, tSZ nowhere positive
-        and CIB nowhere negative, its values as calibrated; further templates of the CIB,
+        and CIB nowhere negative, their values as calibrated; further templates of the CIB,
         "cib_353" and so on, at their frequency; with "log_rate", ln of radio sources
         per pixel (default family), or "radio", a map (the paper's chain).
 
@@ -376,16 +376,15 @@ def evaluate(
     else:
         out = _han2021(weights, kappa, noise, precision)
         out["radio"] = out["radio"].clamp(min=0)
-    out["tsz"] = out["tsz"].clamp(max=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    for name in cib_names(weights):
-        cib = out[name] = out[name].clamp(min=0)
+    for name in ("tsz", *cib_names(weights)):
+        field = (-out[name] if name == "tsz" else out[name]).clamp(min=0)
         table = weights.header.get("calibration", {}).get(name)
-        if not table:
-            continue
-        if inside is not None:  # the mean outside the area, so that its border is not filtered
-            cib = torch.where(inside, cib, cib[inside].mean())
-        out[name] = calibrated(cib, weights.pixel_arcmin, table)
+        if table:
+            if inside is not None:  # the mean outside the area, so that its border is not filtered
+                field = torch.where(inside, field, field[inside].mean())
+            field = calibrated(field, weights.pixel_arcmin, table)
+        out[name] = -field if name == "tsz" else field
     if inside is not None:
         for name in out:
             out[name] = torch.where(inside, out[name], -torch.inf if name == "log_rate" else 0.0)

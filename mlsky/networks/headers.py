@@ -300,7 +300,7 @@ def _check_part(header: Mapping[str, Any], entries: _Entries) -> None:
 
 def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> None:
     """Gains and tables that are applied to maps (`mlsky.training.calibrate`)."""
-    for name in ("kappa", "kappa_sky", *maps_of(calibration, "cib")):
+    for name in ("kappa", "kappa_sky", "tsz", *maps_of(calibration, "cib")):
         table, what = calibration.get(name), f"calibration.{name}"
         if not table:
             continue
@@ -341,6 +341,8 @@ def _check_large_scales(what: str, table: object, entries: _Entries) -> None:
             entries.numbers(f"{what}.{name}.{key}", values, like=ell)
     if "ksz" not in table["root"]:
         entries.refuse(f"{what}.root", sorted(table["root"]), "a mapping with ksz")
+    if "ksz_of_objects" in table:
+        entries.numbers(f"{what}.ksz_of_objects", table["ksz_of_objects"], like=ell)
     mean = table.get("mean", {"cib": table.get("mean_cib")})
     entries.mapping(f"{what}.mean", mean)
     for name, value in mean.items():

@@ -244,7 +244,8 @@ def generate(
     report("Gaussian kappa on charts", 0.0)
     store = store or Memory()
     lmax, grid = resolution.kappa_grid(geometry, pixel)
-    large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed)
+    moving = objects.alm if objects is not None and "ksz" in objects.fields else None
+    large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed, moving)
     every = charts.charts(pixel, margin, multiple)
     needed = part.of_map(geometry, every, kappa=not nonlinear)
     kappa_field = Field(kappa_alm, colatitude=needed.colatitude)

@@ -9,7 +9,8 @@ the maps chart by chart.
 
 No map changes its sign. The templates of the CIB, the rate of radio sources, and the tSZ of
 networks that leave clusters out are each multiplied by one plus a field of a few per cent; the
-fields are correlated as the maps are. A Gaussian field is added to kSZ, which has both signs.
+fields are correlated as the maps are. A Gaussian field is added to kSZ, which has both signs; a
+part of it follows the kSZ of the objects, because haloes of every mass move together.
 
 In networks that paint the clusters too, tSZ mostly lacks the shot noise of nearby clusters a degree
 wide. Its rms is close to the mean of the map, so that a Gaussian field would make a fifth of the
@@ -20,7 +21,7 @@ are set to zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +107,12 @@ class LargeScales:
             made["log_rate"] += np.log(_density(fields["radio"]))
 
 
-def prepare(calibration: Mapping, gaussian_kappa: NDArray[np.complex128], seed: int) -> LargeScales:
+def prepare(
+    calibration: Mapping,
+    gaussian_kappa: NDArray[np.complex128],
+    seed: int,
+    objects: Callable[[str, int], NDArray[np.complex128]] | None = None,
+) -> LargeScales:
     """What a sky needs beside its networks.
 
     Parameters
@@ -120,9 +126,12 @@ def prepare(calibration: Mapping, gaussian_kappa: NDArray[np.complex128], seed: 
         Gaussian kappa of the sky, healpy order.
     seed
         Of the sky; the stream is "large_scales", and one of its own at each multipole.
+    objects
+        Function of the name of a map and a band limit that gives the alm of the objects in it, as
+        `mlsky.haloes.paint.HaloPainter.alm`; None if there are none.
     """
     table = calibration.get("large_scales")
-    alm = modes(table, gaussian_kappa, seed) if table else {}
+    alm = modes(table, gaussian_kappa, seed, objects) if table else {}
     mean = table.get("mean", {"cib": table.get("mean_cib")}) if table else {}
     return LargeScales(alm, mean, calibration.get("amplitude", {}))
 
@@ -139,7 +148,10 @@ def _template_ghz(name: str) -> float:
 
 
 def modes(
-    table: Mapping, gaussian_kappa: NDArray[np.complex128], seed: int
+    table: Mapping,
+    gaussian_kappa: NDArray[np.complex128],
+    seed: int,
+    objects: Callable[[str, int], NDArray[np.complex128]] | None = None,
 ) -> dict[str, NDArray[np.complex128]]:
     """Alm of the fields of `LargeScales`; see `prepare`."""
 
@@ -171,6 +183,9 @@ def modes(
                 parts.append(gaussian.scale_alm(white[other].copy(), factor))
         alm[name] = sum(parts)
     alm["ksz"] = gaussian.scale_alm(white["ksz"], root[("ksz",)])
+    if objects is not None and any(table.get("ksz_of_objects", ())):
+        own = objects("ksz", lmax)  # haloes move together
+        alm["ksz"] += gaussian.scale_alm(own, at(table["ksz_of_objects"]))
     return {name: _bare(values, table["ell"]) for name, values in alm.items() if values.any()}
 
 

@@ -6,8 +6,10 @@
 ...                 component_objects=[Extragalactic(1024, seed=1)])  # doctest: +SKIP
 >>> sky.get_emission(145 * u.GHz)  # doctest: +SKIP
 
-`CMB`, `TSZ`, `KSZ`, `CIB` and `Radio` are one field each. Objects of the same seed and arguments
-share one sky, which is made when the first of them is asked for emission: make all of them before.
+`CMB`, `TSZ`, `KSZ`, `CIB` and `Radio` are one field each, and `Kappa` emits nothing and has the
+convergence of the same sky. Objects of the same seed and arguments share one sky, which is made
+when the first of them is asked for emission: make all of them before. `sky` makes a ``pysm3.Sky``
+of PySM's presets and ours. ``from_file`` takes a sky on disk.
 
 Frames: PySM's own components are Galactic, a sky of `mlsky.simulate` is Equatorial. Pixels are
 passed on as they are, so inside ``pysm3.Sky`` the same realisation stands in Galactic
@@ -20,21 +22,22 @@ coordinates. A rotation goes through spherical harmonics and rings around bright
 from __future__ import annotations
 
 import dataclasses
-import json
-import weakref
-from collections.abc import Iterable
+import os
+import re
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlsky import seeds
-from mlsky.components import COMPONENTS, REFERENCE_GHZ
+from mlsky import arguments, seeds
+from mlsky.components import REFERENCE_GHZ, parse
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.passbands import Band
-from mlsky.request import Request, check
+from mlsky.io.layers import TOTAL
+from mlsky.plugins.pysm_skies import SimulatedSky, StoredSky, numbered
+from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
-from mlsky.simulation import Realisation, ingredients, list_sources, observe, realise
-from mlsky.sources import catalogue
-from mlsky.sphere.threads import lock
 
 try:
     import pysm3
@@ -45,7 +48,7 @@ except ImportError as error:
         f"pysm3 is needed for mlsky.plugins.pysm ({error}): pip install 'mlsky[pysm]'"
     ) from error
 
-__all__ = ["CIB", "CMB", "KSZ", "TSZ", "Extragalactic", "Radio"]
+__all__ = ["CIB", "CMB", "KSZ", "TSZ", "Extragalactic", "Kappa", "Radio", "sky"]
 
 #: Arguments of `mlsky.simulate` that the component does not set itself.
 OPTIONS = tuple(
@@ -61,47 +64,11 @@ OPTIONS = tuple(
 #: Highest nside of mlsky.sphere.geometry.
 MAX_NSIDE = 8192
 
-#: Skies by what they are made of, as long as a component holds them.
-_SKIES: weakref.WeakValueDictionary[str, _SharedSky] = weakref.WeakValueDictionary()
-
-
-class _SharedSky:
-    """One sky at 148 GHz behind several components: the fields that they want, made at once."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._wanted: set[str] = set()
-        self._made: Realisation | None = None
-        self._lock = lock()
-
-    @classmethod
-    def of(cls, request: Request) -> _SharedSky:
-        """The sky of these arguments, for the components of the request and others."""
-        found = ingredients(request)
-        del found["components"]
-        more = [request.flux_cuts_told, request.tsz_temperature_kev, request.device]
-        key = json.dumps([found, more], sort_keys=True)
-        sky = _SKIES.get(key)
-        if sky is None:
-            sky = _SKIES[key] = cls(request)
-        sky._wanted |= set(request.components)
-        return sky
-
-    def realisation(self, names: Iterable[str]) -> Realisation:
-        """The sky with some of its components alone."""
-        with self._lock:
-            if self._made is None or not self._wanted <= set(self._made.components):
-                wanted = tuple(name for name in COMPONENTS if name in self._wanted)
-                self._made = None  # its maps make room for the next
-                self._made = realise(dataclasses.replace(self._request, components=wanted))
-            made = self._made
-        kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
-        table = made.catalog
-        if table is not None:
-            chosen = np.isin(np.asarray(table["kind"]), kinds)
-            table = (table if chosen.all() else table[chosen]) if kinds else None
-        maps = {name: values for name, values in made.maps.items() if name in names}
-        return dataclasses.replace(made, components=tuple(names), maps=maps, catalog=table)
+#: PySM's presets that hold a component, by the beginning of their names: beside ours it is twice
+#: in the sum. Those of dust hold the mean of the CIB (pysm3 3.4.6; regenerated with 0.125 MJy/sr at
+#: 353 GHz left in).
+PRESETS = {"c": "cmb", "cib": "cib", "tsz": "tsz", "ksz": "ksz", "rg": "radio"}
+DUST_WITH_CIB = ("d9", "d10", "d11")
 
 
 class Extragalactic(pysm3.Model):
@@ -121,9 +88,15 @@ class Extragalactic(pysm3.Model):
         Number of the realisation, which mapsims passes: 0 is the sky of ``mlsky.simulate`` with
         `seed`, any other one that of ``mlsky.seeds.realisation(seed, num)``. Every pair of seed and
         number is another sky.
+    file
+        A HEALPix sky on disk instead, made with ``mlsky.simulate(..., out=file)``; "{num}" in its
+        name, or "{num:05d}" as in a folder of `mlsky.ensemble`, stands for `num`. It gives the
+        bands that it holds, single or passbands, and any passband whose points are among its
+        frequencies.
     **options
         Any of `OPTIONS`, as in `mlsky.simulate`. Beside PySM's dust d9, d10 or d11, which have the
-        mean of the CIB in them, give ``monopole=False``: otherwise it is in the sum twice.
+        mean of the CIB in them, give ``monopole=False``: otherwise it is in the sum twice. With
+        `file` only "components".
     max_nside
         As in ``pysm3.Model``; 8192 by default.
     map_dist
@@ -149,6 +122,7 @@ class Extragalactic(pysm3.Model):
         num: int = 0,
         max_nside: int | None = None,
         map_dist=None,
+        file: str | os.PathLike | None = None,
         **options,
     ) -> None:
         if map_dist is not None:
@@ -156,31 +130,75 @@ class Extragalactic(pysm3.Model):
                 f"map_dist={map_dist!r}: must be None, mlsky skies are not distributed; "
                 "give each process a realisation of its own (num=)"
             )
-        name, allowed = type(self).__name__, OPTIONS
+        allowed = OPTIONS if file is None else ("components",)
         if self.field is not None:
-            allowed = tuple(option for option in OPTIONS if option != "components")
+            allowed = tuple(option for option in allowed if option != "components")
         unknown = sorted(set(options) - set(allowed))
         if unknown:
-            raise TypeError(
-                f"{name}(): unexpected argument {unknown[0]!r}; may be {', '.join(allowed)}"
-            )
-        if self.field is not None:
-            options["components"] = [self.field]
-        # bands come with get_emission, these are not used
-        given = {"freqs": REFERENCE_GHZ, "nside": nside, "unit": "uK_RJ"}
-        self._request = check(Arguments(seed=seeds.realisation(seed, num), **given, **options))
-        self._sky = _SharedSky.of(self._request)
+            name, source = type(self).__name__, "" if file is None else " beside file="
+            may = f"may be {', '.join(allowed)}" if allowed else "there may be none"
+            raise TypeError(f"{name}(): unexpected argument {unknown[0]!r}{source}; {may}")
+        number = seeds.realisation(seed, num)  # checks both
+        if file is not None:
+            self._sky, self._names = self._read(file, nside, num, options.get("components"))
+        else:
+            self._sky, self._names = self._simulated(nside, number, options)
         super().__init__(nside=nside, max_nside=max_nside or MAX_NSIDE, map_dist=None)
 
-    @property
-    def realisation(self) -> Realisation:
-        """The sky at 148 GHz; made at the first use."""
-        return self._sky.realisation(self._request.components)
+    @classmethod
+    def from_file(cls, path: str | os.PathLike, num: int = 0, **options):
+        """The component of a sky on disk, with its nside.
+
+        Parameters
+        ----------
+        path, num
+            As `file` and `num` of the class.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, its sky is on rectangular pixels, or it does not hold the
+            component.
+        """
+        nside = StoredSky(numbered(path, num)).nside
+        return cls(nside, num=num, file=path, **options)
+
+    def _simulated(self, nside: int, seed: int, options: dict) -> tuple[SimulatedSky, tuple]:
+        if self.field is not None:
+            # kappa is made with any field
+            options = {**options, "components": [self.field or "tsz"]}
+        # bands come with get_emission, these are not used
+        given = {"freqs": REFERENCE_GHZ, "nside": nside, "unit": "uK_RJ"}
+        request = check(Arguments(seed=seed, **given, **options))
+        if self.field == "":
+            request = dataclasses.replace(request, components=())
+        return SimulatedSky.of(request), request.components
+
+    def _read(self, file, nside: int, num: int, components) -> tuple[StoredSky, tuple]:
+        found = StoredSky(numbered(file, num))
+        if found.nside != nside:
+            raise ValueError(
+                f"nside={arguments.short(nside)}: must be that of {file}, {found.nside}; PySM's "
+                "output_nside= changes it afterwards"
+            )
+        if self.field is not None:
+            return found, found.names([self.field] if self.field else ())
+        return found, found.names(None if components is None else parse(components))
 
     @property
-    def kappa(self) -> np.ndarray:
-        """(npix,) float32 convergence, in the frame and order of the maps."""
-        return self.realisation.kappa
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        return self._names
+
+    @property
+    def has_cib_mean(self) -> bool:
+        """Whether the CIB is among the fields, with its mean over the sky."""
+        return bool({"cib", TOTAL} & set(self._names)) and "cib" not in self._sky.monopole_off
+
+    @property
+    def kappa(self) -> NDArray[np.float32] | None:
+        """(npix,) convergence, in the frame and order of the maps; None if a file has none."""
+        return self._sky.kappa
 
     @property
     def catalog(self):
@@ -188,7 +206,7 @@ class Extragalactic(pysm3.Model):
 
         Those that the flux cut removed from the maps have `in_map` False.
         """
-        return list_sources(self.realisation)
+        return self._sky.catalog(self._names)
 
     def get_emission(
         self,
@@ -201,6 +219,7 @@ class Extragalactic(pysm3.Model):
         lmax: int | None = None,
         return_healpix: bool = True,
         return_car: bool = False,
+        beam_window: NDArray | None = None,
     ) -> u.Quantity:
         """Emission at a frequency or over a passband.
 
@@ -212,6 +231,9 @@ class Extragalactic(pysm3.Model):
             (n,) response in power (Jy/sr), as everywhere in PySM; a top hat by default.
         fwhm
             Gaussian beam; pixels are left alone without one.
+        beam_window
+            Another round beam instead, b_l from l = 0, (n,) or (3, n) for T, E and B; it must reach
+            `lmax`, by default 2.5 nside.
         output_nside, lmax
             Of the transform that smoothing, rotation and CAR need, as in
             ``pysm3.apply_smoothing_and_coord_transform``.
@@ -231,42 +253,118 @@ class Extragalactic(pysm3.Model):
         TypeError
             If `freqs` has no unit.
         ValueError
-            If a frequency is outside the range of the laws, or no map is asked for.
+            If a frequency is outside the range of the laws, no map is asked for, or a beam is too
+            short, not finite, or given twice.
         """
         if not isinstance(freqs, u.Quantity):
             raise TypeError(f"freqs={freqs!r}: must have a unit, for example 145 * u.GHz")
-        if return_car and output_car_resol is None:
-            raise ValueError("return_car=True: give output_car_resol, for example 2 * u.arcmin")
-        if not (return_healpix or return_car):
-            raise ValueError("return_healpix=False: must be True unless return_car=True")
-        out = self._integrate(freqs.to(u.GHz, equivalencies=u.spectral()), weights) << u.uK_RJ
-        degraded = output_nside is not None and output_nside != self.nside
-        if fwhm is None and coord is None and not degraded and not return_car:
-            return out
-        import healpy
+        keywords = {
+            "fwhm": fwhm,
+            "beam_window": beam_window,
+            "rot": coord,
+            "lmax": lmax,
+            "output_nside": output_nside,
+            "output_car_resol": output_car_resol,
+            "return_healpix": return_healpix,
+            "return_car": return_car,
+        }
+        keywords = self._check_transform(keywords)
+        return _transform(self._integrate(freqs, weights) << u.uK_RJ, keywords)
 
-        return pysm3.apply_smoothing_and_coord_transform(
-            out,
-            fwhm=fwhm,
-            rot=None if coord is None else healpy.Rotator(coord=coord),
-            lmax=lmax,
-            output_nside=output_nside,
-            output_car_resol=output_car_resol,
-            return_healpix=return_healpix,
-            return_car=return_car,
-        )
-
-    def _integrate(self, freqs: u.Quantity, weights) -> np.ndarray:
+    def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:
         """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
-        band = Band(check_freq_input(freqs), weights)
-        sky = observe(self.realisation, (band,), stokes="TQU", unit="uK_RJ")
-        return sky.total[0]
+        nu = freqs.to(u.GHz, equivalencies=u.spectral())
+        return self._sky.emission(Band(check_freq_input(nu), weights), self._names)
+
+    def _check_transform(self, given: dict) -> dict | None:
+        """Keywords of PySM's transform, checked; None if there is nothing to do."""
+        if given["return_car"] and given["output_car_resol"] is None:
+            raise ValueError("return_car=True: give output_car_resol, for example 2 * u.arcmin")
+        if not (given["return_healpix"] or given["return_car"]):
+            raise ValueError("return_healpix=False: must be True unless return_car=True")
+        if given["output_nside"] == self.nside:
+            given["output_nside"] = None
+        if given["beam_window"] is not None:
+            if given["fwhm"] is not None:
+                raise ValueError("fwhm and beam_window: give one of them")
+            out = given["output_nside"] or self.nside
+            lmax = given["lmax"] or int((1.5 if out < self.nside else 2.5) * max(out, self.nside))
+            given["beam_window"] = _parse_window(given["beam_window"], lmax)
+        changed = ("fwhm", "beam_window", "rot", "output_nside")
+        if not given["return_car"] and all(given[name] is None for name in changed):
+            return None
+        if given["rot"] is not None:
+            import healpy
+
+            given["rot"] = healpy.Rotator(coord=given["rot"])
+        return given
+
+
+def _parse_window(window, lmax: int) -> NDArray[np.float64]:
+    """(n,) or (3, n) finite factors of multipoles, up to `lmax` at least."""
+    values = np.asarray(arguments.array("beam_window", window, "b_l from l = 0"), np.float64)
+    if values.ndim not in (1, 2) or (values.ndim == 2 and len(values) != 3):
+        raise ValueError(f"beam_window of shape {values.shape}: must be (n,), or (3, n)")
+    if values.shape[-1] <= lmax:
+        raise ValueError(
+            f"beam_window of {values.shape[-1]} multipoles: must reach lmax={lmax}; give a longer "
+            "one, or lmax="
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("beam_window has values that are not finite: must be finite everywhere")
+    return values
+
+
+def _transform(maps: u.Quantity, keywords: dict | None) -> u.Quantity:
+    """Maps as PySM smooths, turns and resamples them; unchanged for None."""
+    return maps if keywords is None else pysm3.apply_smoothing_and_coord_transform(maps, **keywords)
 
 
 class CMB(Extragalactic):
     """The lensed CMB of an mlsky realisation; arguments as for `Extragalactic`."""
 
     field = "cmb"
+
+
+class Kappa(Extragalactic):
+    """The convergence of an mlsky realisation; arguments as for `Extragalactic`.
+
+    It emits nothing: in a ``pysm3.Sky`` it adds zero, so that it may stand among the others.
+    """
+
+    field = ""
+
+    def get_map(
+        self,
+        fwhm: u.Quantity | None = None,
+        output_nside: int | None = None,
+        output_car_resol: u.Quantity | None = None,
+        coord: tuple[str, str] | None = None,
+        lmax: int | None = None,
+        return_healpix: bool = True,
+        return_car: bool = False,
+        beam_window: NDArray | None = None,
+    ):
+        """The convergence, smoothed, turned and resampled as `get_emission` does with emission.
+
+        Returns
+        -------
+        Quantity
+            (npix,) dimensionless, RING; a (ny, nx) ndmap for CAR, a tuple of the two if both are
+            asked for.
+        """
+        given = {"fwhm": fwhm, "beam_window": beam_window, "rot": coord, "lmax": lmax}
+        given |= {"output_nside": output_nside, "output_car_resol": output_car_resol}
+        given |= {"return_healpix": return_healpix, "return_car": return_car}
+        keywords = self._check_transform(given)
+        maps = np.zeros((3, 12 * self.nside**2), np.float32)
+        maps[0] = self.kappa
+        made = _transform(maps << u.dimensionless_unscaled, keywords)
+        return tuple(one[0] for one in made) if isinstance(made, tuple) else made[0]
+
+    def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:
+        Band(check_freq_input(freqs.to(u.GHz, equivalencies=u.spectral())), weights)  # checks them
+        return np.zeros((3, 12 * self.nside**2), np.float32)
 
 
 class TSZ(Extragalactic):
@@ -295,3 +393,52 @@ class Radio(Extragalactic):
     """The radio sources of an mlsky realisation; arguments as for `Extragalactic`."""
 
     field = "radio"
+
+
+def sky(
+    nside: int,
+    preset_strings: Sequence[str] = (),
+    output_unit: str = "uK_RJ",
+    **options,
+) -> pysm3.Sky:
+    """A ``pysm3.Sky`` of PySM's presets and an `Extragalactic` component.
+
+    Parameters
+    ----------
+    nside, **options
+        As for `Extragalactic`.
+    preset_strings, output_unit
+        As for ``pysm3.Sky``.
+
+    Warns
+    -----
+    UserWarning
+        If a preset holds a component that is among ours, or is dust that holds the mean of the CIB
+        and ours keeps its mean: it would be in the sum twice.
+
+    Examples
+    --------
+    >>> from mlsky.plugins import pysm  # doctest: +SKIP
+    >>> pysm.sky(1024, ["d10", "s5"], seed=1, monopole=False)  # doctest: +SKIP
+    """
+    ours = Extragalactic(nside, **options)
+    for preset in preset_strings:
+        field = PRESETS.get(re.sub(r"\d+$", "", str(preset)))
+        if field in ours.names:
+            warnings.warn(
+                f"preset {preset!r} holds {field}, which is in the sum twice: leave the preset "
+                "out, or name the components of mlsky without it (components=)",
+                stacklevel=2,
+            )
+        if preset in DUST_WITH_CIB and ours.has_cib_mean:
+            warnings.warn(
+                f"preset {preset!r} holds the mean of the CIB, which is in the sum twice: give "
+                "monopole=False, or another dust",
+                stacklevel=2,
+            )
+    return pysm3.Sky(
+        nside=nside,
+        preset_strings=list(preset_strings),
+        component_objects=[ours],
+        output_unit=output_unit,
+    )

@@ -368,6 +368,8 @@ def draw(module: nn.Module, n: int, rng: torch.Generator) -> torch.Tensor:
         )
     numbers = getattr(module, "numbers", latent)
     z = torch.randn(n, numbers, generator=rng, device=rng.device)
+    if hasattr(module, "residual"):  # a decoder gives the mean of what is to be drawn
+        return module(z) + module.residual(n, rng)
     if not hasattr(module, "noise_sides"):
         return module(z)
     noise = [

@@ -65,6 +65,24 @@ def _channels(size: int, width: int) -> list[int]:
     return [width * min(2**i, _WIDEST) for i in range(levels)]
 
 
+def cosines(size: int) -> torch.Tensor:
+    """(size, size) orthonormal rows: the discrete cosine transform, which has no edges.
+
+    Ahmed, Natarajan & Rao (1974, IEEE Trans. Comput. C-23, 90).
+    """
+    k, x = torch.arange(size)[:, None], torch.arange(size) + 0.5
+    rows = torch.cos(math.pi / size * k * x) * math.sqrt(2 / size)
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+def _bands(size: int, bands: int) -> torch.Tensor:
+    """(size, size) band of each mode of `cosines`, by the logarithm of one plus its wavenumber."""
+    k = torch.arange(size) / 2  # waves per image
+    place = torch.log1p(torch.hypot(k[:, None], k[None]))
+    return (place / place.max() * bands).long().clamp(max=bands - 1)
+
+
 class Encoder(nn.Module):
     """Images (N, channels, size, size) to mean and log variance of the latents.
 
@@ -127,6 +145,10 @@ class Decoder(nn.Module):
     likeness and divergence. Of images without noise that a code can hold altogether it goes to
     nothing, and with it what the divergence counts: codes are exact, and lie anywhere.
 
+    With `bands` p(x|z) is a stationary Gaussian field about the mean, whose power is learned by
+    channel and wavenumber: what the code cannot hold is not given up but drawn at random
+    (`residual`), with the power that the images have and the mean lacks.
+
     Parameters
     ----------
     channels, size, latent, width, seed
@@ -136,6 +158,8 @@ class Decoder(nn.Module):
         are to say where something is need them.
     noise
         The standard deviation of p(x|z), network units; None learns it.
+    bands
+        Of wavenumbers, with a standard deviation each; 0 for one of all pixels.
 
     Raises
     ------
@@ -152,15 +176,24 @@ class Decoder(nn.Module):
         *,
         hidden: int = 0,
         noise: float | None = None,
+        bands: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.kwargs = _checked(channels, size, latent, width)
+        if isinstance(bands, bool) or not isinstance(bands, int) or bands < 0:
+            raise ValueError(f"bands={bands!r}: must be an integer >= 0")
+        if bands and noise is not None:
+            raise ValueError(f"noise={noise}: is learned by band, with bands={bands}; leave it out")
         if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 0:
             raise ValueError(f"hidden={hidden!r}: must be an integer >= 0")
         if noise is not None and not (math.isfinite(noise) and noise > 0):
             raise ValueError(f"noise={noise!r}: must be a number > 0, or None to learn it")
         self.kwargs |= {"hidden": hidden, "noise": noise}
+        if bands:
+            self.kwargs["bands"] = bands
+            self.register_buffer("cosines", cosines(size), persistent=False)
+            self.register_buffer("band", _bands(size, bands), persistent=False)
         sizes = _channels(size, width)[::-1]
         with torch.random.fork_rng(devices=[]):
             self.hidden = nn.ModuleList(
@@ -172,20 +205,38 @@ class Decoder(nn.Module):
             )
             self.head = nn.Conv2d(sizes[-1], channels, 3, 1, 1)
         # a tenth of the logarithm: Adam moves every number by about its rate, this one by ten times
-        self.tenth_log_noise = nn.Parameter(
-            torch.tensor(math.log(noise or 1.0) / 10), requires_grad=noise is None
-        )
+        start = torch.full((channels, bands) if bands else (), math.log(noise or 1.0) / 10)
+        self.tenth_log_noise = nn.Parameter(start, requires_grad=noise is None)
         initialise(self, seed, 2)
 
     @property
     def log_noise(self) -> torch.Tensor:
-        """Logarithm of the standard deviation of p(x|z), with its gradient."""
-        return 10 * self.tenth_log_noise
+        """Logarithm of the standard deviation of p(x|z), with its gradient.
+
+        A number, or (channels, size, size) for the `modes`.
+        """
+        log_noise = 10 * self.tenth_log_noise
+        return log_noise[:, self.band] if "bands" in self.kwargs else log_noise
 
     @property
     def noise(self) -> float:
         """Standard deviation of p(x|z), in network units."""
-        return float(self.log_noise.detach().exp())
+        return float((2 * self.log_noise.detach()).exp().mean() ** 0.5)
+
+    def modes(self, x: torch.Tensor) -> torch.Tensor:
+        """Images as p(x|z) has independent numbers of them: pixels, or cosine modes of `bands`."""
+        return self.cosines @ x @ self.cosines.T if "bands" in self.kwargs else x
+
+    def residual(self, n: int, rng: torch.Generator) -> torch.Tensor:
+        """A draw of p(x|z) less its mean, if it is by band, and nothing otherwise.
+
+        White noise of all pixels would be no part of an image.
+        """
+        if "bands" not in self.kwargs:
+            return torch.zeros((), device=rng.device)
+        shape = (n, self.kwargs["channels"], *self.band.shape)
+        drawn = torch.randn(shape, generator=rng, device=rng.device) * self.log_noise.exp()
+        return self.cosines.T @ drawn @ self.cosines
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Latents to images in network units."""

@@ -2,9 +2,9 @@
 
 An isotropic gain of kappa by multipole, because its power is that of the Gaussian kappa, which
 theory gives; the mean rate of radio sources on generated maps, by which the rate is divided so that
-their density is that of the counts; a map of CIB values to true ones of the same rank, which
-corrects its counts; and the balance between the scales of kSZ and tSZ, which small training patches
-do not constrain.
+their density is that of the counts; maps of CIB values, and of tSZ values where clusters are left
+out, to true ones of the same rank, which correct counts and distributions; and the balance between
+the scales of kSZ and tSZ, which small training patches do not constrain.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_bes
 PATCH = 128  # pixels along a side of training patches, which are not periodic
 BINS = 20  # logarithmic bins of the kappa gain
 LARGEST_GAIN = 1.5  # a network that needs more is bad
-#: Fractions of pixels above which values of the CIB are matched; above the last their ratio is
+#: Fractions of pixels above which values are matched; above the last their ratio is
 #: kept.
-CIB_FRACTIONS = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
+FRACTIONS = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
 #: Standard deviations in `balance_kernels`: ln of the clipped power of a band, its
 #: correlation with kappa, ln of a quantile, and ln of a gain.
 KERNEL_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
 KERNEL_CLIP_UK = 40.0
-CIB_ROUNDS = 3
-CIB_SMOOTHING = 1.5  # bands
+ROUNDS = 3
+SMOOTHING = 1.5  # bands
 TAIL_FRACTIONS = (1e-3, 1e-2, 0.1)
 KERNEL_ELL = (
     300.0,
@@ -70,14 +70,16 @@ def fit_calibration(
     -------
     dict
         For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel),
-        ``cib`` {ell, gain, from, to} (uK, see `mlsky.networks.evaluate.calibrated`).
+        ``cib`` {ell, gain, from, to} (uK, see `mlsky.networks.evaluate.calibrated`), the same for
+        its other templates, and ``tsz`` for networks that leave clusters out: the few that a
+        network paints are too rare to be matched.
 
     Raises
     ------
     ValueError
         If the set has other pixels than the weights.
     """
-    names = ("kappa_in", *evaluate.cib_names(weights))
+    names = ("kappa_in", *_matched(weights))
     with _opened(data, names, evaluate.takes_objects(weights)) as (fields, attrs):
         if attrs["pixel_arcmin"] != weights.pixel_arcmin:
             raise ValueError(
@@ -95,8 +97,8 @@ def _fit_calibration(
     seed: int,
 ) -> dict:
     """`fit_calibration` on the open fields of a set."""
-    names = evaluate.cib_names(weights)
-    gaussian_kappa, of_cib = fields[0], fields[1 : 1 + len(names)]
+    names = _matched(weights)
+    gaussian_kappa, truth = fields[0], fields[1 : 1 + len(names)]
     of_objects = fields[1 + len(names) :]
     periodic = _is_periodic(gaussian_kappa)
     count = len(gaussian_kappa) if regions is None else min(regions, len(gaussian_kappa))
@@ -116,9 +118,10 @@ def _fit_calibration(
         power = power + np.array([found[0, 0], found[1, 1], found[1, 2], found[2, 2]])
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
-        for name, field in zip(names, of_cib, strict=True):
-            values[name][0].append(made[name])
-            values[name][1].append(torch.from_numpy(np.maximum(field[i], 0)))
+        for name, field in zip(names, truth, strict=True):
+            sign = -1 if name == "tsz" else 1
+            values[name][0].append(sign * made[name])
+            values[name][1].append(torch.from_numpy(np.maximum(sign * field[i], 0)))
     centre = np.sqrt(edges[1:] * edges[:-1])
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = gain_beside(*power[:, filled])
@@ -127,12 +130,17 @@ def _fit_calibration(
             "ell": np.round(centre[filled], 1).tolist(),
             "gain": np.round(np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN), 4).tolist(),
         },
-        **{name: match_cib(*values[name], attrs["pixel_arcmin"]) for name in names},
+        **{name: match_values(*values[name], attrs["pixel_arcmin"]) for name in names},
         "regions": count,
     }
     if rate:
         calibration["radio_mean_rate"] = float(f"{rate:.5g}")
     return calibration
+
+
+def _matched(weights: Weights) -> list[str]:
+    """Fields whose values are matched to the truth."""
+    return [*(["tsz"] if weights.mass_cut else []), *evaluate.cib_names(weights)]
 
 
 def gain_beside(goal, made, cross=0.0, beside=0.0) -> np.ndarray:
@@ -261,7 +269,7 @@ def _balance_velocities(
     return gains
 
 
-def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
+def match_values(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
     """Gain by multipole and map of values that match generated maps to the truth.
 
     Each slightly changes the effect of the other, so that they are fitted in turns.
@@ -277,36 +285,33 @@ def match_cib(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin:
     ell = np.round(spectra.ell, 1).tolist()
     # the number of modes grows as the square of l: the first bands follow the later ones
     apart = np.subtract.outer(np.arange(len(ell)), np.arange(len(ell)))
-    smoothing = np.exp(-0.5 * (apart / CIB_SMOOTHING) ** 2) * np.square(ell)
+    smoothing = np.exp(-0.5 * (apart / SMOOTHING) ** 2) * np.square(ell)
     smoothing /= smoothing.sum(1, keepdims=True)
     goal, gain, now = power(truth), np.ones(len(ell)), made
-    for _ in range(CIB_ROUNDS):
+    for _ in range(ROUNDS):
         gain = gain * np.exp(smoothing @ (0.5 * np.log(goal / power(now))))
         gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
         table = {"ell": ell, "gain": np.round(gain, 4).tolist()}
         smooth = [evaluate.filtered(m, pixel_arcmin, table) for m in made]
-        table |= _match_values(
+        table |= _match_ranks(
             [m.numpy().ravel() for m in smooth], [m.numpy().ravel() for m in truth]
         )
         now = [evaluate.calibrated(m, pixel_arcmin, table) for m in made]
     return table
 
 
-def _match_values(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
+def _match_ranks(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
     """Map between values of the same rank in generated and true maps."""
     pairs = []
     for maps in (made, truth):
         ordered = np.sort(np.concatenate(maps))
-        rank = np.minimum((len(ordered) * (1 - CIB_FRACTIONS)).astype(int), len(ordered) - 1)
+        rank = np.minimum((len(ordered) * (1 - FRACTIONS)).astype(int), len(ordered) - 1)
         pairs.append(ordered[rank])
     source, target = (np.asarray(p, np.float64) for p in pairs)
     # values of a few pixels are too noisy; only growing nodes define a map
     kept = [0]
     for i in range(1, len(source)):
-        if (
-            CIB_FRACTIONS[i] * sum(m.size for m in made) >= 30
-            and source[i] > source[kept[-1]] * 1.001
-        ):
+        if FRACTIONS[i] * sum(m.size for m in made) >= 30 and source[i] > source[kept[-1]] * 1.001:
             kept.append(i)
     target = np.maximum.accumulate(target)
     return {"from": np.round(source[kept], 4).tolist(), "to": np.round(target[kept], 4).tolist()}

@@ -44,9 +44,9 @@ def elbo(
     Parameters
     ----------
     images, decoded
-        (N, C, H, W): images, and the decoder output for a draw of z.
+        (N, C, H, W): images, and the decoder output for a draw of z; or the modes of both.
     log_noise
-        Log of the standard deviation of p(x|z).
+        Log of the standard deviation of p(x|z), of all pixels or (C, H, W).
     mean, log_variance
         (N, latent) of q(z|x).
     z
@@ -96,7 +96,8 @@ def elbo_step(
         mean, log_variance = encoder(real)
         decoded = decoder(reparameterise(mean, log_variance, rng))
     weight = beta(run.recipe, done)
-    found = elbo(real, decoded.float(), decoder.log_noise, mean, log_variance, beta=weight)
+    modes = (decoder.modes(x) for x in (real, decoded.float()))
+    found = elbo(*modes, decoder.log_noise, mean, log_variance, beta=weight)
     loss = -found.bound / real[0].numel()
     optimisers = (run.generator_adam, run.critic_adam)
     for adam in optimisers:
@@ -110,6 +111,6 @@ def elbo_step(
     return {
         "loss": loss.item(),
         "divergence": found.divergence.item(),
-        "noise": math.exp(decoder.log_noise.item()),
+        "noise": decoder.noise,
         "gradient": norm,
     }

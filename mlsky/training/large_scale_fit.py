@@ -22,6 +22,7 @@ from mlsky.sphere.multipoles import truncate
 __all__ = [
     "EDGES",
     "fit_large_scales",
+    "follow_objects",
     "rms_added",
     "rounded",
     "truth_ksz",
@@ -113,15 +114,59 @@ def truth_spectra(
     return out
 
 
-def truth_ksz(lmax: int, mass_cut: float | None = None) -> NDArray[np.float64]:
-    """C_l of kSZ of the truth, (lmax + 1,), without objects above a mass; constant below l = 20."""
+def truth_ksz(
+    lmax: int, mass_cut: float | None = None, part: str | tuple[str, str] = "rest"
+) -> NDArray[np.float64]:
+    """C_l of kSZ of the truth, (lmax + 1,); constant below l = 20.
+
+    Parameters
+    ----------
+    mass_cut
+        Lowest mass of objects (Msun); None for the kSZ of every halo.
+    part
+        "rest", "objects", or a pair of them, with a mass cut.
+    """
     from mlsky.theory import foreground_spectra
 
     nodes = np.unique(np.geomspace(MODEL_FROM, max(lmax, MODEL_FROM + 10), 60).round())
-    part = "all" if mass_cut is None else "rest"
-    options = {"components": "ksz", "part": part, "mass_cut": mass_cut}
-    power = foreground_spectra(nodes, REFERENCE_GHZ, **options)["ksz x ksz"]
+    options = {"part": "all" if mass_cut is None else part, "mass_cut": mass_cut}
+    power = foreground_spectra(nodes, REFERENCE_GHZ, components="ksz", **options)["ksz x ksz"]
     return np.interp(np.arange(lmax + 1), nodes, power)
+
+
+def follow_objects(table: Mapping, mass_cut: float) -> dict:
+    """Let a part of the kSZ that is added on large scales follow the kSZ of the objects.
+
+    Haloes of every mass move together, so that the kSZ of the rest is correlated with that of the
+    objects, which on scales of degrees adds up to half of the power. The networks draw velocities
+    of their own. Of the power A that they lack, and of the spectra C of the objects and X of the
+    cross-correlation, follows the response b = X / C to the kSZ of the objects. Where b^2 C is
+    above A, b is the one that gives the total the power of the truth: b^2 C + 2 b C = A + 2 X.
+
+    Parameters
+    ----------
+    table
+        From `fit_large_scales`, with the root of A for "ksz".
+    mass_cut
+        Lowest mass of the objects (Msun).
+
+    Returns
+    -------
+    table
+        With the response, ``ksz_of_objects``, and the root of what remains to be drawn.
+    """
+    ell = np.asarray(table["ell"])
+    top = int(ell[-1])
+    objects, cross = (
+        truth_ksz(top, mass_cut, part)[ell] for part in ("objects", ("objects", "rest"))
+    )
+    lacking = np.square(table["root"]["ksz"])
+    full = cross / objects
+    total = np.sqrt(1 + (lacking + 2 * cross) / objects) - 1
+    response = np.where(full**2 * objects <= lacking, full, total) * _taper(ell)
+    left = np.sqrt(np.maximum(lacking - response**2 * objects, 0))
+    root = {**table["root"], "ksz": [rounded(x) for x in left]}
+    return {**table, "root": root, "ksz_of_objects": [rounded(x) for x in response]}
 
 
 def tsz_join(pixel_arcmin: float) -> tuple[int, int]:

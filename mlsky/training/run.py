@@ -305,7 +305,7 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 #: outputs, how often a network is used in one image.
 STARTING_OPTIONS = (
     *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
-    *("kernels", "cib_mix"),
+    *("kernels", "cib_mix", "gain"),
 )
 
 

@@ -34,6 +34,7 @@ from mlsky.training.calibrate import gain_beside
 from mlsky.training.large_scale_fit import (
     EDGES,
     fit_large_scales,
+    follow_objects,
     rms_added,
     rounded,
     truth_ksz,
@@ -166,6 +167,7 @@ def calibrate(
     if velocities is not None:
         low["ksz"] = gaussian.scale_alm(alm["ksz"].copy(), np.sqrt(velocities[1]))
     table, rows = fit_large_scales(low, means, truth, shot, join, clusters=not rest)
+    table = follow_objects(table, weights.mass_cut) if rest else table
     report("spectra of patches", 0.85)
     transfer, amplitude = fit_transfer(bare, cl, alm, patches, seed)
     calibration = dict(bare.header.get("calibration", {}))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 
+import healpy
 import numpy as np
 import pytest
 from chart_cases import solid_angle
 from halo_cases import shipped
 from pixell import enmap
+from scipy.special import sph_harm_y
 
 from mlsky.components import REFERENCE_GHZ
 from mlsky.haloes import draw, paint, profiles
@@ -142,6 +144,21 @@ def test_compton_y_within_r500_is_that_of_the_table():
 def pair():
     h = haloes([45.0, 45.0], [0.0, 3.0], [0.02, 0.4], [14.8, 14.9])
     return h, paint.HaloPainter(h, shipped(), 1, fields=("kappa", "tsz"), pixel_arcmin=4.0)
+
+
+def test_alm_of_haloes_are_sums_over_their_places():
+    h = haloes(*np.array(PLACES).T, np.full(6, 0.3), np.full(6, 14.5), 2e-3)
+    objects = paint.HaloPainter(h, shipped(), 1, fields=("kappa", "ksz"))
+    lmax = 12
+    alm = objects.alm("ksz", lmax)
+    flux = objects._flux("ksz", slice(None))
+    ell, m = healpy.Alm.getlm(lmax)
+    kept = objects.haloes  # in another order
+    expected = [
+        (flux * np.conj(sph_harm_y(n, k, kept.theta, kept.phi))).sum()
+        for n, k in zip(ell, m, strict=True)
+    ]
+    np.testing.assert_allclose(alm, expected, atol=1e-4 * np.abs(flux).max())
 
 
 def test_charts_agree_where_they_meet():

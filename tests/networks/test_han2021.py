@@ -72,6 +72,14 @@ def test_first_weights_are_the_papers():
     assert norms.std().item() == pytest.approx(0.02, rel=0.2)
 
 
+def test_gain_of_the_first_patches():
+    z = torch.randn(16, 256, generator=torch.Generator().manual_seed(1))
+    strong, weak = (DCGAN(channels=1, width=16, gain=g)(z).std().item() for g in (1.0, 0.1))
+    assert strong == pytest.approx(0.5, rel=0.3)
+    assert weak == pytest.approx(strong / 10, rel=0.02)  # the bound is felt a little by the strong
+    assert "gain" not in DCGAN(width=1).kwargs
+
+
 def test_scaled_tanh_and_its_inverse():
     x = torch.linspace(-14.9, 14.9, 101)
     tanh, artanh = han2021.ScaledTanh(), han2021.ScaledArcTanh()
@@ -138,6 +146,7 @@ def test_bf16_keeps_the_bounded_output_in_float32():
         (lambda: Critic(width=0), "width=0"),
         (lambda: PIXGAN(outputs=2.0), "outputs=2.0"),
         (lambda: DCGAN(seed=-1, width=1), "seed=-1"),
+        (lambda: DCGAN(gain=0, width=1), "gain=0: must be a number > 0"),
     ],
 )
 def test_wrong_arguments(call, message):

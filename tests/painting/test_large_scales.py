@@ -155,6 +155,18 @@ def test_fine_pixels_are_interpolated(lmax):
     assert np.abs(made["ksz"] - exact).max() < REFINED * exact.std()
 
 
+def test_a_part_of_ksz_follows_that_of_the_objects():
+    """Its correlation with the objects is the response of the table; what is drawn is not."""
+    own = gaussian.draw_alm(np.full(LMAX + 1, 3e-6), 11)
+    told = table(ksz_of_objects=[0.4] * 4)
+    alone = large_scales.modes(told, start(), 7)["ksz"]
+    both = large_scales.modes(told, start(), 7, lambda name, lmax: own.copy())["ksz"]
+    ell = np.arange(LMAX + 1)
+    np.testing.assert_allclose(both - alone, gaussian.scale_alm(own.copy(), 0.4 * (ell > 1)))
+    none = large_scales.modes(table(), start(), 7, lambda name, lmax: own.copy())["ksz"]
+    np.testing.assert_array_equal(none, alone)
+
+
 def test_fields_end_where_their_table_does():
     told = table(ell=[0, 2, 480, 1920])
     told["root"] = {k: [*v[:2], 0.0, 0.0] for k, v in told["root"].items()} | {"tsz": [0.01] * 4}

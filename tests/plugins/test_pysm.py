@@ -23,8 +23,8 @@ from pysm3 import units as u
 import mlsky
 from mlsky import seeds
 from mlsky.frequency import bands
-from mlsky.plugins import pysm
-from mlsky.plugins.pysm import CIB, CMB, KSZ, TSZ, Extragalactic, Radio
+from mlsky.plugins import pysm, pysm_skies
+from mlsky.plugins.pysm import CIB, CMB, KSZ, TSZ, Extragalactic, Kappa, Radio
 
 NSIDE = 16
 NPIX = 12 * NSIDE**2
@@ -39,7 +39,7 @@ TRANSFORM = 1e-3
 
 @pytest.fixture
 def record(monkeypatch):
-    monkeypatch.setattr(pysm, "_SKIES", weakref.WeakValueDictionary())  # none of other tests
+    monkeypatch.setattr(pysm_skies, "_SKIES", weakref.WeakValueDictionary())  # none of other tests
     return fakes.install(monkeypatch)
 
 
@@ -104,7 +104,10 @@ def test_trap_2_always_three_rows(record, names):
 
 def test_trap_3_every_keyword_of_pysm(component):
     wanted = inspect.signature(pysm3.InterpolatingComponent.get_emission).parameters
-    assert list(inspect.signature(component.get_emission).parameters) == list(wanted)[1:]
+    assert list(inspect.signature(component.get_emission).parameters) == [
+        *list(wanted)[1:],
+        "beam_window",  # of PySM's transform, though not of its components
+    ]
     assert component.includes_smoothing
     assert pysm3.Sky(nside=NSIDE, component_objects=[component]).includes_smoothing
     plain = component.get_emission(145 * u.GHz)
@@ -132,6 +135,35 @@ def test_a_beam_is_that_of_pysm(component):
     assert out.unit == u.uK_RJ
     np.testing.assert_allclose(out.value, expected.value, rtol=1e-6)
     assert out.value[0].std() < 0.5 * component.get_emission(145 * u.GHz).value[0].std()
+
+
+def test_a_beam_window_is_that_of_pysm(component):
+    ell = np.arange(2 * NSIDE + 1)
+    window = np.exp(-ell * (ell + 1) * 0.005)
+    out = component.get_emission(145 * u.GHz, beam_window=window, lmax=2 * NSIDE)
+    expected = pysm3.apply_smoothing_and_coord_transform(
+        component.get_emission(145 * u.GHz), beam_window=window, lmax=2 * NSIDE
+    )
+    np.testing.assert_array_equal(out, expected)
+    polarised = component.get_emission(145 * u.GHz, beam_window=[window] * 3, lmax=2 * NSIDE)
+    np.testing.assert_array_equal(polarised, expected)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"beam_window": np.ones(33), "fwhm": 1 * u.deg}, "fwhm and beam_window: give one"),
+        ({"beam_window": np.ones(33)}, r"of 33 multipoles: must reach lmax=40"),
+        ({"beam_window": np.ones(20), "output_nside": 8}, r"of 20 multipoles: must reach lmax=24"),
+        ({"beam_window": np.ones((2, 50))}, r"shape \(2, 50\): must be \(n,\), or \(3, n\)"),
+        ({"beam_window": np.full(50, np.nan)}, "beam_window"),
+        ({"beam_window": "narrow"}, "beam_window"),
+    ],
+)
+def test_beam_windows_that_are_not(component, keywords, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        component.get_emission(145 * u.GHz, **keywords)
+    assert "\n" not in str(caught.value)
 
 
 def test_rotation_there_and_back(component, monkeypatch):
@@ -207,24 +239,25 @@ def test_weights_of_another_length(component):
 
 
 def test_fields_of_a_seed_share_one_sky(record):
-    """Their sum is the sky's own total, and networks run once."""
-    fields = [kind(NSIDE, seed=1) for kind in (CMB, TSZ, KSZ, CIB, Radio)]
+    """Their sum is the sky's own total, and networks run once; kappa adds nothing to it."""
+    fields = [kind(NSIDE, seed=1) for kind in (CMB, Kappa, TSZ, KSZ, CIB, Radio)]
     out = pysm3.Sky(nside=NSIDE, component_objects=fields).get_emission(145 * u.GHz)
     assert len(record.generate) == 1
     whole = Extragalactic(NSIDE, seed=1)
     assert _relative(out.value, whole.get_emission(145 * u.GHz).value) < ROUNDING
     assert len(record.generate) == 1
+    sky = mlsky.simulate(145, NSIDE, 1, unit="uK_RJ")
     for one in fields:
-        expected = mlsky.simulate(145, NSIDE, 1, unit="uK_RJ")[one.field][0]
+        expected = sky[one.field][0] if one.field else 0 * sky.total[0]
         np.testing.assert_allclose(one.get_emission(145 * u.GHz).value, expected, rtol=ROUNDING)
         np.testing.assert_array_equal(one.kappa, whole.kappa)
     kinds = [None if one.catalog is None else set(one.catalog["kind"]) for one in fields]
-    assert kinds == [None, None, None, {"dsfg"}, {"radio"}]
+    assert kinds == [None, None, None, None, {"dsfg"}, {"radio"}]
     other = [TSZ(NSIDE, seed=2), TSZ(NSIDE, seed=1, num=1), TSZ(NSIDE, seed=1, flux_cut_mjy=3)]
     assert len({id(one._sky) for one in [*fields, *other]}) == 4
     del fields, whole, other, one
     gc.collect()
-    assert not pysm._SKIES
+    assert not pysm_skies._SKIES
 
 
 def test_a_field_that_comes_late_is_of_the_same_sky(record):
@@ -234,6 +267,101 @@ def test_a_field_that_comes_late_is_of_the_same_sky(record):
     assert np.any(ksz.get_emission(93 * u.GHz).value)
     assert record.generate == [("tsz",), ("tsz", "ksz")]
     np.testing.assert_array_equal(tsz.get_emission(93 * u.GHz).value, first)
+
+
+def test_kappa_is_a_map_that_emits_nothing(record):
+    kappa = Kappa(NSIDE, seed=1)
+    assert not np.any(kappa.get_emission(145 * u.GHz).value)
+    found = kappa.get_map()
+    assert found.unit == u.dimensionless_unscaled
+    np.testing.assert_array_equal(found, mlsky.simulate(145, NSIDE, 1).kappa)
+    assert kappa.get_map(fwhm=20 * u.deg, output_nside=8).shape == (768,)
+    both = kappa.get_map(return_car=True, output_car_resol=5 * u.deg, coord=("C", "G"))
+    assert [one.shape for one in both] == [(NPIX,), (36, 72)]
+    with pytest.raises(TypeError, match="must have a unit"):
+        kappa.get_emission(145)
+    assert kappa.catalog is None
+
+
+@pytest.fixture
+def stored(record, tmp_path):
+    """A file of three frequencies and a passband; what simulate gave."""
+    bands = [140, 145, 150, mlsky.Band([88, 93, 98], [0.2, 1, 0.4])]
+    return mlsky.simulate(bands, NSIDE, 1, out=tmp_path / "sky_00001.h5", flux_cut_mjy=20)
+
+
+def test_a_sky_on_disk(stored, tmp_path):
+    """At its frequencies and passbands, and at passbands whose points it holds."""
+    direct = Extragalactic(NSIDE, seed=1, flux_cut_mjy=20)
+    component = Extragalactic.from_file(tmp_path / "sky_00001.h5")
+    assert (component.nside, component.names) == (NSIDE, direct.names)
+    for freqs, weights in (
+        (145 * u.GHz, None),
+        ([88, 93, 98] * u.GHz, [0.1, 0.5, 0.2]),
+        ([0.14, 0.145, 0.15] * u.THz, [1, 2, 1]),
+        ([140, 150] * u.GHz, None),
+    ):
+        expected = direct.get_emission(freqs, weights).value
+        assert _relative(component.get_emission(freqs, weights).value, expected) < ROUNDING
+    np.testing.assert_array_equal(component.kappa, direct.kappa)
+    assert len(component.catalog) == len(direct.catalog)
+    fields = [
+        kind(NSIDE, num=1, file=str(tmp_path / "sky_{num:05d}.h5"))
+        for kind in (CMB, Kappa, TSZ, KSZ, CIB, Radio)
+    ]
+    out = pysm3.Sky(nside=NSIDE, component_objects=fields).get_emission(145 * u.GHz)
+    assert _relative(out.value, direct.get_emission(145 * u.GHz).value) < ROUNDING
+    assert set(fields[-1].catalog["kind"]) == {"radio"}
+    two = Extragalactic.from_file(tmp_path / "sky_00001.h5", components=["tsz", "cmb"])
+    assert two.names == ("cmb", "tsz")
+
+
+def test_a_total_on_disk(stored, tmp_path):
+    stored.write(tmp_path / "sky.fits")
+    component = Extragalactic.from_file(tmp_path / "sky.fits")
+    expected = Extragalactic.from_file(tmp_path / "sky_00001.h5").get_emission(145 * u.GHz)
+    assert _relative(component.get_emission(145 * u.GHz).value, expected.value) < ROUNDING
+    assert len(component.catalog) == len(stored.catalog)
+    with pytest.raises(ValueError, match=r"component 'tsz': .* holds the total alone"):
+        TSZ.from_file(tmp_path / "sky.fits")
+
+
+def test_files_that_do_not_fit(stored, tmp_path):
+    path = tmp_path / "sky_00001.h5"
+    with pytest.raises(ValueError, match=r"nside=32: must be that of .*, 16"):
+        CMB(32, file=path)
+    with pytest.raises(ValueError, match=r"217 GHz: .* holds 140, 145, 150, .* alone"):
+        CMB.from_file(path).get_emission(217 * u.GHz)
+    with pytest.raises(ValueError, match="no such file"):
+        CMB.from_file(tmp_path / "sky_{num}.h5")
+    with pytest.raises(ValueError, match="braces may hold num alone"):
+        CMB.from_file(tmp_path / "sky_{seed}.h5")
+    with pytest.raises(TypeError, match=r"unexpected argument 'weights' beside file=; may be comp"):
+        Extragalactic(NSIDE, file=path, weights="default")
+    with pytest.raises(ValueError, match="component 'dust'"):
+        Extragalactic(NSIDE, file=path, components=["dust"])
+    geometry = enmap.fullsky_geometry(res=np.radians(10))
+    mlsky.simulate(145, geometry=geometry, out=tmp_path / "car.h5", stokes="T")
+    with pytest.raises(ValueError, match="holds a sky on rectangular pixels"):
+        CMB.from_file(tmp_path / "car.h5")
+
+
+def test_what_would_be_in_the_sum_twice(record, monkeypatch):
+    made = []
+    monkeypatch.setattr(pysm3, "Sky", lambda **options: made.append(options))
+    for presets, options, message in (
+        (["d10"], {}, "'d10' holds the mean of the CIB, .* monopole=False"),
+        (["c1"], {}, "'c1' holds cmb, which is in the sum twice"),
+        (["tsz3"], {}, "'tsz3' holds tsz"),
+        (["rg2"], {"components": "radio"}, "'rg2' holds radio"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            pysm.sky(NSIDE, presets, seed=1, **options)
+    pysm.sky(NSIDE, ["d10", "s5", "co1", "c1"], monopole=False, components=["tsz", "cib"])
+    pysm.sky(NSIDE, ["d10"], components=["tsz"])
+    assert made[-1]["preset_strings"] == ["d10"]
+    (component,) = made[-1]["component_objects"]
+    assert component.names == ("tsz",)
 
 
 def test_a_class_of_one_field_has_no_components(record):

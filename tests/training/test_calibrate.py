@@ -84,7 +84,7 @@ def test_values_are_matched_by_rank():
     rng = np.random.default_rng(3)
     truth = rng.lognormal(2, 1, (4, 500, 500)).astype(np.float32)
     made = rng.lognormal(2, 1, (4, 500, 500)).astype(np.float32) ** 1.1
-    table = calibrate._match_values([m.ravel() for m in made], [m.ravel() for m in truth])
+    table = calibrate._match_ranks([m.ravel() for m in made], [m.ravel() for m in truth])
     assert np.all(np.diff(table["from"]) > 0)
     assert np.all(np.diff(table["to"]) >= 0)
     start, target = table["from"], table["to"]
@@ -114,7 +114,7 @@ def test_power_and_values_of_the_cib_are_both_matched():
     rng = np.random.default_rng(4)
     truth = [lognormal(rng, 0.5) for _ in range(40)]
     made = [1.1 * lognormal(rng, 0.3) for _ in range(40)]
-    table = calibrate.match_cib(made, truth, 0.5)
+    table = calibrate.match_values(made, truth, 0.5)
     assert np.ptp(table["gain"]) > 0.05
     after = [evaluate.calibrated(m, 0.5, table) for m in made]
     spectra = Spectra(N, 0.5, "cpu", 12)

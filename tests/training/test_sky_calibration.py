@@ -29,6 +29,8 @@ LMAX = 530
 SIGMAS = 5
 #: Interpolation of spectra between nodes, of the model's own grid.
 INTERPOLATION = 2e-3
+#: The response between its nodes, and spectra between theirs.
+FOLLOWED = 0.03
 KAPPA = np.r_[0.0, 0.0, 1e-7 * (np.arange(2, LMAX + 1) / 100.0) ** -0.5]
 NAMES = ("kappa", "tsz", "cib", "radio", "ksz")
 
@@ -421,3 +423,30 @@ def test_no_weight_file(tmp_path):
     path.write_text("nothing")
     with pytest.raises(RegistryError, match="not a safetensors file"):
         sky_calibration.calibrate(path)
+
+
+@pytest.mark.parametrize("lacking", [0.0, 3e-5])
+def test_ksz_of_objects_and_rest_has_the_power_of_both(lacking):
+    """Whether the networks lack enough power for the correlation or not."""
+    ell = [*range(0, 340, 20), 480]
+    table = {"ell": ell, "root": {"ksz": [np.sqrt(lacking)] * len(ell)}}
+    followed = large_scale_fit.follow_objects(table, 1e14)
+    inside = np.arange(20, 320, 20)  # the response ends beyond
+    every, rest, objects, cross = (
+        large_scale_fit.truth_ksz(480, cut, part)
+        for cut, part in (
+            (None, "rest"),
+            (1e14, "rest"),
+            (1e14, "objects"),
+            (1e14, ("objects", "rest")),
+        )
+    )
+    np.testing.assert_allclose(every, rest + objects + 2 * cross, rtol=1e-9)
+    drawn, response = (
+        np.interp(np.arange(481), ell, values)
+        for values in (followed["root"]["ksz"], followed["ksz_of_objects"])
+    )
+    made = rest - lacking + drawn**2 + (1 + response) ** 2 * objects
+    np.testing.assert_allclose(made[inside], every[inside], rtol=FOLLOWED)
+    if lacking:
+        np.testing.assert_allclose((response * objects / cross)[inside], 1, rtol=FOLLOWED)
