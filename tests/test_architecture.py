@@ -35,7 +35,7 @@ LAYERS = (
     ("sources",),
     ("haloes",),
     ("painting",),
-    ("harmonics", "smoothing"),
+    ("harmonics", "smoothing", "subtraction", "bright_sources"),
     ("operations",),
     ("sky",),
     ("request",),

@@ -28,6 +28,7 @@ __all__ = [
     "draw_polarised_fraction",
     "make",
     "of_drawn",
+    "of_place",
     "paint",
     "paint_sparse",
     "stokes_fluxes",
@@ -130,7 +131,7 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     _check_all((flux_mjy >= 0) & np.isfinite(flux_mjy), flux_mjy, "flux_mjy", "mJy, finite, >= 0")
 
     if number is None:
-        number = _of_place(ra, dec)
+        number = of_place(ra, dec)
     is_dsfg = dsfg.astype(np.int64)
     normal = seeds.normal(seed, "spectral_index", is_dsfg, number)
     alpha = np.where(dsfg, cib.index_of(normal, flux_mjy), radio.index_of(normal))
@@ -164,7 +165,7 @@ def draw_polarised_fraction(normal, mean_square) -> np.ndarray:
     return np.minimum(median * np.exp(POL_LOG_SCATTER * normal), POL_MAX)
 
 
-def _of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Numbers of positions (deg) to the nearest `PLACE_DEG`, int64."""
     turn = round(360 / PLACE_DEG)
     column = np.rint(ra % 360 / PLACE_DEG).astype(np.int64) % turn
