@@ -35,7 +35,7 @@ from mlsky.components import REFERENCE_GHZ, parse
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.passbands import Band
 from mlsky.io.layers import TOTAL
-from mlsky.plugins.pysm_skies import SimulatedSky, StoredSky, numbered
+from mlsky.plugins.skies import SimulatedSky, StoredSky, numbered
 from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
 

@@ -23,7 +23,7 @@ from pysm3 import units as u
 import mlsky
 from mlsky import seeds
 from mlsky.frequency import bands
-from mlsky.plugins import pysm, pysm_skies
+from mlsky.plugins import pysm, skies
 from mlsky.plugins.pysm import CIB, CMB, KSZ, TSZ, Extragalactic, Kappa, Radio
 
 NSIDE = 16
@@ -39,7 +39,7 @@ TRANSFORM = 1e-3
 
 @pytest.fixture
 def record(monkeypatch):
-    monkeypatch.setattr(pysm_skies, "_SKIES", weakref.WeakValueDictionary())  # none of other tests
+    monkeypatch.setattr(skies, "_SKIES", weakref.WeakValueDictionary())  # none of other tests
     return fakes.install(monkeypatch)
 
 
@@ -257,7 +257,7 @@ def test_fields_of_a_seed_share_one_sky(record):
     assert len({id(one._sky) for one in [*fields, *other]}) == 4
     del fields, whole, other, one
     gc.collect()
-    assert not pysm_skies._SKIES
+    assert not skies._SKIES
 
 
 def test_a_field_that_comes_late_is_of_the_same_sky(record):

@@ -1,4 +1,4 @@
-"""The skies behind the PySM components: simulated when they are asked for, or read from a file."""
+"""The skies behind components of PySM and mapsims: simulated when asked for, or read."""
 
 from __future__ import annotations
 
@@ -55,8 +55,12 @@ class SimulatedSky:
 
     def emission(self, band: Band, names: Sequence[str]) -> NDArray[np.float32]:
         """(3, npix) uK_RJ of some components in a band, a new array."""
-        sky = observe(self._realisation(names), (band,), stokes="TQU", unit="uK_RJ")
-        return sky.total[0]
+        return self.observed([band], names, "uK_RJ").total[0]
+
+    def observed(self, bands: Sequence[Band], names: Sequence[str], unit: str) -> Sky:
+        """Some components at several bands, T, Q and U."""
+        unit = passbands.parse_unit(unit)
+        return observe(self._realisation(names), bands, stokes="TQU", unit=unit)
 
     @property
     def monopole_off(self) -> tuple[str, ...]:
