@@ -276,9 +276,8 @@ class Operations:
         each = beams.parse(beam, len(self.bands))
         index = int(np.argmin(np.abs(self.freqs_ghz - 150))) if band is None else self.index(band)
         limit = least * subtraction.flux_error_mjy(noise[index], each[index], self.bands[index])
-        bright_sources.fluxes(
-            self.catalog, self.bands[index], limit
-        )  # all sources above it are listed
+        # all sources above it must be listed
+        bright_sources.fluxes(self.catalog, self.bands[index], limit)
         layers, table = subtraction.subtract(self, least, noise, each, index, seeds.check(seed))
         told = f"above {limit:.3g} mJy at {self.bands[index].label}"
         return self._with(layers, catalog=table, meta={**self.meta, "subtracted": told})
@@ -287,8 +286,8 @@ class Operations:
         """Write the list of sources for other programs; the suffix selects the format.
 
         ``.h5``, ``.hdf5``: the layout of PySM's ``PointSourceCatalog``, polynomials of the flux
-        (Jy) in ln(nu / GHz). ``.toml``: that of toast's ``SimCatalog``. Both hold the sources that are
-        in the maps. ``.fits``, ``.ecsv``: `Sky.catalog` as it is.
+        (Jy) in ln(nu / GHz). ``.toml``: that of toast's ``SimCatalog``. Both hold the sources that
+        are in the maps. ``.fits``, ``.ecsv``: `Sky.catalog` as it is.
 
         Raises
         ------

@@ -19,7 +19,7 @@ from mlsky.subtraction import flux_error_mjy
 
 FREQS = [93, 150]
 #: Fluxes of the polynomials for PySM, within their range.
-POLYNOMIAL = 1e-3
+POLYNOMIAL = 3e-3
 
 
 @pytest.fixture(scope="module")

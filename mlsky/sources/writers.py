@@ -21,7 +21,7 @@ __all__ = ["SUFFIXES", "write"]
 SUFFIXES = (".h5", ".hdf5", ".toml", ".fits", ".ecsv")
 
 #: Range (GHz) of the polynomials in ln nu for PySM, which has no other form of a spectrum, by kind,
-#: and their degree: right to 1e-3 of a flux, our choice. Fluxes of DSFGs rise too steeply for more.
+#: and their degree: right to 3e-3 of a flux, our choice. Fluxes of DSFGs rise too steeply for more.
 PYSM_GHZ, PYSM_DEGREE, PYSM_POINTS = {"radio": (20.0, 400.0), "dsfg": (70.0, 350.0)}, 10, 60
 
 #: Frequencies of the spectra for toast, which interpolates them in logarithms.
