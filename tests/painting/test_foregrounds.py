@@ -290,6 +290,7 @@ def test_kappa_of_the_user_from_end_to_end(weight_file):
         components=["tsz"],
         kappa=(np.asarray(values), wcs),
         kappa_kind="nonlinear",
+        pixel_window=False,
     )
     out = gaussian.map_to_alm(sky.kappa, Healpix(32), 40)
     given = healpy.resize_alm(alm, 60, 60, 40, 40)
