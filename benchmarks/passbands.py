@@ -89,7 +89,7 @@ def of_spt(paths: list[Path]) -> dict:
 def of_hfi(path: Path) -> dict:
     found = {}
     with fits.open(path) as file:
-        for name in ("100", "143", "217", "353", "545"):
+        for name in ("100", "143", "217", "353", "545", "857"):
             table = file[f"BANDPASS_F{name}"].data
             nu, band = table["WAVENUMBER"] * PER_CM, table["TRANSMISSION"]
             low, high = nu[band > CUT * band.max()][[0, -1]]

@@ -60,8 +60,9 @@ def main() -> None:
     alm = {}
     for name, values in maps_of(sky).items():
         alm[name] = gaussian.map_to_alm(values.astype(np.float32), grid, lmax)
-        if name != "kappa":  # which is sampled, not averaged
-            gaussian.scale_alm(alm[name], 1 / window)
+        # kappa has the window of the output pixels alone
+        own = windows.square(ell, grid.pixel_arcmin) if name == "kappa" else window
+        gaussian.scale_alm(alm[name], 1 / own)
     model = truth_spectra(lmax, None, BANDS_GHZ)
     model["ksz", "ksz"] = truth_ksz(lmax)
     edges = np.array([e for e in EDGES if e < lmax] + [lmax])

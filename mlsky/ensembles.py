@@ -315,7 +315,7 @@ def _made_of(request: Request, suffix: str) -> dict:
     found |= {
         "suffix": suffix,
         "unit": request.unit,
-        "flux_cut_mjy": request.flux_cut_mjy,
+        "flux_cuts": request.flux_cuts_told,
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "bands": [band.label for band in request.bands],
         "bands_sha256": hashlib.sha256(bands.encode()).hexdigest(),

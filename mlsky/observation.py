@@ -14,7 +14,7 @@ from mlsky.frequency import passbands
 from mlsky.io.disk_array import Array
 from mlsky.io.layers import Layer
 from mlsky.sky import Sky
-from mlsky.sources import catalogue
+from mlsky.sources import catalogue, cuts
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Realisation:
         Haloes above the mass cut, from `mlsky.haloes.catalogue`; None if the weights paint them.
     kappa
         (*shape,) float32, dimensionless.
+    flux_cuts
+        From `mlsky.sources.cuts.parse`: one, or one for each band.
     cib
         Law of a CIB of several templates; None for one map and one colour.
     """
@@ -59,10 +61,11 @@ class Realisation:
     catalog: Table | None
     clusters: Table | None
     kappa: Array
-    flux_cut_mjy: float | None
+    flux_cuts: tuple[tuple[float, passbands.Band], ...] | None
     tsz_temperature_kev: float | None
     meta: dict
     cib: CibTemplates | None = None
+    cut_per_band: bool = False
 
 
 def observe(
@@ -87,11 +90,19 @@ def observe(
             layers[name].append(Layer(values, weights, kept))
     catalog = realisation.catalog
     if catalog is not None:
-        painted = _is_painted(catalog, realisation.flux_cut_mjy)
+        painted = _painted(catalog, realisation)
+        of_all = np.ndim(painted) == 1
         for name, kind in catalogue.COMPONENTS.items():
-            chosen = catalog[(np.asarray(catalog["kind"]) == kind) & painted]
-            if name in layers and len(chosen):
-                hit, templates = catalogue.paint_sparse(chosen, realisation.geometry, bands, stokes)
+            chosen = np.asarray(catalog["kind"]) == kind
+            chosen &= painted if of_all else painted.any(1)
+            if name in layers and chosen.any():
+                hit, templates = catalogue.paint_sparse(
+                    catalog[chosen],
+                    realisation.geometry,
+                    bands,
+                    stokes,
+                    None if of_all else painted[chosen],
+                )
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
         freqs_ghz=passbands.centres(bands),
@@ -117,14 +128,17 @@ def list_sources(realisation: Realisation) -> Table | None:
         return None
     listed = np.asarray(realisation.catalog["flux_mjy"]) >= CATALOG_MIN_MJY
     catalog = realisation.catalog[listed]
-    catalog["in_map"] = _is_painted(catalog, realisation.flux_cut_mjy)
+    painted = _painted(catalog, realisation)
+    catalog["in_map"] = painted if painted.ndim == 1 else painted.any(1)
+    if painted.ndim == 2:
+        catalog["in_bands"] = painted
     return catalog
 
 
-def _is_painted(catalog: Table, flux_cut_mjy: float | None) -> NDArray[np.bool_]:
-    """Which sources are in the maps."""
-    flux_mjy = np.asarray(catalog["flux_mjy"])
-    return np.ones(len(catalog), bool) if flux_cut_mjy is None else flux_mjy <= flux_cut_mjy
+def _painted(catalog: Table, realisation: Realisation) -> NDArray[np.bool_]:
+    """Which sources are in the maps: (n,), or (n, nfreq) if every band has a cut of its own."""
+    found = realisation.flux_cuts
+    return cuts.kept(catalog, found, per_band=found is not None and realisation.cut_per_band)
 
 
 def _weights(

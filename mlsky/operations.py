@@ -6,155 +6,26 @@ there, and the sky that is given stays as it is.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import arguments, harmonics, smoothing
+from mlsky import arguments, bright_sources, harmonics, seeds, smoothing, subtraction
 from mlsky.frequency import passbands
-from mlsky.io.layers import TOTAL, Layer
-from mlsky.sources import catalogue
-from mlsky.sphere import discs
+from mlsky.io.layers import TOTAL
+from mlsky.sources import writers
+from mlsky.sphere import beams
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    import os
+
     from pixell.enmap import ndmap
 
     from mlsky.frequency.passbands import Band
     from mlsky.sky import Sky
 
 __all__ = ["Operations"]
-
-#: Quantile of the colours of listed sources by which it is told down to what flux in another band
-#: the catalogue is complete. Our choice.
-COLOUR_QUANTILE = 0.999
-
-
-def _without_sources(sky: Sky, mjy: float, nu_ghz) -> tuple[dict[str, list[Layer]], Table]:
-    """Layers and catalogue of a sky without the sources above a flux in a band.
-
-    Parameters
-    ----------
-    mjy
-        Sources brighter than this are taken out, mJy or a Quantity.
-    nu_ghz
-        The band: a frequency, a `Band` or a name.
-
-    Raises
-    ------
-    ValueError
-        If the sky has no components or catalogue, or the catalogue is not complete to that flux.
-    """
-    table = _catalogue_of(sky, "a flux cut")
-    band = _one_band(nu_ghz)
-    cut = arguments.number(
-        "mjy", mjy, "a flux in mJy, positive, for example 15", 0, np.inf, unit="mJy"
-    )
-    gone = np.asarray(table["in_map"]) & (_fluxes(table, band, cut) > cut)
-    layers = {name: list(held) for name, held in sky.layers.items()}
-    for name, kind in catalogue.COMPONENTS.items():
-        some = table[gone & (np.asarray(table["kind"]) == kind)]
-        for number, layer in enumerate(layers.get(name, ())):
-            if layer.pixels is not None and len(some):
-                layers[name][number] = _subtracted(layer, some, sky)
-    listed = table.copy()
-    listed["in_map"] = np.asarray(table["in_map"]) & ~gone
-    return layers, listed
-
-
-def _subtracted(layer: Layer, sources: Table, sky: Sky) -> Layer:
-    """A layer of sources without some of them."""
-    hit, values = catalogue.paint_sparse(sources, sky.geometry, sky.bands, layer.stokes)
-    templates = np.array(layer.templates, np.float32)
-    place = np.searchsorted(layer.pixels, hit)
-    templates[:, :, place] -= values
-    if "T" in layer.stokes:  # what rounding leaves of a bright source may be negative
-        row = templates[:, layer.stokes.index("T")]
-        np.maximum(row, 0, out=row)
-    return dataclasses.replace(layer, templates=templates)
-
-
-def _mask(
-    sky: Sky,
-    flux_mjy: float | None,
-    nu_ghz,
-    radius_arcmin: float,
-    cluster_mass: float | None,
-    cluster_radius: float,
-) -> NDArray[np.bool_]:
-    """Which pixels of a sky are farther from bright sources and massive clusters than a radius.
-
-    As `Operations.mask`.
-    """
-    positive = "a positive number, for example 5"
-    radius = arguments.number("radius_arcmin", radius_arcmin, positive, 1e-3, 600, unit="arcmin")
-    centres = [np.empty((0, 3))]  # ra, dec, radius, all in degrees
-    if flux_mjy is not None:
-        table = _catalogue_of(sky, "a mask of sources")
-        band = _one_band(nu_ghz)
-        cut = arguments.number(
-            "flux_mjy", flux_mjy, "a flux in mJy, positive, for example 15", 0, np.inf, unit="mJy"
-        )
-        bright = table[_fluxes(table, band, cut) > cut]
-        centres.append(_discs(bright, np.full(len(bright), radius / 60)))
-    if cluster_mass is not None:
-        least = arguments.number(
-            "cluster_mass", cluster_mass, "M500c in Msun, for example 2e14", 0, np.inf, unit="Msun"
-        )
-        scale = arguments.number("cluster_radius", cluster_radius, positive, 1e-3, 100)
-        if sky.clusters is None:
-            raise ValueError(
-                "cluster_mass: this sky lists no clusters, as its weights paint them; give weights "
-                "that leave them out (mlsky weights list)"
-            )
-        heavy = sky.clusters[np.asarray(sky.clusters["m500c"]) > least]
-        theta = scale * np.asarray(heavy["theta500"], np.float64)
-        centres.append(_discs(heavy, np.maximum(theta, radius) / 60))
-    return discs.outside(sky.geometry, np.concatenate(centres))
-
-
-def _catalogue_of(sky: Sky, what: str) -> Table:
-    if sky.catalog is None:
-        raise ValueError(
-            f"{what} needs the catalogue of sources: make the sky with components 'cib' or 'radio'"
-        )
-    if not any(name in sky.layers for name in catalogue.COMPONENTS):
-        raise ValueError(
-            f"{what} needs the components of a sky, and this one holds the total alone: use the "
-            "HDF5 file"
-        )
-    return sky.catalog
-
-
-def _one_band(nu_ghz) -> passbands.Band:
-    found = passbands.parse(nu_ghz)
-    if len(found) != 1:
-        raise ValueError(f"nu_ghz={arguments.short(nu_ghz)}: must be one band or frequency")
-    return found[0]
-
-
-def _fluxes(table: Table, band: passbands.Band, cut: float) -> NDArray[np.float64]:
-    """Fluxes (mJy) of listed sources in a band; a cut below which not all are listed is refused."""
-    flux = catalogue.band_fluxes(table, band)[0]
-    if not len(table):
-        return flux
-    colour = np.quantile(flux / np.asarray(table["flux_mjy"]), COLOUR_QUANTILE)
-    complete = catalogue.LISTED_MJY * float(colour)
-    if cut < complete:
-        raise ValueError(
-            f"{cut:g} mJy in the band {band.label}: the catalogue lists sources above "
-            f"{catalogue.LISTED_MJY:g} mJy at 148 GHz, which is all above {complete:.2g} mJy there"
-        )
-    return flux
-
-
-def _discs(table: Table, radius_deg: NDArray) -> NDArray[np.float64]:
-    """(n, 3): right ascension, declination and radius in degrees."""
-    return np.stack(
-        [np.asarray(table["ra"], float), np.asarray(table["dec"], float), radius_deg], 1
-    )
 
 
 class Operations:
@@ -250,7 +121,7 @@ class Operations:
             If the sky holds the total alone or no sources, or the cut is below what the catalogue,
             which lists sources above 1 mJy at 148 GHz, is complete to in that band.
         """
-        layers, table = _without_sources(self, mjy, nu_ghz)
+        layers, table = bright_sources.without_sources(self, mjy, nu_ghz)
         cuts = [*self.meta.get("cuts", []), f"{mjy} mJy at {passbands.parse(nu_ghz)[0].label}"]
         return self._with(layers, catalog=table, meta={**self.meta, "cuts": cuts})
 
@@ -292,7 +163,9 @@ class Operations:
             If the sky lists no sources, or no clusters, or the flux is below what the catalogue is
             complete to.
         """
-        return _mask(self, flux_mjy, nu_ghz, radius_arcmin, cluster_mass, cluster_radius)
+        return bright_sources.mask(
+            self, flux_mjy, nu_ghz, radius_arcmin, cluster_mass, cluster_radius
+        )
 
     def alm(
         self, index: int | str = 0, component: str | None = None, lmax: int | None = None
@@ -325,8 +198,8 @@ class Operations:
         """This sky with a beam.
 
         Fields are multiplied by the beam's transform in multipoles. Sources of the catalogue are
-        painted with its profile at their places, so nothing rings round them, and the pixel window
-        is not in them.
+        painted with its profile at their places, so nothing rings round them. The pixel window
+        stays as it is in the sky, also for sources.
 
         Parameters
         ----------
@@ -352,6 +225,76 @@ class Operations:
         layer, told = smoothing.smoothed(self, beam, component)
         name = TOTAL if component is None else component
         return self._with({name: [layer]}, meta={**self.meta, "beams": told})
+
+    def subtract(
+        self,
+        snr: float = 5.0,
+        *,
+        noise_uk_arcmin: float | list[float],
+        beam,
+        band: int | str | None = None,
+        seed: int = 0,
+    ) -> Sky:
+        """This sky after its bright sources were found in noisy maps and subtracted.
+
+        A source is found if its measured flux in one band is `snr` times its error or more. What is
+        measured, with an error in every band, is then subtracted; minus the errors stays in the
+        maps. The noise itself is not added.
+
+        Parameters
+        ----------
+        snr
+            Least signal to noise.
+        noise_uk_arcmin
+            White noise of T in uK_CMB arcmin, for all bands or one for each; that of Q and U is
+            larger by the root of two.
+        beam
+            As for `smooth`: beams with which the maps are observed. The maps of the result have
+            none yet.
+        band
+            Number or name of the band in which sources are found; by default the one nearest to
+            150 GHz.
+        seed
+            Of the errors, which belong to the sources.
+
+        Returns
+        -------
+        Sky
+            In its catalogue the sources found have `in_map` False and their fluxes in
+            "measured_mjy", one per band.
+
+        Raises
+        ------
+        ValueError
+            As `cut`; or for noise that is not positive, other numbers of beams or noise levels than
+            of bands, or a limit below what the catalogue is complete to.
+        """
+        bright_sources.catalogue_of(self, "a subtraction of sources")
+        bright_sources.without_beams(self, "subtract")
+        least = arguments.number("snr", snr, "a positive number, for example 5", 1, 1e3)
+        noise = subtraction.parse_noise(noise_uk_arcmin, len(self.bands))
+        each = beams.parse(beam, len(self.bands))
+        index = int(np.argmin(np.abs(self.freqs_ghz - 150))) if band is None else self.index(band)
+        limit = least * subtraction.flux_error_mjy(noise[index], each[index], self.bands[index])
+        # all sources above it must be listed
+        bright_sources.fluxes(self.catalog, self.bands[index], limit)
+        layers, table = subtraction.subtract(self, least, noise, each, index, seeds.check(seed))
+        told = f"above {limit:.3g} mJy at {self.bands[index].label}"
+        return self._with(layers, catalog=table, meta={**self.meta, "subtracted": told})
+
+    def write_catalog(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+        """Write the list of sources for other programs; the suffix selects the format.
+
+        ``.h5``, ``.hdf5``: the layout of PySM's ``PointSourceCatalog``, polynomials of the flux
+        (Jy) in ln(nu / GHz). ``.toml``: that of toast's ``SimCatalog``. Both hold the sources that
+        are in the maps. ``.fits``, ``.ecsv``: `Sky.catalog` as it is.
+
+        Raises
+        ------
+        ValueError
+            If the sky lists no sources, or the file cannot be written.
+        """
+        writers.write(bright_sources.catalogue_of(self, "a catalogue"), path, overwrite)
 
     def spectra(
         self, component: str | None = None, lmax: int | None = None

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from mlsky import components as fields
 from mlsky._version import __version__
-from mlsky.frequency import cib_templates
+from mlsky.frequency import cib_templates, passbands
 from mlsky.io import content
 from mlsky.request import Request
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "provenance",
@@ -43,7 +39,10 @@ def provenance(request: Request) -> dict:
         "cosmology": request.cosmology.to_dict(),
         "kappa": "drawn" if request.kappa is None else request.kappa.describe(),
         "haloes": _describe_haloes(request),
-        "flux_cut_mjy": request.flux_cut_mjy,
+        "flux_cut_mjy": _describe_cut(request),
+        "flux_cuts": request.flux_cuts_told,
+        "beams": [beam.describe() for beam in request.beams or ()],
+        "pixel_window": request.pixel_window,
         "tsz_temperature_kev": request.tsz_temperature_kev,
         "monopole_off": list(request.monopole_off),
         "cib": _describe_cib(request),
@@ -53,6 +52,15 @@ def provenance(request: Request) -> dict:
         "licence": LICENCE,
         "cite": CITE,
     }
+
+
+def _describe_cut(request: Request) -> float | None:
+    """The flux cut in mJy if it is one at 148 GHz; `flux_cuts` has any other."""
+    cuts = request.flux_cuts
+    if cuts is None or request.cut_per_band:
+        return None
+    ((mjy, band),) = cuts
+    return mjy if band == passbands.Band(fields.REFERENCE_GHZ) else None
 
 
 def _describe_haloes(request: Request) -> str:

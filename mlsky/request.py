@@ -14,6 +14,7 @@ from mlsky import components as fields
 from mlsky.frequency import cib_templates, passbands
 from mlsky.io import resources, skies
 from mlsky.signature import DEFAULTS, Arguments, Progress
+from mlsky.sphere import beams as beam_shapes
 from mlsky.sphere import geometry as pixels
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class Request:
     cosmology: object
     weights: object
     weights_name: str
-    flux_cut_mjy: float | None
+    flux_cuts: tuple[tuple[float, passbands.Band], ...] | None
+    cut_per_band: bool
+    beams: tuple[beam_shapes.Beam, ...] | None
+    pixel_window: bool
     tsz_temperature_kev: float | None
     haloes: dict[str, NDArray[np.float64]] | None
     monopole_off: tuple[str, ...]
@@ -50,6 +54,14 @@ class Request:
     progress: Progress
     out: Path | None
     command: str
+
+    @property
+    def flux_cuts_told(self) -> list[list]:
+        """The cuts in plain types: mJy, and a name or the points of the band."""
+        return [
+            [mjy, band.label if band.name is None and band.is_single else band.to_dict()]
+            for mjy, band in self.flux_cuts or ()
+        ]
 
     def memory(self, workers: int = 1) -> dict[str, float]:
         """Bytes at the peak of each stage, maps on disk, with so many charts at a time."""
@@ -76,7 +88,7 @@ def check(asked: Arguments) -> Request:
     """
     from mlsky.frequency import relativistic
     from mlsky.painting import foregrounds
-    from mlsky.sources import catalogue
+    from mlsky.sources import cuts
     from mlsky.sphere import kappa as given_kappa
     from mlsky.theory import cosmology as cosmologies
     from mlsky.theory import presets, response
@@ -89,7 +101,9 @@ def check(asked: Arguments) -> Request:
     passbands.convert(bands, "uK_CMB", unit)  # y has none where tSZ is null
     seed = seeds.check(asked.seed)
     cmb_seed = seed if asked.cmb_seed is None else seeds.check(asked.cmb_seed, "cmb_seed")
-    cut = catalogue.parse_flux_cut(asked.flux_cut_mjy)
+    found_cuts = cuts.parse(asked.flux_cut_mjy, asked.flux_cut, bands)
+    window = arguments.boolean("pixel_window", asked.pixel_window)
+    beams = _check_beams(asked.beam, bands, grid, names, window)
     temperature = relativistic.parse_temperature(asked.tsz_temperature_kev)
     monopole_off = _means_off(asked.monopole, grid)
     _check_device(asked.device)
@@ -111,6 +125,8 @@ def check(asked: Arguments) -> Request:
     number = count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
         resources.check(grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
+        if beams is not None and out is None:
+            _check_beamed_memory(grid, names, stokes, len(bands))
 
     shown = {
         "freqs": [_shown_band(band) for band in bands],
@@ -124,11 +140,14 @@ def check(asked: Arguments) -> Request:
         "fill_kappa": given is not None and given.holes is not None,
         "cosmology": asked.cosmology if isinstance(asked.cosmology, str) else "given",
         "weights": weights,
-        "flux_cut_mjy": cut,
+        "flux_cut_mjy": None if asked.flux_cut_mjy is None else found_cuts[0][0],
+        "flux_cut": None if asked.flux_cut is None else "given",
         "tsz_temperature_kev": temperature,
         "haloes": None if clusters is None else "given",
         "monopole": _shown(asked.monopole),
         "unit": unit,
+        "beam": None if beams is None else "given",
+        "pixel_window": window,
         "cmb_seed": None if cmb_seed == seed else cmb_seed,
         "out": None if out is None else out.name,
     }
@@ -145,7 +164,10 @@ def check(asked: Arguments) -> Request:
         cosmology=cosmos,
         weights=chosen,
         weights_name=weights,
-        flux_cut_mjy=cut,
+        flux_cuts=found_cuts,
+        cut_per_band=asked.flux_cut is not None and cuts.is_per_band(asked.flux_cut),
+        beams=beams,
+        pixel_window=window,
         tsz_temperature_kev=temperature,
         haloes=clusters,
         monopole_off=monopole_off,
@@ -154,6 +176,44 @@ def check(asked: Arguments) -> Request:
         out=out,
         command=f"mlsky.simulate({', '.join(call)})",
     )
+
+
+def _check_beams(
+    beam, bands: tuple[passbands.Band, ...], grid: pixels.Geometry, names, pixel_window: bool
+) -> tuple[beam_shapes.Beam, ...] | None:
+    """The beam of each band, given at once or by the bands; None for none."""
+    own = [band.beam for band in bands]
+    if beam is not None and any(own):
+        raise ValueError("beam= beside bands that have beams: give one of the two")
+    if beam is None and not any(own):
+        if not pixel_window and set(names) & {"cib", "radio"}:
+            raise ValueError(
+                "pixel_window=False without beams: point sources have no samples but with a beam; "
+                "give beam= (FWHM in arcmin), or components without sources"
+            )
+        return None
+    if beam is None and not all(own):
+        without = next(band.label for band in bands if band.beam is None)
+        raise ValueError(f"band {without} has no beam and others have: give every band one")
+    found = tuple(beam_shapes.parse(own if beam is None else beam, len(bands)))
+    if grid.kind == "car" and not grid.cylindrical:
+        raise ValueError(
+            "beams need HEALPix or cylindrical pixels (CAR, CEA, ...); this map has other ones"
+        )
+    for one in found:
+        one.transform(grid.lmax)  # a table may end too early
+    return found
+
+
+def _check_beamed_memory(grid: pixels.Geometry, names, stokes: str, nfreq: int) -> None:
+    """Refuse a sky with beams whose maps, one per band and component, memory cannot hold."""
+    maps = sum(len(stokes) if "Q" in fields.COMPONENTS[name].stokes else 1 for name in names)
+    need, free = 4.0 * grid.npix * nfreq * maps, resources.memory_free()
+    if need > free:
+        raise ValueError(
+            f"{need / 2**30:.1f} GiB of memory needed for the maps with beams and "
+            f"{free / 2**30:.1f} GiB free; give out= to keep maps on disk, or fewer bands"
+        )
 
 
 def _check_haloes(

@@ -59,6 +59,7 @@ FIELDS = {
     "sources": 12,
     "cib_remainder": 13,
     "realisation": 14,
+    "flux_errors": 15,
 }
 
 #: Seed of the painted regions on which `mlsky validate` scores networks. It is never used for sets

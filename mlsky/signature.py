@@ -50,10 +50,13 @@ class Arguments:
     cosmology: object = "planck2018"
     weights: str = "default"
     flux_cut_mjy: float | None = None
+    flux_cut: tuple | Sequence[tuple] | None = None
     tsz_temperature_kev: float | None = None
     haloes: Table | dict | None = None
     monopole: bool | str | Sequence[str] = True
     unit: str = "uK_CMB"
+    beam: ArrayLike | Sequence | None = None
+    pixel_window: bool = True
     cmb_seed: int | None = None
     device: str = "auto"
     progress: Progress | None = None

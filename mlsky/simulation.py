@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky import averages, smoothing
 from mlsky.frequency import cib_templates
 from mlsky.io import hdf5, resources
 from mlsky.io.disk_array import Array
@@ -23,7 +24,7 @@ from mlsky.request import Request, check
 from mlsky.signature import Arguments, Progress, takes
 from mlsky.sky import Sky, finish
 from mlsky.sources import catalogue
-from mlsky.sphere import geometry as pixels
+from mlsky.sphere import pixel_window
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -71,6 +72,7 @@ MADE_OF = (
     "haloes",
     "geometry",
     "monopole_off",
+    "pixel_window",
 )
 
 
@@ -117,6 +119,9 @@ def simulate(asked: Arguments) -> Sky:
         Name of the networks, see ``mlsky weights list``.
     flux_cut_mjy
         Leave sources brighter than this at 148 GHz out of the maps, mJy.
+    flux_cut
+        The same in another band, ``(mJy, band)`` as (15, 150): out of the maps of all bands. Or a
+        list of such pairs, one per band: each for the maps of its band alone.
     tsz_temperature_kev
         Electron temperature of the gas, keV or a Quantity, 0 to 15: relativistic corrections to the
         tSZ for gas of this one temperature. None for the non-relativistic limit.
@@ -132,6 +137,13 @@ def simulate(asked: Arguments) -> Sky:
         changed.
     unit
         "uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr" or "y", the Compton parameter.
+    beam
+        Beam of the maps: FWHM in arcmin (or a Quantity), its transform b_l from l = 0 as an array,
+        or a list of these, one per band; bands may have beams of their own (`mlsky.Band`). Every
+        component then is one map per band. kappa has no beam.
+    pixel_window
+        True: every map is an average over its pixels, and has their window. False: samples at their
+        centres, without it; with sources this needs a beam.
     cmb_seed
         Seed of the unlensed CMB; `seed` by default.
     device
@@ -179,6 +191,9 @@ def run(request: Request) -> Sky:
         request.progress("bands and sources", 0.95)
         sky = observe(realisation, request.bands, stokes=request.stokes, unit=request.unit)
         del realisation
+        if request.beams is not None:
+            request.progress("beams", 0.96)
+            sky = smoothing.with_beams(sky, request.beams, store)
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
             sky = finish(sky, store, request.out)
@@ -194,12 +209,20 @@ def _disk(request: Request) -> Disk:
     shape = request.geometry.shape
     kept = {"kappa": ("kappa", shape)}
     for name in request.components:
+        path = hdf5.template_path(name)
+        if request.beams is not None:
+            stokes = smoothing.stokes_of(name, request.stokes)
+            if stokes:
+                beamed = (len(request.bands), len(stokes), *shape)
+                kept[smoothing.array_name(name)] = (path, beamed)
+            continue
         stokes = request.stokes if name == "cmb" else "T"
         if name in MAPS and set(stokes) <= set(request.stokes):
             rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
-            kept[name] = (hdf5.template_path(name), (rows, len(stokes), *shape))
+            own = name if request.pixel_window or name == "cmb" else averages.samples(name)
+            kept[own] = (path, (rows, len(stokes), *shape))
     return Disk(request.out, ingredients(request), kept)
 
 
@@ -268,7 +291,15 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     }
     for name in request.monopole_off:
         if name in maps:
-            _take_mean_off(maps[name], request.geometry)
+            averages.take_mean_off(maps[name], request.geometry)
+    if request.pixel_window:
+        made.kappa[...] = pixel_window.of_alm(
+            truncate(made.kappa_alm, request.geometry.lmax), request.geometry
+        )
+    else:
+        maps = {
+            n: averages.sampled(n, values, request.geometry, store) for n, values in maps.items()
+        }
     if "cmb" in request.components:
         progress("lensing of the CMB", 0.75)
         cmb = _lensed_cmb(request, large_scales, made.kappa_alm, store)
@@ -280,20 +311,12 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         catalog=_wanted_sources(made.catalogue, request.components),
         clusters=clusters,
         kappa=made.kappa,
-        flux_cut_mjy=request.flux_cut_mjy,
+        flux_cuts=request.flux_cuts,
+        cut_per_band=request.cut_per_band,
         tsz_temperature_kev=request.tsz_temperature_kev,
         meta=provenance(request),
         cib=cib_templates.of_header(request.weights.header),
     )
-
-
-def _take_mean_off(maps: Array, geometry: pixels.Geometry) -> None:
-    """Subtract from each of several maps its mean over the sphere, in place."""
-    weights = None if geometry.kind == "healpix" else geometry.area()
-    for row in range(len(maps)):
-        values = maps[row]
-        mean = np.average(np.asarray(values, np.float64).reshape(-1), weights=weights)
-        maps[row] = values - np.float32(mean)
 
 
 def _objects(
@@ -365,10 +388,18 @@ def _lensed_cmb(
     polarised = request.stokes != "T"
     cmb_alm = cmb.draw_cmb(cls, request.cmb_seed, large_scales, polarised=polarised)
     rows = ["TQU".index(s) for s in request.stokes]
-    lensed = store.array("cmb", (len(rows), *request.geometry.shape))
-    for pixel, values in lensing.pieces(cmb_alm, kappa_alm, request.geometry):
+    geometry, inside = request.geometry, None
+    if request.pixel_window:
+        geometry, inside = pixel_window.padded(geometry)
+    name = "cmb" if inside is None else "cmb_padded"
+    lensed = store.array(name, (len(rows), *geometry.shape))
+    for pixel, values in lensing.pieces(cmb_alm, kappa_alm, geometry):
         for number, row in enumerate(rows):
-            lensed.put(pixel + number * request.geometry.npix, values[row])
+            lensed.put(pixel + number * geometry.npix, values[row])
+    if request.pixel_window:
+        out = lensed if inside is None else store.array("cmb", (len(rows), *request.geometry.shape))
+        pixel_window.average(lensed, request.stokes, geometry, inside, out, band_limit)
+        return out
     return lensed
 
 

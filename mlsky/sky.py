@@ -135,15 +135,25 @@ class Sky(Operations):
         ValueError
             If no band, or more than one, has that name.
         """
-        if isinstance(index, str):
-            found = [i for i, band in enumerate(self.bands) if band.name == index]
-            if len(found) != 1:
-                named = ", ".join(band.label for band in self.bands)
-                raise ValueError(
-                    f"band {index!r}: {len(found)} of the bands {named} have that name"
-                )
-            (index,) = found
-        return self.integrate(np.eye(len(self.freqs_ghz))[index], component)
+        return self.integrate(np.eye(len(self.freqs_ghz))[self.index(index)], component)
+
+    def index(self, band: int | str) -> int:
+        """Number of a band, given by number or name.
+
+        Raises
+        ------
+        ValueError
+            If no band, or more than one, has that name.
+        IndexError
+            If there are fewer bands.
+        """
+        if not isinstance(band, str):
+            return range(len(self.bands))[band]
+        found = [i for i, one in enumerate(self.bands) if one.name == band]
+        if len(found) != 1:
+            named = ", ".join(one.label for one in self.bands)
+            raise ValueError(f"band {band!r}: {len(found)} of the bands {named} have that name")
+        return found[0]
 
     def integrate(
         self,

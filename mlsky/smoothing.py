@@ -2,7 +2,8 @@
 
 Multipoles of a source's pixel do not end where those of the map do, and a beam that is not much
 wider than a pixel would ring round it. Every listed source is painted with the profile of the beam
-at its place instead; fainter ones, which no one tells apart, go with the smooth fields.
+at its place instead; fainter ones, which no one tells apart, go with the smooth fields. In skies
+with the window of their pixels the painted sources have it too.
 """
 
 from __future__ import annotations
@@ -13,17 +14,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.components import COMPONENTS
 from mlsky.io.layers import TOTAL, Layer
-from mlsky.sources import catalogue
-from mlsky.sphere import beams, discs
+from mlsky.sources import catalogue, cuts
+from mlsky.sphere import beams, discs, pixel_window
+from mlsky.sphere.gaussian import alm_to_map, map_to_alm, scale_alm
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.io.store import Store
     from mlsky.sky import Sky
     from mlsky.sphere.beams import Beam
 
-__all__ = ["smoothed"]
+__all__ = ["array_name", "smoothed", "stokes_of", "with_beams"]
+
+
+def stokes_of(name: str, stokes: str) -> str:
+    """Stokes parameters of the maps of a component, of those that a sky has; may be none."""
+    return "".join(s for s in stokes if s in COMPONENTS[name].stokes)
+
+
+def array_name(name: str) -> str:
+    """Name in a store of the maps of a component with beams."""
+    return f"{name}_beamed"
+
+
+def with_beams(sky: Sky, each: Sequence[Beam], store: Store) -> Sky:
+    """A sky whose components have the beams of its bands, one map per band, in a store."""
+    layers = {}
+    for name in sky:
+        stokes = stokes_of(name, sky.stokes)
+        if not stokes:
+            layers[name] = []
+            continue
+        shape = (len(sky.bands), len(stokes), *sky.geometry.shape)
+        out = store.array(array_name(name), shape)
+        layers[name] = [_convolve(sky, each, sky.layers[name], name, stokes, out)]
+    return sky._with(layers, meta={**sky.meta, "beams": [one.describe() for one in each]})
 
 
 def smoothed(sky: Sky, beam, component: str | None) -> tuple[Layer, list[str]]:
@@ -37,30 +65,38 @@ def smoothed(sky: Sky, beam, component: str | None) -> tuple[Layer, list[str]]:
             "beams need HEALPix or cylindrical pixels (CAR, CEA, ...); this map has other ones"
         )
     each = beams.parse(beam, len(sky.bands))
-    transforms = [one.transform(geometry.lmax) for one in each]
-    layers = _layers(sky, component)
-    if any(layer.pixels is not None for _, layer in layers) and sky.catalog is None:
-        raise ValueError("beams need the catalogue of the sources that the maps hold")
-    maps = np.empty(sky.shape, np.float32)
-    for index, (one, transform) in enumerate(zip(each, transforms, strict=True)):
-        share = np.eye(len(sky.bands))[index]
-        smooth = np.zeros(sky.shape[1:], np.float32)
-        listed = []
-        for name, layer in layers:
-            layer.add_to(smooth, sky.stokes, share)
-            if layer.pixels is not None:
-                listed.append(_listed(sky, name))
-        out = maps[index]
-        out[...] = 0
-        for table in listed:
-            _take_out(smooth, sky, table, index)
-            _paint(out, sky, table, index, one)
-        out += _convolved(smooth, sky, transform)
+    for one in each:
+        one.transform(geometry.lmax)  # a table may end too early
+    maps = np.zeros(sky.shape, np.float32)
+    for name, layers in _layers(sky, component):
+        _convolve(sky, each, layers, name, sky.stokes, maps)
     return Layer(maps, np.eye(len(sky.bands)), sky.stokes), [one.describe() for one in each]
 
 
-def _layers(sky: Sky, component: str | None) -> Sequence[tuple[str, Layer]]:
-    """Layers of a component or of all, with their names."""
+def _convolve(
+    sky: Sky, each: Sequence[Beam], layers: Sequence[Layer], name: str, stokes: str, out
+) -> Layer:
+    """Add the layers of a component with beams to maps (nfreq, len(stokes), *shape)."""
+    has_sources = any(layer.pixels is not None for layer in layers)
+    if has_sources and sky.catalog is None:
+        raise ValueError("beams need the catalogue of the sources that the maps hold")
+    shares = np.eye(len(sky.bands))
+    for index, one in enumerate(each):
+        smooth = np.zeros((len(stokes), *sky.geometry.shape), np.float32)
+        for layer in layers:
+            layer.add_to(smooth, stokes, shares[index])
+        made = out[index]
+        if has_sources:
+            table = _listed(sky, name, index)
+            _take_out(smooth, sky, table, index, stokes)
+            made += _painted(sky, table, index, one, stokes)
+        made += _convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax))
+        out[index] = made
+    return Layer(out, shares, stokes)
+
+
+def _layers(sky: Sky, component: str | None) -> Sequence[tuple[str, Sequence[Layer]]]:
+    """Names and layers of a component or of all."""
     if not sky.keys():
         raise ValueError(
             "beams need the components of a sky, and this one holds the total alone: use the HDF5 "
@@ -69,50 +105,60 @@ def _layers(sky: Sky, component: str | None) -> Sequence[tuple[str, Layer]]:
     if component is not None and component not in sky:
         raise ValueError(f"component={component!r}: this sky has {', '.join(sky)}")
     names = [name for name in sky if name != TOTAL] if component is None else [component]
-    return [(name, layer) for name in names for layer in sky.layers[name]]
+    return [(name, sky.layers[name]) for name in names]
 
 
-def _listed(sky: Sky, name: str) -> Table:
-    """Sources of the catalogue that are in the maps of a component."""
+def _listed(sky: Sky, name: str, index: int) -> Table:
+    """Sources of the catalogue that are in the maps of a component in a band."""
     kind = np.asarray(sky.catalog["kind"]) == catalogue.COMPONENTS[name]
-    return sky.catalog[kind & np.asarray(sky.catalog["in_map"])]
+    return sky.catalog[kind & cuts.in_band(sky.catalog, index)]
 
 
-def _take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int) -> None:
+def _take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, stokes: str) -> None:
     """Subtract sources from the pixels that hold them, in place."""
     band = sky.bands[index]
-    pixel, values = catalogue.paint_sparse(table, sky.geometry, (band,), sky.stokes)
+    pixel, values = catalogue.paint_sparse(table, sky.geometry, (band,), stokes)
     maps.reshape(len(maps), -1)[:, pixel] -= values[0] * np.float32(
         band.convert("uK_CMB", sky.unit)
     )
 
 
-def _paint(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, beam: Beam) -> None:
-    """Add sources with the profile of a beam, in place."""
-    band = sky.bands[index]
+def _painted(sky: Sky, table: Table, index: int, beam: Beam, stokes: str) -> NDArray[np.float32]:
+    """Maps (len(stokes), *shape) of sources with the profile of a beam.
+
+    With the window of the pixels, if the sky has it.
+    """
+    band, geometry = sky.bands[index], sky.geometry
+    window = sky.meta.get("pixel_window", True)
+    if window and geometry.kind == "healpix":
+        beam = pixel_window.broadened(beam, geometry.nside)
     (flux,) = catalogue.band_fluxes(table, band)
-    amplitude = np.stack(catalogue.stokes_fluxes(table, flux, sky.stokes))
+    amplitude = np.stack(catalogue.stokes_fluxes(table, flux, stokes))
     amplitude *= 1e-3 * band.convert("Jy/sr", sky.unit)
     places = np.stack([np.asarray(table[n], np.float64) for n in ("ra", "dec")], 1)
     around = np.full((len(table), 1), beam.radius_arcmin / 60)
+    maps = np.zeros((len(stokes), *geometry.shape), np.float32)
     flat = maps.reshape(len(maps), -1)
-    found = discs.pixels(sky.geometry, np.concatenate([places, around], 1))
+    found = discs.pixels(geometry, np.concatenate([places, around], 1))
     for number, (pixel, distance) in enumerate(found):
         flat[:, pixel] += amplitude[:, number, np.newaxis] * beam.profile(distance)
+    if window and geometry.kind == "car" and len(table):
+        pixel_window.apply(maps, geometry)
+    return maps
 
 
-def _convolved(maps: NDArray[np.float32], sky: Sky, transform: NDArray) -> NDArray[np.float32]:
+def _convolved(
+    maps: NDArray[np.float32], sky: Sky, stokes: str, transform: NDArray
+) -> NDArray[np.float32]:
     """Maps (nstokes, *shape) whose multipoles are multiplied by a beam's transform."""
-    from mlsky.sphere import gaussian
-
     geometry, lmax = sky.geometry, len(transform) - 1
     parts = []
-    if "T" in sky.stokes:
-        alm = gaussian.map_to_alm(maps[0], geometry, lmax)
-        parts.append(gaussian.alm_to_map(gaussian.scale_alm(alm, transform), geometry)[np.newaxis])
-    if "Q" in sky.stokes:
-        alms = gaussian.map_to_alm(maps[-2:], geometry, lmax, spin=2)
+    if "T" in stokes:
+        alm = map_to_alm(maps[0], geometry, lmax)
+        parts.append(alm_to_map(scale_alm(alm, transform), geometry)[np.newaxis])
+    if "Q" in stokes:
+        alms = map_to_alm(maps[-2:], geometry, lmax, spin=2)
         for alm in alms:
-            gaussian.scale_alm(alm, transform)
-        parts.append(gaussian.alm_to_map(alms, geometry, spin=2))
+            scale_alm(alm, transform)
+        parts.append(alm_to_map(alms, geometry, spin=2))
     return np.concatenate(parts)

@@ -11,7 +11,7 @@ from astropy.utils.masked import Masked
 from mlsky import arguments, components, seeds
 from mlsky.frequency import bands, relativistic
 from mlsky.io import skies
-from mlsky.sources import catalogue
+from mlsky.sources import cuts
 from mlsky.sphere import kappa
 
 #: What is no number, whoever asks for one.
@@ -41,7 +41,7 @@ NO_NUMBERS = [
 @pytest.mark.parametrize(
     "take",
     [
-        catalogue.parse_flux_cut,
+        cuts.parse_flux_cut,
         relativistic.parse_temperature,
         seeds.check,
         lambda value: arguments.number("n", value, "a number", 0, 1e300),
@@ -72,13 +72,13 @@ def test_what_is_no_number(take, bad):
     ],
 )
 def test_a_flux_cut_is_in_mjy(given, expected):
-    assert catalogue.parse_flux_cut(given) == pytest.approx(expected, rel=1e-12)
+    assert cuts.parse_flux_cut(given) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("bad", [15 * units.GHz, 15 * units.uK, 15 * units.mJy / units.sr])
 def test_another_kind_of_unit_is_refused(bad):
     with pytest.raises(ValueError, match="must be convertible to mJy"):
-        catalogue.parse_flux_cut(bad)
+        cuts.parse_flux_cut(bad)
 
 
 def test_large_and_numpy_integers():

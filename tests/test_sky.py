@@ -48,8 +48,8 @@ def test_the_public_call_is_the_promised_one():
     expected = (
         "(freqs, nside=None, seed=0, *, geometry=None, components=None, stokes='TQU', kappa=None, "
         "kappa_kind='gaussian', fill_kappa=False, cosmology='planck2018', weights='default', "
-        "flux_cut_mjy=None, tsz_temperature_kev=None, haloes=None, monopole=True, unit='uK_CMB', "
-        "cmb_seed=None, "
+        "flux_cut_mjy=None, flux_cut=None, tsz_temperature_kev=None, haloes=None, monopole=True, "
+        "unit='uK_CMB', beam=None, pixel_window=True, cmb_seed=None, "
         "device='auto', progress=None, out=None, overwrite=False, check_resources=True)"
     )
     signature = inspect.signature(mlsky.simulate)
@@ -490,7 +490,7 @@ def test_the_real_fields_and_lensing_fit_the_chain(monkeypatch, pixels):
     )
     monkeypatch.setattr(theory, "spectra", spectra)
     where = {"nside": NSIDE} if pixels == "healpix" else {"geometry": _car()}
-    sky = mlsky.simulate(150, seed=3, components=["cmb"], **where)
+    sky = mlsky.simulate(150, seed=3, components=["cmb"], pixel_window=False, **where)
     lmax = sky.geometry.lmax + sky.geometry.lmax // 6
     alm = cmb.draw_cmb(spectra.cmb_spectra(lmax, None), 3)
     expected = gaussian.alm_to_map(alm[0], sky.geometry)

@@ -12,6 +12,7 @@ import click
 __all__ = [
     "ManyValues",
     "bands",
+    "beams",
     "number_pairs",
     "numbers",
     "pairs",
@@ -78,16 +79,24 @@ def bands(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     return found
 
 
+def beams(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
+    """FWHM (arcmin) of a repeated, spaced or comma-separated option: None, one, or a list."""
+    found = _floats(split(ctx, option, values), "arcmin, for example --beam 1.4")
+    return None if not found else found[0] if len(found) == 1 else found
+
+
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:
     """Frequencies of a repeated, spaced or comma-separated option."""
+    return _floats(split(ctx, option, values), "GHz, for example --freqs 93 145 225")
+
+
+def _floats(parts: list[str], what: str) -> list[float]:
     found = []
-    for part in split(ctx, option, values):
+    for part in parts:
         try:
             found.append(float(part))
         except ValueError:
-            raise click.BadParameter(
-                f"{part!r} is no number; give GHz, for example --freqs 93 145 225"
-            ) from None
+            raise click.BadParameter(f"{part!r} is no number; give {what}") from None
     return found
 
 

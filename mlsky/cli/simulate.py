@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, bands, progress_bar, resumable, split
+from mlsky.cli.options import ManyValues, bands, beams, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
 __all__ = ["plot", "read_options", "simulate", "with_options"]
@@ -42,6 +42,22 @@ OPTIONS = {
     "stokes": {},
     "unit": {},
     "flux_cut_mjy": {"type": float, "help": "Leave brighter sources out (at 148 GHz)."},
+    "flux_cut": {
+        "nargs": 2,
+        "type": (float, str),
+        "metavar": "MJY BAND",
+        "help": "Leave sources out that are brighter in a band: 15 150, or 7 spt3g/150.",
+    },
+    "beam": {
+        "multiple": True,
+        "callback": beams,
+        "metavar": "ARCMIN...",
+        "help": "FWHM of the beam: one for all bands, or one for each.",
+    },
+    "pixel_window": {
+        "flag": "--pixel-window/--no-pixel-window",
+        "help": "Averages over pixels, or samples at their centres (needs --beam).",
+    },
     "tsz_temperature_kev": {
         "type": float,
         "help": "Electron temperature: tSZ with corrections for it.",
@@ -181,6 +197,9 @@ def _read_haloes(path: Path):
 def read_options(options: dict) -> None:
     """Convert the options of the command line to arguments of `mlsky.simulate`, in place."""
     options["components"] = options["components"] or None
+    if options["flux_cut"] is not None:
+        mjy, where = options["flux_cut"]
+        options["flux_cut"] = (mjy, bands(None, None, (where,)))
     for name, read in READERS.items():
         if options[name] is not None:
             options[name] = read(options[name])

@@ -26,7 +26,7 @@ from mlsky.cutting.areas import EquatorialBand, Split
 from mlsky.cutting.mapfiles import FIELDS, POINT_LIKE, Catalogue, FullSky
 from mlsky.io import sets
 from mlsky.io.files import check_disk
-from mlsky.sources.catalogue import parse_flux_cut
+from mlsky.sources.cuts import parse_flux_cut
 from mlsky.sphere.geometry import Healpix
 
 __all__ = ["FIELDS", "METHODS", "cut"]

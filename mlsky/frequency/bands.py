@@ -12,6 +12,7 @@ import numpy as np
 from mlsky import arguments
 
 __all__ = [
+    "BAND_MAX_GHZ",
     "FREQ_RANGE_GHZ",
     "T_CMB_K",
     "UNITS",
@@ -41,6 +42,10 @@ JANSKY = 1e-26
 #: been compared with data. From below the lowest band of the Simons Observatory (27 GHz; Ade et al.
 #: 2019, doi:10.1088/1475-7516/2019/02/056) to above Planck's highest (857 GHz).
 FREQ_RANGE_GHZ = (20.0, 900.0)
+
+#: Frequency (GHz) to which a passband may reach that begins in that range. Our choice: beyond the
+#: upper edge of Planck's band at 857 GHz, more than a third of which lies above 900 GHz.
+BAND_MAX_GHZ = 1150.0
 
 _ALLOWED = (
     f"must be one or more frequencies in GHz from {FREQ_RANGE_GHZ[0]:g} to {FREQ_RANGE_GHZ[1]:g}"
@@ -87,9 +92,9 @@ def frequencies(freqs) -> np.ndarray:
     return nu_ghz
 
 
-def check_range(nu_ghz: np.ndarray, what: str) -> None:
-    """Refuse frequencies (GHz) outside `FREQ_RANGE_GHZ`; `what` holds them, for the error."""
-    low, high = FREQ_RANGE_GHZ
+def check_range(nu_ghz: np.ndarray, what: str, high: float = FREQ_RANGE_GHZ[1]) -> None:
+    """Refuse frequencies (GHz) outside a range; `what` holds them, for the error."""
+    low = FREQ_RANGE_GHZ[0]
     # a frequency given as a wavelength may miss the edge of the range by rounding
     bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
     if bad.size:

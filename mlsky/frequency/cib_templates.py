@@ -59,6 +59,11 @@ class CibTemplates:
         Fraction of the mean intensity from each template; the sum over templates is 1.
     remainder : (n_grid, n_noise)
         L_d over the mean intensity, sr^(1/2); zero at the templates.
+    tail_ghz
+        A frequency above the grid, to which passbands may reach; None for none.
+    tail : (1 + n_templates + n_noise,)
+        log_colour, share and remainder there. Above the grid they are parabolas in ln nu with the
+        slope of the splines at its end.
     """
 
     templates_ghz: NDArray[np.float64]
@@ -68,6 +73,8 @@ class CibTemplates:
     log_colour: NDArray[np.float64]
     share: NDArray[np.float64]
     remainder: NDArray[np.float64]
+    tail_ghz: float | None = None
+    tail: NDArray[np.float64] | None = None
 
     @property
     def n_templates(self) -> int:
@@ -81,7 +88,7 @@ class CibTemplates:
 
     def colour(self, nu_ghz) -> NDArray[np.float64]:
         """Mean CIB in uK_CMB over that at 148 GHz, the shape of `nu_ghz`."""
-        nu = _check(nu_ghz)
+        nu = self._check(nu_ghz)
         to_uk = jy_per_sr_per_uk(REFERENCE_GHZ) / jy_per_sr_per_uk(nu)
         return np.exp(self._spline("log_colour", nu)) * to_uk
 
@@ -95,7 +102,7 @@ class CibTemplates:
         Parameters
         ----------
         nu_ghz
-            Frequencies (GHz) from 20 to 900, any shape.
+            Frequencies (GHz) from 20 to 900, any shape; to `tail_ghz` for those of a passband.
 
         Returns
         -------
@@ -107,13 +114,13 @@ class CibTemplates:
         ValueError
             If a frequency is outside the range.
         """
-        nu = _check(nu_ghz)
+        nu = self._check(nu_ghz)
         ratio = self.colour(nu)[..., None] / self.colour(self.templates_ghz)
         return self._spline("share", nu) * ratio
 
     def noise_weights(self, nu_ghz) -> NDArray[np.float64]:
         """L(nu): amplitudes of the noise maps at a band, uK_CMB sr^(1/2), (*shape, n_noise)."""
-        nu = _check(nu_ghz)
+        nu = self._check(nu_ghz)
         return self._spline("remainder", nu) * self.mean(nu)[..., None]
 
     def remainder_covariance(self, nu_1, nu_2) -> NDArray[np.float64]:
@@ -138,7 +145,30 @@ class CibTemplates:
         return cls(**{**values, **arrays})
 
     def _spline(self, name: str, nu: np.ndarray) -> NDArray[np.float64]:
-        return _splines(self)[name](np.log(nu))
+        spline, end = _splines(self)[name], np.log(self.grid_ghz[-1])
+        x = np.log(nu)
+        inside = spline(np.minimum(x, end))
+        beyond = np.maximum(x - end, 0)
+        if not beyond.any():
+            return inside
+        first = 0 if name == "log_colour" else 1 if name == "share" else 1 + self.n_templates
+        count = inside.shape[x.ndim :]
+        value = self.tail[first : first + int(np.prod(count))].reshape(count)
+        slope, width = spline(end, 1), np.log(self.tail_ghz) - end
+        curve = (value - spline(end) - slope * width) / width**2
+        beyond = np.reshape(beyond, (*x.shape, *[1] * len(count)))
+        return inside + slope * beyond + curve * beyond**2
+
+    def _check(self, nu_ghz) -> NDArray[np.float64]:
+        nu = np.asarray(nu_ghz, np.float64)
+        low, high = FREQ_RANGE_GHZ[0], self.tail_ghz or self.grid_ghz[-1]
+        bad = nu[~((nu >= low * (1 - 1e-12)) & (nu <= high * (1 + 1e-12)))]
+        if bad.size:
+            raise ValueError(
+                f"{bad.flat[0]:g} GHz: the CIB templates hold from {low:g} to {high:g} GHz; choose "
+                "bands in this range"
+            )
+        return nu
 
 
 @functools.lru_cache(maxsize=8)
@@ -213,15 +243,3 @@ def _table() -> dict:
     from importlib.resources import files
 
     return json.loads((files("mlsky.data") / "tables" / FILE).read_text(encoding="utf-8"))
-
-
-def _check(nu_ghz) -> NDArray[np.float64]:
-    nu = np.asarray(nu_ghz, np.float64)
-    low, high = FREQ_RANGE_GHZ
-    bad = nu[~((nu >= low * (1 - 1e-12)) & (nu <= high * (1 + 1e-12)))]
-    if bad.size:
-        raise ValueError(
-            f"{bad.flat[0]:g} GHz: the CIB templates hold from {low:g} to {high:g} GHz; choose "
-            "bands in this range"
-        )
-    return nu

@@ -13,19 +13,18 @@ so the CMB has the same temperature in every band (Planck 2013 results IX, arXiv
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlsky import arguments
 from mlsky.frequency import bands as single
-from mlsky.frequency import tsz
-from mlsky.io.files import open_regular
+from mlsky.frequency import passband_tables, tsz
+from mlsky.frequency.passband_tables import CONVENTIONS
+from mlsky.sphere import beams
 
 __all__ = [
     "CONVENTIONS",
@@ -40,11 +39,6 @@ __all__ = [
     "parse_unit",
     "source",
 ]
-
-#: Quantity that the weights of a passband respond to, and the power of frequency that converts them
-#: to a response to intensity: intensity itself (PySM, Planck HFI), Rayleigh-Jeans temperature (2 k
-#: nu^2 / c^2 of intensity; the files of ACT DR6), or the number of photons (intensity over h nu).
-CONVENTIONS = {"power": 0, "rj": -2, "photon": -1}
 
 #: Units a map may be asked for in: those of one frequency, and the Compton parameter y, that of gas
 #: without relativistic corrections which gives the same temperature.
@@ -61,10 +55,8 @@ Y_LEAST = 1e-3
 NORMALISED = 1e-14
 
 FILE = "passbands.json"
-#: The largest file of a passband that is read, our choice: a million frequencies.
-FILE_BYTES = 2**26
 
-_EXAMPLE = 'for example mlsky.Band([140, 150, 160], [0.5, 1, 0.5], name="f150")'
+_EXAMPLE = passband_tables.EXAMPLE
 
 
 class Band:
@@ -83,6 +75,9 @@ class Band:
     cut
         Responses to intensity below this fraction of the largest, such as the noise of a
         measurement outside the band, count as zero.
+    beam
+        Beam that `mlsky.simulate` gives the maps of this band: FWHM in arcmin or a Quantity, or its
+        transform b_l from l = 0 as an array. None for none.
 
     Attributes
     ----------
@@ -91,13 +86,14 @@ class Band:
     weights : (n,)
         Response to intensity, normalised to an integral of one over GHz; [1.] for one frequency.
     name : str or None
+    beam : mlsky.sphere.beams.Beam or None
 
     Raises
     ------
     ValueError
-        If a frequency is outside the range of the spectra
-        (`mlsky.frequency.bands.FREQ_RANGE_GHZ`), they do not grow, or weights are negative, not
-        finite, all zero or of another length.
+        If a frequency is outside the range of the spectra, 20 to 900 GHz and for bands
+        `mlsky.frequency.bands.BAND_MAX_GHZ`, they do not grow, weights are negative, not
+        finite, all zero or of another length, or the beam is not one.
 
     Examples
     --------
@@ -114,6 +110,7 @@ class Band:
         convention: str = "power",
         name: str | None = None,
         cut: float = 0.0,
+        beam: ArrayLike | None = None,
     ) -> None:
         convention = arguments.choice("convention", convention, tuple(CONVENTIONS))
         cut = arguments.number("cut", cut, "a fraction from 0 to 0.5, for example 1e-3", 0, 0.5)
@@ -122,21 +119,24 @@ class Band:
         nu = single.frequencies(nu_ghz)
         if not (np.diff(nu) > 0).all():
             raise ValueError(f"nu_ghz={arguments.short(nu_ghz)}: must grow, {_EXAMPLE}")
-        response = _response(weights, nu, convention)
+        response = passband_tables.response(weights, nu, convention)
         response = np.where(response < cut * response.max(), 0.0, response)
         # zeros within and next to a band are part of its shape, others are not
         first, last = np.flatnonzero(response)[[0, -1]]
         near = slice(max(0, first - 1), last + 2)
         nu, response = nu[near], response[near]
-        single.check_range(nu[response > 0], "a band")
-        inside = (nu >= single.FREQ_RANGE_GHZ[0]) & (nu <= single.FREQ_RANGE_GHZ[1])
+        # the band of one frequency keeps to the range of frequencies
+        high = single.BAND_MAX_GHZ if len(nu) > 1 else single.FREQ_RANGE_GHZ[1]
+        single.check_range(nu[response > 0], "a band", high)
+        inside = (nu >= single.FREQ_RANGE_GHZ[0]) & (nu <= high)
         inside |= response > 0  # rounding at the edge of the range
         self.nu_ghz, response = nu[inside], response[inside]
-        step = _trapezoid(self.nu_ghz)
+        step = passband_tables.trapezoid(self.nu_ghz)
         total = (response * step).sum()
         # weights normalised before, as in a file, are kept to the bit
         self.weights = response if abs(total - 1) < NORMALISED else response / total
         self.name = None if name is None else str(name)
+        self.beam = None if beam is None else beams.parse(beam, 1)[0]
         for array in (self.nu_ghz, self.weights):
             array.flags.writeable = False
 
@@ -149,6 +149,7 @@ class Band:
         convention: str = "power",
         name: str | None = None,
         points: int = TOP_HAT_POINTS,
+        beam: ArrayLike | None = None,
     ) -> Band:
         """A band of constant response between two frequencies.
 
@@ -165,7 +166,7 @@ class Band:
                 f"low_ghz={edges[0]:g}, high_ghz={edges[1]:g}: the first must be the lower one, "
                 "for example mlsky.Band.top_hat(130, 165)"
             )
-        return cls(np.linspace(*edges, points), convention=convention, name=name)
+        return cls(np.linspace(*edges, points), convention=convention, name=name, beam=beam)
 
     @classmethod
     def read(
@@ -175,6 +176,7 @@ class Band:
         convention: str = "power",
         name: str | None = None,
         cut: float = 0.0,
+        beam: ArrayLike | None = None,
     ) -> Band:
         """A band from a file.
 
@@ -184,7 +186,7 @@ class Band:
             Text of two columns or more, of which the first is taken for the frequency in GHz and
             the second for the weight, ``#`` before comments; or an IPAC table (``.tbl``) with
             columns "bandpass_frequency" and "bandpass_weight", as those of mapsims.
-        convention, cut
+        convention, cut, beam
             As for `Band`: files seldom say which convention they have. Those of ACT DR6 on LAMBDA
             are "rj", those of SPT-3G and of Planck HFI "power".
         name
@@ -198,9 +200,10 @@ class Band:
         path = arguments.path("path", path)
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-        nu, weights = _read_columns(path)
+        nu, weights = passband_tables.read(path)
+        name = name or path.stem[:60]
         try:
-            return cls(nu, weights, convention=convention, name=name or path.stem[:60], cut=cut)
+            return cls(nu, weights, convention=convention, name=name, cut=cut, beam=beam)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -210,12 +213,37 @@ class Band:
         return cls(values["nu_ghz"], values["weights"], name=values["name"])
 
     def to_dict(self) -> dict:
-        """Plain numbers, for files."""
+        """Plain numbers, for files, without the beam: the maps in a file have it already."""
         return {
             "nu_ghz": self.nu_ghz.tolist(),
             "weights": self.weights.tolist(),
             "name": self.name,
         }
+
+    def shifted(self, ghz: float) -> Band:
+        """This band moved by a number of GHz (or a Quantity): its response stays as it is.
+
+        For tests of what an error of a passband does. Name and beam are kept.
+
+        Raises
+        ------
+        ValueError
+            If it then reaches beyond the range of the spectra.
+        """
+        shift = arguments.number(
+            "ghz", ghz, "a shift in GHz, for example 1.5 or -1.5", -np.inf, np.inf, unit="GHz"
+        )
+        return self._with(self.nu_ghz + shift, self.weights, self.beam)
+
+    def with_beam(self, beam: ArrayLike | None) -> Band:
+        """This band with another beam, as for `Band`; None takes it off."""
+        parsed = None if beam is None else beams.parse(beam, 1)[0]
+        return self._with(self.nu_ghz, self.weights, parsed)
+
+    def _with(self, nu: NDArray, weights: NDArray, beam: beams.Beam | None) -> Band:
+        band = Band(nu, weights, name=self.name)
+        band.beam = beam
+        return band
 
     @property
     def is_single(self) -> bool:
@@ -225,7 +253,7 @@ class Band:
     @functools.cached_property
     def power(self) -> NDArray[np.float64]:
         """(n,) weights of a mean of intensities at `nu_ghz`; their sum is one."""
-        power = self.weights * _trapezoid(self.nu_ghz)
+        power = self.weights * passband_tables.trapezoid(self.nu_ghz)
         return power / power.sum()
 
     @functools.cached_property
@@ -268,7 +296,10 @@ class Band:
         return uk * self._jy_per_sr("uK_CMB")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Band) and self.to_dict() == other.to_dict()
+        if not isinstance(other, Band):
+            return False
+        told = [None if b.beam is None else b.beam.describe() for b in (self, other)]
+        return self.to_dict() == other.to_dict() and told[0] == told[1]
 
     def __hash__(self) -> int:
         return hash((self.name, self.nu_ghz.tobytes(), self.weights.tobytes()))
@@ -387,60 +418,6 @@ def average(bands: Sequence[Band], law: Callable[[NDArray], NDArray]) -> NDArray
     return np.stack(
         [np.tensordot(band.thermodynamic, part, 1) for band, part in zip(bands, parts, strict=True)]
     )
-
-
-def _response(weights, nu: NDArray, convention: str) -> NDArray[np.float64]:
-    """Response to intensity at `nu`, checked, of any normalisation."""
-    if weights is None:
-        values = np.ones(len(nu))
-    else:
-        what = f"one per frequency, {len(nu)} of them, {_EXAMPLE}"
-        values = np.atleast_1d(arguments.array("weights", weights, what)).astype(np.float64)
-        if values.shape != nu.shape:
-            raise ValueError(f"weights of shape {values.shape}: must be {what}")
-    for bad, why in (
-        (~np.isfinite(values), "finite"),
-        (values < 0, "zero or positive: set what noise made negative to zero"),
-    ):
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise ValueError(f"weights: {values[at]:g} at {nu[at]:g} GHz, must be {why}")
-    if not values.any():
-        raise ValueError(f"weights are all zero: must be positive somewhere, {_EXAMPLE}")
-    # relative to the middle of the band, so that no power of a frequency overflows
-    return values * (nu / nu[len(nu) // 2]) ** CONVENTIONS[convention]
-
-
-def _trapezoid(nu: NDArray) -> NDArray[np.float64]:
-    """Weights of the trapezoidal rule at `nu`; 1 for a single point."""
-    if len(nu) == 1:
-        return np.ones(1)
-    step = np.diff(nu)
-    return 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))
-
-
-def _read_columns(path: Path) -> tuple[NDArray, NDArray]:
-    """Frequencies (GHz) and weights of a file."""
-    try:
-        with open_regular(path, FILE_BYTES) as file:
-            text = file.read().decode()
-        if path.suffix.lower() != ".tbl":
-            table = np.loadtxt(io.StringIO(text), ndmin=2)
-            if table.shape[1] < 2:
-                raise ValueError(f"{table.shape[1]} column, two are needed")
-            return table[:, 0], table[:, 1]
-        from astropy import units
-        from astropy.table import QTable
-
-        found = QTable.read(text.splitlines(), format="ascii.ipac")
-        nu, weights = found["bandpass_frequency"], found["bandpass_weight"]
-        return (units.Quantity(nu, nu.unit or "GHz").to_value("GHz"), np.asarray(weights, float))
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        reason = arguments.short(" ".join(str(error).split()), 120).strip("'\"")
-        raise ValueError(
-            f"{path}: cannot be read ({reason}); must be two columns, GHz and response, or an IPAC "
-            "table with bandpass_frequency and bandpass_weight"
-        ) from None
 
 
 @functools.cache

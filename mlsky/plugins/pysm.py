@@ -55,7 +55,10 @@ OPTIONS = tuple(
     name
     for name in DEFAULTS
     if name
-    not in ("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite")
+    not in (
+        *("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite"),
+        *("beam", "pixel_window"),
+    )
 )
 
 #: Highest nside of mlsky.sphere.geometry.

@@ -45,7 +45,7 @@ class SimulatedSky:
         """The sky of these arguments, for the components of the request and others."""
         found = ingredients(request)
         del found["components"]
-        more = [request.flux_cut_mjy, request.tsz_temperature_kev, request.device]
+        more = [request.flux_cuts_told, request.tsz_temperature_kev, request.device]
         key = json.dumps([found, more], sort_keys=True)
         sky = _SKIES.get(key)
         if sky is None:

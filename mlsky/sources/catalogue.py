@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlsky import arguments, components, old_names, seeds
+from mlsky import components, old_names, seeds
 from mlsky.frequency import cib, passbands, radio
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ __all__ = [
     "COMPONENTS",
     "KINDS",
     "LISTED_MJY",
-    "above",
     "band_fluxes",
-    "below",
+    "column",
     "draw_polarised_fraction",
     "make",
     "of_drawn",
+    "of_place",
     "paint",
     "paint_sparse",
-    "parse_flux_cut",
     "stokes_fluxes",
 ]
 
@@ -132,7 +131,7 @@ def make(ra, dec, flux_mjy, kind, seed: int, *, number=None) -> Table:
     _check_all((flux_mjy >= 0) & np.isfinite(flux_mjy), flux_mjy, "flux_mjy", "mJy, finite, >= 0")
 
     if number is None:
-        number = _of_place(ra, dec)
+        number = of_place(ra, dec)
     is_dsfg = dsfg.astype(np.int64)
     normal = seeds.normal(seed, "spectral_index", is_dsfg, number)
     alpha = np.where(dsfg, cib.index_of(normal, flux_mjy), radio.index_of(normal))
@@ -166,7 +165,7 @@ def draw_polarised_fraction(normal, mean_square) -> np.ndarray:
     return np.minimum(median * np.exp(POL_LOG_SCATTER * normal), POL_MAX)
 
 
-def _of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def of_place(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Numbers of positions (deg) to the nearest `PLACE_DEG`, int64."""
     turn = round(360 / PLACE_DEG)
     column = np.rint(ra % 360 / PLACE_DEG).astype(np.int64) % turn
@@ -220,9 +219,18 @@ def paint(table: Table, geometry: Geometry, freqs, stokes: str = "TQU") -> np.nd
 
 
 def paint_sparse(
-    table: Table, geometry: Geometry, freqs, stokes: str = "TQU"
+    table: Table,
+    geometry: Geometry,
+    freqs,
+    stokes: str = "TQU",
+    painted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `paint`, but only for pixels with sources, as a source map is mostly empty.
+
+    Parameters
+    ----------
+    painted
+        *(n, nfreq)* bool: the bands in which each source is painted; all by default.
 
     Returns
     -------
@@ -233,8 +241,8 @@ def paint_sparse(
     """
     bands = passbands.parse(freqs)
     stokes = components.parse_stokes(stokes)
-    theta = np.radians(90.0 - _column(table, "dec"))
-    pixel = geometry.pixel(theta, np.radians(_column(table, "ra")))
+    theta = np.radians(90.0 - column(table, "dec"))
+    pixel = geometry.pixel(theta, np.radians(column(table, "ra")))
     inside = pixel >= 0
     # sums run over pixels with sources only, so that the memory is that of the catalogue
     pixel, slot = np.unique(pixel[inside], return_inverse=True)
@@ -243,6 +251,8 @@ def paint_sparse(
         per_area = 1e-3 / geometry.area(pixel)  # Jy/sr per mJy
         part = _stokes_of_unit_flux(table, stokes, inside)
         for i, flux in enumerate(_fluxes(table, bands, inside)):
+            if painted is not None:
+                flux = np.where(painted[inside, i], flux, 0.0)
             uk = per_area / bands[i].convert("uK_CMB", "Jy/sr")
             for j, weight in enumerate(part):
                 total = np.bincount(slot, flux if weight is None else weight * flux, pixel.size)
@@ -250,41 +260,12 @@ def paint_sparse(
     return pixel.astype(np.int64), values
 
 
-def parse_flux_cut(flux_cut_mjy) -> float | None:
-    """A flux cut (number of mJy, or Quantity of flux) as float (mJy), or None for none.
-
-    Raises
-    ------
-    ValueError
-        If it is negative, not finite or not a number.
-    """
-    if flux_cut_mjy is None:
-        return None
-    allowed = (
-        "a flux in mJy at 148 GHz, finite and >= 0, for example flux_cut_mjy=15, or None to keep "
-        "every source"
-    )
-    return arguments.number("flux_cut_mjy", flux_cut_mjy, allowed, 0, np.inf, "mJy")
-
-
-def below(table: Table, flux_cut_mjy=None) -> Table:
-    """The sources that a flux cut keeps: flux at 148 GHz <= `flux_cut_mjy` (None: all)."""
-    cut = parse_flux_cut(flux_cut_mjy)
-    return table if cut is None else table[_column(table, "flux_mjy") <= cut]
-
-
-def above(table: Table, flux_cut_mjy=None) -> Table:
-    """The sources that a flux cut removes: flux at 148 GHz > `flux_cut_mjy` (None: none)."""
-    cut = parse_flux_cut(flux_cut_mjy)
-    return table[:0] if cut is None else table[_column(table, "flux_mjy") > cut]
-
-
 def _stokes_of_unit_flux(table: Table, stokes: str, rows: np.ndarray) -> list:
     """T (None for 1), Q and U of a unit flux, for the requested Stokes parameters."""
     if stokes == "T":
         return [None]
-    fraction = _column(table, "pol_frac")[rows]
-    twice = 2 * np.radians(_column(table, "pol_angle")[rows])
+    fraction = column(table, "pol_frac")[rows]
+    twice = 2 * np.radians(column(table, "pol_angle")[rows])
     part = {"T": None, "Q": fraction * np.cos(twice), "U": fraction * np.sin(twice)}
     return [part[letter] for letter in stokes]
 
@@ -316,7 +297,7 @@ def stokes_fluxes(table: Table, flux: np.ndarray, stokes: str) -> list[np.ndarra
 
 def _fluxes(table: Table, bands: Sequence[passbands.Band], rows) -> Iterator[np.ndarray]:
     """Fluxes (mJy) of the sources in `rows`, band by band."""
-    flux, alpha = _column(table, "flux_mjy")[rows], _column(table, "alpha")[rows]
+    flux, alpha = column(table, "flux_mjy")[rows], column(table, "alpha")[rows]
     dsfg = _is_dsfg(np.asarray(table["kind"], dtype=str)[rows])
     laws = [(~dsfg, radio.flux), (dsfg, cib.flux)]
     for band in bands:
@@ -354,7 +335,7 @@ def _is_dsfg(kind: np.ndarray) -> np.ndarray:
     return dsfg
 
 
-def _column(table: Table, name: str) -> np.ndarray:
+def column(table: Table, name: str) -> np.ndarray:
     """A column as float64 in the unit of `COLUMNS`."""
     if name not in table.colnames:
         raise ValueError(

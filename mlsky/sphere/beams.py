@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlsky import arguments
 
-__all__ = ["Beam", "parse"]
+__all__ = ["Beam", "of_table", "parse"]
 
 #: Radius to which a profile is painted, in FWHM: 3e-8 of a Gaussian's peak, and the sidelobes
 #: within it for other beams.
@@ -93,7 +93,7 @@ def parse(beam, count: int) -> list[Beam]:
     ----------
     beam
         FWHM in arcmin or a Quantity, or b_l from l = 0 as a one-dimensional array, for all bands;
-        or a list of these, one per band.
+        or a list of these, one per band. `Beam` objects are taken as they are.
     count
         Number of bands.
 
@@ -103,13 +103,15 @@ def parse(beam, count: int) -> list[Beam]:
         If a beam is not positive and finite, a table too short, or there is another number of
         them than of bands.
     """
+    if isinstance(beam, Beam):
+        return [beam] * count
     if isinstance(beam, (list, tuple)):
         if len(beam) != count:
             raise ValueError(
                 f"{len(beam)} beams for {count} bands: give one for all, or one for each; a table "
                 "of multipoles must be an array"
             )
-        return [_parse_one(one) for one in beam]
+        return [one if isinstance(one, Beam) else _parse_one(one) for one in beam]
     return [_parse_one(beam)] * count
 
 
@@ -126,10 +128,10 @@ def _parse_one(beam) -> Beam:
     if not np.isfinite(table).all() or table[0] <= 0:
         bad = int(np.argmax(~np.isfinite(table)))
         raise ValueError(f"beam: {table[bad]:g} at l={bad}; must be finite, and positive at l=0")
-    return _of_table(table / table[0])
+    return of_table(table / table[0])
 
 
-def _of_table(b_ell: NDArray[np.float64]) -> Beam:
+def of_table(b_ell: NDArray[np.float64]) -> Beam:
     """A beam with its profile, B(theta) = sum_l (2l + 1) / (4 pi) b_l P_l(cos theta)."""
     ell = np.arange(len(b_ell))
     weights = (2 * ell + 1) / (4 * np.pi) * b_ell

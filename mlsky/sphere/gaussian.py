@@ -166,7 +166,9 @@ def alm_to_map(alm: np.ndarray, geometry: Geometry, spin: int = 0) -> np.ndarray
     )
 
 
-def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) -> np.ndarray:
+def map_to_alm(
+    map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0, iterations: int = _ITERATIONS
+) -> np.ndarray:
     """Harmonic analysis of a map.
 
     Parameters
@@ -180,6 +182,8 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
         Band limit of the result.
     spin
         0 or 2.
+    iterations
+        HEALPix only: Jacobi iterations. None suffices for a small change of a map.
 
     Returns
     -------
@@ -193,8 +197,8 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
 
     Notes
     -----
-    HEALPix: equal weights and three Jacobi iterations, as healpy. Fejer-1 CAR: exact up to
-    the number of rows less one (through pixell).
+    HEALPix: equal weights and Jacobi iterations, as healpy. Fejer-1 CAR: exact up to the number
+    of rows less one (through pixell).
     """
     expected = (() if spin == 0 else (2,)) + geometry.shape
     if np.shape(map) != expected:
@@ -203,7 +207,7 @@ def map_to_alm(map: np.ndarray, geometry: Geometry, lmax: int, spin: int = 0) ->
     if not np.isfinite(map).all():
         bad = int(np.count_nonzero(~np.isfinite(map)))
         raise ValueError(f"map has {bad} pixels that are not finite: fill them, for example with 0")
-    alm = _analyse(map, geometry, int(lmax), spin)
+    alm = _analyse(map, geometry, int(lmax), spin, iterations)
     return alm[0] if spin == 0 else alm
 
 
@@ -424,7 +428,7 @@ def _car_rings(geometry: Geometry) -> Rings | None:
     return Rings(np.clip(theta, 0, np.pi), phi, size, start, stride, np.full(ny, nx))
 
 
-def _analyse(map: np.ndarray, geometry: Geometry, lmax: int, spin: int) -> np.ndarray:
+def _analyse(map: np.ndarray, geometry: Geometry, lmax: int, spin, iterations) -> np.ndarray:
     """Analysis of *(nmaps, npix)* float64 into *(nmaps, nalm)*."""
     if isinstance(geometry, Healpix):
         import ducc0
@@ -433,7 +437,7 @@ def _analyse(map: np.ndarray, geometry: Geometry, lmax: int, spin: int) -> np.nd
         common = {"lmax": lmax, "spin": spin, "nthreads": threads(), **info}
         area = geometry.area()
         alm = area * ducc0.sht.adjoint_synthesis(map=map, **common)
-        for _ in range(_ITERATIONS):
+        for _ in range(iterations):
             rest = map - ducc0.sht.synthesis(alm=alm, **common)
             alm += area * ducc0.sht.adjoint_synthesis(map=rest, **common)
         return alm

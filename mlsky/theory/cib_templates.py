@@ -133,6 +133,7 @@ def fit_model(
     mean = truth.mean[np.searchsorted(fitted, nodes)]
     reference = mean[np.searchsorted(nodes, REFERENCE_GHZ)]
     share, remainder = _least_squares(truth, fitted, nodes, templates)
+    tail = spectra(model, np.append(nodes, bands.BAND_MAX_GHZ), cut)
     return CibTemplates(
         templates_ghz=templates,
         flux_cut_mjy=flux_cut_mjy,
@@ -141,6 +142,11 @@ def fit_model(
         log_colour=np.log(mean / reference),
         share=share,
         remainder=remainder,
+        tail_ghz=bands.BAND_MAX_GHZ,
+        tail=np.append(
+            np.log(tail.mean[-1] / reference),
+            _tail(tail, np.searchsorted(nodes, templates), share, remainder),
+        ),
     )
 
 
@@ -238,6 +244,21 @@ def _least_squares(
     x = np.concatenate([start[free, 1:].ravel(), noise.ravel()])
     share, noise = unpack(least_squares(errors, x, x_scale="jac", max_nfev=60).x)
     return share, noise * np.where(noise[0] < 0, -1, 1)  # the sign of a noise map is arbitrary
+
+
+def _tail(truth: Spectra, at: NDArray, share: NDArray, remainder: NDArray) -> NDArray[np.float64]:
+    """Fractions and amplitudes of the noise at the last of the frequencies, after the nodes.
+
+    The fractions leave the smallest power. The noise has the remaining shot noise as its power, and
+    of the correlations with the nodes what two noise maps can have.
+    """
+    own = _least_residual(truth.clustered + 0.5 * truth.shot[..., None], at)[-1]
+    shot = truth.shot
+    left = shot[-1] - own @ shot[at]  # with every node, and with itself
+    left[:-1] -= shot[at, -1] @ share.T - own @ shot[np.ix_(at, at)] @ share.T
+    left[-1] -= own @ (shot[at, -1] - shot[np.ix_(at, at)] @ own)
+    noise, *_ = np.linalg.lstsq(remainder, left[:-1], rcond=None)
+    return np.append(own, noise * np.sqrt(max(left[-1], 0.0) / max(noise @ noise, 1e-300)))
 
 
 def _least_residual(power: NDArray, at: NDArray) -> NDArray[np.float64]:

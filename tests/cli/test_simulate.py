@@ -71,23 +71,26 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         return real(asked)
 
     monkeypatch.setattr("mlsky.request.check", spy)
-    options = "--components tsz radio --stokes T --unit K_CMB --flux-cut-mjy 15 --cmb-seed 4"
-    options += " --tsz-temperature-kev 5 --no-check-resources"
+    options = "--components tsz radio --stokes T --unit K_CMB --flux-cut 15 spt3g/150 --cmb-seed 4"
+    options += " --tsz-temperature-kev 5 --no-check-resources --beam 600,400 --no-pixel-window"
     options += (
         " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
     )
-    assert cli.main(["simulate", "--freqs", "150", *options.split(), "--out", "a.h5"]) == 0
+    assert cli.main(["simulate", "--freqs", "150", "93", *options.split(), "--out", "a.h5"]) == 0
     assert seen.pop("progress") is not None
     assert seen.pop("geometry")[0] == (18, 36)
     assert seen == {
-        "freqs": [150.0],
+        "freqs": [150.0, 93.0],
         "nside": None,
         "seed": 9,
         "cmb_seed": 4,
         "components": ["tsz", "radio"],
         "stokes": "T",
         "unit": "K_CMB",
-        "flux_cut_mjy": 15.0,
+        "flux_cut_mjy": None,
+        "flux_cut": (15.0, ["spt3g/150"]),
+        "beam": [600.0, 400.0],
+        "pixel_window": False,
         "tsz_temperature_kev": 5.0,
         "monopole": False,
         "cosmology": "act-dr6",
@@ -101,7 +104,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "kappa": None,
         "haloes": None,
     }
-    assert Sky.read("a.h5").shape == (1, 1, 18, 36)
+    assert Sky.read("a.h5").shape == (2, 1, 18, 36)
 
 
 def test_kappa_files(record, capsys):

@@ -9,7 +9,7 @@ import pytest
 from halo_cases import model, shipped
 
 from mlsky import seeds
-from mlsky.frequency import cib_templates
+from mlsky.frequency import bands, cib_templates
 from mlsky.haloes.painter import Painter
 from mlsky.theory import cib_templates as fits
 from mlsky.theory import foregrounds
@@ -20,6 +20,8 @@ NU = np.array([27, 39, 93, 145, 148, 225, 280, 353, 545, 857, 900], float)
 R_NEAR, R_FAR, POWER_NEAR, POWER_FAR, R_CROSS = 0.002, 0.01, 0.01, 0.03, 0.01
 #: Seven digits are kept, and cubic splines in ln nu between 14 nodes follow the mean.
 MEAN = 2e-4
+#: At 1000 GHz, beyond the fit: of r with any band from 93 GHz, and of the power.
+TAIL = 0.02
 
 
 @functools.cache
@@ -130,9 +132,30 @@ def test_shapes_and_round_trip():
     np.testing.assert_array_equal(again.weights(225.0), law.weights(225.0))
 
 
-@pytest.mark.parametrize("nu", [19.0, 901.0, -1.0, np.nan, [93.0, 1e4]])
+def test_tails_of_bands_above_900_ghz():
+    """At 1000 GHz, where no node lies: the mean, the power, and correlations with bands."""
+    law, nu = cib_templates.load(), np.array([93, 148, 353, 545, 857, 1000], float)
+    found = fits.spectra(model(), nu, (7e-3, 148.0))
+    at = np.searchsorted(nu, law.templates_ghz)
+    share = law.weights(nu) / law.mean(nu)[:, None] * law.mean(law.templates_ghz)
+    noise = law.noise_weights(nu) / law.mean(nu)[:, None]
+    made = np.einsum("ik,jm,kml->ijl", share, share, found.total[np.ix_(at, at)])
+    made += (noise @ noise.T)[..., None]
+    roots = [np.sqrt(np.einsum("iil->il", c)) for c in (found.total, made)]
+    r_true, r = (c / (s[-1] * s) for c, s in zip((found.total[-1], made[-1]), roots, strict=True))
+    assert np.abs(r - r_true).max() < TAIL
+    assert np.abs(roots[1][-1] ** 2 / roots[0][-1] ** 2 - 1).max() < TAIL
+    expected = found.mean[-1] / found.mean[1]
+    to_uk = bands.jy_per_sr_per_uk(148.0) / bands.jy_per_sr_per_uk(1000.0)
+    assert law.colour(1000.0) == pytest.approx(expected * to_uk, rel=1e-3)
+    # continued without a step
+    low, high = law.weights(np.array([900 - 1e-6, 900 + 1e-6]))
+    np.testing.assert_allclose(low, high, rtol=1e-6)
+
+
+@pytest.mark.parametrize("nu", [19.0, 1151.0, -1.0, np.nan, [93.0, 1e4]])
 def test_out_of_range(nu):
-    with pytest.raises(ValueError, match="CIB templates hold from 20 to 900 GHz"):
+    with pytest.raises(ValueError, match="CIB templates hold from 20 to 1150 GHz"):
         cib_templates.load().weights(nu)
 
 

@@ -177,6 +177,46 @@ def test_named_bands(name):
     assert len(passbands.source(name)) > 40
 
 
+def test_a_band_moved():
+    """The mean frequency moves by the shift; the shape stays."""
+    band = Band(*skewed(), name="a", beam=1.4)
+    for shift in (1.5, -1500 * u.MHz):
+        moved = band.shifted(shift)
+        by = 1.5 if shift == 1.5 else -1.5
+        assert moved.centre_ghz == pytest.approx(band.centre_ghz + by)
+        np.testing.assert_allclose(moved.weights, band.weights, rtol=1e-12)
+        assert (moved.name, moved.beam.fwhm_arcmin) == ("a", 1.4)
+    with pytest.raises(ValueError, match="outside the range"):
+        band.shifted(-110)
+    with pytest.raises(ValueError, match="ghz='1': must be a shift"):
+        band.shifted("1")
+
+
+def test_beams_of_bands():
+    band = Band(150, beam=1.4 * u.arcmin)
+    assert band.beam.fwhm_arcmin == pytest.approx(1.4)
+    assert band != Band(150)
+    assert band == Band(150).with_beam(1.4)
+    assert band.with_beam(None).beam is None
+    ell = np.arange(12000)
+    table = np.exp(-0.5 * ell * (ell + 1) * (np.radians(2 / 60) / 2.3548) ** 2)
+    assert Band.top_hat(130, 165, beam=table).beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
+
+
+def test_planck_857_reaches_beyond_900_ghz():
+    """Mean frequency of the response in the RIMO; the CIB over the band is that at this frequency.
+
+    It bends little over the band: within a few per cent.
+    """
+    band = passbands.named("planck/857")
+    assert band.nu_ghz[-1] > 1100
+    assert band.centre_ghz == pytest.approx(864.3, abs=0.3)
+    law = cib_templates.load()
+    intensity = law.colour(band.nu_ghz) * single.jy_per_sr_per_uk(band.nu_ghz)
+    at_centre = law.colour(864.3) * single.jy_per_sr_per_uk(864.3)
+    assert band.power @ intensity == pytest.approx(at_centre, rel=0.04)
+
+
 def test_effective_frequency_of_act_dr6():
     """pa4_f220: 225.4 GHz for the CIB. It tells a response to RJ sources from one to power."""
     band = passbands.named("act_dr6/pa4_f220")
@@ -242,7 +282,12 @@ BAD = [
     (([90, 100], "top"), {}, "weights='top': must be one per frequency"),
     (([100, 90], None), {}, r"nu_ghz=\[100, 90\]: must grow"),
     (([90, 90], None), {}, "must grow"),
-    (([90, 1000], None), {}, "a band holds 1000 GHz: outside the range"),
+    (([90, 1200], None), {}, "a band holds 1200 GHz: outside the range"),
+    ((1000,), {}, "a band holds 1000 GHz: outside the range"),
+    (([90, 100],), {"beam": -1}, "beam=-1: must be FWHM"),
+    (([90, 100],), {"beam": np.array([1, np.nan, 0])}, "beam: nan at l=1"),
+    (([90, 100],), {"beam": np.array([1.0, 0.5])}, "beam of shape"),
+    (([90, 100],), {"beam": "wide"}, "beam='wide': must be FWHM"),
     (([], None), {}, "empty"),
     (([90, math.nan], None), {}, "freqs holds nan"),
     ((5 * u.kg, None), {}, "not convertible to GHz"),

@@ -19,7 +19,7 @@ from mlsky.painting import foregrounds, padding
 from mlsky.request import check
 from mlsky.signature import Arguments
 from mlsky.sky import Sky
-from mlsky.sphere import charts, gaussian, lensing
+from mlsky.sphere import charts, gaussian, lensing, pixel_window
 from mlsky.sphere.geometry import Healpix
 from mlsky.sphere.multipoles import truncate
 
@@ -297,7 +297,7 @@ def test_the_cmb_alone_is_lensed_by_the_whole_kappa(make, files, monkeypatch):
     full = make(haloes="clusters")
     np.testing.assert_array_equal(sky["cmb"][0, 0], full["cmb"][0, 0])
     np.testing.assert_array_equal(sky.kappa, full.kappa)
-    shown = gaussian.alm_to_map(truncate(seen[0], 3 * NSIDE - 1), Healpix(NSIDE))
+    shown = pixel_window.of_alm(truncate(seen[0], 3 * NSIDE - 1), Healpix(NSIDE))
     np.testing.assert_allclose(shown, full.kappa, atol=1e-6)
     assert sky.shape == (1, 3, 12 * NSIDE**2)
     same_tables(sky.clusters, full.clusters)
@@ -403,7 +403,7 @@ def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alo
             haloes=given,
         )
     top = 3 * NSIDE - 1
-    expected = gaussian.alm_to_map(truncate(nonlinear(), top), Healpix(NSIDE))
+    expected = pixel_window.of_alm(truncate(nonlinear(), top), Healpix(NSIDE))
     for sky in skies.values():
         np.testing.assert_allclose(sky.kappa, expected, atol=1e-6)
     haloes = catalogue.parse(catalogue.check(clusters(), shipped()), shipped())

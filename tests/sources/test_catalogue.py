@@ -229,25 +229,6 @@ def test_right_ascension_is_wrapped():
     np.testing.assert_allclose(made["ra"], [350, 10])
 
 
-def test_flux_cut(table):
-    kept, removed = catalogue.below(table, 1.0), catalogue.above(table, 1.0)
-    assert len(kept) + len(removed) == N
-    assert kept["flux_mjy"].max() <= 1 < removed["flux_mjy"].min()
-    assert kept.meta == table.meta
-    assert len(catalogue.below(table)) == N
-    assert len(catalogue.above(table)) == 0
-    assert len(catalogue.below(table, 0)) == 0
-    assert catalogue.parse_flux_cut(np.float32(7)) == 7.0
-    assert catalogue.parse_flux_cut(None) is None
-
-
-@pytest.mark.parametrize("cut", [-1, np.nan, np.inf, "15", True, [1, 2], 1j])
-def test_flux_cut_refused(table, cut):
-    for function in (catalogue.parse_flux_cut, lambda c: catalogue.below(table, c)):
-        with pytest.raises(ValueError, match=r"flux_cut_mjy=.*for example"):
-            function(cut)
-
-
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
