@@ -70,7 +70,7 @@ GROUPS = {
     "plugins": ("Plugins", ("plugins",)),
     "errors": (
         "Errors, files and the command line",
-        ("errors", "arguments", "io", "old_names", "cli"),
+        ("errors", "arguments", "io", "processes", "old_names", "cli"),
     ),
 }
 

@@ -86,13 +86,15 @@ COMPONENTS = {
 }
 
 
-def parse(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
+def parse(names: str | Iterable[str] | None = None, others: Iterable[str] = ()) -> tuple[str, ...]:
     """Names of components, checked, each once, in the order of `COMPONENTS`.
 
     Parameters
     ----------
     names
         One name or several; None for all.
+    others
+        Names that other packages add, for the error.
 
     Raises
     ------
@@ -109,7 +111,8 @@ def parse(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
     for name in asked:
         if not isinstance(name, str) or name not in COMPONENTS:
             raise ValueError(
-                f"component {arguments.short(name)}: must be one of {', '.join(COMPONENTS)}, "
+                f"component {arguments.short(name)}: must be one of "
+                f"{', '.join((*COMPONENTS, *others))}, "
                 'for example components=["cmb", "tsz"]'
             )
     if not asked:

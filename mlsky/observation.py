@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from mlsky.sphere import geometry as pixels
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.component_plugins import Loaded
     from mlsky.frequency.cib_templates import CibTemplates
 
 __all__ = [
@@ -51,6 +52,8 @@ class Realisation:
         (*shape,) float32, dimensionless.
     flux_cuts
         From `mlsky.sources.cuts.parse`: one, or one for each band.
+    others
+        Components of other packages, each with its templates (n, nstokes, *shape).
     cib
         Law of a CIB of several templates; None for one map and one colour.
     """
@@ -66,6 +69,7 @@ class Realisation:
     meta: dict
     cib: CibTemplates | None = None
     cut_per_band: bool = False
+    others: dict[str, tuple[Loaded, NDArray[np.float32]]] = field(default_factory=dict)
 
 
 def observe(
@@ -81,13 +85,12 @@ def observe(
     to_unit = passbands.convert(bands, "uK_CMB", unit)
     layers: dict[str, list[Layer]] = {name: [] for name in realisation.components}
     for name, values in realisation.maps.items():
+        weights = _weights(realisation, name, bands) * to_unit[:, np.newaxis]
         held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
-        kept = "".join(s for s in held if s in stokes)
-        if kept:
-            if kept != held:
-                values = values[:, [held.index(s) for s in kept]]
-            weights = _weights(realisation, name, bands) * to_unit[:, np.newaxis]
-            layers[name].append(Layer(values, weights, kept))
+        layers[name] += _kept(values, weights, held, stokes)
+    for name, (plugin, values) in realisation.others.items():
+        weights = passbands.average(bands, plugin.weights) * to_unit[:, np.newaxis]
+        layers[name] = _kept(values, weights, plugin.stokes, stokes)
     catalog = realisation.catalog
     if catalog is not None:
         painted = _painted(catalog, realisation)
@@ -120,6 +123,16 @@ def observe(
             "freqs_ghz": passbands.centres(bands).tolist(),
         },
     )
+
+
+def _kept(values: Array, weights: NDArray[np.float64], held: str, stokes: str) -> list[Layer]:
+    """A layer of the Stokes parameters that are asked for; none if there are none of them."""
+    kept = "".join(s for s in held if s in stokes)
+    if not kept:
+        return []
+    if kept != held:
+        values = values[:, [held.index(s) for s in kept]]
+    return [Layer(values, weights, kept)]
 
 
 def list_sources(realisation: Realisation) -> Table | None:

@@ -39,6 +39,7 @@ def provenance(request: Request) -> dict:
         "cosmology": request.cosmology.to_dict(),
         "kappa": "drawn" if request.kappa is None else request.kappa.describe(),
         "haloes": _describe_haloes(request),
+        "plugins": {plugin.name: plugin.package for plugin in request.plugins},
         "flux_cut_mjy": _describe_cut(request),
         "flux_cuts": request.flux_cuts_told,
         "beams": [beam.describe() for beam in request.beams or ()],

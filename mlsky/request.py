@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import arguments, seeds
+from mlsky import arguments, component_plugins, seeds
 from mlsky import components as fields
 from mlsky.frequency import cib_templates, passbands
 from mlsky.io import resources, skies
@@ -37,6 +37,7 @@ class Request:
     seed: int
     cmb_seed: int
     components: tuple[str, ...]
+    plugins: tuple[component_plugins.Loaded, ...]
     stokes: str
     unit: str
     kappa: InputKappa | None
@@ -95,7 +96,8 @@ def check(asked: Arguments) -> Request:
 
     bands = passbands.parse(asked.freqs)
     grid = pixels.geometry(asked.nside, asked.geometry)
-    names = fields.parse(asked.components)
+    own, plugins = component_plugins.split(asked.components)
+    names = () if plugins and not own else fields.parse(own, component_plugins.names())
     stokes = fields.parse_stokes(asked.stokes)
     unit = passbands.parse_unit(asked.unit)
     passbands.convert(bands, "uK_CMB", unit)  # y has none where tSZ is null
@@ -126,14 +128,16 @@ def check(asked: Arguments) -> Request:
     if arguments.boolean("check_resources", asked.check_resources):
         resources.check(grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
         if beams is not None and out is None:
-            _check_beamed_memory(grid, names, stokes, len(bands))
+            each = [fields.COMPONENTS[name].stokes for name in names]
+            each += [plugin.stokes for plugin in plugins]
+            _check_beamed_memory(grid, each, stokes, len(bands))
 
     shown = {
         "freqs": [_shown_band(band) for band in bands],
         "nside": getattr(grid, "nside", None),
         "seed": seed,
         "geometry": None if grid.kind == "healpix" else grid.shape,
-        "components": None if asked.components is None else list(names),
+        "components": None if asked.components is None else [*names, *(p.name for p in plugins)],
         "stokes": stokes,
         "kappa": None if given is None else "given",
         "kappa_kind": "gaussian" if given is None else kappa_kind,
@@ -158,6 +162,7 @@ def check(asked: Arguments) -> Request:
         seed=seed,
         cmb_seed=cmb_seed,
         components=names,
+        plugins=plugins,
         stokes=stokes,
         unit=unit,
         kappa=given,
@@ -205,9 +210,9 @@ def _check_beams(
     return found
 
 
-def _check_beamed_memory(grid: pixels.Geometry, names, stokes: str, nfreq: int) -> None:
+def _check_beamed_memory(grid: pixels.Geometry, each: list[str], stokes: str, nfreq: int) -> None:
     """Refuse a sky with beams whose maps, one per band and component, memory cannot hold."""
-    maps = sum(len(stokes) if "Q" in fields.COMPONENTS[name].stokes else 1 for name in names)
+    maps = sum(len(stokes) if "Q" in one else 1 for one in each)
     need, free = 4.0 * grid.npix * nfreq * maps, resources.memory_free()
     if need > free:
         raise ValueError(

@@ -29,6 +29,7 @@ from mlsky.sphere import pixel_window
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from mlsky.component_plugins import Loaded
     from mlsky.haloes.paint import HaloPainter
 
 __all__ = [
@@ -73,6 +74,7 @@ MADE_OF = (
     "geometry",
     "monopole_off",
     "pixel_window",
+    "plugins",
 )
 
 
@@ -96,7 +98,8 @@ def simulate(asked: Arguments) -> Sky:
     geometry
         ``(shape, wcs)`` of a CAR map, as from ``pixell.enmap.fullsky_geometry``.
     components
-        Of "cmb", "tsz", "ksz", "cib", "radio"; all by default.
+        Of "cmb", "tsz", "ksz", "cib", "radio", all of these by default; and names that other
+        packages register (docs/plugins).
     stokes
         "TQU", "T" or "QU"; polarisation in the COSMO (HEALPix) convention.
     kappa
@@ -259,6 +262,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     progress = request.progress
     store = store or Memory()
     progress("spectra", 0.0)
+    others = _of_plugins(request)  # at once: what fails there has cost nothing yet
     lmax = foregrounds.kappa_lmax(request.weights)
     kappa_alm = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     # a copy, even if it is all of it, so that the whole array can be freed
@@ -313,10 +317,26 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         kappa=made.kappa,
         flux_cuts=request.flux_cuts,
         cut_per_band=request.cut_per_band,
+        others=others,
         tsz_temperature_kev=request.tsz_temperature_kev,
         meta=provenance(request),
         cib=cib_templates.of_header(request.weights.header),
     )
+
+
+def _of_plugins(request: Request) -> dict[str, tuple[Loaded, NDArray[np.float32]]]:
+    """Templates of the components of other packages, with the window of the pixels if asked."""
+    found = {}
+    for plugin in request.plugins:
+        request.progress(plugin.name, 0.0)
+        maps = plugin.templates(request.geometry, request.seed)
+        if request.pixel_window:
+            for one in maps:
+                pixel_window.average(
+                    one, plugin.stokes, request.geometry, None, one, request.geometry.lmax
+                )
+        found[plugin.name] = (plugin, maps)
+    return found
 
 
 def _objects(

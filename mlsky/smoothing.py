@@ -44,7 +44,11 @@ def with_beams(sky: Sky, each: Sequence[Beam], store: Store) -> Sky:
     """A sky whose components have the beams of its bands, one map per band, in a store."""
     layers = {}
     for name in sky:
-        stokes = stokes_of(name, sky.stokes)
+        # components of other packages have what their maps have
+        own = {s for layer in sky.layers[name] for s in layer.stokes}
+        stokes = "".join(s for s in sky.stokes if s in own)
+        if name in COMPONENTS:
+            stokes = stokes_of(name, sky.stokes)
         if not stokes:
             layers[name] = []
             continue

@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     ("_version", "errors", "arguments", "signature", "data", "old_names"),
     ("seeds", "components", "processes"),
+    ("component_plugins",),
     ("sphere",),
     ("io",),
     ("registry",),

@@ -9,14 +9,13 @@
   brighter than the total.
 - Maps grow by interpolation and not by transposed convolutions: no checkerboard; the last step is
   a spline, so a blob may lie anywhere between pixels.
-- Light that falls beyond an edge is folded back. Otherwise what wants to lie there ends on the
-  outermost pixel, where no gradient moves it: of a network without this 7 % of the blobs lay
-  within half a pixel of an edge along each axis, where 1.6 % should, and as a blob there is cut
-  in half, the others came out a tenth too bright.
+- Light that falls beyond an edge is folded back. Otherwise what should lie there ends on the
+  outermost pixel, where no gradient moves it: without this 7 % of the blobs lay within half a
+  pixel of an edge along each axis instead of 1.6 %, and the others were a tenth too bright.
 - Every level is told where its pixels are, and is modulated by the random numbers: a network
   that knows only what is near it cannot put a blob anywhere (Liu et al. 2018, arXiv:1807.03247).
-- White noise enters at every level, with a strength that is learned, from nothing where an image
-  has one blob: numbers common to all pixels make one maximum well, and many badly.
+- White noise enters at every level, with a learned strength: numbers common to all pixels make one
+  maximum well, and many badly.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""Components of other packages: the example in examples/plugin, installed, and broken ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+
+import mlsky
+from mlsky import cli, component_plugins
+from mlsky.errors import MlskyError
+from mlsky.frequency import passbands
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
+NSIDE = 16
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder into which pip installs the example, offline."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("site")
+    source = folder / "source"
+    shutil.copytree(EXAMPLE, source)
+    target = folder / "packages"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    command += ["--no-build-isolation", "--target", str(target), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return target
+
+
+@pytest.fixture
+def dust(installed, monkeypatch):
+    monkeypatch.syspath_prepend(str(installed))
+    return fakes.install(monkeypatch)
+
+
+@pytest.fixture
+def broken(monkeypatch, tmp_path):
+    """Register a module of the given text as component "dust"."""
+
+    def register(text: str) -> None:
+        (tmp_path / "broken_plugin.py").write_text(text)
+        info = tmp_path / "broken-0.3.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.3\n")
+        (info / "entry_points.txt").write_text("[mlsky.components]\ndust = broken_plugin:Dust\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        sys.modules.pop("broken_plugin", None)
+
+    yield register
+    sys.modules.pop("broken_plugin", None)
+
+
+def test_the_example_takes_part(dust, tmp_path, capsys):
+    assert component_plugins.names() == ("dust",)
+    bands = [353, "so_lat/f150"]
+    sky = mlsky.simulate(bands, NSIDE, 1, components=["tsz", "dust"], pixel_window=False)
+    assert sky.keys() == ("tsz", "dust")
+    assert sky.meta["plugins"] == {"dust": "mlsky-galaxy 0.1"}
+    # 100 uK at the poles, where declination is 27 and right ascension 193 degrees
+    import healpy
+
+    pole = healpy.ang2pix(NSIDE, 192.86, 27.13, lonlat=True)
+    assert sky["dust"][0, 0, pole] == pytest.approx(100, rel=0.02)
+    assert sky["dust"][:, 1:].std() == 0
+    # bands and units
+    (plugin,) = component_plugins.load(["dust"])
+    mean = passbands.average(sky.bands, plugin.weights)[:, 0]
+    ratio = sky["dust"][1, 0] / sky["dust"][0, 0]
+    np.testing.assert_allclose(ratio, mean[1] / mean[0], rtol=ROUNDING)
+    other = mlsky.simulate(bands, NSIDE, 1, components="dust", unit="MJy/sr", pixel_window=False)
+    factor = passbands.convert(sky.bands, "uK_CMB", "MJy/sr")
+    np.testing.assert_allclose(
+        other.total[:, 0], factor[:, None] * sky["dust"][:, 0], rtol=10 * ROUNDING
+    )
+    # files, in memory and on the way; averages over pixels; beams
+    filed = mlsky.simulate(bands, NSIDE, 1, components=["tsz", "dust"], out=tmp_path / "a.h5")
+    again = mlsky.simulate(bands, NSIDE, 1, components=["tsz", "dust"])
+    np.testing.assert_array_equal(filed["dust"], again["dust"])
+    assert 0 < (again["dust"] - sky["dust"]).std() < 0.2 * sky["dust"].std()
+    out = tmp_path / "b.h5"
+    beamed = mlsky.simulate(bands, NSIDE, 1, components=["tsz", "dust"], beam=300, out=out)
+    expected = again.smooth(300, "dust")["dust"]
+    np.testing.assert_allclose(beamed["dust"], expected, atol=ROUNDING * expected.std())
+    # the command line
+    out = str(tmp_path / "c.h5")
+    given = ["simulate", "--freqs", "353", "--nside", "16", "--components", "dust", "--out", out]
+    assert cli.main(given) == 0
+    assert "dust" in capsys.readouterr().out
+
+
+def test_nothing_is_imported_unless_asked_for(dust):
+    sys.modules.pop("mlsky_galaxy", None)
+    sky = mlsky.simulate(150, NSIDE, 1)
+    assert "dust" not in sky
+    assert "mlsky_galaxy" not in sys.modules
+    with pytest.raises(ValueError, match=r"component 'dusty': must be one of cmb.*radio, dust"):
+        mlsky.simulate(150, NSIDE, 1, components=["dusty"])
+
+
+GOOD = """
+import numpy as np
+class Dust:
+    stokes = "T"
+    def templates(self, geometry, seed):
+        return np.zeros((1, 1, *geometry.shape), np.float32)
+    def weights(self, nu_ghz):
+        return np.ones((len(nu_ghz), 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise RuntimeError('no data')", "broken: RuntimeError: no data"),
+        ("import not_there", "broken: ModuleNotFoundError: No module named 'not_there'"),
+        ("x = 1", "broken: AttributeError"),
+        ("class Dust: pass", "broken: TypeError: it has no stokes"),
+        (GOOD.replace('"T"', '"I"'), "its stokes are 'I'"),
+    ],
+)
+def test_a_broken_plugin_warns_with_its_name(broken, monkeypatch, text, message):
+    fakes.install(monkeypatch)
+    broken(text)
+    assert mlsky.simulate(150, NSIDE, 1).keys() == ("cmb", "tsz", "ksz", "cib", "radio")
+    with (
+        pytest.warns(
+            RuntimeWarning, match=rf"'dust' of broken 0.3 \(broken_plugin:Dust\).*{message}"
+        ),
+        pytest.raises(ValueError, match=message) as caught,
+    ):
+        mlsky.simulate(150, NSIDE, 1, components=["tsz", "dust"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("np.zeros((1, 1, *geometry.shape)", "np.zeros((1, 3, *geometry.shape)"), "must be"),
+        (("np.zeros((1, 1, *geometry.shape)", "np.zeros((1, 1, 5)"), "its templates have shape"),
+        (("np.zeros((1", "np.nan * np.zeros((1"), "its templates are not finite"),
+        (
+            ("return np.zeros", "raise OSError('disk') or np.zeros"),
+            "templates raised OSError: disk",
+        ),
+        (("(len(nu_ghz), 1)", "(1, len(nu_ghz), 1)"), "its weights have shape"),
+    ],
+)
+def test_what_a_plugin_gives_is_checked(broken, monkeypatch, change, message):
+    fakes.install(monkeypatch)
+    broken(GOOD.replace(*change))
+    with pytest.raises(MlskyError, match=message) as caught:
+        mlsky.simulate([93, 150], NSIDE, 1, components=["dust"])
+    assert "component 'dust' of broken 0.3" in str(caught.value)
+    assert "\n" not in str(caught.value)
