@@ -1,5 +1,5 @@
-"""The command line: ``mlsky simulate | ensemble | plot | clusters | verify | weights | data |
-tables | train | train-log | tune | export | calibrate | validate | validate-images |
+"""The command line: ``mlsky simulate | ensemble | plot | clusters | verify | weights | cite |
+data | tables | train | train-log | tune | export | calibrate | validate | validate-images |
 validate-chain``.
 
 Only click is imported at the top of these modules, so that ``mlsky --help`` is quick. A wrong
@@ -12,6 +12,7 @@ from __future__ import annotations
 from mlsky.cli import (
     calibrate,
     chain,
+    cite,
     clusters,
     data,
     ensemble,
@@ -35,6 +36,7 @@ for _command in (
     clusters.clusters,
     verify.verify,
     weights.weights,
+    cite.cite,
     data.data,
     data.tables,
     train.train,

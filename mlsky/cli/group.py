@@ -23,10 +23,26 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mlsky")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Show what is logged, too.")
 @click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
-    """Hundreds of correlated, non-Gaussian mock microwave skies."""
+def cli(ctx: click.Context, debug: bool, quiet: bool, verbose: bool) -> None:
+    """Hundreds of correlated, non-Gaussian mock microwave skies.
+
+    To use mlsky: simulate, ensemble, plot, clusters, verify, weights, cite. To train networks of
+    your own: the other commands.
+
+    Exit status: 0 done; 2 wrong input or a file that cannot be used, in one line on stderr; 130
+    interrupted; 143 ended by a batch system.
+    """
+    if quiet and verbose:
+        raise click.UsageError("--quiet with --verbose: give one of the two")
     ctx.meta["mlsky.debug"] = debug
+    ctx.meta["mlsky.quiet"] = quiet
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="mlsky: %(message)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

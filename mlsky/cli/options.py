@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +122,18 @@ def number_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str,
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator:
-    """A progress function that draws a bar on stderr, named after the stage under way."""
+    """A progress function: a bar on stderr, named after the stage under way.
+
+    A line for each stage and for every tenth of the work where stderr is no terminal, as in the log
+    of a batch system; nothing with ``mlsky --quiet``.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get("mlsky.quiet"):
+        yield lambda stage, fraction: None
+        return
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from tqdm import tqdm
 
     with tqdm(
@@ -134,6 +146,20 @@ def progress_bar() -> Iterator:
             bar.refresh()
 
         yield progress
+
+
+def _lines():
+    """A progress function that writes lines."""
+    begin, before = time.monotonic(), ["", -1]
+
+    def progress(stage: str, fraction: float) -> None:
+        tenth = int(10 * fraction)
+        if [stage, tenth] != before:
+            before[:] = [stage, tenth]
+            seconds = time.monotonic() - begin
+            click.echo(f"{seconds:6.0f} s {100 * fraction:3.0f} %  {stage}", err=True)
+
+    return progress
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from mlsky.cli.config import dump, with_config
 from mlsky.cli.options import ManyValues, bands, beams, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
@@ -117,13 +118,17 @@ def with_options(function, without: tuple[str, ...] = ()):
 
 
 @click.command(cls=ManyValues)
+@with_config
 @with_options
 @click.pass_context
-def simulate(ctx: click.Context, /, **options) -> None:
+def simulate(ctx: click.Context, /, *, dump_config: bool, **options) -> None:
     """Make one sky and write its maps as they are finished.
 
     Unfinished work is kept in the folder OUT.partial; repeat the command to resume it.
     """
+    if dump_config:
+        click.echo(dump(ctx))
+        return
     from mlsky.io import skies
 
     out = options["out"]
@@ -196,6 +201,10 @@ def _read_haloes(path: Path):
 
 def read_options(options: dict) -> None:
     """Convert the options of the command line to arguments of `mlsky.simulate`, in place."""
+    if (options["nside"] is None) == (options["geometry"] is None):
+        raise click.UsageError(
+            "pixels: give one of --nside N (HEALPix, for example --nside 1024) and --car ARCMIN"
+        )
     options["components"] = options["components"] or None
     if options["flux_cut"] is not None:
         mjy, where = options["flux_cut"]

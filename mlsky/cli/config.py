@@ -1,0 +1,82 @@
+"""Files of options: ``--config sky.toml`` and ``--dump-config``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["dump", "with_config"]
+
+#: Options that are not written to a file.
+OWN = ("config", "dump_config")
+
+
+def with_config(command):
+    """Give a command ``--config`` and ``--dump-config``."""
+    command = click.option(
+        "--dump-config",
+        is_flag=True,
+        help="Print these options as a file for --config, and stop.",
+    )(command)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_read,
+        help="Take options from a TOML file; those of the command line count before.",
+    )(command)
+
+
+def _read(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Make the options of a file the defaults of the command."""
+    if path is None:
+        return
+    import tomllib
+
+    if not path.is_file():
+        raise ValueError(f"--config {path}: no such file")
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"--config {path}: cannot be read as TOML ({text})") from None
+    params = {p.name: p for p in ctx.command.params if p.name not in OWN}
+    names = {_shown(p): p.name for p in params.values()} | {name: name for name in params}
+    defaults = {}
+    for key, value in found.items():
+        if key.replace("-", "_") not in names:
+            raise ValueError(
+                f"--config {path}: {key!r} is no option of {ctx.info_name}; may be "
+                f"{', '.join(sorted(map(_shown, params.values())))}"
+            )
+        name = names[key.replace("-", "_")]
+        if isinstance(value, dict):
+            raise ValueError(f"--config {path}: {key} is a table; must be a value")
+        if getattr(params[name], "multiple", False):
+            many = value if isinstance(value, list) else [value]
+            value = [str(one) for one in many]
+        defaults[name] = value
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def dump(ctx: click.Context) -> str:
+    """The options of a command as TOML."""
+    lines = []
+    for param in ctx.command.params:
+        value = ctx.params.get(param.name)
+        if param.name in OWN or value in (None, (), []):
+            continue
+        if isinstance(value, Path):
+            value = str(value)
+        if isinstance(value, tuple):
+            value = list(value)
+        lines.append(f"{_shown(param)} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+def _shown(param: click.Parameter) -> str:
+    """Name of an option as it is written, with underscores."""
+    return max(param.opts, key=len).lstrip("-").replace("-", "_")

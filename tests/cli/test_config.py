@@ -1,0 +1,105 @@
+"""Option files, progress of logs, citations, ``python -m mlsky``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import error_of
+
+from mlsky import cli
+from mlsky.sky import Sky
+
+FILE = """
+freqs = [93, "so_lat/f150"]
+nside = 16
+seed = 4
+out = "a.h5"
+components = ["tsz", "radio"]
+stokes = "T"
+flux_cut = [15, "150"]
+monopole = false
+"""
+
+
+def test_options_from_a_file(record, capsys):
+    Path("sky.toml").write_text(FILE)
+    assert cli.main(["simulate", "--config", "sky.toml", "--seed", "5"]) == 0
+    sky = Sky.read("a.h5")
+    assert sky.meta["seed"] == 5  # the command line counts before the file
+    assert [band.label for band in sky.bands] == ["93", "so_lat/f150"]
+    assert sky.keys() == ("tsz", "radio")
+    assert sky.meta["flux_cuts"] == [[15.0, "150"]]
+    assert sky.meta["monopole_off"] == ["cib"]
+    capsys.readouterr()
+    # what is dumped is read back to the same options
+    given = ["simulate", "--config", "sky.toml", "--out", "b.h5", "--beam", "400", "300"]
+    assert cli.main([*given, "--dump-config"]) == 0
+    text = capsys.readouterr().out
+    assert not Path("b.h5").exists()
+    Path("again.toml").write_text(text)
+    assert cli.main(["simulate", "--config", "again.toml", "--dump-config"]) == 0
+    assert capsys.readouterr().out == text
+    assert cli.main(["simulate", "--config", "again.toml"]) == 0
+    assert cli.main([*given, "--overwrite"]) == 0
+    Sky.read("b.h5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("freq = 93", "'freq' is no option of simulate; may be beam, car"),
+        ("freqs = [93", "cannot be read as TOML"),
+        ("[freqs]\na = 1", "freqs is a table"),
+    ],
+)
+def test_bad_files(record, capsys, text, message):
+    Path("sky.toml").write_text(text)
+    assert message in error_of(capsys, ["simulate", "--config", "sky.toml"])
+    assert "no such file" in error_of(capsys, ["simulate", "--config", "none.toml"])
+
+
+def test_pixels_are_asked_for_in_words_of_the_command_line(record, capsys):
+    begun = ["simulate", "--freqs", "93", "--out", "a.h5"]
+    assert "give one of --nside N" in error_of(capsys, begun)
+    assert "give one of" in error_of(capsys, [*begun, "--nside", "16", "--car", "600"])
+
+
+def test_a_log_has_lines_and_quiet_has_none(record, capsys):
+    command = ["simulate", "--freqs", "93", "--nside", "16", "--out", "a.h5"]
+    assert cli.main(command) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 < len(lines) < 40
+    assert all("%" in line and "\r" not in line for line in lines)
+    assert lines[-1].endswith("done")
+    assert cli.main(["--quiet", *command, "--overwrite"]) == 0
+    assert capsys.readouterr().err == ""
+    assert "give one of the two" in error_of(capsys, ["--quiet", "--verbose", *command])
+    # errors come before any progress
+    assert cli.main([*command[:-1], "b.h5", "--unit", "mK"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_to_cite(record, capsys):
+    assert cli.main(["cite", "han2021"]) == 0
+    assert "2021PhRvD.104l3521H" in capsys.readouterr().out
+    assert cli.main(["simulate", "--freqs", "93", "--nside", "16", "--out", "a.h5"]) == 0
+    capsys.readouterr()
+    assert cli.main(["cite", "a.h5"]) == 0
+    out = capsys.readouterr().out
+    assert "HEALPix" in out
+    assert "CAMB" in out
+    assert "unknown" in error_of(capsys, ["cite", "none"])
+    assert "no such file" in error_of(capsys, ["cite", "none.h5"])
+
+
+def test_python_m_mlsky():
+    done = subprocess.run(
+        [sys.executable, "-m", "mlsky", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Exit status: 0 done; 2 wrong input" in " ".join(done.stdout.split())
+    assert "cite" in done.stdout
+    assert np.all([name in done.stdout for name in ("simulate", "ensemble", "validate")])
