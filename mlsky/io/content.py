@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_version",
     "describe_geometry",
     "now",
+    "version_of",
 ]
 
 FORMAT = "mlsky sky"
@@ -32,6 +34,14 @@ FORMAT_VERSION = 2
 
 class NotOurs(ValueError):
     """The file is of another program or a later mlsky: not damaged."""
+
+
+def version_of(library: str) -> str:
+    """Version of a library, or "not installed"."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def check_content(content: dict) -> None:

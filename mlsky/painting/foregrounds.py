@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from mlsky import registry
 from mlsky.frequency import cib_templates
+from mlsky.io import content
 from mlsky.io.store import Memory
 from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
 from mlsky.painting.noise import chart_noise
@@ -148,7 +148,7 @@ def made_with(weights: Weights, device: str = "auto") -> dict[str, str]:
     target = pick_device(device)
     name = target.type if target.type == "cpu" else torch.cuda.get_device_name(target)
     return {
-        **{library: metadata.version(library) for library in LIBRARIES},
+        **{library: content.version_of(library) for library in LIBRARIES},
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": name,
         "precision": pick_precision(evaluate.TRAINED[evaluate.kind(weights)], target),

@@ -12,11 +12,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import camb
 import numpy as np
 
-from mlsky.errors import MlskyError
+from mlsky.errors import MissingDependencyError, MlskyError
 from mlsky.sphere.threads import lock
+
+try:
+    import camb
+except ImportError as error:
+    raise MissingDependencyError(
+        f"camb is needed for cosmologies other than planck2018 ({error}): pip install camb"
+    ) from error
 
 if TYPE_CHECKING:
     from mlsky.theory.parameters import Cosmology

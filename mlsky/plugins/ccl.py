@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import camb
@@ -22,7 +24,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from mlsky.theory.parameters import Cosmology
 
-__all__ = ["LOCK", "SETTINGS", "kappa_spectrum", "parameters", "to_cosmology"]
+__all__ = ["LOCK", "SETTINGS", "kappa_spectrum", "parameters", "running", "to_cosmology"]
 
 #: Of CCL, which runs CAMB inside this process: one thread at a time.
 LOCK = lock()
@@ -70,15 +72,8 @@ def kappa_spectrum(cosmology: Cosmology, lmax: int) -> np.ndarray:
     ValueError
         If CCL or the CAMB inside it refuses the cosmology.
     """
-    with LOCK:
-        return _kappa_spectrum(cosmology, lmax)
-
-
-def _kappa_spectrum(cosmology: Cosmology, lmax: int) -> np.ndarray:
     ell = _nodes(lmax)
-    # CCL writes this global of CAMB's and leaves it so.
-    accuracy = getattr(camb.config, "AccuracyTarget", None)
-    try:
+    with running(cosmology):
         ccl = to_cosmology(cosmology)
         tracer = pyccl.CMBLensingTracer(
             ccl, z_source=SETTINGS["z_source"], n_samples=SETTINGS["n_samples"]
@@ -94,15 +89,31 @@ def _kappa_spectrum(cosmology: Cosmology, lmax: int) -> np.ndarray:
             p_of_k_a="delta_matter:delta_matter",
             p_of_k_a_lin="delta_matter:delta_matter",
         )
-    except (pyccl.CCLError, camb.CAMBError) as error:
-        raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
-    finally:
-        if accuracy is not None:
-            camb.config.AccuracyTarget = accuracy
     out = np.zeros(lmax + 1)
     every = np.arange(2, lmax + 1)
     out[2:] = np.exp(CubicSpline(np.log(ell), np.log(cl))(np.log(every)))
     return out
+
+
+@contextlib.contextmanager
+def running(cosmology: Cosmology) -> Iterator[None]:
+    """What CCL's P(k) needs: no other thread in it, and CAMB left as it was.
+
+    Raises
+    ------
+    ValueError
+        If CCL or the CAMB inside it refuses the cosmology.
+    """
+    with LOCK:
+        # CCL writes this global of CAMB's and leaves it so.
+        accuracy = getattr(camb.config, "AccuracyTarget", None)
+        try:
+            yield
+        except (pyccl.CCLError, camb.CAMBError) as error:
+            raise ValueError(f"cosmology {cosmology}: CCL cannot compute it: {error}") from error
+        finally:
+            if accuracy is not None:
+                camb.config.AccuracyTarget = accuracy
 
 
 def _nodes(lmax: int) -> np.ndarray:

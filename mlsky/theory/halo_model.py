@@ -107,9 +107,8 @@ def for_cosmology(
     ValueError
         If CCL or the CAMB inside it refuses the cosmology.
     """
-    import camb
-
     from mlsky.plugins import ccl  # raises an error that says what to install
+    from mlsky.plugins.camb import camb
 
     with ccl.LOCK:
         # CCL changes this global setting of CAMB and does not restore it.

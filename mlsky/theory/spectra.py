@@ -9,17 +9,21 @@ The cache holds one .npz per (parameters, source, settings, versions) in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import warnings
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from mlsky import registry
+from mlsky.errors import MissingDependencyError
 from mlsky.io.files import whole
 from mlsky.sphere.threads import lock
 from mlsky.theory.cosmology import parse
@@ -40,6 +44,9 @@ SLOPE_FROM = 20_000
 
 # Raised when the content of a cache file changes its meaning.
 _FORMAT = 2
+
+#: Shipped spectra of the default cosmology, made by `benchmarks/default_spectra.py`.
+TABLE = "spectra_planck2018.npz"
 
 _KEYS = {"camb": ("kk", "tt", "ee", "te", "tk", "ek"), "ccl": ("kk",)}
 
@@ -70,6 +77,8 @@ def kappa_spectrum(lmax: int, cosmology: object = DEFAULT, source: str = "camb")
     ------
     ValueError
         If an argument is not one of the above.
+    MissingDependencyError
+        Without CAMB, for another cosmology than planck2018, whose spectra are in the package.
 
     Notes
     -----
@@ -150,6 +159,8 @@ def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
     """Every spectrum of one source up to LMAX, from the cache if it is there."""
     # A cached spectrum does not need CAMB and CCL (0.5 s to load), but the key needs their
     # settings, which are defined in the adapters.
+    if source == "camb" and importlib.util.find_spec("camb") is None:
+        return _shipped(cosmology)
     if source == "camb":
         from mlsky.plugins import camb as adapter
     else:
@@ -165,6 +176,17 @@ def _spectra(cosmology: Cosmology, source: str) -> dict[str, np.ndarray]:
             table = {"kk": adapter.kappa_spectrum(cosmology, LMAX)}
         keep(path, table)
     return table
+
+
+@functools.cache
+def _shipped(cosmology: Cosmology) -> dict[str, np.ndarray]:
+    """Spectra of planck2018 from the package, where there is no CAMB (of camb 2.0.5)."""
+    if cosmology != parse(DEFAULT):
+        raise MissingDependencyError(
+            "camb is needed for the spectra of another cosmology than planck2018: pip install camb"
+        )
+    with (files("mlsky.data") / "tables" / TABLE).open("rb") as file, np.load(file) as data:
+        return dict(data)
 
 
 def _key(cosmology: Cosmology, source: str, settings: dict) -> str:
