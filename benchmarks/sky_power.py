@@ -60,8 +60,8 @@ def main() -> None:
     alm = {}
     for name, values in maps_of(sky).items():
         alm[name] = gaussian.map_to_alm(values.astype(np.float32), grid, lmax)
-        # kappa has no window of chart pixels
-        of_charts = 1.0 if name == "kappa" else windows.square(ell, pixel)
+        # kappa, and clusters, which make nearly all of tSZ, have no window of chart pixels
+        of_charts = 1.0 if name in ("kappa", "tsz") else windows.square(ell, pixel)
         gaussian.scale_alm(alm[name], 1 / (of_pixels * of_charts))
     model = truth_spectra(lmax, None, BANDS_GHZ)
     model["ksz", "ksz"] = truth_ksz(lmax)
