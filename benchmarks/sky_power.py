@@ -16,7 +16,7 @@ import numpy as np
 
 import mlsky
 from mlsky.painting import foregrounds
-from mlsky.sphere import gaussian, windows
+from mlsky.sphere import gaussian, pixel_window, windows
 from mlsky.sphere.geometry import Healpix
 from mlsky.training.large_scale_fit import truth_ksz, truth_spectra
 
@@ -56,13 +56,13 @@ def main() -> None:
     )
     lmax = 3 * options.nside // 2
     ell = np.arange(lmax + 1)
-    window = windows.square(ell, grid.pixel_arcmin) * windows.square(ell, pixel)
+    of_pixels = pixel_window.healpix(options.nside, lmax)
     alm = {}
     for name, values in maps_of(sky).items():
         alm[name] = gaussian.map_to_alm(values.astype(np.float32), grid, lmax)
-        # kappa has the window of the output pixels alone
-        own = windows.square(ell, grid.pixel_arcmin) if name == "kappa" else window
-        gaussian.scale_alm(alm[name], 1 / own)
+        # kappa, and clusters, which make nearly all of tSZ, have no window of chart pixels
+        of_charts = 1.0 if name in ("kappa", "tsz") else windows.square(ell, pixel)
+        gaussian.scale_alm(alm[name], 1 / (of_pixels * of_charts))
     model = truth_spectra(lmax, None, BANDS_GHZ)
     model["ksz", "ksz"] = truth_ksz(lmax)
     edges = np.array([e for e in EDGES if e < lmax] + [lmax])

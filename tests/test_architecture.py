@@ -49,6 +49,7 @@ LAYERS = (
     ("training",),
     ("plotting",),
     ("cli", "plugins"),
+    ("__main__",),
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 

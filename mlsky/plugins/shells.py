@@ -10,9 +10,9 @@ Needs CCL (``pip install 'mlsky[ccl]'``), for distances and for the power of wha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyccl
 from numpy.typing import ArrayLike, NDArray
 
 from mlsky import arguments, seeds
@@ -21,6 +21,9 @@ from mlsky.sphere import gaussian
 from mlsky.sphere.geometry import Healpix
 from mlsky.theory.cosmology import parse
 from mlsky.theory.parameters import DEFAULT
+
+if TYPE_CHECKING:
+    import pyccl
 
 __all__ = ["convergence", "kernel", "outside"]
 
@@ -122,9 +125,9 @@ def outside(model: pyccl.Cosmology, first: float, last: float, lmax: int) -> NDA
         if high <= low:
             continue
         chi = np.linspace(low, high, STEPS_BEHIND)
-        tracer = pyccl.Tracer()
+        tracer = ccl.pyccl.Tracer()
         tracer.add_tracer(model, kernel=(chi, kernel(model, chi)))
-        total += pyccl.angular_cl(model, tracer, tracer, ell)
+        total += ccl.pyccl.angular_cl(model, tracer, tracer, ell)
     power = np.zeros(lmax + 1)
     every = np.arange(2, lmax + 1)
     power[2:] = np.exp(np.interp(np.log(every), np.log(ell), np.log(np.maximum(total, 1e-300))))
