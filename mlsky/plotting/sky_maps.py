@@ -54,6 +54,8 @@ COLOURS = {
     "cib": "#d55e00",
     "radio": "#cc79a7",
 }
+#: Of components of other packages.
+OTHER = "#56b4e9"
 UNIT_TEXT = {
     "uK_CMB": r"$\mu$K$_{\rm CMB}$",
     "K_CMB": r"K$_{\rm CMB}$",
@@ -293,8 +295,10 @@ def _draw_spectra(
         if not shown.any():
             continue
         highest = max(highest, float(d_ell.max()))
-        label = TITLES[name] + (cut if name in ("total", "radio") else "")
-        axes.plot(ell[shown], d_ell[shown], color=COLOURS[name], label=label, linewidth=1.6)
+        label = TITLES.get(name, name) + (cut if name in ("total", "radio") else "")
+        axes.plot(
+            ell[shown], d_ell[shown], color=COLOURS.get(name, OTHER), label=label, linewidth=1.6
+        )
     _draw_act(axes, sky, band, maps)
     if highest > 0:
         axes.set(xscale="log", yscale="log", ylim=(1e-6 * highest, 3 * highest))
