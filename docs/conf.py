@@ -14,14 +14,16 @@ copyright = "2026, the mlsky developers"
 version = release = mlsky.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
-source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+# Notebooks are shown with the output that `make notebooks` has left in them.
+nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 # Single backticks in docstrings are names, as numpydoc has them.
 default_role = "code"
