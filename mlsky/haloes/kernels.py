@@ -110,7 +110,16 @@ class KernelGrid:
 
 @compiled
 def _spread(plane, rows, columns, by_row, by_column, flux):
-    """Add the flux of every point to the pixels of its spline."""
+    """Add the flux of every point to the pixels of its spline, in the order of the points.
+
+    Parameters
+    ----------
+    plane : (ny, nx) float32
+        Changed in place. Indices are not checked.
+    rows, columns, by_row, by_column : (n, 4)
+        From `KernelGrid._spline`.
+    flux : (n,) float32
+    """
     for i in range(flux.size):
         for j in range(4):
             part = by_row[i, j] * flux[i]

@@ -310,7 +310,7 @@ def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> Non
         if not name.startswith("kappa"):
             values = table.get("from")
             entries.numbers(f"{what}.from", values, least=2, increasing=True)
-            entries.numbers(f"{what}.to", table.get("to"), like=values)
+            entries.numbers(f"{what}.to", table.get("to"), 0, like=values)
     for name in ("velocity_gains", "velocity_kernel_gains", "kernel_gains"):
         entries.numbers(f"calibration.{name}", calibration.get(name, []), 0, least=0)
     amplitude = calibration.get("amplitude", {})
@@ -342,7 +342,7 @@ def _check_large_scales(what: str, table: object, entries: _Entries) -> None:
     if "ksz" not in table["root"]:
         entries.refuse(f"{what}.root", sorted(table["root"]), "a mapping with ksz")
     if "ksz_of_objects" in table:
-        entries.numbers(f"{what}.ksz_of_objects", table["ksz_of_objects"], like=ell)
+        entries.numbers(f"{what}.ksz_of_objects", table["ksz_of_objects"], 0, like=ell)
     mean = table.get("mean", {"cib": table.get("mean_cib")})
     entries.mapping(f"{what}.mean", mean)
     for name, value in mean.items():

@@ -268,7 +268,8 @@ class Field:
     Notes
     -----
     Error: 5e-5 of the rms of the field (white to lmax, the worst case). Memory:
-    4 (1.5 lmax) (3 lmax) bytes, 0.53 GB at lmax 5400 and 2.1 GB at 10800; twice that for spin 2.
+    4 (1.5 lmax) (3 lmax) bytes for each field, 0.53 GB at lmax 5400 and 2.1 GB at 10800; twice that
+    for spin 2.
     """
 
     def __init__(

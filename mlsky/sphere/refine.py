@@ -21,7 +21,7 @@ EDGE = 5
 
 
 def on_chart(field: Callable, chart: Chart, coarsest_arcmin: float) -> NDArray[np.float32]:
-    """Values of smooth fields on a chart, (..., ny, nx) float32.
+    """Values of smooth fields on a chart, (ny, nx) float32, or (n, ny, nx) for n fields.
 
     Parameters
     ----------

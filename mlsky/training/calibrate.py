@@ -273,6 +273,16 @@ def match_values(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcm
     """Gain by multipole and map of values that match generated maps to the truth.
 
     Each slightly changes the effect of the other, so that they are fitted in turns.
+
+    Parameters
+    ----------
+    made, truth
+        Pictures (n, n) of the CIB or of -tSZ, uK, nowhere negative.
+
+    Returns
+    -------
+    table
+        ``ell``, ``gain``, ``from`` and ``to`` (uK), for `mlsky.networks.evaluate.calibrated`.
     """
     spectra = Spectra(made[0].shape[-1], pixel_arcmin, "cpu", BINS)
 
@@ -307,14 +317,17 @@ def _match_ranks(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
         ordered = np.sort(np.concatenate(maps))
         rank = np.minimum((len(ordered) * (1 - FRACTIONS)).astype(int), len(ordered) - 1)
         pairs.append(ordered[rank])
-    source, target = (np.asarray(p, np.float64) for p in pairs)
+    # as they are written, so that no two nodes become one
+    source, target = (np.asarray(p, np.float64).round(4) for p in pairs)
     # values of a few pixels are too noisy; only growing nodes define a map
     kept = [0]
     for i in range(1, len(source)):
-        if FRACTIONS[i] * sum(m.size for m in made) >= 30 and source[i] > source[kept[-1]] * 1.001:
+        step = source[i] - source[kept[-1]]
+        many = FRACTIONS[i] * sum(m.size for m in made) >= 30
+        if many and step > 1e-3 * abs(source[kept[-1]]):
             kept.append(i)
     target = np.maximum.accumulate(target)
-    return {"from": np.round(source[kept], 4).tolist(), "to": np.round(target[kept], 4).tolist()}
+    return {"from": source[kept].tolist(), "to": target[kept].tolist()}
 
 
 @torch.no_grad()

@@ -139,9 +139,10 @@ def follow_objects(table: Mapping, mass_cut: float) -> dict:
 
     Haloes of every mass move together, so that the kSZ of the rest is correlated with that of the
     objects, which on scales of degrees adds up to half of the power. The networks draw velocities
-    of their own. Of the power A that they lack, and of the spectra C of the objects and X of the
-    cross-correlation, follows the response b = X / C to the kSZ of the objects. Where b^2 C is
-    above A, b is the one that gives the total the power of the truth: b^2 C + 2 b C = A + 2 X.
+    of their own. Let A be the power that they lack, C the spectrum of the objects, and X the cross
+    spectrum of the objects and the rest. The response to the kSZ of the objects is b = X / C, and
+    the power A - b^2 C is drawn at random. Where b^2 C is above A, nothing is drawn, and b is such
+    that the total has the power of the truth: b^2 C + 2 b C = A + 2 X.
 
     Parameters
     ----------

@@ -343,11 +343,16 @@ def test_whole_numbers_in_place_of_weights(saved):
 
 
 TABLE = {"ell": [2, 9], "gain": [1.0, 1.0]}
+VALUES = {"ell": [2, 9], "gain": [1, 1], "from": [0, 1], "to": [0, 2]}
 LARGE = {"ell": [0, 9], "response": {"cib": [1, 1]}, "root": {"ksz": [1, 1]}, "mean": {"cib": 2.0}}
 
 
 def in_calibration(**entries):
     return lambda head: head.update(calibration=entries)
+
+
+def following(response):
+    return in_calibration(large_scales={**LARGE, "ksz_of_objects": response})
 
 
 def in_kwargs(**options):
@@ -404,6 +409,14 @@ def in_kwargs(**options):
         (in_calibration(large_scales={**LARGE, "root": {}}), "root=.*: must be a mapping with ksz"),
         (in_calibration(large_scales={**LARGE, "mean": {"cib": 0}}), "must be other than zero"),
         (in_calibration(large_scales={**LARGE, "clusters": 1e9}), "clusters=.*: must be a number"),
+        (following([1]), "ksz_of_objects=.*: must be a list of 2 numbers"),
+        (following([1, -0.1]), "ksz_of_objects=-0.1: must be a number from 0"),
+        (following(None), "ksz_of_objects=None: must be a list"),
+        (in_calibration(tsz=TABLE), "calibration.tsz.from=None: must be a list"),
+        (in_calibration(tsz={**VALUES, "to": [1]}), "tsz.to=.*: must be a list of 2 numbers"),
+        (in_calibration(tsz={**VALUES, "to": [-1, 2]}), "tsz.to=-1: must be a number from 0"),
+        (in_calibration(tsz={**VALUES, "from": [2, 1]}), "must be a list of increasing numbers"),
+        (in_calibration(tsz={**VALUES, "gain": [1, -1]}), "gain=-1: must be a number from 0"),
         (lambda h: h.update(sources={"dsfg": {"per_sr": 1e30}}), "dsfg.per_sr=1e.30: must be"),
         (lambda h: h.update(sources={"dsfg": 1}), "sources.dsfg=1: must be a mapping"),
         (lambda h: h.update(cib_templates={"ghz": [148]}), "cib_templates.preset=None: must be"),

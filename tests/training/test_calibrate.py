@@ -102,6 +102,14 @@ def test_values_are_matched_by_rank():
     assert float(far) == pytest.approx(target[-1] + slope * start[-1], rel=1e-4)
 
 
+def test_values_near_zero_give_nodes_that_grow():
+    """Nodes are written to four decimals, which no two may share."""
+    made = np.random.default_rng(5).lognormal(0, 0.1, 10_000).astype(np.float32) * 2e-3
+    table = calibrate._match_ranks([made], [made])
+    assert len(table["from"]) >= 2
+    assert np.all(np.diff(table["from"]) > 0)
+
+
 def lognormal(rng, slope: float) -> torch.Tensor:
     """A skewed, periodic map (N, N) whose Gaussian has power l^-slope."""
     k = np.hypot(np.fft.fftfreq(N)[:, None], np.fft.rfftfreq(N)[None])
