@@ -10,25 +10,13 @@ import time
 
 import psutil
 import pytest
+from process_cases import die_at_first, unpicklable
 
 import mlsky
 from mlsky.processes import TRIES, Processes
 
 #: Seconds within which a process of its own must have ended.
 SOON = 20
-
-
-def die_at_first(path, number):
-    """Kill this process, the first `number` times that it is called."""
-    with open(path, "a") as file:
-        file.write(".")
-    if os.path.getsize(path) <= number:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
-
-
-def unpicklable():
-    return lambda: None
 
 
 def wait_for(condition):

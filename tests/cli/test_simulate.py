@@ -159,7 +159,7 @@ BAD = [
     (["--flux-cut-mjy", "-1"], "flux_cut_mjy=-1"),
     (["--device", "abacus"], "device='abacus'"),
     (["--seed", "-1"], "seed=-1"),
-    (["--car", "2"], "give exactly one"),
+    (["--nside", "16", "--car", "2"], "give one of --nside N"),
     (["--car", "7.1"], "--car 7.1: must be arcmin that divide 180 degrees"),
     (["--car", "0"], "--car 0"),
     (["--out", "sky.txt"], "suffix must be one of"),
@@ -171,6 +171,8 @@ BAD = [
 @pytest.mark.parametrize(("change", "message"), BAD)
 def test_bad_input_is_one_line_and_status_2(record, capsys, change, message):
     replaced = {change[0]} & {"--freqs", "--nside", "--out"}
+    if change[0] == "--car":
+        replaced.add("--nside")
     arguments = ["simulate"]
     if "--freqs" not in replaced:
         arguments += ["--freqs", "93"]
