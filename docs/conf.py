@@ -52,7 +52,8 @@ GROUPS = {
         "Simulating",
         (
             *("simulation", "signature", "request", "observation", "provenance", "sky"),
-            *("operations", "smoothing", "harmonics", "ensembles", "plotting"),
+            *("operations", "bright_sources", "subtraction", "smoothing", "harmonics", "averages"),
+            *("ensembles", "plotting"),
         ),
     ),
     "fields": ("Fields and seeds", ("components", "seeds")),
@@ -69,7 +70,7 @@ GROUPS = {
     "validation": ("Validation", ("validation",)),
     "toys": ("Toys", ("toys",)),
     "registry": ("Weights registry", ("registry",)),
-    "plugins": ("Plugins", ("plugins",)),
+    "plugins": ("Plugins", ("component_plugins", "plugins")),
     "errors": (
         "Errors, files and the command line",
         ("errors", "arguments", "io", "processes", "old_names", "cli"),
