@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["catalogue_of", "fluxes", "mask", "without_beams", "without_sources"]
 
-#: Quantile of the colours of listed sources by which it is told down to what flux in another band
-#: the catalogue is complete. Our choice.
+#: The catalogue is complete above a flux at 148 GHz. In another band it is complete above that flux
+#: times this quantile of the colours of its sources. Our choice.
 COLOUR_QUANTILE = 0.999
 
 

@@ -12,8 +12,8 @@
 - Light that falls beyond an edge is folded back. Otherwise what should lie there ends on the
   outermost pixel, where no gradient moves it: without this 7 % of the blobs lay within half a
   pixel of an edge along each axis instead of 1.6 %, and the others were a tenth too bright.
-- Every level is told where its pixels are, and is modulated by the random numbers: a network
-  that knows only what is near it cannot put a blob anywhere (Liu et al. 2018, arXiv:1807.03247).
+- Every level receives the coordinates of its pixels and is modulated by the random numbers. A
+  network without coordinates cannot choose where a blob lies (Liu et al. 2018, arXiv:1807.03247).
 - White noise enters at every level, with a learned strength: numbers common to all pixels make one
   maximum well, and many badly.
 """
