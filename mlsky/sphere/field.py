@@ -26,9 +26,10 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 #: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
 
-#: Half the length of the filter that divides by the transform of the kernel along a few rows of the
-#: grid: its error is 1e-8. Half of the rows is where the transform of all rows is the faster.
-_FILTER, _FEW_ROWS = 16, 0.5
+#: Half the length of the filters that divide by the transform of the kernel along a few rows of the
+#: grid: their error is 1e-12, so that values are rounded to single precision as those of the whole
+#: grid are. Half of the rows is where the transform of all rows is the faster.
+_FILTER, _FEW_ROWS = 24, 0.5
 
 #: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
 #: other rounding; blocks of fixed size make this independent of the threads.
@@ -62,13 +63,8 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     return poly[:, :, None].astype(np.float32), transform
 
 
-def _synthesise(
-    alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, same_bits: bool = True
-):
-    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row.
-
-    Rows of a range of colatitudes are the same to the bit as in the whole grid with `same_bits`.
-    """
+def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None):
+    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row."""
     import ducc0
 
     n = lmax + 2
@@ -80,13 +76,32 @@ def _synthesise(
     grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
-    transforms = [alm] if spin else alm[:, np.newaxis]
+    over_m = 1 / transform(np.arange(lmax + 1) * steps[1])
+    few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
+    if few and rows.stop - rows.start < _FEW_ROWS * n:
+        made = _few_rows(alm, lmax, transform, nthreads, spin, rows, steps[0])
+    else:
+        made = _all_rows(alm, lmax, transform, nthreads, spin, rows, ntheta)
+    for number, m, values in made:
+        spectra[number][:, m] = values * over_m[m]
+    for grid, spectrum in zip(grids, spectra, strict=True):
+        _finish(grid, spectrum, nphi, nthreads, spin)
+    return grids, steps, rows.start
+
+
+def _legendre(
+    alm, lmax: int, spin: int, theta: np.ndarray, orders: np.ndarray, nthreads: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Number of the field, orders m, and ring spectra (rows, m), 32 MB of them at a time."""
+    import ducc0
 
     ell = np.arange(lmax + 1)
-    over_m = 1 / transform(ell * steps[1])
     start = ell * (2 * lmax + 1 - ell) // 2
-
-    def legendre(m: np.ndarray, theta: np.ndarray) -> Iterator[np.ndarray]:
+    width = max(16, (1 << 21) // len(theta))
+    transforms = [alm] if spin else alm[:, np.newaxis]
+    for i in range(0, orders.size, width):
+        m = orders[i : i + width]
+        number = 0
         for one in transforms:
             leg = ducc0.sht.alm2leg(
                 alm=one,
@@ -98,37 +113,59 @@ def _synthesise(
                 theta=theta,
                 nthreads=nthreads,
             )
-            yield from (np.ascontiguousarray(part) for part in leg)
+            for part in leg:
+                yield number, m, np.ascontiguousarray(part)
+                number += 1
 
-    few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
-    few = few and rows.stop - rows.start < _FEW_ROWS * n
-    if few and not same_bits:
-        near = (np.arange(rows.start - _FILTER, rows.stop + _FILTER) + 0.5) * steps[0]
-        taps = _inverse_filter(transform, lmax * steps[0])
-        blocks = [(near, ell, lambda part: _filtered(part, taps, nthreads))]
-    else:
-        over_k = 1 / (2 * n * transform(ell * steps[0]))
-        nodes = (np.arange(n) + 0.5) * np.pi / n
+
+def _all_rows(
+    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, ntheta: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Ring spectra on rows of the grid, as of `_legendre`, resampled from lmax + 2 colatitudes."""
+    n = lmax + 2
+    ell = np.arange(lmax + 1)
+    over_k = 1 / (2 * n * transform(ell * np.pi / ntheta))
+    nodes = (np.arange(n) + 0.5) * np.pi / n
+    for odd in (0, 1):
         # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
-        # those of spin 2, as both of its axes are reversed at a pole.
-        blocks = [
-            (
-                nodes,
-                ell[odd::2],
-                lambda part, odd=odd: _resampled(part, odd, over_k[odd:], ntheta, nthreads)[rows],
-            )
-            for odd in (0, 1)
-        ]
-    for theta, all_m, resampled in blocks:
-        width = max(16, (1 << 21) // len(theta))  # 32 MB of Legendre transforms at a time
-        for i in range(0, all_m.size, width):
-            m = all_m[i : i + width]
-            for spectrum, part in zip(spectra, legendre(m, theta), strict=True):
-                values = resampled(part.view(np.float64))
-                spectrum[:, m] = values.view(np.complex128) * over_m[m]
-    for grid, spectrum in zip(grids, spectra, strict=True):
-        _finish(grid, spectrum, nphi, nthreads)
-    return grids, steps, rows.start
+        # those of spin 2, as both of its axes are reversed at a pole. Vectors turn round there.
+        sine = odd ^ (spin & 1)
+        for number, m, part in _legendre(alm, lmax, spin, nodes, ell[odd::2], nthreads):
+            values = _resampled(part.view(np.float64), sine, over_k[sine:], ntheta, nthreads)
+            yield number, m, values[rows].view(np.complex128)
+
+
+def _few_rows(
+    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, step: float
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Ring spectra on rows of the grid away from the poles, from these rows and a few beside them.
+
+    The gradient of a field needs its values alone: the derivative along the rows is another filter.
+    """
+    near = (np.arange(rows.start - _FILTER, rows.stop + _FILTER) + 0.5) * step
+    ell = np.arange(lmax + 1)
+    flat = _filter(transform, lmax * step)
+    if not (spin == 1 and len(alm) == 1):
+        for number, m, part in _legendre(alm, lmax, spin, near, ell, nthreads):
+            yield number, m, _filtered(part, flat, nthreads)
+        return
+    slope = _filter(transform, lmax * step, slope=True) / step
+    scalar = _without_root(alm, lmax)
+    for _, m, part in _legendre(scalar, lmax, 0, near, ell, nthreads):
+        yield 0, m, _filtered(part, slope, nthreads)
+        part *= 1j * m / np.sin(near)[:, np.newaxis]
+        yield 1, m, _filtered(part, flat, nthreads)
+
+
+def _without_root(alm: np.ndarray, lmax: int) -> np.ndarray:
+    """Multipoles of the field whose gradient has the multipoles `alm`, sqrt(l (l + 1)) as many."""
+    ell = np.arange(lmax + 1.0)
+    factor = np.divide(1, np.sqrt(ell * (ell + 1)), out=np.zeros(lmax + 1), where=ell > 0)
+    out = alm.copy()
+    for m in range(lmax + 1):
+        first = m * (2 * lmax + 1 - m) // 2
+        out[:, first + m : first + lmax + 1] *= factor[m:]
+    return out
 
 
 def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int) -> np.ndarray:
@@ -142,23 +179,36 @@ def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int)
     return _along_columns(transformer, padded, 3, nthreads)
 
 
-def _inverse_filter(transform: Callable, highest: float) -> np.ndarray:
-    """Taps (2 J + 1,) that divide by `transform` up to a wave number, rad per grid step."""
+def _filter(transform: Callable, highest: float, slope: bool = False) -> np.ndarray:
+    """Taps (2 J + 1,) that divide by `transform` up to a wave number, rad per grid step.
+
+    With `slope` they also take the derivative along the grid, per step.
+    """
     wave = np.linspace(0, highest, 2000)
-    cosines = 2 * np.cos(np.outer(wave, np.arange(_FILTER + 1)))
-    cosines[:, 0] = 1
-    half = np.linalg.lstsq(cosines * transform(wave)[:, None], np.ones(wave.size), rcond=None)[0]
-    return np.concatenate([half[:0:-1], half])
+    waves = 2 * (np.sin if slope else np.cos)(np.outer(wave, np.arange(_FILTER + 1)))
+    waves[:, 0] *= 0.5
+    wanted = wave if slope else np.ones(wave.size)
+    half = np.linalg.lstsq(waves * transform(wave)[:, None], wanted, rcond=None)[0]
+    # of a convolution, whose last tap meets the first row
+    return np.concatenate([half[::-1], -half[1:] if slope else half[1:]])
 
 
 def _filtered(columns: np.ndarray, taps: np.ndarray, nthreads: int) -> np.ndarray:
-    """Columns filtered along their length, without the ends that the filter needs."""
+    """Complex columns convolved along their length, without the ends that the filter needs."""
+    import ducc0
+
     size = len(columns) - len(taps) + 1
-    out = np.zeros((size, columns.shape[1]))
+    length = ducc0.fft.good_size(len(columns))
+    gain = np.fft.fft(taps, length)[:, np.newaxis] / length
+    out = np.empty((size, columns.shape[1]), np.complex128)
 
     def work(s: slice) -> None:
-        for first, tap in enumerate(taps):
-            out[:, s] += tap * columns[first : first + size, s]
+        padded = np.zeros((length, s.stop - s.start), np.complex128)
+        padded[: len(columns)] = columns[:, s]
+        modes = ducc0.fft.c2c(padded, axes=(0,), nthreads=1)
+        modes *= gain
+        back = ducc0.fft.c2c(modes, axes=(0,), forward=False, nthreads=1)
+        out[:, s] = back[len(taps) - 1 : len(columns)]
 
     run_blocks(work, columns.shape[1], nthreads, _TRANSFORMS)
     return out
@@ -188,7 +238,7 @@ def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: in
     return out
 
 
-def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
+def _finish(grid, spectrum, nphi: int, nthreads: int, spin: int) -> None:
     """Fourier transform of the rings in the grid's own memory, and its padding."""
     import ducc0
 
@@ -200,10 +250,12 @@ def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
         grid[4 + s.start : 4 + s.stop, 4:-4] = ring
 
     run_blocks(work, ntheta, nthreads, _TRANSFORMS)
-    # Across a pole: the rings before it, half a turn further. Then the padding in longitude.
+    # Across a pole: the rings before it, half a turn further, where a vector has turned round. Then
+    # the padding in longitude.
+    sign = -1 if spin & 1 else 1
     for padding, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
         for a, b in zip(padding, inside, strict=True):
-            grid[a, 4:-4] = np.roll(grid[b, 4:-4], nphi // 2)
+            grid[a, 4:-4] = sign * np.roll(grid[b, 4:-4], nphi // 2)
     grid[:, :4] = grid[:, -8:-4]
     grid[:, -4:] = grid[:, 4:8]
 
@@ -247,18 +299,17 @@ class Field:
     ----------
     alm
         (nalm,) complex, healpy order with mmax = lmax; (n, nalm) for n fields, whose values are
-        then on a leading axis. For spin 2 (1, nalm), E alone, or (2, nalm), E and B.
+        then on a leading axis. For spins 1 and 2 (1, nalm), E alone, or (2, nalm), E and B.
     nthreads
         0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
     spin
-        0, or 2: Q and U in HEALPix's convention, on a leading axis of the values.
+        0; 2: Q and U in HEALPix's convention, on a leading axis of the values; 1: a vector's
+        components to the south and to the east, E of a gradient being sqrt(l (l + 1)) times the
+        multipoles of the field whose gradient it is.
     colatitude
-        Range (rad) to which evaluations are restricted, which saves memory and up to half of the
-        time.
-    same_bits
-        Whether values in a range of colatitudes are to be those of the whole field to the bit. If
-        not, a small range costs what its own rows cost, and values differ by rounding in single
-        precision.
+        Range (rad) to which evaluations are restricted, which saves memory. A small range away from
+        the poles costs what its own rows cost. The grid is that of the whole field, computed with
+        an error of 1e-12 before it is rounded to single precision.
 
     Raises
     ------
@@ -278,17 +329,16 @@ class Field:
         nthreads: int = 0,
         spin: int = 0,
         colatitude: tuple[float, float] | None = None,
-        same_bits: bool = True,
     ):
         alm = np.asarray(alm)
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
-        size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 2) else 0
+        size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 1, 2) else 0
         lmax = round((np.sqrt(8 * size + 1) - 3) / 2)
         fits = len(rows) > 0 if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
         if not fits or lmax < 0 or (lmax + 1) * (lmax + 2) // 2 != size:
             raise ValueError(
                 f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) or (n, nalm) for "
-                "spin 0, (1, nalm) or (2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in "
+                "spin 0, (1, nalm) or (2, nalm) for spin 1 or 2, with nalm = (lmax+1)(lmax+2)/2 in "
                 "healpy order, mmax = lmax"
             )
         self.lmax, self.spin = lmax, spin
@@ -303,7 +353,6 @@ class Field:
             self.nthreads,
             spin,
             colatitude,
-            same_bits,
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:

@@ -17,6 +17,10 @@ FIELD_RMS, FIELD_MAX = 1e-4, 5e-4
 #: Worst rounding in single precision of the grid and of 36 products, over the rms of the field.
 ROUNDING = 5e-6
 
+#: Fraction of values that may differ in the last bit where the grid, accurate to 1e-12, is rounded
+#: to single precision, 6e-8: each comes from 36 values of the grid, and these from hundreds.
+OTHERWISE = 0.02
+
 
 def white_alm(lmax: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -46,6 +50,31 @@ def test_field_is_exact_everywhere(lmax):
     error = Field(alm)(theta, phi) - exact
     assert np.std(error) < FIELD_RMS * rms
     assert np.abs(error).max() < FIELD_MAX * rms
+
+
+@pytest.mark.parametrize("colatitude", [None, (1.2, 1.5), (0.0, 1.0)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_vectors_are_exact_everywhere(rows, colatitude):
+    """A gradient, and one with a curl: near the poles, where axes turn, and in a range."""
+    lmax = 300
+    alm = np.stack([white_alm(lmax, 6), white_alm(lmax, 7)])[:rows]
+    alm[:, 0] = 0  # spin 1 has no monopole
+    rng = np.random.default_rng(1)
+    low, high = colatitude or (0.0, np.pi)
+    theta = np.concatenate([rng.uniform(low, high, 3000), low + rng.uniform(0, 0.02, 500)])
+    phi = rng.uniform(0, 2 * np.pi, theta.size)
+    both = np.concatenate([alm, np.zeros((2 - rows, alm.shape[1]))])
+    exact = ducc0.sht.synthesis_general(
+        alm=both,
+        spin=1,
+        lmax=lmax,
+        loc=np.stack([theta, phi], axis=1),
+        epsilon=1e-10,
+        nthreads=1,
+    )
+    error = (Field(alm, spin=1, colatitude=colatitude)(theta, phi) - exact) / exact.std()
+    assert np.std(error) < FIELD_RMS
+    assert np.abs(error).max() < FIELD_MAX
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -117,29 +146,16 @@ def test_the_grid_has_the_same_bits_for_any_threads(nthreads):
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("colatitude", [(0.0, 0.4), (0.9, 1.3), (2.6, np.pi)])
-@pytest.mark.parametrize("spin", [0, 2])
-def test_a_range_of_colatitudes_has_the_same_bits(colatitude, spin):
-    alm = white_alm(300, 3)
-    alm = alm if spin == 0 else np.stack([alm, 0.3 * alm])
-    whole, part = Field(alm, spin=spin), Field(alm, spin=spin, colatitude=colatitude)
-    theta = np.linspace(*colatitude, 500)
-    phi = np.linspace(0, 40, 500) % (2 * np.pi)
-    np.testing.assert_array_equal(part(theta, phi), whole(theta, phi))
-    assert part._grids[0].size < 0.6 * whole._grids[0].size
-    outside = 1.8 if colatitude[0] < 1 else 0.2
-    with pytest.raises(ValueError, match="this field was made for"):
-        part(outside, 0.0)
-
-
-@pytest.mark.parametrize("spin", [0, 2])
+@pytest.mark.parametrize("spin", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("colatitude", "rows"), [((0.9, 1.3), 0.6), ((0.0, 0.4), 1), ((0.3, 2.8), 1)]
+    ("colatitude", "rows"),
+    [((0.9, 1.3), 0.6), ((0.0, 0.4), 1), ((0.3, 2.8), 1), ((2.6, np.pi), 1)],
 )
-def test_a_few_rows_without_the_same_bits(monkeypatch, colatitude, rows, spin):
-    """Away from the poles they alone are transformed, with values as good as others."""
+def test_a_range_of_colatitudes_has_the_grid_of_the_whole(monkeypatch, colatitude, rows, spin):
+    """To the bit, but for values that round otherwise; away from the poles few rows are made."""
     alm = white_alm(800, 3)
-    alm = alm if spin == 0 else np.stack([alm, 0.3 * alm])
+    alm = {0: alm, 1: alm[np.newaxis], 2: np.stack([alm, 0.3 * alm])}[spin]
+    whole = Field(alm, spin=spin)
     transformed, alm2leg = [], ducc0.sht.alm2leg
 
     def counts(**options):
@@ -147,8 +163,15 @@ def test_a_few_rows_without_the_same_bits(monkeypatch, colatitude, rows, spin):
         return alm2leg(**options)
 
     monkeypatch.setattr(ducc0.sht, "alm2leg", counts)
-    part = Field(alm, spin=spin, colatitude=colatitude, same_bits=False)
+    part = Field(alm, spin=spin, colatitude=colatitude)
     assert max(transformed) <= rows * 802
+    if colatitude != (0.3, 2.8):
+        assert part._grids[0].size < 0.6 * whole._grids[0].size
     theta, phi = np.linspace(*colatitude, 500), np.linspace(0, 40, 500) % (2 * np.pi)
-    expected = Field(alm, spin=spin)(theta, phi)
-    np.testing.assert_allclose(part(theta, phi), expected, atol=ROUNDING * expected.std())
+    made, expected = part(theta, phi), whole(theta, phi)
+    assert np.mean(made != expected) <= OTHERWISE
+    np.testing.assert_allclose(made, expected, atol=ROUNDING * expected.std())
+    outside = 1.8 if colatitude[0] < 1 else 0.2
+    if not colatitude[0] < outside < colatitude[1]:
+        with pytest.raises(ValueError, match="this field was made for"):
+            part(outside, 0.0)
