@@ -5,15 +5,18 @@ A value costs 36 multiplications, so that a field of any lmax can be evaluated c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere.compiled import compiled
 from mlsky.sphere.threads import run_blocks, threads
 
 if TYPE_CHECKING:
+    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
 
 __all__ = ["Field", "gather"]
@@ -26,10 +29,13 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 #: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
 
-#: Half the length of the filters that divide by the transform of the kernel along a few rows of the
-#: grid: their error is 1e-12, so that values are rounded to single precision as those of the whole
-#: grid are. Half of the rows is where the transform of all rows is the faster.
+#: Half the length of the filters that divide by the transform of the kernel along the rows of the
+#: grid: their error is 1e-12. Half of the rows is where the transform of all rows is the faster.
 _FILTER, _FEW_ROWS = 24, 0.5
+
+#: Rows that are transformed together, with those that mirror them at the equator: at most, and as a
+#: fraction of all. And orders m at a time. The bits of a row depend on these.
+_ROWS, _ROWS_FRACTION, _ORDERS = 256, 1 / 32, 128
 
 #: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
 #: other rounding; blocks of fixed size make this independent of the threads.
@@ -63,7 +69,9 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     return poly[:, :, None].astype(np.float32), transform
 
 
-def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None):
+def _synthesise(
+    alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, local: bool = False
+):
     """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row."""
     import ducc0
 
@@ -77,84 +85,102 @@ def _synthesise(alm, lmax: int, transform, nthreads: int, spin: int, colatitude=
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
     over_m = 1 / transform(np.arange(lmax + 1) * steps[1])
-    few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
-    if few and rows.stop - rows.start < _FEW_ROWS * n:
-        made = _few_rows(alm, lmax, transform, nthreads, spin, rows, steps[0])
-    else:
-        made = _all_rows(alm, lmax, transform, nthreads, spin, rows, ntheta)
-    for number, m, values in made:
+    few = rows.stop - rows.start < _FEW_ROWS * n
+    one_by_one = (local or few) and ntheta >= 2 * _FILTER
+    method = _row_by_row if one_by_one else _resampled_rows
+    for number, m, values in method(alm, lmax, transform, nthreads, spin, rows, ntheta):
         spectra[number][:, m] = values * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
         _finish(grid, spectrum, nphi, nthreads, spin)
     return grids, steps, rows.start
 
 
-def _legendre(
-    alm, lmax: int, spin: int, theta: np.ndarray, orders: np.ndarray, nthreads: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Number of the field, orders m, and ring spectra (rows, m), 32 MB of them at a time."""
+def _legendre(alm, lmax: int, spin: int, theta: np.ndarray, m: np.ndarray, nthreads: int):
+    """Ring spectra (1 or 2, rings, orders) of one field."""
     import ducc0
 
-    ell = np.arange(lmax + 1)
-    start = ell * (2 * lmax + 1 - ell) // 2
-    width = max(16, (1 << 21) // len(theta))
-    transforms = [alm] if spin else alm[:, np.newaxis]
-    for i in range(0, orders.size, width):
-        m = orders[i : i + width]
-        number = 0
-        for one in transforms:
-            leg = ducc0.sht.alm2leg(
-                alm=one,
-                spin=spin,
-                mode="GRAD_ONLY" if spin and len(one) == 1 else "STANDARD",
-                lmax=lmax,
-                mval=m.astype(np.uint64),
-                mstart=start[m].astype(np.uint64),
-                theta=theta,
-                nthreads=nthreads,
-            )
-            for part in leg:
-                yield number, m, np.ascontiguousarray(part)
-                number += 1
+    return ducc0.sht.alm2leg(
+        alm=alm,
+        spin=spin,
+        mode="GRAD_ONLY" if spin and len(alm) == 1 else "STANDARD",
+        lmax=lmax,
+        mval=m.astype(np.uint64),
+        mstart=(m * (2 * lmax + 1 - m) // 2).astype(np.uint64),
+        theta=theta,
+        nthreads=nthreads,
+    )
 
 
-def _all_rows(
+def _resampled_rows(
     alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, ntheta: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Ring spectra on rows of the grid, as of `_legendre`, resampled from lmax + 2 colatitudes."""
+    """Number of the field, orders m and ring spectra (rows, m), from those of lmax + 2 rings."""
     n = lmax + 2
     ell = np.arange(lmax + 1)
     over_k = 1 / (2 * n * transform(ell * np.pi / ntheta))
     nodes = (np.arange(n) + 0.5) * np.pi / n
+    width = max(16, (1 << 21) // n)  # 32 MB of Legendre transforms at a time
     for odd in (0, 1):
         # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
         # those of spin 2, as both of its axes are reversed at a pole. Vectors turn round there.
         sine = odd ^ (spin & 1)
-        for number, m, part in _legendre(alm, lmax, spin, nodes, ell[odd::2], nthreads):
-            values = _resampled(part.view(np.float64), sine, over_k[sine:], ntheta, nthreads)
-            yield number, m, values[rows].view(np.complex128)
+        for i in range(odd, lmax + 1, 2 * width):
+            m = ell[i : i + 2 * width : 2]
+            made = [_legendre(one, lmax, spin, nodes, m, nthreads) for one in _each(alm, spin)]
+            for number, part in enumerate(itertools.chain(*made)):
+                part = np.ascontiguousarray(part).view(np.float64)
+                values = _resampled(part, sine, over_k[sine:], ntheta, nthreads)
+                yield number, m, values[rows].view(np.complex128)
 
 
-def _few_rows(
-    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, step: float
+def _each(alm: np.ndarray, spin: int) -> Sequence[np.ndarray]:
+    """The fields, (1 or 2, nalm) each."""
+    return [alm] if spin else alm[:, np.newaxis]
+
+
+def _row_by_row(
+    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, ntheta: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Ring spectra on rows of the grid away from the poles, from these rows and a few beside them.
+    """As `_resampled_rows`, from the rows themselves and those next to them.
 
-    The gradient of a field needs its values alone: the derivative along the rows is another filter.
+    A row has the same bits whatever other rows are made. The gradient of a field takes a transform
+    of its values alone: the derivative along the rows is another filter.
     """
-    near = (np.arange(rows.start - _FILTER, rows.stop + _FILTER) + 0.5) * step
-    ell = np.arange(lmax + 1)
+    step = np.pi / ntheta
+    needed = np.arange(rows.start - _FILTER, rows.stop + _FILTER)
+    inside = np.where(needed < 0, -1 - needed, np.where(needed < ntheta, needed, -1 - needed))
+    inside %= ntheta
+    across = (needed < 0) | (needed >= ntheta)  # beyond a pole
+    north = np.minimum(inside, ntheta - 1 - inside)
+    size = max(1, min(_ROWS, int(ntheta * _ROWS_FRACTION)))
+    blocks = []
+    for block in np.unique(north // size) * size:
+        above = np.arange(block, min(block + size, (ntheta + 1) // 2))
+        blocks.append(np.union1d(above, ntheta - 1 - above))
+    number = np.concatenate(blocks)
+    at = np.argsort(number)[np.searchsorted(np.sort(number), inside)]
+    gradient = spin == 1 and len(alm) == 1
+    fields = [_without_root(alm, lmax)] if gradient else _each(alm, spin)
+    kind = 0 if gradient else spin
     flat = _filter(transform, lmax * step)
-    if not (spin == 1 and len(alm) == 1):
-        for number, m, part in _legendre(alm, lmax, spin, near, ell, nthreads):
-            yield number, m, _filtered(part, flat, nthreads)
-        return
     slope = _filter(transform, lmax * step, slope=True) / step
-    scalar = _without_root(alm, lmax)
-    for _, m, part in _legendre(scalar, lmax, 0, near, ell, nthreads):
-        yield 0, m, _filtered(part, slope, nthreads)
-        part *= 1j * m / np.sin(near)[:, np.newaxis]
-        yield 1, m, _filtered(part, flat, nthreads)
+    sine = np.sin((inside + 0.5) * step)[:, np.newaxis]
+    for i in range(0, lmax + 1, _ORDERS):
+        m = np.arange(i, min(i + _ORDERS, lmax + 1))
+        turned = 1.0 - 2.0 * (m + kind & 1)  # the sign of what lies beyond a pole
+        total = 0
+        for one in fields:
+            made = [
+                _legendre(one, lmax, kind, (block + 0.5) * step, m, nthreads) for block in blocks
+            ]
+            for part in np.concatenate(made, 1)[:, at]:
+                part[across] *= turned
+                if gradient:
+                    yield 0, m, _filtered(part, slope, nthreads)
+                    part *= 1j * m / sine
+                    part[across] *= -1
+                yield total + gradient, m, _filtered(part, flat, nthreads)
+                total += 1
 
 
 def _without_root(alm: np.ndarray, lmax: int) -> np.ndarray:
@@ -189,29 +215,26 @@ def _filter(transform: Callable, highest: float, slope: bool = False) -> np.ndar
     waves[:, 0] *= 0.5
     wanted = wave if slope else np.ones(wave.size)
     half = np.linalg.lstsq(waves * transform(wave)[:, None], wanted, rcond=None)[0]
-    # of a convolution, whose last tap meets the first row
-    return np.concatenate([half[::-1], -half[1:] if slope else half[1:]])
+    return np.concatenate([-half[:0:-1] if slope else half[:0:-1], half])
 
 
 def _filtered(columns: np.ndarray, taps: np.ndarray, nthreads: int) -> np.ndarray:
-    """Complex columns convolved along their length, without the ends that the filter needs."""
-    import ducc0
-
-    size = len(columns) - len(taps) + 1
-    length = ducc0.fft.good_size(len(columns))
-    gain = np.fft.fft(taps, length)[:, np.newaxis] / length
-    out = np.empty((size, columns.shape[1]), np.complex128)
-
-    def work(s: slice) -> None:
-        padded = np.zeros((length, s.stop - s.start), np.complex128)
-        padded[: len(columns)] = columns[:, s]
-        modes = ducc0.fft.c2c(padded, axes=(0,), nthreads=1)
-        modes *= gain
-        back = ducc0.fft.c2c(modes, axes=(0,), forward=False, nthreads=1)
-        out[:, s] = back[len(taps) - 1 : len(columns)]
-
-    run_blocks(work, columns.shape[1], nthreads, _TRANSFORMS)
+    """Complex columns filtered along their length, without the ends that the filter needs."""
+    out = np.zeros((len(columns) - len(taps) + 1, columns.shape[1]), np.complex128)
+    source, target = columns.view(np.float64), out.view(np.float64)
+    run_blocks(
+        lambda s: _filter_rows(source, taps, target, s.start, s.stop), len(out), nthreads, 512
+    )
     return out
+
+
+@compiled
+def _filter_rows(columns, taps, out, first, stop):
+    """Rows from `first` to `stop` of `_filtered`, real and imaginary parts being columns."""
+    for i in range(first, stop):
+        for t in range(len(taps)):
+            for j in range(columns.shape[1]):
+                out[i, j] += taps[t] * columns[i + t, j]
 
 
 def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
@@ -307,9 +330,11 @@ class Field:
         components to the south and to the east, E of a gradient being sqrt(l (l + 1)) times the
         multipoles of the field whose gradient it is.
     colatitude
-        Range (rad) to which evaluations are restricted, which saves memory. A small range away from
-        the poles costs what its own rows cost. The grid is that of the whole field, computed with
-        an error of 1e-12 before it is rounded to single precision.
+        Range (rad) to which evaluations are restricted, which saves memory; a small range costs
+        what its own rows cost.
+    local
+        Whether values in a range of colatitudes are those of the whole field to the bit. If not,
+        they may be rounded otherwise in single precision, and the whole field is made faster.
 
     Raises
     ------
@@ -329,6 +354,7 @@ class Field:
         nthreads: int = 0,
         spin: int = 0,
         colatitude: tuple[float, float] | None = None,
+        local: bool = False,
     ):
         alm = np.asarray(alm)
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
@@ -353,6 +379,7 @@ class Field:
             self.nthreads,
             spin,
             colatitude,
+            local,
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:
@@ -367,14 +394,28 @@ class Field:
         run_blocks(work, theta.size, self.nthreads)
         return self._shaped(out, theta.shape)
 
-    def on(self, chart: Chart) -> NDArray[np.float32]:
-        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields."""
-        out = np.empty((len(self._grids), chart.npix), np.float32)
+    def on(self, chart: Chart, area: Area | None = None) -> NDArray[np.float32]:
+        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields.
 
-        def work(s: slice) -> None:
-            self._evaluate(*chart.angles(s), out[:, s])
+        With `area`, zero outside of it.
+        """
+        if area is None:
+            out = np.empty((len(self._grids), chart.npix), np.float32)
 
-        run_blocks(work, chart.npix, self.nthreads)
+            def work(s: slice) -> None:
+                self._evaluate(*chart.angles(s), out[:, s])
+
+            run_blocks(work, chart.npix, self.nthreads)
+        else:
+            out = np.zeros((len(self._grids), chart.npix), np.float32)
+            pixel = np.flatnonzero(area.mask())
+
+            def some(s: slice) -> None:
+                values = np.empty((len(out), s.stop - s.start), np.float32)
+                self._evaluate(*chart.angles(pixel[s]), values)
+                out[:, pixel[s]] = values
+
+            run_blocks(some, pixel.size, self.nthreads)
         return self._shaped(out, chart.shape)
 
     def _shaped(self, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
