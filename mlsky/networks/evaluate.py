@@ -382,7 +382,8 @@ def evaluate(
         for name, tensors in noise.items()
     }
     if kind(weights) == "default":
-        _scale_velocities(weights, noise.get("paint", []))
+        if not kappa_alone:
+            _scale_velocities(weights, noise.get("paint", []))
         area_or_all = area or Area.whole(*kappa.shape[-2:])
         out = _default(weights, kappa, objects, noise, area_or_all, precision, kappa_alone)
     else:

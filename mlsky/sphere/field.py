@@ -5,14 +5,13 @@ A value costs 36 multiplications, so that a field of any lmax can be evaluated c
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.sphere.compiled import compiled
+from mlsky.sphere import ring_spectra
 from mlsky.sphere.threads import run_blocks, threads
 
 if TYPE_CHECKING:
@@ -29,17 +28,8 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 #: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
 
-#: Half the length of the filters that divide by the transform of the kernel along the rows of the
-#: grid: their error is 1e-12. Half of the rows is where the transform of all rows is the faster.
-_FILTER, _FEW_ROWS = 24, 0.5
-
-#: Rows that are transformed together, with those that mirror them at the equator: at most, and as a
-#: fraction of all. And orders m at a time. The bits of a row depend on these.
-_ROWS, _ROWS_FRACTION, _ORDERS = 256, 1 / 32, 128
-
-#: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
-#: other rounding; blocks of fixed size make this independent of the threads.
-_TRANSFORMS = 64
+#: Rows, relative to the band limit, up to which rings close by are the faster way to make them.
+_FEW_ROWS = 0.6
 
 
 def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -76,18 +66,22 @@ def _synthesise(
     import ducc0
 
     n = lmax + 2
-    ntheta = ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
+    wanted = max(int(np.ceil(_OVERSAMPLING * n)), 8)
+    ntheta = -(-wanted // ring_spectra.ROWS_PER_RINGS[0]) * ring_spectra.ROWS_PER_RINGS[0]
+    rows = _rows(colatitude, np.pi / ntheta, ntheta)
+    few = rows.stop - rows.start < _FEW_ROWS * n
+    close_by = (local or few) and ntheta >= 4 * ring_spectra.FILTER
+    if not close_by:
+        ntheta = ducc0.fft.good_size(wanted)
+        rows = _rows(colatitude, np.pi / ntheta, ntheta)
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
-    rows = _rows(colatitude, steps[0], ntheta)
     shape = (2 if spin else len(alm), rows.stop - rows.start + 8, nphi + 8)
     grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
     over_m = 1 / transform(np.arange(lmax + 1) * steps[1])
-    few = rows.stop - rows.start < _FEW_ROWS * n
-    one_by_one = (local or few) and ntheta >= 2 * _FILTER
-    method = _row_by_row if one_by_one else _resampled_rows
+    method = ring_spectra.from_close_rings if close_by else ring_spectra.from_all_rings
     for number, m, values in method(alm, lmax, transform, nthreads, spin, rows, ntheta):
         spectra[number][:, m] = values * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
@@ -95,170 +89,17 @@ def _synthesise(
     return grids, steps, rows.start
 
 
-def _legendre(alm, lmax: int, spin: int, theta: np.ndarray, m: np.ndarray, nthreads: int):
-    """Ring spectra (1 or 2, rings, orders) of one field."""
-    import ducc0
-
-    return ducc0.sht.alm2leg(
-        alm=alm,
-        spin=spin,
-        mode="GRAD_ONLY" if spin and len(alm) == 1 else "STANDARD",
-        lmax=lmax,
-        mval=m.astype(np.uint64),
-        mstart=(m * (2 * lmax + 1 - m) // 2).astype(np.uint64),
-        theta=theta,
-        nthreads=nthreads,
-    )
-
-
-def _resampled_rows(
-    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, ntheta: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Number of the field, orders m and ring spectra (rows, m), from those of lmax + 2 rings."""
-    n = lmax + 2
-    ell = np.arange(lmax + 1)
-    over_k = 1 / (2 * n * transform(ell * np.pi / ntheta))
-    nodes = (np.arange(n) + 0.5) * np.pi / n
-    width = max(16, (1 << 21) // n)  # 32 MB of Legendre transforms at a time
-    for odd in (0, 1):
-        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
-        # those of spin 2, as both of its axes are reversed at a pole. Vectors turn round there.
-        sine = odd ^ (spin & 1)
-        for i in range(odd, lmax + 1, 2 * width):
-            m = ell[i : i + 2 * width : 2]
-            made = [_legendre(one, lmax, spin, nodes, m, nthreads) for one in _each(alm, spin)]
-            for number, part in enumerate(itertools.chain(*made)):
-                part = np.ascontiguousarray(part).view(np.float64)
-                values = _resampled(part, sine, over_k[sine:], ntheta, nthreads)
-                yield number, m, values[rows].view(np.complex128)
-
-
-def _each(alm: np.ndarray, spin: int) -> Sequence[np.ndarray]:
-    """The fields, (1 or 2, nalm) each."""
-    return [alm] if spin else alm[:, np.newaxis]
-
-
-def _row_by_row(
-    alm, lmax: int, transform, nthreads: int, spin: int, rows: slice, ntheta: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """As `_resampled_rows`, from the rows themselves and those next to them.
-
-    A row has the same bits whatever other rows are made. The gradient of a field takes a transform
-    of its values alone: the derivative along the rows is another filter.
-    """
-    step = np.pi / ntheta
-    needed = np.arange(rows.start - _FILTER, rows.stop + _FILTER)
-    inside = np.where(needed < 0, -1 - needed, np.where(needed < ntheta, needed, -1 - needed))
-    inside %= ntheta
-    across = (needed < 0) | (needed >= ntheta)  # beyond a pole
-    north = np.minimum(inside, ntheta - 1 - inside)
-    size = max(1, min(_ROWS, int(ntheta * _ROWS_FRACTION)))
-    blocks = []
-    for block in np.unique(north // size) * size:
-        above = np.arange(block, min(block + size, (ntheta + 1) // 2))
-        blocks.append(np.union1d(above, ntheta - 1 - above))
-    number = np.concatenate(blocks)
-    at = np.argsort(number)[np.searchsorted(np.sort(number), inside)]
-    gradient = spin == 1 and len(alm) == 1
-    fields = [_without_root(alm, lmax)] if gradient else _each(alm, spin)
-    kind = 0 if gradient else spin
-    flat = _filter(transform, lmax * step)
-    slope = _filter(transform, lmax * step, slope=True) / step
-    sine = np.sin((inside + 0.5) * step)[:, np.newaxis]
-    for i in range(0, lmax + 1, _ORDERS):
-        m = np.arange(i, min(i + _ORDERS, lmax + 1))
-        turned = 1.0 - 2.0 * (m + kind & 1)  # the sign of what lies beyond a pole
-        total = 0
-        for one in fields:
-            made = [
-                _legendre(one, lmax, kind, (block + 0.5) * step, m, nthreads) for block in blocks
-            ]
-            for part in np.concatenate(made, 1)[:, at]:
-                part[across] *= turned
-                if gradient:
-                    yield 0, m, _filtered(part, slope, nthreads)
-                    part *= 1j * m / sine
-                    part[across] *= -1
-                yield total + gradient, m, _filtered(part, flat, nthreads)
-                total += 1
-
-
-def _without_root(alm: np.ndarray, lmax: int) -> np.ndarray:
-    """Multipoles of the field whose gradient has the multipoles `alm`, sqrt(l (l + 1)) as many."""
-    ell = np.arange(lmax + 1.0)
-    factor = np.divide(1, np.sqrt(ell * (ell + 1)), out=np.zeros(lmax + 1), where=ell > 0)
-    out = alm.copy()
-    for m in range(lmax + 1):
-        first = m * (2 * lmax + 1 - m) // 2
-        out[:, first + m : first + lmax + 1] *= factor[m:]
-    return out
-
-
-def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int) -> np.ndarray:
-    """Columns at lmax + 2 colatitudes as columns at `ntheta`, each wave multiplied by `over_k`."""
-    import ducc0
-
-    transformer = ducc0.fft.dst if odd else ducc0.fft.dct
-    series = _along_columns(transformer, series, 2, nthreads)
-    padded = np.zeros((ntheta, series.shape[1]))
-    padded[: over_k.size] = series[: over_k.size] * over_k[:, None]
-    return _along_columns(transformer, padded, 3, nthreads)
-
-
-def _filter(transform: Callable, highest: float, slope: bool = False) -> np.ndarray:
-    """Taps (2 J + 1,) that divide by `transform` up to a wave number, rad per grid step.
-
-    With `slope` they also take the derivative along the grid, per step.
-    """
-    wave = np.linspace(0, highest, 2000)
-    waves = 2 * (np.sin if slope else np.cos)(np.outer(wave, np.arange(_FILTER + 1)))
-    waves[:, 0] *= 0.5
-    wanted = wave if slope else np.ones(wave.size)
-    half = np.linalg.lstsq(waves * transform(wave)[:, None], wanted, rcond=None)[0]
-    return np.concatenate([-half[:0:-1] if slope else half[:0:-1], half])
-
-
-def _filtered(columns: np.ndarray, taps: np.ndarray, nthreads: int) -> np.ndarray:
-    """Complex columns filtered along their length, without the ends that the filter needs."""
-    out = np.zeros((len(columns) - len(taps) + 1, columns.shape[1]), np.complex128)
-    source, target = columns.view(np.float64), out.view(np.float64)
-    run_blocks(
-        lambda s: _filter_rows(source, taps, target, s.start, s.stop), len(out), nthreads, 512
-    )
-    return out
-
-
-@compiled
-def _filter_rows(columns, taps, out, first, stop):
-    """Rows from `first` to `stop` of `_filtered`, real and imaginary parts being columns."""
-    for i in range(first, stop):
-        for t in range(len(taps)):
-            for j in range(columns.shape[1]):
-                out[i, j] += taps[t] * columns[i + t, j]
-
-
 def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
     """Rows of the grid needed for a range of colatitudes, including the width of the kernel.
 
-    Whole blocks of `_TRANSFORMS`, which are transformed together.
+    Whole blocks of `ring_spectra.TRANSFORMS`, which are transformed together.
     """
     if colatitude is None:
         return slice(0, ntheta)
     low, high = (int(np.floor(angle / step - 0.5)) for angle in colatitude)
-    start = max(0, low - _TAPS) // _TRANSFORMS * _TRANSFORMS
-    stop = min(ntheta, -(-(high + _TAPS + 1) // _TRANSFORMS) * _TRANSFORMS)
+    start = max(0, low - _TAPS) // ring_spectra.TRANSFORMS * ring_spectra.TRANSFORMS
+    stop = min(ntheta, -(-(high + _TAPS + 1) // ring_spectra.TRANSFORMS) * ring_spectra.TRANSFORMS)
     return slice(min(start, max(0, stop - 8)), max(stop, min(ntheta, 8)))
-
-
-def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: int) -> np.ndarray:
-    """Transforms of the columns of x, the same to the bit for any number of threads."""
-    out = np.empty_like(x)
-
-    def work(s: slice) -> None:
-        out[:, s] = transformer(np.ascontiguousarray(x[:, s]), axes=(0,), type=kind, nthreads=1)
-
-    run_blocks(work, x.shape[1], nthreads, _TRANSFORMS)
-    return out
 
 
 def _finish(grid, spectrum, nphi: int, nthreads: int, spin: int) -> None:
@@ -272,7 +113,7 @@ def _finish(grid, spectrum, nphi: int, nthreads: int, spin: int) -> None:
         ring = ducc0.fft.c2r(rows, axes=(1,), lastsize=nphi, forward=False, nthreads=1)
         grid[4 + s.start : 4 + s.stop, 4:-4] = ring
 
-    run_blocks(work, ntheta, nthreads, _TRANSFORMS)
+    run_blocks(work, ntheta, nthreads, ring_spectra.TRANSFORMS)
     # Across a pole: the rings before it, half a turn further, where a vector has turned round. Then
     # the padding in longitude.
     sign = -1 if spin & 1 else 1

@@ -14,9 +14,6 @@ from mlsky.sphere.field import Field, _kernel, _synthesise
 #: the worst of thousands of points.
 FIELD_RMS, FIELD_MAX = 1e-4, 5e-4
 
-#: Worst rounding in single precision of the grid and of 36 products, over the rms of the field.
-ROUNDING = 5e-6
-
 
 def white_alm(lmax: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -180,5 +177,6 @@ def test_few_rows_and_all_have_the_same_values(monkeypatch, colatitude, rows, lo
     assert transformed[0] <= rows * 802
     theta = np.linspace(*(colatitude or (0, np.pi)), 500)
     phi = np.linspace(0, 40, 500) % (2 * np.pi)
-    values = expected(theta, phi)
-    np.testing.assert_allclose(part(theta, phi), values, atol=ROUNDING * values.std())
+    error = (part(theta, phi) - expected(theta, phi)) / expected(theta, phi).std()
+    assert np.std(error) < FIELD_RMS
+    assert np.abs(error).max() < FIELD_MAX
