@@ -66,16 +66,12 @@ def _synthesise(
     import ducc0
 
     n = lmax + 2
-    wanted = max(int(np.ceil(_OVERSAMPLING * n)), 8)
-    ntheta = -(-wanted // ring_spectra.ROWS_PER_RINGS[0]) * ring_spectra.ROWS_PER_RINGS[0]
-    rows = _rows(colatitude, np.pi / ntheta, ntheta)
-    few = rows.stop - rows.start < _FEW_ROWS * n
-    close_by = (local or few) and ntheta >= 4 * ring_spectra.FILTER
-    if not close_by:
-        ntheta = ducc0.fft.good_size(wanted)
-        rows = _rows(colatitude, np.pi / ntheta, ntheta)
+    ntheta = ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
+    rows = _rows(colatitude, steps[0], ntheta)
+    few = rows.stop - rows.start < _FEW_ROWS * n
+    close_by = (local or few) and ntheta >= 4 * ring_spectra.FILTER
     shape = (2 if spin else len(alm), rows.stop - rows.start + 8, nphi + 8)
     grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.

@@ -15,11 +15,14 @@ import numpy as np
 from mlsky.sphere.compiled import compiled
 from mlsky.sphere.threads import run_blocks
 
-__all__ = ["FILTER", "ROWS_PER_RINGS", "TRANSFORMS", "from_all_rings", "from_close_rings"]
+__all__ = ["FILTER", "TRANSFORMS", "from_all_rings", "from_close_rings"]
 
 #: Rings on either side of a row of the grid that it is made of: the error of the filter is 1e-8.
-#: Rows of the grid for how many rings.
-FILTER, ROWS_PER_RINGS = 48, (4, 3)
+FILTER = 48
+
+#: Rings for how many rows of the grid: the first ratio that divides the grid is taken. With fewer
+#: rings there would be no room for a filter.
+_RATIOS = ((3, 4), (7, 9), (4, 5), (9, 11), (6, 7), (1, 1))
 
 #: Rings that are transformed together, with those that mirror them at the equator: at most, and as
 #: a fraction of all. And orders m at a time. The bits of a ring depend on these.
@@ -30,7 +33,9 @@ _RINGS, _RINGS_FRACTION, _ORDERS = 256, 1 / 32, 128
 TRANSFORMS = 64
 
 
-def _legendre(alm, lmax: int, spin: int, theta: np.ndarray, m: np.ndarray, nthreads: int):
+def _legendre(
+    alm, lmax: int, spin: int, theta: np.ndarray, m: np.ndarray, nthreads: int, out=None
+) -> np.ndarray:
     """Ring spectra (1 or 2, rings, orders) of one field."""
     import ducc0
 
@@ -43,6 +48,7 @@ def _legendre(alm, lmax: int, spin: int, theta: np.ndarray, m: np.ndarray, nthre
         mstart=(m * (2 * lmax + 1 - m) // 2).astype(np.uint64),
         theta=theta,
         nthreads=nthreads,
+        leg=out,
     )
 
 
@@ -81,7 +87,7 @@ def from_close_rings(
     A row has the same bits whatever other rows are made. The gradient of a field takes a transform
     of its values alone: the derivative across the rings is another filter.
     """
-    several, of = ROWS_PER_RINGS
+    of, several = ratio = next(r for r in _RATIOS if ntheta % r[1] == 0)
     nrings = ntheta // several * of
     step = np.pi / nrings
     first = rows.start // several * of - FILTER
@@ -92,24 +98,27 @@ def from_close_rings(
     gradient = spin == 1 and len(alm) == 1
     fields = [_without_root(alm, lmax)] if gradient else _each(alm, spin)
     kind = 0 if gradient else spin
-    flat = _filter(transform, lmax * step)
-    slope = _filter(transform, lmax * step, slope=True) / step
+    flat = _filter(transform, lmax * step, ratio)
+    slope = _filter(transform, lmax * step, ratio, slope=True) / step
     sine = np.sin((inside + 0.5) * step)[:, np.newaxis]
     for i in range(0, lmax + 1, _ORDERS):
         m = np.arange(i, min(i + _ORDERS, lmax + 1))
         turned = 1.0 - 2.0 * (m + kind & 1)  # the sign of what lies beyond a pole
         number = 0
         for one in fields:
-            made = [
-                _legendre(one, lmax, kind, (block + 0.5) * step, m, nthreads) for block in blocks
-            ]
-            for part in np.concatenate(made, 1)[:, at]:
+            made = np.empty((2 if kind else 1, sum(map(len, blocks)), m.size), np.complex128)
+            end = 0
+            for block in blocks:
+                begin, end = end, end + len(block)
+                theta = (block + 0.5) * step
+                _legendre(one, lmax, kind, theta, m, nthreads, made[:, begin:end])
+            for part in made[:, at]:
                 part[across] *= turned
                 if gradient:
-                    yield 0, m, _filtered(part, slope, first, rows, nthreads)
+                    yield 0, m, _filtered(part, slope, first, rows, ratio, nthreads)
                     part *= 1j * m / sine
                     part[across] *= -1
-                yield number + gradient, m, _filtered(part, flat, first, rows, nthreads)
+                yield number + gradient, m, _filtered(part, flat, first, rows, ratio, nthreads)
                 number += 1
 
 
@@ -147,12 +156,14 @@ def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int)
     return _along_columns(transformer, padded, 3, nthreads)
 
 
-def _filter(transform: Callable, highest: float, slope: bool = False) -> np.ndarray:
+def _filter(
+    transform: Callable, highest: float, ratio: tuple[int, int], slope: bool = False
+) -> np.ndarray:
     """Taps (phases, 2 J) from rings to rows, which divide by `transform` up to a wave number.
 
     The wave number is in rad per ring. With `slope` they also take the derivative, per ring.
     """
-    several, of = ROWS_PER_RINGS
+    of, several = ratio
     wave = np.linspace(0, highest, 2000)
     wanted = (wave if slope else np.ones(wave.size)) / transform(wave * of / several)
     zero = np.zeros(wave.size)
@@ -167,10 +178,15 @@ def _filter(transform: Callable, highest: float, slope: bool = False) -> np.ndar
 
 
 def _filtered(
-    columns: np.ndarray, taps: np.ndarray, first: int, rows: slice, nthreads: int
+    columns: np.ndarray,
+    taps: np.ndarray,
+    first: int,
+    rows: slice,
+    ratio: tuple[int, int],
+    nthreads: int,
 ) -> np.ndarray:
     """Rows of the grid, (rows, m), from columns that begin at the ring `first`."""
-    several, of = ROWS_PER_RINGS
+    of, several = ratio
     row = np.arange(rows.start, rows.stop)
     phase = row % several
     ring = row // several * of + np.floor((phase + 0.5) * of / several - 0.5).astype(np.int64)
@@ -189,9 +205,11 @@ def _filtered(
 def _filter_rows(columns, taps, start, phase, out):
     """Sums of `taps` of the phase of each row times columns that begin at `start`."""
     for i in range(len(out)):
-        for t in range(taps.shape[1]):
+        for t in range(0, taps.shape[1], 4):  # four at a time: the sum is stored less often
+            a, b, c, d = taps[phase[i], t : t + 4]
+            one, two, three, four = columns[start[i] + t : start[i] + t + 4]
             for j in range(columns.shape[1]):
-                out[i, j] += taps[phase[i], t] * columns[start[i] + t, j]
+                out[i, j] += (a * one[j] + b * two[j]) + (c * three[j] + d * four[j])
 
 
 def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: int) -> np.ndarray:

@@ -14,6 +14,9 @@ from mlsky.sphere.field import Field, _kernel, _synthesise
 #: the worst of thousands of points.
 FIELD_RMS, FIELD_MAX = 1e-4, 5e-4
 
+#: Worst rounding in single precision of the grid and of 36 products, over the rms of the field.
+ROUNDING = 5e-6
+
 
 def white_alm(lmax: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -142,7 +145,7 @@ def test_the_grid_has_the_same_bits_for_any_threads(nthreads):
 @pytest.mark.parametrize("colatitude", [(0.0, 0.4), (0.9, 1.3), (1.5, 1.7), (2.6, np.pi)])
 @pytest.mark.parametrize("spin", [0, 1, 2])
 def test_a_range_of_a_local_field_has_the_same_bits(colatitude, spin):
-    alm = white_alm(800, 3)
+    alm = white_alm(400, 3)
     alm = {0: alm, 1: alm[np.newaxis], 2: np.stack([alm, 0.3 * alm])}[spin]
     whole = Field(alm, spin=spin, local=True)
     part = Field(alm, spin=spin, colatitude=colatitude, local=True, nthreads=2)
@@ -158,11 +161,11 @@ def test_a_range_of_a_local_field_has_the_same_bits(colatitude, spin):
 @pytest.mark.parametrize("spin", [0, 1, 2])
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize(
-    ("colatitude", "rows"), [((0.9, 1.3), 0.9), ((0.0, 0.4), 0.9), ((0.3, 2.8), 2), (None, 2)]
+    ("colatitude", "rows"), [((0.9, 1.3), 1), ((0.0, 0.4), 1), ((0.3, 2.8), 2), (None, 2)]
 )
 def test_few_rows_and_all_have_the_same_values(monkeypatch, colatitude, rows, local, spin):
     """Where they are few, their own rings alone are transformed."""
-    alm = white_alm(800, 3)
+    alm = white_alm(400, 3)
     alm = {0: alm, 1: alm[np.newaxis], 2: np.stack([alm, 0.3 * alm])}[spin]
     expected = Field(alm, spin=spin)
     transformed, alm2leg = [0], ducc0.sht.alm2leg
@@ -174,9 +177,8 @@ def test_few_rows_and_all_have_the_same_values(monkeypatch, colatitude, rows, lo
 
     monkeypatch.setattr(ducc0.sht, "alm2leg", counts)
     part = Field(alm, spin=spin, colatitude=colatitude, local=local)
-    assert transformed[0] <= rows * 802
+    assert transformed[0] <= rows * 402
     theta = np.linspace(*(colatitude or (0, np.pi)), 500)
     phi = np.linspace(0, 40, 500) % (2 * np.pi)
-    error = (part(theta, phi) - expected(theta, phi)) / expected(theta, phi).std()
-    assert np.std(error) < FIELD_RMS
-    assert np.abs(error).max() < FIELD_MAX
+    values = expected(theta, phi)
+    np.testing.assert_allclose(part(theta, phi), values, atol=ROUNDING * values.std())
