@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlsky.sky import Sky
     from mlsky.sphere.beams import Beam
 
-__all__ = ["array_name", "smoothed", "stokes_of", "with_beams"]
+__all__ = ["array_name", "smoothed", "stokes_of", "take_out", "with_beams"]
 
 
 def stokes_of(name: str, stokes: str) -> str:
@@ -92,7 +92,7 @@ def _convolve(
         made = out[index]
         if has_sources:
             table = _listed(sky, name, index)
-            _take_out(smooth, sky, table, index, stokes)
+            take_out(smooth, sky, table, index, stokes)
             made += _painted(sky, table, index, one, stokes)
         made += _convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax))
         out[index] = made
@@ -118,7 +118,7 @@ def _listed(sky: Sky, name: str, index: int) -> Table:
     return sky.catalog[kind & cuts.in_band(sky.catalog, index)]
 
 
-def _take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, stokes: str) -> None:
+def take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, stokes: str) -> None:
     """Subtract sources from the pixels that hold them, in place."""
     band = sky.bands[index]
     pixel, values = catalogue.paint_sparse(table, sky.geometry, (band,), stokes)

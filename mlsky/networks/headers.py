@@ -300,14 +300,14 @@ def _check_part(header: Mapping[str, Any], entries: _Entries) -> None:
 
 def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> None:
     """Gains and tables that are applied to maps (`mlsky.training.calibrate`)."""
-    for name in ("kappa", "kappa_sky", "tsz", *maps_of(calibration, "cib")):
+    for name in ("kappa", "kappa_sky", "ksz", "tsz", *maps_of(calibration, "cib"), "radio"):
         table, what = calibration.get(name), f"calibration.{name}"
         if not table:
             continue
         entries.mapping(what, table)
         entries.numbers(f"{what}.ell", table.get("ell"), 0, least=2, increasing=True)
         entries.numbers(f"{what}.gain", table.get("gain"), 0, like=table["ell"])
-        if not name.startswith("kappa"):
+        if not name.startswith("k"):  # kappa and kSZ have a gain alone
             values = table.get("from")
             entries.numbers(f"{what}.from", values, least=2, increasing=True)
             entries.numbers(f"{what}.to", table.get("to"), 0, like=values)
