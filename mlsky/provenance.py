@@ -38,6 +38,7 @@ def provenance(request: Request) -> dict:
         },
         "cosmology": request.cosmology.to_dict(),
         "kappa": "drawn" if request.kappa is None else request.kappa.describe(),
+        "components": [*request.components, *(plugin.name for plugin in request.plugins)],
         "haloes": _describe_haloes(request),
         "plugins": {plugin.name: plugin.package for plugin in request.plugins},
         "flux_cut_mjy": _describe_cut(request),

@@ -29,6 +29,8 @@ from mlsky import arguments
 __all__ = [
     "FIELDS",
     "GAMMA",
+    "MULTIPLIERS",
+    "SHIFTS",
     "VALIDATION",
     "check",
     "check_set",
@@ -71,8 +73,8 @@ SEED_MAX = 2**63 - 1
 
 #: Step of SplitMix64, and the shifts and multipliers of its mixing function (see above).
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
 def check(seed: int, name: str = "seed") -> int:
@@ -222,7 +224,7 @@ def poisson(uniform: ArrayLike, mean: ArrayLike) -> NDArray[np.int64]:
 def mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Stafford's variant 13 of the mixing function, in place; a permutation of 64-bit integers."""
     other = np.empty_like(state)
-    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
+    for shift, multiplier in zip(SHIFTS, (*MULTIPLIERS, None), strict=True):
         np.right_shift(state, shift, out=other)
         state ^= other
         if multiplier is not None:

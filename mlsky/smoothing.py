@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from mlsky.components import COMPONENTS
 from mlsky.io.layers import TOTAL, Layer
 from mlsky.sources import catalogue, cuts
-from mlsky.sphere import beams, discs, pixel_window
+from mlsky.sphere import beams, discs, harmonic_filter, pixel_window
 from mlsky.sphere.gaussian import alm_to_map, map_to_alm, scale_alm
+from mlsky.sphere.geometry import Healpix
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mlsky.sky import Sky
     from mlsky.sphere.beams import Beam
 
-__all__ = ["array_name", "smoothed", "stokes_of", "with_beams"]
+__all__ = ["array_name", "smoothed", "stokes_of", "take_out", "with_beams"]
 
 
 def stokes_of(name: str, stokes: str) -> str:
@@ -92,7 +93,7 @@ def _convolve(
         made = out[index]
         if has_sources:
             table = _listed(sky, name, index)
-            _take_out(smooth, sky, table, index, stokes)
+            take_out(smooth, sky, table, index, stokes)
             made += _painted(sky, table, index, one, stokes)
         made += _convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax))
         out[index] = made
@@ -118,7 +119,7 @@ def _listed(sky: Sky, name: str, index: int) -> Table:
     return sky.catalog[kind & cuts.in_band(sky.catalog, index)]
 
 
-def _take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, stokes: str) -> None:
+def take_out(maps: NDArray[np.float32], sky: Sky, table: Table, index: int, stokes: str) -> None:
     """Subtract sources from the pixels that hold them, in place."""
     band = sky.bands[index]
     pixel, values = catalogue.paint_sparse(table, sky.geometry, (band,), stokes)
@@ -157,12 +158,15 @@ def _convolved(
     """Maps (nstokes, *shape) whose multipoles are multiplied by a beam's transform."""
     geometry, lmax = sky.geometry, len(transform) - 1
     parts = []
-    if "T" in stokes:
-        alm = map_to_alm(maps[0], geometry, lmax)
-        parts.append(alm_to_map(scale_alm(alm, transform), geometry)[np.newaxis])
-    if "Q" in stokes:
-        alms = map_to_alm(maps[-2:], geometry, lmax, spin=2)
+    for letter, part, spin in (("T", maps[:1], 0), ("Q", maps[-2:], 2)):
+        if letter not in stokes:
+            continue
+        if isinstance(geometry, Healpix):
+            parts.append(harmonic_filter.filtered(part, geometry, transform, spin))
+            continue
+        alms = np.atleast_2d(map_to_alm(part if spin else part[0], geometry, lmax, spin))
         for alm in alms:
             scale_alm(alm, transform)
-        parts.append(alm_to_map(alms, geometry, spin=2))
+        made = alm_to_map(alms if spin else alms[0], geometry, spin)
+        parts.append(made.reshape(part.shape))
     return np.concatenate(parts)

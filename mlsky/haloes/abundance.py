@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from mlsky.haloes import keyed
 from mlsky.haloes.densities import Grid, uniform
 from mlsky.theory.clustering import CAP_SIGMA
 
@@ -24,6 +25,8 @@ FINE = 32
 HALF_STEP = 2.0**-25
 #: Rate above which Poisson numbers are not found by stepping through them.
 RATE_MAX = 20.0
+#: Quantities of a halo that its key decides; those of its galaxies are in `mlsky.haloes.galaxies`.
+Y, X, RESPONSE, MASS, SLICE, VELOCITY = range(6)
 
 
 class Haloes(NamedTuple):
@@ -35,32 +38,47 @@ class Haloes(NamedTuple):
         Rows and columns in the tables.
     y, x : (n,)
         Positions in pixels.
+    key : (n,) int64
+        Of the random numbers of each halo (`mlsky.haloes.keyed`).
     """
 
     shell: torch.Tensor
     mass: torch.Tensor
     y: torch.Tensor
     x: torch.Tensor
+    key: torch.Tensor
 
 
-def poisson(rng: torch.Generator, rate: torch.Tensor) -> torch.Tensor:
-    """Poisson numbers (int64) of rates that are mostly small, much faster than torch.poisson."""
-    u = uniform(rng, len(rate)) + HALF_STEP
+def poisson(u: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    """Poisson numbers from uniform ones by inversion, as `mlsky.seeds.poisson`.
+
+    Parameters
+    ----------
+    u : (n,)
+        Numbers in (0, 1).
+    rate : (n,)
+        Expected numbers, mostly small.
+
+    Returns
+    -------
+    number : (n,) int64
+        n, where P(N > n) <= u < P(N >= n).
+    """
     number = torch.zeros_like(u, dtype=torch.int64)
     some = (u < -torch.expm1(-rate)).nonzero()[:, 0]
-    number[some] = _more_than_none(rng, rate[some], u[some])
+    number[some] = _more_than_none(rate[some], u[some])
     return number
 
 
-def _more_than_none(rng: torch.Generator, rate: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def _more_than_none(rate: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Poisson numbers for `u` below 1 - exp(-rate), the probability of one or more.
 
     The number is n if u is below the probability of n or more, but not of n + 1 or more.
     """
     number = torch.ones_like(u, dtype=torch.int64)
     large = (rate > RATE_MAX).nonzero()[:, 0]
-    if len(large):  # drawn again: the probability of none is below exp(-20)
-        number[large] = torch.poisson(rate[large], generator=rng).long()
+    if len(large):
+        number[large] = _many(rate[large].double(), u[large].double())
     rate = torch.where(rate > RATE_MAX, torch.zeros_like(rate), rate).double()
     term = rate * torch.exp(-rate)
     chance = -torch.expm1(-rate) - term
@@ -74,6 +92,19 @@ def _more_than_none(rng: torch.Generator, rate: torch.Tensor, u: torch.Tensor) -
         number[where] = k
         term = term * rate / k
         chance = chance - term
+
+
+def _many(rate: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Poisson numbers of large rates: the same inversion, by bisection."""
+    # P(N > n) is the incomplete gamma function of n + 1; 12 standard deviations are never reached
+    low = torch.zeros_like(rate)
+    high = rate + 12 * rate.sqrt() + 12
+    while bool((high - low > 0.5).any()):
+        middle = torch.floor((low + high) / 2)
+        enough = torch.special.gammainc(middle + 1, rate) <= u
+        high = torch.where(enough, middle, high)
+        low = torch.where(enough, low, middle + 1)
+    return low.long()
 
 
 def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,8 +199,11 @@ class Abundance:
         self.per_delta = grid.tensor(1 / step)
         self.offset = float(-DELTA_SIGMAS[0] / (DELTA_SIGMAS[1] - DELTA_SIGMAS[0]))
 
-    def draw(self, rng: torch.Generator, density: torch.Tensor) -> Haloes:
-        """Haloes in the order of shells and cells, for densities (n_shell, cells, cells)."""
+    def draw(self, rng: torch.Generator, start: int, density: torch.Tensor) -> Haloes:
+        """Haloes in the order of shells and cells, for densities (n_shell, cells, cells).
+
+        `rng` decides how many haloes are in each cell, the key `start` their masses and places.
+        """
         grid, nc = self.grid, self.grid.cells
         flat = density.reshape(len(density), -1)
         shells = torch.arange(len(density), dtype=torch.int32, device=grid.device)[:, None]
@@ -182,19 +216,24 @@ class Abundance:
             where = (u < self.occupied.index_select(0, fine)).nonzero()[:, 0]
             u = u.index_select(0, where) + HALF_STEP
             rate = self.in_cell.index_select(0, fine.index_select(0, where))
-            number = _more_than_none(rng, rate, u)
+            number = _more_than_none(rate, u)
             parts.append((where + block.start * nc * nc, number))
         cell, number = (torch.cat(p) for p in zip(*parts, strict=True))
+        within = keyed.numbers_within(number)
         cell = cell.index_select(0, torch.repeat_interleave(number))
+        key = keyed.keys(keyed.keys(start, cell), within)
         shell, cell_in = torch.div(cell, nc * nc, rounding_mode="floor").int(), cell % (nc * nc)
-        mass = self._mass(rng, shell, flat.reshape(-1).index_select(0, cell))
+        mass = self._mass(key, shell, flat.reshape(-1).index_select(0, cell))
         per = grid.n // nc
         y = torch.div(cell_in, nc, rounding_mode="floor")
         x = cell_in - y * nc
-        places = [(p + uniform(rng, len(p))).mul_(per).clamp_(max=grid.n - 1e-3) for p in (y, x)]
-        return Haloes(shell, mass, *places)
+        places = [
+            (p + keyed.uniform(key, quantity)).mul_(per).clamp_(max=grid.n - 1e-3)
+            for p, quantity in ((y, Y), (x, X))
+        ]
+        return Haloes(shell, mass, *places, key)
 
-    def _mass(self, rng, shell: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    def _mass(self, key: torch.Tensor, shell: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """Masses of haloes in cells of these shells and densities."""
         n = len(DELTA_SIGMAS)
         place = delta.mul_(self.per_delta.index_select(0, shell)).add_(self.offset)
@@ -205,10 +244,10 @@ class Abundance:
         # abundances, not fractions of masses, are interpolated between two densities
         below = self.rate.index_select(0, table) * (1 - fraction)
         above = self.rate.index_select(0, table + 1) * fraction
-        table += uniform(rng, len(delta)) * (below + above) < above
+        table += keyed.uniform(key, RESPONSE) * (below + above) < above
         # a slot and whether it is kept, in double precision: float32 numbers are 0 once in 2^24,
         # which would give haloes of masses that do not exist
-        slot = uniform(rng, len(delta), torch.float64) * self.n_mass
+        slot = keyed.double(key, MASS) * self.n_mass
         mass = slot.int()
         index = table.mul_(self.n_mass).add_(mass)
         kept = slot.sub_(mass) < self.alias_accept.index_select(0, index)

@@ -20,7 +20,7 @@ __all__ = ["covariance", "covariance_factor"]
 
 _log = logging.getLogger("mlsky")
 
-VERSION = 2  # of the computation below; a new version ignores matrices cached before
+VERSION = 3  # of the computation below; a new version ignores matrices cached before
 #: Tables that the matrix is made from.
 INPUTS = ("edges", "slice_edges", "slice_growth", "slice_velocity", "shell_growth", "k", "p_k")
 MIXING_ELL = (15.0, 4000.0, 52)  # multipoles of the joint draw: first, last, how many
@@ -141,7 +141,9 @@ def _factor(tables: dict, ell: np.ndarray) -> np.ndarray:
         corr[:, ~alive] = 0
         corr[np.arange(n), np.arange(n)] = 1
         values, vectors = np.linalg.eigh(corr)
-        root = vectors * np.sqrt(np.clip(values, 1e-6, None))
+        # the symmetric root is the same from any eigenvectors: their signs, and those of nearly
+        # equal values altogether, change with the machine and its number of threads
+        root = (vectors * np.sqrt(np.clip(values, 1e-6, None))) @ vectors.T
         root /= np.sqrt((root**2).sum(1))[:, None]
         factor[:] = root * np.where(alive, rms, 0)[:, None]
     return matrix

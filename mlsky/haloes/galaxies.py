@@ -9,8 +9,9 @@ import torch
 
 from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import bands, radio
-from mlsky.haloes.abundance import poisson
-from mlsky.haloes.densities import Grid, uniform
+from mlsky.haloes import keyed
+from mlsky.haloes.abundance import VELOCITY, poisson
+from mlsky.haloes.densities import Grid
 from mlsky.sources.catalogue import KINDS, POL_MEAN_SQUARE, draw_polarised_fraction
 from mlsky.sources.counts import draw_radio_flux, radio_density
 from mlsky.theory.halo_model import Parameters
@@ -23,6 +24,14 @@ __all__ = ["SOURCE_COLUMNS", "Colours", "Galaxies"]
 #: flux at 148 GHz (mJy), kind (place in `mlsky.sources.catalogue.KINDS`), index of the flux at
 #: 148 GHz, polarised fraction, polarisation angle (deg, COSMO convention on axes y south, x east).
 SOURCE_COLUMNS = ("y", "x", "flux_mjy", "kind", "alpha", "pol_frac", "pol_angle")
+
+#: Quantities that the key of a halo decides, after those of `mlsky.haloes.abundance`: numbers of
+#: its galaxies, and the sets of their keys; then those of a galaxy, of which centrals have their
+#: halo's key.
+SATELLITES, SATELLITE, RADIO_SOURCES, RADIO_SOURCE = range(VELOCITY + 1, VELOCITY + 5)
+FLUX, INDEX, POL_FRACTION, POL_ANGLE, SUBHALO, RADIUS, COS, ANGLE = range(
+    RADIO_SOURCE + 1, RADIO_SOURCE + 9
+)
 
 
 def nfw_radii(concentration: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -123,36 +132,37 @@ class Galaxies:
         value = torch.where(flux < below_jy, flux**order, torch.zeros_like(flux))
         return float(torch.trapezoid(value, self.radio_u))
 
-    def _normal(self, rng, n):
-        return torch.randn(n, generator=rng, device=self.device)
-
-    def _lognormal(self, rng, n):
+    def _lognormal(self, key, quantity):
         """Of mean 1."""
-        return self._normal(rng, n).mul_(self.scatter).sub_(0.5 * self.scatter**2).exp_()
+        normal = keyed.normal(key, quantity)
+        return normal.mul_(self.scatter).sub_(0.5 * self.scatter**2).exp_()
 
-    def infrared(self, rng, shell, mass, row, y, x):
+    def infrared(self, key, shell, mass, row, y, x):
         """Infrared galaxies: centrals (one per halo), then random satellites.
 
         Returns
         -------
-        flux, y, x, host
-            uK sr at 148 GHz; pixels; index of the host halo.
+        flux, y, x, host, key
+            uK sr at 148 GHz; pixels; index of the host halo; key of the galaxy.
         """
-        flux = self.central_uk_sr.index_select(0, row) * self._lognormal(rng, len(row))
-        number = poisson(rng, self.satellite_number.index_select(0, row))
+        flux = self.central_uk_sr.index_select(0, row) * self._lognormal(key, FLUX)
+        number = poisson(
+            keyed.double(key, SATELLITES), self.satellite_number.index_select(0, row).double()
+        )
         host = torch.repeat_interleave(number)
-        n_sat = len(host)
+        own = keyed.keys(key, SATELLITE).index_select(0, host)
+        own = keyed.keys(own, keyed.numbers_within(number))
         host_shell, host_row, host_mass = (v.index_select(0, host) for v in (shell, row, mass))
-        quantile = uniform(rng, n_sat).mul_(self.n_quantile).int()
+        quantile = keyed.uniform(own, SUBHALO).mul_(self.n_quantile).int()
         sub = self.satellite_inverse.index_select(0, host_mass.mul_(self.n_quantile).add_(quantile))
         sat_flux = self.satellite_uk_sr.index_select(0, sub.add_(host_shell * self.n_sub))
-        sat_flux *= self._lognormal(rng, n_sat)
-        u = uniform(rng, n_sat).mul_(self.n_radius).int()
+        sat_flux *= self._lognormal(own, FLUX)
+        u = keyed.uniform(own, RADIUS).mul_(self.n_radius).int()
         radius = self.nfw_inverse.index_select(0, u.add_(self.c_row.index_select(0, host_row)))
         radius *= self.theta_200m.index_select(0, host_row)
-        cos = uniform(rng, n_sat).mul_(2).sub_(1)
+        cos = keyed.uniform(own, COS).mul_(2).sub_(1)
         radius *= torch.sqrt(1 - cos.square_())
-        angle = uniform(rng, n_sat).mul_(2 * math.pi)
+        angle = keyed.uniform(own, ANGLE).mul_(2 * math.pi)
         # from the centre of the host's pixel, where its profiles are painted
         sat_y, sat_x = (v.floor().add_(0.5).index_select(0, host) for v in (y, x))
         sat_y.addcmul_(radius, torch.cos(angle))
@@ -163,33 +173,36 @@ class Galaxies:
             torch.cat([y, sat_y]),
             torch.cat([x, sat_x]),
             torch.cat([itself, host]),
+            torch.cat([key, own]),
         )
 
-    def radio(self, rng, row):
-        """Radio sources: index of the host and flux (Jy)."""
+    def radio(self, key, row):
+        """Radio sources: index of the host, flux (Jy) and key."""
         rate = self.radio_rate.index_select(0, row)
         able = rate.nonzero()[:, 0]
-        number = poisson(rng, rate[able])
+        number = poisson(keyed.double(key[able], RADIO_SOURCES), rate[able].double())
         host = able[torch.repeat_interleave(number)]
-        u = uniform(rng, len(host), torch.float64)
+        own = keyed.keys(keyed.keys(key[host], RADIO_SOURCE), keyed.numbers_within(number))
+        u = keyed.double(own, FLUX)
         i = torch.searchsorted(self.radio_u, u).clamp(1, len(self.radio_u) - 1)
         u0, u1 = self.radio_u[i - 1], self.radio_u[i]
         w = (u - u0) / (u1 - u0)
-        return host, torch.exp(self.radio_log_jy[i - 1] * (1 - w) + self.radio_log_jy[i] * w)
+        flux = torch.exp(self.radio_log_jy[i - 1] * (1 - w) + self.radio_log_jy[i] * w)
+        return host, flux, own
 
-    def beta(self, rng, n):
+    def beta(self, key):
         """Offsets of the emissivity index of infrared galaxies."""
-        return self.colours.scatter * self._normal(rng, n)
+        return self.colours.scatter * keyed.normal(key, INDEX)
 
-    def alpha(self, rng, n):
+    def alpha(self, key):
         """Spectral indices of radio sources (`mlsky.frequency.radio`)."""
-        return radio.ALPHA_MEAN + radio.ALPHA_SCATTER * self._normal(rng, n)
+        return radio.ALPHA_MEAN + radio.ALPHA_SCATTER * keyed.normal(key, INDEX)
 
-    def polarisation(self, rng, n, kind: str):
+    def polarisation(self, key, kind: str):
         """Polarised fraction and angle (deg) of sources."""
-        normal = self._normal(rng, n).double().cpu().numpy()
+        normal = keyed.normal(key, POL_FRACTION).double().cpu().numpy()
         fraction = draw_polarised_fraction(normal, POL_MEAN_SQUARE[kind])
-        return self._tensor(fraction), 180 * uniform(rng, n)
+        return self._tensor(fraction), 180 * keyed.uniform(key, POL_ANGLE)
 
     def _wrap(self, i):
         """Whole numbers (as floats) into 0 ... n - 1: the region is periodic."""

@@ -25,9 +25,10 @@ from mlsky import seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency.bands import parse_freqs
 from mlsky.frequency.radio import log_colour
+from mlsky.haloes import keyed
 from mlsky.haloes import tables as halo_tables
-from mlsky.haloes.abundance import Abundance, Haloes
-from mlsky.haloes.densities import Densities, Grid, add_filtered, pairs, uniform, white_noise
+from mlsky.haloes.abundance import SLICE, VELOCITY, Abundance, Haloes
+from mlsky.haloes.densities import Densities, Grid, add_filtered, pairs, white_noise
 from mlsky.haloes.galaxies import Galaxies, source_rows, uk_per_jy_sr
 from mlsky.haloes.region import FIELDS, Objects, Region
 from mlsky.sphere.resolution import kappa_lmax
@@ -233,23 +234,25 @@ class Painter:
     def region(self, seed: int, index: int) -> Region:
         """Paint region number `index` of the set `seed`; it depends on these two alone."""
         with torch.no_grad():
-            # streams of the maps, of further properties of listed sources, of the other frequencies
-            return self._region(*(self._rng(seed, index, *more) for more in ((), (1,), (2,))))
+            # streams of the fields and of those of the other frequencies; what belongs to one halo
+            # or galaxy follows from its key, which starts from a number of the region
+            start = seeds.integer(seed, "truth", index, 1)
+            return self._region(self._rng(seed, index), self._rng(seed, index, 2), start)
 
     def _rng(self, seed: int, *tile: int) -> torch.Generator:
         rng = torch.Generator(device=self.device)
         rng.manual_seed(seeds.integer(seed, "truth", *tile))
         return rng
 
-    def _velocity(self, rng, haloes: Haloes, velocity) -> torch.Tensor:
+    def _velocity(self, haloes: Haloes, velocity) -> torch.Tensor:
         """Radial velocity (units of c): of the slice, plus that on scales below the grid."""
         d, nv = self.densities, velocity.shape[-1]
         number = d.n_slices.index_select(0, haloes.shell)
-        pick = torch.minimum((uniform(rng, len(number)) * number).int(), number - 1)
+        pick = torch.minimum((keyed.uniform(haloes.key, SLICE) * number).int(), number - 1)
         slice_ = pick.add_(d.first.index_select(0, haloes.shell))
         iy, ix = ((v * (nv / self.n)).int().clamp_(max=nv - 1) for v in (haloes.y, haloes.x))
         v = velocity.reshape(-1).index_select(0, (slice_ * nv).add_(iy).mul_(nv).add_(ix))
-        rest = torch.randn(len(v), generator=rng, device=self.device)
+        rest = keyed.normal(haloes.key, VELOCITY)
         return v.addcmul_(rest, d.v_residual.index_select(0, slice_))
 
     def _paint_haloes(self, row, velocity, pixel) -> torch.Tensor:
@@ -285,13 +288,13 @@ class Painter:
         maps.append(density.sum(0, keepdim=True))
         return self.grid.to_modes(torch.cat(maps)).mul_(self.up)
 
-    def _region(self, rng, rng_sources, rng_colours) -> Region:
+    def _region(self, rng, rng_freqs, start: int) -> Region:
         n, g = self.n, self.galaxies
         density, velocity = self.densities.draw(rng)
-        haloes = self.abundance.draw(rng, density)
-        shell, mass, y, x = haloes
+        haloes = self.abundance.draw(rng, start, density)
+        shell, mass, y, x, key = haloes
         row = shell * self.n_mass + mass
-        v = self._velocity(rng, haloes, velocity)
+        v = self._velocity(haloes, velocity)
         part = self.part.index_select(0, row)
         first = part * n**2  # of the map of a halo's part among the pixels of both
         # kappa, kSZ, tSZ, CIB at 148 GHz and at each frequency
@@ -312,7 +315,7 @@ class Painter:
             add_filtered(fourier[1], white, f)
         add_filtered(fourier[2], noise[3], self.gauss_ksz)
         # noises of kappa and of the CIB at 148 GHz, then at each frequency
-        cib_noise = (noise[0], noise[2], *white_noise(rng_colours, len(self.freqs), n))
+        cib_noise = (noise[0], noise[2], *white_noise(rng_freqs, len(self.freqs), n))
         for out, filters in zip(fourier[4:], self.gauss_cib, strict=True):
             for white, f in zip(cib_noise, filters, strict=False):
                 add_filtered(out, white, f)
@@ -322,8 +325,8 @@ class Painter:
         maps = self.grid.to_maps(fourier, n)
         for row_map, mean in zip(maps[4:], self.low_cib_mean, strict=True):
             row_map += mean
-        infrared, *dsfg = self._infrared(rng, rng_sources, rng_colours, haloes, row, first)
-        radio, *bright = self._radio(rng, rng_sources, rng_colours, row, y, x, first)
+        infrared, *dsfg = self._infrared(haloes, row, first)
+        radio, *bright = self._radio(key, row, y, x, first)
         for out, values in zip(maps[4:], infrared, strict=True):
             out += values[0]
         to_uk = self.grid.tensor(self.to_uk)[:, None, None]
@@ -350,28 +353,26 @@ class Painter:
     def _object_rows(self, haloes: Haloes, velocity, part) -> torch.Tensor:
         """Objects as rows of `OBJECT_COLUMNS`."""
         some = part.nonzero()[:, 0]
-        shell, mass, y, x = (v[some] for v in haloes)
+        shell, mass, y, x, _ = (v[some] for v in haloes)
         z, log10_mass = (self.grid.tensor(self.t[name]) for name in ("z", "log10_mass"))
         return torch.stack([y, x, z[shell], 10 ** log10_mass[mass], velocity[some] * C_KM_S], 1)
 
-    def _infrared(self, rng, rng_sources, rng_colours, haloes: Haloes, row, first):
+    def _infrared(self, haloes: Haloes, row, first):
         """Maps of infrared galaxies (frequencies, parts, n, n); listed ones, and their hosts."""
         g = self.galaxies
-        flux, gy, gx, host = g.infrared(rng, haloes.shell, haloes.mass, row, haloes.y, haloes.x)
+        shell, mass, y, x, key = haloes
+        flux, gy, gx, host, key = g.infrared(key, shell, mass, row, y, x)
         listed = (flux * (1e3 / self.uk_per_jy_sr) >= self.catalogue_mjy).nonzero()[:, 0]
-        beta_listed = g.beta(rng_sources, len(listed))
-        polarisation = g.polarisation(rng_sources, len(listed), "dsfg")
+        polarisation = g.polarisation(key[listed], "dsfg")
         soft = flux < SPREAD_UK * self.pixel**2
         soft[: len(row)] = False
         sharp = ~(soft | (flux >= self.flux_cut))
         sharp, soft = sharp.nonzero()[:, 0], soft.nonzero()[:, 0]
         fluxes = [flux]
         if self.freqs:
-            shell = haloes.shell.index_select(0, host)
-            beta = g.beta(rng_colours, len(flux))
-            beta[listed] = beta_listed
+            of_host, beta = shell.index_select(0, host), g.beta(key)
         for nu, colour in zip(self.freqs, self.colour[1:], strict=True):
-            by_shell = self.grid.tensor(colour).index_select(0, shell)
+            by_shell = self.grid.tensor(colour).index_select(0, of_host)
             fluxes.append(flux * by_shell * g.colours.galaxy(nu, beta))
         total = [g.empty_map(self.parts) for _ in fluxes]
         first = first.index_select(0, host)
@@ -381,25 +382,21 @@ class Painter:
         g.spread(total, gy[soft], gx[soft], [values[soft] for values in fluxes], first[soft])
         mjy = flux[listed] * (1e3 / self.uk_per_jy_sr)
         host = host[listed]
-        alpha = g.index[haloes.shell[host]] + beta_listed
+        alpha = g.index[shell[host]] + g.beta(key[listed])
         gy, gx = (torch.remainder(v[listed], self.n) for v in (gy, gx))
         rows = source_rows(gy, gx, mjy, "dsfg", alpha, polarisation)
         return torch.stack([g.as_map(values) for values in total]), rows, host
 
-    def _radio(self, rng, rng_sources, rng_colours, row, y, x, first):
+    def _radio(self, key, row, y, x, first):
         """Maps of radio sources (frequencies, parts, n, n); listed sources, and their hosts."""
         g = self.galaxies
-        host, flux = g.radio(rng, row)
+        host, flux, key = g.radio(key, row)
         listed = (flux * 1e3 >= self.catalogue_mjy).nonzero()[:, 0]
-        alpha_listed = g.alpha(rng_sources, len(listed))
-        polarisation = g.polarisation(rng_sources, len(listed), "radio")
+        alpha, polarisation = g.alpha(key), g.polarisation(key[listed], "radio")
         where = g.place(y[host], x[host]) + first[host]
         kept = torch.where(flux * 1e3 < self.flux_cut_mjy, flux, torch.zeros_like(flux))
         kept = kept * self.uk_per_jy_sr
         fluxes = [kept]
-        if self.freqs:
-            alpha = g.alpha(rng_colours, len(flux))
-            alpha[listed] = alpha_listed
         for nu in self.freqs:
             fluxes.append(kept * torch.exp(log_colour(alpha, nu)))
         maps = []
@@ -408,5 +405,5 @@ class Painter:
             maps.append(g.as_map(total.scatter_add_(0, where, values.to(total.dtype))))
         host = host[listed]
         place = y[host], x[host]
-        rows = source_rows(*place, flux[listed] * 1e3, "radio", alpha_listed, polarisation)
+        rows = source_rows(*place, flux[listed] * 1e3, "radio", alpha[listed], polarisation)
         return torch.stack(maps), rows, host

@@ -323,7 +323,7 @@ def _spectra(
     for a, b in ("yy", "cc", "ky", "kc", "yc"):
         one = m.one_halo(profile[a], profile[b]).sum(0)
         two = (linear[a] * linear[b] * clustering.p_shell).sum(0)
-        out[f"analytic_{a}{b}"] = one + two + clustering.of_orders(orders[a], orders[b])
+        out[f"analytic_{a}{b}"] = one + two + clustering.of_orders(orders[a], orders[b]).sum(0)
     out["analytic_cc"] = out["analytic_cc"] + shot * u**2
     return out
 

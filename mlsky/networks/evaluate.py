@@ -304,7 +304,7 @@ def _polygon(x: torch.Tensor, source, target) -> torch.Tensor:
 
 
 def calibrated(field: torch.Tensor, pixel_arcmin: float, table: dict) -> torch.Tensor:
-    """CIB or -tSZ (H, W) in uK with the power and the values of the truth, never negative.
+    """CIB, radio or -tSZ (H, W) in uK with the power and the values of the truth, never negative.
 
     First a gain by multipole (``ell``, ``gain``), then a map of values to those of the same rank
     (``from``, ``to``, in uK).
@@ -388,15 +388,16 @@ def evaluate(
         out = _default(weights, kappa, objects, noise, area_or_all, precision, kappa_alone)
     else:
         out = _han2021(weights, kappa, noise, precision)
-        out["radio"] = out["radio"].clamp(min=0)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    for name in [n for n in ("tsz", *cib_names(weights)) if n in out]:
-        field = (-out[name] if name == "tsz" else out[name]).clamp(min=0)
+    for name in [n for n in ("ksz", "tsz", *cib_names(weights), "radio") if n in out]:
+        field = -out[name] if name == "tsz" else out[name]
+        field = field if name == "ksz" else field.clamp(min=0)
         table = weights.header.get("calibration", {}).get(name)
         if table:
             if inside is not None:  # the mean outside the area, so that its border is not filtered
                 field = torch.where(inside, field, field[inside].mean())
-            field = calibrated(field, weights.pixel_arcmin, table)
+            adjust = filtered if name == "ksz" else calibrated
+            field = adjust(field, weights.pixel_arcmin, table)
         out[name] = -field if name == "tsz" else field
     if inside is not None:
         for name in out:

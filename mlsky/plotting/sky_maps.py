@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from mlsky.errors import MissingDependencyError
 from mlsky.io import skies
+from mlsky.io.layers import TOTAL
+from mlsky.plotting import sky_spectra
+from mlsky.plotting.style import TITLES, UNIT_TEXT
 from mlsky.sphere.geometry import Geometry
-from mlsky.validation import act_dr6
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,45 +24,18 @@ if TYPE_CHECKING:
 
     from mlsky.sky import Sky
 
-__all__ = ["SUFFIXES", "figure", "gnomonic", "mollweide", "save", "spectrum"]
+__all__ = ["SUFFIXES", "extent", "figure", "gnomonic", "mollweide", "save", "zoom_place"]
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
-#: A band this far (GHz) from one of the table is still compared with it.
-ACT_NEAR_GHZ = 3.0
-
+#: Side of the zoom and its centre, ra and dec (deg), on every map that holds it: the same place
+#: whatever is there, with borders of three charts of the networks in view.
 ZOOM_DEG = 5.0
-#: Centre of the zoom on a full sky, ra and dec (deg): anywhere; away from poles and edges.
 ZOOM_CENTRE = (30.0, -30.0)
+#: Cut-outs smaller than this (deg) are shown as they are, not as a speck on the whole sky.
+WHOLE_SKY_DEG = 60.0
 
 MOLLWEIDE_ROWS = 450
-LMAX = 6000
-
-TITLES = {
-    "total": "everything",
-    "cmb": "lensed CMB",
-    "tsz": "thermal SZ",
-    "ksz": "kinetic SZ",
-    "cib": "CIB",
-    "radio": "radio sources",
-    "kappa": "convergence $\\kappa$",
-}
-#: Colour-blind safe (Okabe & Ito 2008), one per component.
-COLOURS = {
-    "total": "#000000",
-    "cmb": "#7f7f7f",
-    "tsz": "#0072b2",
-    "ksz": "#009e73",
-    "cib": "#d55e00",
-    "radio": "#cc79a7",
-}
-#: Of components of other packages.
-OTHER = "#56b4e9"
-UNIT_TEXT = {
-    "uK_CMB": r"$\mu$K$_{\rm CMB}$",
-    "K_CMB": r"K$_{\rm CMB}$",
-    "uK_RJ": r"$\mu$K$_{\rm RJ}$",
-}
 
 
 def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
@@ -74,8 +49,9 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Mollweide view of the total, D_l of the components with the ACT DR6 values at
-        l = 3000, and a 5 x 5 degree zoom of each component and of kappa.
+        The total, as a Mollweide view or, of a small cut-out, as it is; D_l of the components with
+        the ACT DR6 values at l = 3000, and EE and BB if the sky has Q and U; a zoom of each
+        component and of kappa, 5 x 5 degrees, at `zoom_place`.
 
     Raises
     ------
@@ -89,23 +65,30 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
             "matplotlib is needed to draw a sky: pip install 'mlsky[plot]'"
         ) from None
     band = int(np.argmin(np.abs(sky.freqs_ghz - (150.0 if freq_ghz is None else freq_ghz))))
-    maps = {name: sky.band(band, name)[0] for name in sky}
-    total = sky.band(band)[0]
-    panels = dict(maps) or {"total": total}
-    if sky.kappa is not None:
-        panels["kappa"] = sky.kappa
-
-    drawing = Figure(figsize=(16, 9.2), layout="constrained", facecolor="white")
-    grid = drawing.add_gridspec(2, 1, height_ratios=(1.35, 1.0))
-    top = grid[0].subgridspec(1, 2, width_ratios=(1.75, 1.0))
     unit = UNIT_TEXT.get(sky.unit, sky.unit)
+    drawing = Figure(figsize=(16, 9.2), layout="constrained", facecolor="white")
+    grid = drawing.add_gridspec(2, 1, height_ratios=(1.6, 1.0))
+    top = grid[0].subgridspec(1, 2, width_ratios=(1.6, 1.0))
     title = f"{sky.stokes[0]} at {_band_title(sky, band)}, everything, mean removed"
-    _draw_mollweide(drawing.add_subplot(top[0]), total, sky.geometry, title, unit)
-    _draw_spectra(drawing.add_subplot(top[1]), sky, band, maps, total, unit)
-    bottom = grid[1].subgridspec(1, len(panels))
-    for column, (name, values) in enumerate(panels.items()):
+    curves, zooms = {}, {}
+    # one component at a time: maps may be large
+    for name in (None, *sky):
+        maps = sky.band(band, name)
+        if name is None:
+            _draw_whole(drawing.add_subplot(top[0]), maps[0], sky.geometry, title, unit)
+        if sky_spectra.has_multipoles(sky.geometry):
+            curves[name or TOTAL] = sky_spectra.measure(sky, band, name, maps)
+        if name is not None or not sky.keys():
+            zooms[name or TOTAL] = _zoom(maps[0], sky.geometry)
+        del maps
+    if sky.kappa is not None:
+        zooms["kappa"] = _zoom(sky.kappa, sky.geometry)
+    _draw_spectra(drawing, top[1], sky, band, curves, unit)
+    bottom = grid[1].subgridspec(1, len(zooms))
+    for column, (name, picture) in enumerate(zooms.items()):
         axes = drawing.add_subplot(bottom[column])
-        _draw_zoom(axes, name, values, sky.geometry, "" if name == "kappa" else unit)
+        shrink = min(0.9, 0.15 * len(zooms))
+        _draw_zoom(axes, name, picture, sky.geometry, "" if name == "kappa" else unit, shrink)
     drawing.suptitle(_headline(sky), fontsize=11, color="0.35")
     return drawing
 
@@ -160,6 +143,12 @@ def gnomonic(
     size: int = 300,
 ) -> NDArray:
     """Gnomonic view, (size, size) float64, north up, east to the left; `ra`, `dec` in degrees."""
+    theta, phi = _square(ra, dec, side_deg, size)
+    return _sample(values, geometry, theta.ravel(), phi.ravel()).reshape(size, size)
+
+
+def _square(ra: float, dec: float, side_deg: float, size: int) -> tuple[NDArray, NDArray]:
+    """Colatitude and longitude (rad) of the points of a gnomonic view, (size, size) each."""
     half = np.tan(np.radians(side_deg / 2))
     axis = half * (2 * (np.arange(size) + 0.5) / size - 1)
     north, east = np.meshgrid(-axis, -axis, indexing="ij")
@@ -171,31 +160,7 @@ def gnomonic(
     vector = centre + east[..., None] * to_east + north[..., None] * to_north
     theta = np.arctan2(np.hypot(vector[..., 0], vector[..., 1]), vector[..., 2])
     phi = np.arctan2(vector[..., 1], vector[..., 0])
-    return _sample(values, geometry, theta.ravel(), phi.ravel()).reshape(size, size)
-
-
-def spectrum(values: NDArray, geometry: Geometry, lmax: int | None = None) -> NDArray:
-    """D_l = l(l+1) C_l / 2 pi of one map, (lmax + 1,) float64, divided by the sky fraction."""
-    if geometry.kind == "healpix":
-        import healpy
-
-        # Beyond 2.5 nside HEALPix quadrature without iterations is off by many per cent.
-        lmax = min(LMAX, 5 * geometry.nside // 2) if lmax is None else lmax
-        cl = healpy.anafast(np.asarray(values, np.float64), lmax=lmax, iter=0)
-    else:
-        from mlsky.sphere import gaussian
-
-        lmax = min(LMAX, geometry.lmax - 1) if lmax is None else lmax
-        alm = gaussian.map_to_alm(np.asarray(values, np.float64), geometry, lmax)
-        power = np.abs(alm) ** 2
-        cl, start = power[: lmax + 1].copy(), lmax + 1
-        for m in range(1, lmax + 1):
-            cl[m:] += 2 * power[start : start + lmax + 1 - m]
-            start += lmax + 1 - m
-        cl /= 2 * np.arange(lmax + 1) + 1
-        cl /= float(np.sum(geometry.area())) / (4 * np.pi)
-    ell = np.arange(lmax + 1)
-    return ell * (ell + 1) * cl / (2 * np.pi)
+    return theta, phi
 
 
 def _sample(values: NDArray, geometry: Geometry, theta: NDArray, phi: NDArray) -> NDArray:
@@ -205,7 +170,11 @@ def _sample(values: NDArray, geometry: Geometry, theta: NDArray, phi: NDArray) -
     return np.where(pixel >= 0, flat[np.maximum(pixel, 0)].astype(np.float64), np.nan)
 
 
-def _draw_mollweide(axes: Axes, values: NDArray, geometry: Geometry, title: str, unit: str) -> None:
+def _draw_whole(axes: Axes, values: NDArray, geometry: Geometry, title: str, unit: str) -> None:
+    """The map as a whole."""
+    if geometry.kind == "car" and max(extent(geometry)[2:]) < WHOLE_SKY_DEG:
+        _draw_cut_out(axes, values, geometry, title, unit)
+        return
     from matplotlib.patches import Ellipse
 
     picture = mollweide(values, geometry)
@@ -221,20 +190,50 @@ def _draw_mollweide(axes: Axes, values: NDArray, geometry: Geometry, title: str,
     _colour_bar(axes, image, unit, shrink=0.5, aspect=35)
 
 
-def _draw_zoom(axes: Axes, name: str, values: NDArray, geometry: Geometry, unit: str) -> None:
-    ra, dec = _zoom_centre(geometry)
-    size = int(np.clip(ZOOM_DEG * 60 / geometry.pixel_arcmin, 100, 600))
-    picture = gnomonic(values, geometry, ra=ra, dec=dec, size=size)
-    half = ZOOM_DEG / 2
+def _draw_cut_out(axes: Axes, values: NDArray, geometry: Geometry, title: str, unit: str) -> None:
+    """A part of the sky round its centre."""
+    ra, dec, width, height = extent(geometry)
+    side = float(max(width, height))
+    size = int(np.clip(side * 60 / geometry.pixel_arcmin, 100, 2 * MOLLWEIDE_ROWS))
+    picture = gnomonic(values, geometry, ra=ra, dec=dec, side_deg=side, size=size)
+    picture -= _quantile(picture, 0.5)
+    high = _quantile(np.abs(picture), 0.997)
+    image = axes.imshow(
+        picture,
+        cmap="RdYlBu_r",
+        vmin=-high,
+        vmax=high,
+        extent=(side / 2, -side / 2, -side / 2, side / 2),
+        interpolation="auto",
+    )
+    axes.set_xlabel(_place(ra, dec), fontsize=8)
+    axes.tick_params(labelsize=8, length=2)
+    axes.set_title(title, fontsize=13)
+    _colour_bar(axes, image, unit, shrink=0.5, aspect=35)
+
+
+def _zoom(values: NDArray, geometry: Geometry) -> NDArray:
+    ra, dec, side = zoom_place(geometry)
+    size = int(np.clip(2 * side * 60 / geometry.pixel_arcmin, 100, 600))
+    return gnomonic(values, geometry, ra=ra, dec=dec, side_deg=side, size=size)
+
+
+def _draw_zoom(
+    axes: Axes, name: str, picture: NDArray, geometry: Geometry, unit: str, shrink: float
+) -> None:
+    ra, dec, side = zoom_place(geometry)
+    half = side / 2
     image = axes.imshow(
         picture, extent=(half, -half, -half, half), interpolation="nearest", **_colours(picture)
     )
-    axes.set_xticks((-2, 0, 2))
-    axes.set_yticks((-2, 0, 2) if axes.get_subplotspec().is_first_col() else ())
+    first = axes.get_subplotspec().is_first_col()
+    tick = float(f"{0.8 * half:.1g}")
+    axes.set_xticks((-tick, 0, tick))
+    axes.set_yticks((-tick, 0, tick) if first else ())
     axes.tick_params(labelsize=8, length=2)
     axes.set_title(TITLES.get(name, name), fontsize=12)
-    axes.set_xlabel("degrees", fontsize=8)
-    _colour_bar(axes, image, unit, shrink=0.9, aspect=22)
+    axes.set_xlabel(_place(ra, dec) if first else "degrees", fontsize=8)
+    _colour_bar(axes, image, unit, shrink=shrink, aspect=22)
 
 
 def _colours(picture: NDArray) -> dict:
@@ -278,72 +277,26 @@ def _band_title(sky: Sky, band: int) -> str:
     return nu if name is None else f"{nu} ({name.replace('_', ' ')})"
 
 
-def _draw_spectra(
-    axes: Axes, sky: Sky, band: int, maps: dict[str, NDArray], total: NDArray, unit: str
-) -> None:
-    name_of_band = _band_title(sky, band)
-    faint = {"total": total, **maps}
-    cut = f" < {act_dr6.CUT_MJY:g} mJy" if sky.catalog is not None and "radio" in maps else ""
-    for name in ("cib", "radio"):
-        if name in maps and sky.catalog is not None:
-            faint[name] = _without_bright(sky, name, maps[name])
-            faint["total"] = faint["total"] - (maps[name] - faint[name])
-    highest = 0.0
-    for name, values in faint.items():
-        ell, d_ell = _binned(spectrum(values, sky.geometry))
-        shown = d_ell > 0
-        if not shown.any():
-            continue
-        highest = max(highest, float(d_ell.max()))
-        label = TITLES.get(name, name) + (cut if name in ("total", "radio") else "")
-        axes.plot(
-            ell[shown], d_ell[shown], color=COLOURS.get(name, OTHER), label=label, linewidth=1.6
+def _draw_spectra(drawing: Figure, place, sky: Sky, band: int, curves: dict, unit: str) -> None:
+    """Panels of TT, and of EE and BB, as the Stokes parameters of the sky have them."""
+    pairs = [pair for pair, stokes in (("TT", "T"), ("EE", "Q")) if stokes in sky.stokes]
+    ratios = (1.5, 1.0)[: len(pairs)]
+    rows = place.subgridspec(len(pairs), 1, height_ratios=ratios)
+    first = drawing.add_subplot(rows[0])
+    panels = {pairs[0]: first}
+    for number, pair in enumerate(pairs[1:], 1):
+        panels[pair] = drawing.add_subplot(rows[number], sharex=first)
+        first.tick_params(labelbottom=False)
+    first.set_title(f"Power spectra at {_band_title(sky, band)}", fontsize=13)
+    if not sky_spectra.has_multipoles(sky.geometry):
+        first.text(
+            *(0.5, 0.5),
+            "these pixels have no multipoles",
+            ha="center",
+            transform=first.transAxes,
         )
-    _draw_act(axes, sky, band, maps)
-    if highest > 0:
-        axes.set(xscale="log", yscale="log", ylim=(1e-6 * highest, 3 * highest))
-    axes.set_xlabel(r"multipole $\ell$")
-    axes.set_ylabel(rf"$D_\ell$ at {name_of_band}  [{unit}$^2$]")
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.legend(fontsize=8, ncols=2, loc="lower left", framealpha=0.9, edgecolor="none")
-    axes.set_title("Power spectra", fontsize=13)
-
-
-def _draw_act(axes: Axes, sky: Sky, band: int, maps: dict[str, NDArray]) -> None:
-    nu = float(sky.freqs_ghz[band])
-    near = min(act_dr6.D3000, key=lambda known: abs(known - nu))
-    if abs(near - nu) > ACT_NEAR_GHZ or not sky.stokes.startswith("T"):
         return
-    factor = sky.bands[band].convert("uK_CMB", sky.unit) ** 2
-    label = f"ACT DR6, {near:g} GHz"
-    for name, value in act_dr6.D3000[near].items():
-        if name in maps:
-            style = {"color": COLOURS[name], "markeredgecolor": "white", "markersize": 8}
-            axes.plot([3000], [value * factor], "o", zorder=5, **style)
-    axes.plot([], [], "o", color="0.5", markeredgecolor="white", markersize=8, label=label)
-
-
-def _without_bright(sky: Sky, name: str, values: NDArray) -> NDArray:
-    """The map of sources with the pixels of bright ones emptied, as ACT masks them."""
-    bright = sky.catalog[np.asarray(sky.catalog["flux_mjy"]) > act_dr6.CUT_MJY]
-    theta, phi = np.radians(90 - np.asarray(bright["dec"])), np.radians(np.asarray(bright["ra"]))
-    pixel = sky.geometry.pixel(theta, phi)
-    values = np.array(values, copy=True)
-    # The CIB has a mean: holes in it would be power.
-    values.reshape(-1)[pixel[pixel >= 0]] = np.median(values) if name == "cib" else 0.0
-    return values
-
-
-def _binned(d_ell: NDArray, number: int = 60) -> tuple[NDArray, NDArray]:
-    """Means over bins of equal width in log l, from l = 2; narrow bins merge."""
-    ell = np.arange(len(d_ell))
-    edges = np.unique(np.geomspace(2, len(d_ell), number + 1).astype(int))
-    where = np.digitize(ell, edges)
-    keep = (where > 0) & (where < len(edges))
-    count = np.bincount(where[keep], minlength=len(edges))[1:]
-    centre = np.bincount(where[keep], ell[keep], len(edges))[1:] / np.maximum(count, 1)
-    mean = np.bincount(where[keep], d_ell[keep], len(edges))[1:] / np.maximum(count, 1)
-    return centre[count > 0], mean[count > 0]
+    sky_spectra.draw(panels, sky, band, curves, f"{unit}$^2$")
 
 
 def _quantile(values: NDArray, q: float) -> float:
@@ -352,13 +305,48 @@ def _quantile(values: NDArray, q: float) -> float:
     return float(np.quantile(finite, q)) if finite.size else 0.0
 
 
-def _zoom_centre(geometry: Geometry) -> tuple[float, float]:
-    theta, phi = np.radians(90 - ZOOM_CENTRE[1]), np.radians(ZOOM_CENTRE[0])
-    if geometry.kind == "healpix" or geometry.pixel(np.array([theta]), np.array([phi]))[0] >= 0:
-        return ZOOM_CENTRE
+def zoom_place(geometry: Geometry) -> tuple[float, float, float]:
+    """Centre, ra and dec, and side of the zoom, all in degrees.
+
+    `ZOOM_CENTRE` where the map holds it with all that is round it. Else the middle of that quarter
+    of the map with the first rows and columns: the middle of a map, where people put what they look
+    at, is in a corner of it at most.
+    """
+    if _holds(geometry, *ZOOM_CENTRE, ZOOM_DEG):
+        return *ZOOM_CENTRE, ZOOM_DEG
     ny, nx = geometry.shape
-    theta, phi = geometry.angles(np.array([(ny // 2) * nx + nx // 2]))
-    return float(np.degrees(phi[0])), float(90 - np.degrees(theta[0]))
+    _, _, width, height = extent(geometry)
+    theta, phi = geometry.angles_at(ny / 4 - 0.5, nx / 4 - 0.5)
+    ra, dec = float(np.degrees(phi)), float(90 - np.degrees(theta))
+    side = float(min(ZOOM_DEG, width / 2, height / 2))
+    while not _holds(geometry, ra, dec, side) and side * 60 > geometry.pixel_arcmin:
+        side *= 0.95  # the map is narrower towards a pole
+    return ra, dec, side
+
+
+def extent(geometry: Geometry) -> tuple[float, float, float, float]:
+    """Centre of a rectangular map, ra and dec, its width there and its height, in degrees."""
+    ny, nx = geometry.shape
+    theta, phi = geometry.angles_at((ny - 1) / 2, (nx - 1) / 2)
+    width, height = (
+        n * abs(step) for n, step in zip((nx, ny), np.degrees(geometry.steps), strict=True)
+    )
+    if geometry.cylindrical:
+        width *= np.sin(theta)
+    return float(np.degrees(phi)), float(90 - np.degrees(theta)), float(width), float(height)
+
+
+def _holds(geometry: Geometry, ra: float, dec: float, side: float) -> bool:
+    """Whether a map holds all points of a square."""
+    if geometry.kind == "healpix":
+        return True
+    n = 11  # with the first and last points on the edges
+    theta, phi = (x.ravel() for x in _square(ra, dec, side * n / (n - 1), n))
+    return bool(np.all(geometry.pixel(theta, phi % (2 * np.pi)) >= 0))
+
+
+def _place(ra: float, dec: float) -> str:
+    return f"degrees from RA {ra:.1f}, Dec {round(dec, 1) + 0.0:.1f}"
 
 
 def _headline(sky: Sky) -> str:

@@ -167,7 +167,7 @@ def spectra(
     orders = [clustering.orders(p) for p in profile]
 
     def pair(p_1, l_1, o_1, p_2, l_2, o_2):
-        two = (l_1 * l_2 * clustering.p_shell).sum(0) + clustering.of_orders(o_1, o_2)
+        two = (l_1 * l_2 * clustering.p_shell).sum(0) + clustering.of_orders(o_1, o_2).sum(0)
         return (model.one_halo(p_1, p_2).sum(0) + two)[chosen]
 
     each = list(zip(profile, linear, orders, strict=True))

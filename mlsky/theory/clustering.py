@@ -75,7 +75,7 @@ class Clustering:
         Lognormal bias correlates haloes of bias b and b' as exp(b b' xi) - 1, less with the cap;
         this is the contribution of higher orders (see `capped_bias`) to b b' xi.
         """
-        return self.of_orders(self.orders(u_a), self.orders(u_b))
+        return self.of_orders(self.orders(u_a), self.orders(u_b)).sum(0)
 
     def orders(self, profile: np.ndarray) -> list[np.ndarray]:
         """Sums of n b_k U over painted haloes, of second order and higher."""
@@ -84,10 +84,13 @@ class Clustering:
     def of_orders(
         self, a: list[np.ndarray], b: list[np.ndarray], weight: np.ndarray | float = 1.0
     ) -> np.ndarray:
-        """`beyond_linear` of two profiles from their `orders`, times a weight of each shell."""
+        """`beyond_linear` of each shell from `orders` of two profiles, times a weight of it.
+
+        (n_shell, n_ell).
+        """
         terms = enumerate(zip(a, b, self.powers, strict=True), start=2)
         by_shell = sum(x * y * p / math.factorial(k) for k, (x, y, p) in terms)
-        return (np.broadcast_to(weight, len(by_shell))[:, None] * by_shell).sum(0)
+        return np.broadcast_to(weight, len(by_shell))[:, None] * by_shell
 
     def kappa(self) -> dict[str, np.ndarray]:
         """The smooth convergence that makes the total power the nonlinear one.
@@ -163,7 +166,7 @@ class Clustering:
         one = np.einsum("i,iml,im->l", m.sigma_v**2, m.u_tau**2, m.number)
         shell_velocity = shell_velocity_variance(m)
         orders = self.orders(m.u_tau)
-        beyond = self.of_orders(orders, orders, shell_velocity)
+        beyond = self.of_orders(orders, orders, shell_velocity).sum(0)
         return {
             "low": low,
             "linear": b_tau,

@@ -38,7 +38,15 @@ from mlsky.theory.parameters import DEFAULT, Cosmology
 if TYPE_CHECKING:
     Cut = tuple[float, float] | None
 
-__all__ = ["COMPONENTS", "HALOES", "PARTS", "foreground_spectra", "model", "radio_fraction"]
+__all__ = [
+    "COMPONENTS",
+    "HALOES",
+    "PARTS",
+    "foreground_spectra",
+    "model",
+    "radio_fraction",
+    "shell_spectra",
+]
 
 #: Fields with spectra; kappa is dimensionless.
 COMPONENTS = ("kappa", "ksz", "tsz", "cib", "radio")
@@ -152,6 +160,30 @@ def radio_fraction(
     return float(sources[_members(analytic, part, cut)].sum() / sources.sum())
 
 
+def shell_spectra(
+    first: str,
+    second: str,
+    nu_1: float,
+    nu_2: float | None = None,
+    *,
+    flux_cut_mjy: float | tuple[float, float] | None = 7.0,
+    cosmology: object = DEFAULT,
+    preset: str | Parameters = presets.DEFAULT,
+) -> NDArray[np.float64]:
+    """The spectrum of two components from each shell of `model`, *(n_shell, n_ell)*.
+
+    Arguments and units as for `foreground_spectra`, which returns the sum over shells (to the
+    auto spectra of kappa and kSZ it adds power that belongs to no shell).
+    """
+    first, second = _check_components((first,)) + _check_components((second,))
+    nu_1 = _check_frequency("nu_1", nu_1)
+    nu_2 = nu_1 if nu_2 is None else _check_frequency("nu_2", nu_2)
+    par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
+    sides = _Side(first, nu_1, "all", None), _Side(second, nu_2, "all", None)
+    cut = _check_cut(flux_cut_mjy)
+    return sum(_analytic(parse(cosmology), par).by_shell(*sides, cut).values())
+
+
 def model(cosmology: object = DEFAULT, preset: str | Parameters = presets.DEFAULT) -> HaloModel:
     """The halo model of `foreground_spectra`, at 148 GHz."""
     par = preset if isinstance(preset, Parameters) else presets.parameters(preset)
@@ -217,8 +249,8 @@ class _HaloModelSpectra:
         #: the rest. Kappa: from behind the last shell, and nonlinear power that the smooth field
         #: lacks; kSZ: momentum on scales within a shell
         self.beyond = {
-            "kappa": self.kappa["total"] - sum(self._pairs(every["kappa"], every["kappa"])),
-            "ksz": self.ksz["two"] - self._moving(every["ksz"], every["ksz"])[1],
+            "kappa": self.kappa["total"] - sum(self._pairs(every["kappa"], every["kappa"])).sum(0),
+            "ksz": self.ksz["two"] - self._moving(every["ksz"], every["ksz"])[1].sum(0),
         }
 
     def at(self, log_ell: NDArray, cl: NDArray) -> NDArray[np.float64]:
@@ -229,40 +261,45 @@ class _HaloModelSpectra:
         return CubicSpline(grid, self.model.ell**2 * cl)(log_ell) * np.exp(-2 * log_ell)
 
     def pair(self, a: _Side, b: _Side, cut: Cut) -> dict[str, NDArray]:
-        """Parts of the spectrum of two components on the multipoles of the model."""
-        m, zero = self.model, np.zeros_like(self.model.ell)
+        """Parts of the spectrum of two components on the multipoles of the model, (n_ell,)."""
+        parts = {name: by_shell.sum(0) for name, by_shell in self.by_shell(a, b, cut).items()}
+        if a.name == b.name and "objects" not in (a.part, b.part):
+            parts["two_halo"] = parts["two_halo"] + self.beyond.get(a.name, 0.0)
+        return parts
+
+    def by_shell(self, a: _Side, b: _Side, cut: Cut) -> dict[str, NDArray]:
+        """Parts of the spectrum from the haloes of each shell, (n_shell, n_ell)."""
+        m, zero = self.model, np.zeros_like(self.model.k)
         names, frequencies = (a.name, b.name), (a.nu_ghz, b.nu_ghz)
         if "ksz" in names and a.name != b.name:
             return {"one_halo": zero, "two_halo": zero, "shot": zero}
         first, second = self._field(a, cut), self._field(b, cut)
         one, two = (self._moving if a.name == "ksz" else self._pairs)(first, second)
-        number, shot = m.number * (first.of & second.of), 0.0
-        if a.name == b.name and "objects" not in (a.part, b.part):
-            two = two + self.beyond.get(a.name, 0.0)
+        number, shot = m.number * (first.of & second.of), np.zeros(len(m.z))
         if names == ("cib", "cib"):
             # the square of the central is shot noise, not a pair
             centrals = [self.galaxies.faint(nu, cut)[0] for nu in frequencies]
             unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz)
-            one = one - unit * (number * centrals[0] * centrals[1]).sum()
-            shot = unit * (number * self.galaxies.squares(*frequencies, cut)).sum()
+            one = one - unit * (number * centrals[0] * centrals[1]).sum(1)[:, None]
+            shot = unit * (number * self.galaxies.squares(*frequencies, cut)).sum(1)
         elif names == ("radio", "radio"):
             unit = _uk_per_jy_sr(a.nu_ghz) * _uk_per_jy_sr(b.nu_ghz) * m.parameters.radio_counts
-            shot = unit * radio_sources.moment(frequencies, cut) * (number * self.radio_rate).sum()
-        return {"one_halo": one, "two_halo": two, "shot": zero + shot}
+            shot = unit * radio_sources.moment(frequencies, cut) * (number * self.radio_rate).sum(1)
+        return {"one_halo": one, "two_halo": two, "shot": zero + shot[:, None]}
 
     def _pairs(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
-        """One-halo and two-halo power."""
-        two = (first.linear * second.linear * self.clustering.p_shell).sum(0)
+        """One-halo and two-halo power of each shell."""
+        two = first.linear * second.linear * self.clustering.p_shell
         two = two + self.clustering.of_orders(first.orders, second.orders)
-        return self.model.one_halo(first.profile, second.profile).sum(0), two
+        return self.model.one_halo(first.profile, second.profile), two
 
     def _moving(self, first: _Field, second: _Field) -> tuple[NDArray, NDArray]:
         """The same for moving gas, see `Clustering.ksz`."""
         one = self.model.one_halo(first.profile, second.profile)
         shell = self.ksz["shell_velocity"]
-        two = (first.linear * second.linear * shell[:, None] * self.clustering.p_shell).sum(0)
+        two = first.linear * second.linear * shell[:, None] * self.clustering.p_shell
         two = two + self.clustering.of_orders(first.orders, second.orders, shell)
-        return np.einsum("i,il->l", self.model.sigma_v**2, one), two
+        return (self.model.sigma_v**2)[:, None] * one, two
 
     def _make_field(self, side: _Side, cut: Cut) -> _Field:
         m = self.model

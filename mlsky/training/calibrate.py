@@ -4,7 +4,9 @@ An isotropic gain of kappa by multipole, because its power is that of the Gaussi
 theory gives; the mean rate of radio sources on generated maps, by which the rate is divided so that
 their density is that of the counts; maps of CIB values, and of tSZ values where clusters are left
 out, to true ones of the same rank, which correct counts and distributions; and the balance between
-the scales of kSZ and tSZ, which small training patches do not constrain.
+the scales of kSZ and tSZ, which small training patches do not constrain. For the paper's chain the
+values of tSZ, CIB and radio and the gain of kSZ take the place of its transfer functions and
+remapped fluxes (Han et al. 2021, section 3.5), which were set by hand.
 """
 
 from __future__ import annotations
@@ -28,21 +30,15 @@ from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
 from mlsky.statistics import bandpower
 from mlsky.training.matching import Spectra
+from mlsky.training.value_matching import BINS, LARGEST_GAIN, match_power, match_values
 
 __all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
 
 PATCH = 128  # pixels along a side of training patches, which are not periodic
-BINS = 20  # logarithmic bins of the kappa gain
-LARGEST_GAIN = 1.5  # a network that needs more is bad
-#: Fractions of pixels above which values are matched; above the last their ratio is
-#: kept.
-FRACTIONS = np.concatenate([1 - np.geomspace(1e-3, 0.3, 8), np.geomspace(0.5, 3e-6, 32)])
 #: Standard deviations in `balance_kernels`: ln of the clipped power of a band, its
 #: correlation with kappa, ln of a quantile, and ln of a gain.
 KERNEL_TOLERANCES = (0.04, 0.02, 0.05, 0.5)
 KERNEL_CLIP_UK = 40.0
-ROUNDS = 3
-SMOOTHING = 1.5  # bands
 TAIL_FRACTIONS = (1e-3, 1e-2, 0.1)
 KERNEL_ELL = (
     300.0,
@@ -72,7 +68,8 @@ def fit_calibration(
         For the header's ``calibration``: ``kappa`` {ell, gain}, ``radio_mean_rate`` (per pixel),
         ``cib`` {ell, gain, from, to} (uK, see `mlsky.networks.evaluate.calibrated`), the same for
         its other templates, and ``tsz`` for networks that leave clusters out: the few that a
-        network paints are too rare to be matched.
+        network paints are too rare to be matched. For the paper's chain also ``tsz`` and ``radio``,
+        and ``ksz`` {ell, gain}.
 
     Raises
     ------
@@ -119,9 +116,9 @@ def _fit_calibration(
         if "log_rate" in made:
             rate += float(made["log_rate"].double().exp().mean()) / count
         for name, field in zip(names, truth, strict=True):
-            sign = -1 if name == "tsz" else 1
+            sign, least = -1 if name == "tsz" else 1, -np.inf if name == "ksz" else 0
             values[name][0].append(sign * made[name])
-            values[name][1].append(torch.from_numpy(np.maximum(sign * field[i], 0)))
+            values[name][1].append(torch.from_numpy(np.maximum(sign * field[i], least)))
     centre = np.sqrt(edges[1:] * edges[:-1])
     filled = power[1] > 0  # small regions have no modes in some of the first bins
     gain = gain_beside(*power[:, filled])
@@ -130,7 +127,12 @@ def _fit_calibration(
             "ell": np.round(centre[filled], 1).tolist(),
             "gain": np.round(np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN), 4).tolist(),
         },
-        **{name: match_values(*values[name], attrs["pixel_arcmin"]) for name in names},
+        **{
+            name: (match_power if name == "ksz" else match_values)(
+                *values[name], attrs["pixel_arcmin"]
+            )
+            for name in names
+        },
         "regions": count,
     }
     if rate:
@@ -139,7 +141,9 @@ def _fit_calibration(
 
 
 def _matched(weights: Weights) -> list[str]:
-    """Fields whose values are matched to the truth."""
+    """Fields whose values, or power alone for kSZ, are matched to the truth."""
+    if "vaegan" in weights.networks:
+        return ["ksz", "tsz", "cib", "radio"]
     return [*(["tsz"] if weights.mass_cut else []), *evaluate.cib_names(weights)]
 
 
@@ -267,67 +271,6 @@ def _balance_velocities(
     for layer, gain in zip(paint.velocity_kernels, gains, strict=True):
         layer.weight.mul_(float(gain))
     return gains
-
-
-def match_values(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
-    """Gain by multipole and map of values that match generated maps to the truth.
-
-    Each slightly changes the effect of the other, so that they are fitted in turns.
-
-    Parameters
-    ----------
-    made, truth
-        Pictures (n, n) of the CIB or of -tSZ, uK, nowhere negative.
-
-    Returns
-    -------
-    table
-        ``ell``, ``gain``, ``from`` and ``to`` (uK), for `mlsky.networks.evaluate.calibrated`.
-    """
-    spectra = Spectra(made[0].shape[-1], pixel_arcmin, "cpu", BINS)
-
-    def power(maps) -> np.ndarray:
-        return sum(
-            spectra.pairs(spectra.modes((m - m.mean())[None, None]))[0, 0].double().numpy()
-            for m in maps
-        )
-
-    ell = np.round(spectra.ell, 1).tolist()
-    # the number of modes grows as the square of l: the first bands follow the later ones
-    apart = np.subtract.outer(np.arange(len(ell)), np.arange(len(ell)))
-    smoothing = np.exp(-0.5 * (apart / SMOOTHING) ** 2) * np.square(ell)
-    smoothing /= smoothing.sum(1, keepdims=True)
-    goal, gain, now = power(truth), np.ones(len(ell)), made
-    for _ in range(ROUNDS):
-        gain = gain * np.exp(smoothing @ (0.5 * np.log(goal / power(now))))
-        gain = np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
-        table = {"ell": ell, "gain": np.round(gain, 4).tolist()}
-        smooth = [evaluate.filtered(m, pixel_arcmin, table) for m in made]
-        table |= _match_ranks(
-            [m.numpy().ravel() for m in smooth], [m.numpy().ravel() for m in truth]
-        )
-        now = [evaluate.calibrated(m, pixel_arcmin, table) for m in made]
-    return table
-
-
-def _match_ranks(made: list[np.ndarray], truth: list[np.ndarray]) -> dict:
-    """Map between values of the same rank in generated and true maps."""
-    pairs = []
-    for maps in (made, truth):
-        ordered = np.sort(np.concatenate(maps))
-        rank = np.minimum((len(ordered) * (1 - FRACTIONS)).astype(int), len(ordered) - 1)
-        pairs.append(ordered[rank])
-    # as they are written, so that no two nodes become one
-    source, target = (np.asarray(p, np.float64).round(4) for p in pairs)
-    # values of a few pixels are too noisy; only growing nodes define a map
-    kept = [0]
-    for i in range(1, len(source)):
-        step = source[i] - source[kept[-1]]
-        many = FRACTIONS[i] * sum(m.size for m in made) >= 30
-        if many and step > 1e-3 * abs(source[kept[-1]]):
-            kept.append(i)
-    target = np.maximum.accumulate(target)
-    return {"from": source[kept].tolist(), "to": target[kept].tolist()}
 
 
 @torch.no_grad()

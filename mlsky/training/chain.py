@@ -37,6 +37,7 @@ CHAINS = {
     "han2021": STEPS,
     "han2021-w16": ("dcgan-w16", "pixgan-w16", "vaegan-w16"),
     "han2021-w32": ("dcgan-w32", "pixgan-w32", "vaegan-w32"),
+    "han2021-w16-flips": ("dcgan-w16-flips", "pixgan-w16-flips", "vaegan-w16-flips"),
     "han2021-w16-noise": ("dcgan-w16", "pixgan-w16-noise", "vaegan-w16"),
     "han2021-w16-paired": ("dcgan-w16", "pixgan-w16", "vaegan-w16-paired"),
 }

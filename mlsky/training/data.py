@@ -17,8 +17,10 @@ import torch
 from mlsky import seeds
 from mlsky.io.sets import FIELDS, fields_of, refuse_validation_truth
 
-__all__ = ["Crops", "Painted", "painted"]
+__all__ = ["SYMMETRIES", "Crops", "Painted", "painted"]
 
+#: What crops may do at random without changing the statistics of a sky.
+SYMMETRIES = ("flips", "turns", "ksz_sign")
 #: Prefix of the names of maps of objects.
 OBJECTS = "objects_"
 #: Largest number stored in half precision, well below its limit (65504).
@@ -26,12 +28,12 @@ LARGEST = 2.0**15
 
 
 class Crops:
-    """Random crops of a set, with the symmetries of the sky.
+    """Random crops of a set, with symmetries of the sky.
 
     Each crop is flipped and turned at random (the eight elements of D4), and the sign of kSZ is
-    random, as velocities have no preferred direction. Regions larger than a crop are periodic and
-    are rolled at random; regions of the size of a crop are single patches (from a generator), which
-    are not periodic and not rolled.
+    random, as velocities have no preferred direction, unless other `symmetries` are given.
+    Regions larger than a crop are periodic and are rolled at random; regions of the size of a crop
+    are single patches (from a generator), which are not periodic and not rolled.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ class Crops:
         Of the crops; batch number i of a seed is always the same.
     apart
         Whether the set may have separate objects; by default if they are among `names`.
+    symmetries
+        Those of `SYMMETRIES` that are used, all by default.
 
     Raises
     ------
@@ -60,7 +64,14 @@ class Crops:
         size: int = 128,
         seed: int = 0,
         apart: bool | None = None,
+        symmetries: Sequence[str] = SYMMETRIES,
     ) -> None:
+        self.symmetries = tuple(symmetries)
+        if unknown := set(self.symmetries) - set(SYMMETRIES):
+            raise ValueError(
+                f"symmetries: {', '.join(sorted(unknown))} unknown; known are "
+                f"{', '.join(SYMMETRIES)}"
+            )
         if apart is None:
             apart = any(name.startswith(OBJECTS) for name in names)
         self.names, self.size, self.seed = tuple(names), size, seed
@@ -106,15 +117,16 @@ class Crops:
             if n == size:
                 y = x = 0
             crop = self.data[i][:, (y + index)[:, None] % n, (x + index)[None] % n]
-            if turn & 1:
+            # drawn in any case, so that the same places are cut with other symmetries
+            if turn & 1 and "flips" in self.symmetries:
                 crop = crop[:, ::-1]
-            if turn & 2:
+            if turn & 2 and "flips" in self.symmetries:
                 crop = crop[:, :, ::-1]
-            if turn & 4:
+            if turn & 4 and "turns" in self.symmetries:
                 crop = crop.transpose(0, 2, 1)
             out[b] = crop
             out[b] *= self.scale[:, None, None]
-            if sign and self.signed is not None:
+            if sign and self.signed is not None and "ksz_sign" in self.symmetries:
                 out[b, self.signed] *= -1
         return torch.from_numpy(out)
 

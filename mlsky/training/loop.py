@@ -149,7 +149,7 @@ def _open(data, names: tuple[str, ...], recipe: Recipe, seed: int) -> Crops | Pa
     if recipe.images is not None and data is None:
         data = images.named(recipe.images, recipe.pixel_arcmin, seed)
     if isinstance(data, (str, os.PathLike)):
-        return Crops(data, names, recipe.size, seed)
+        return Crops(data, names, recipe.size, seed, symmetries=recipe.symmetries)
     if data.names != names or data.size != recipe.size:
         raise ValueError(
             f"painted {', '.join(data.names)} of {data.size} pixels: recipe {recipe.name} takes "

@@ -5,52 +5,19 @@ A recipe is data. The loop (`mlsky.training.loop`) reads it; the weight file kee
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
+
+from mlsky.training.hyperparameters import Recipe
+from mlsky.training.paper_recipes import (
+    BLOBS_REPORT,
+    NARROW_STEPS,
+    PAPER,
+    PIXGAN,
+    SWITCHES,
+    VAEGAN,
+)
 
 __all__ = ["RECIPES", "Recipe", "recipe"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One training run.
-
-    The `objective` is "relativistic" (paired relativistic critic with R1 + R2, and matched
-    statistics), "wgan-gp" (as Han et al. 2021) or "elbo" (a variational
-    autoencoder: the generator is its decoder, the critic its encoder).
-    """
-
-    name: str
-    generator: str  # architecture, as weight files name it
-    critic: str
-    objective: str
-    inputs: tuple[str, ...]  # condition: fields of the data the generator sees
-    outputs: tuple[str, ...]  # fields it makes
-    pixel_arcmin: float  # of the data
-    generator_options: dict = field(default_factory=dict)
-    critic_options: dict = field(default_factory=dict)
-    size: int = 128  # pixels along a side of a patch
-    batch: int = 8  # patches per step: small batches give more steps per hour on two cores
-    generator_rate: float = 6e-4  # Adam learning rate
-    critic_rate: float = 4.2e-4  # 0.7 of the generator's: the critic only has to keep up
-    generator_betas: tuple[float, float] = (0.5, 0.99)
-    critic_betas: tuple[float, float] = (0.0, 0.99)
-    warm_up: int = 40  # steps of linear rise of the rate
-    decay_from: float = 0.4  # fraction of the run after which the rate falls (cosine) to 1 %
-    clip: float = 20.0  # gradient norm; the first 250 steps reach 1000
-    average: float = 0.999  # memory of the averaged weights, per step
-    critic_steps: int = 1  # critic steps per generator step
-    penalty_weight: float = 1.0  # gamma of R1 + R2, lambda of the gradient penalty, or beta
-    penalty_start: float = 1.0  # initial fraction of beta; it rises until `decay_from`
-    penalty_every: int = 4  # critic steps between penalties (times as heavy): lazy regularisation
-    match_weight: float = 6.0  # of the matched statistics against the critic's term
-    match: dict = field(default_factory=dict)  # weight of each statistic
-    variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
-    bfloat16: bool = True  # autocast of backbones and critics; heads and losses stay float32
-    paired: bool = False  # whether patch i of a separate truth belongs to patch i of the condition
-    images: str | None = None  # "blobs-1", "digits": made during training instead of read
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 _PAINT = Recipe(
@@ -168,88 +135,6 @@ def _coarser(base: Recipe, pixel: float, **options) -> Recipe:
     )
 
 
-# The three steps of Han, Sehgal & Villaescusa-Navarro (2021), with their hyperparameters except the
-# width
-_PAPER = Recipe(
-    name="dcgan",
-    generator="han2021:DCGAN",
-    critic="han2021:Critic",
-    objective="wgan-gp",
-    inputs=(),
-    outputs=("kappa", "ksz", "tsz", "cib", "radio"),
-    pixel_arcmin=0.5,
-    batch=32,
-    generator_rate=1e-4,
-    critic_rate=1e-4,
-    generator_betas=(0.5, 0.9),
-    critic_betas=(0.5, 0.9),
-    warm_up=0,
-    decay_from=1.0,
-    clip=float("inf"),
-    average=0.0,
-    critic_steps=5,
-    penalty_weight=10.0,
-    penalty_every=1,
-    match_weight=0.0,
-    bfloat16=False,
-)
-_PIXGAN = replace(
-    _PAPER,
-    name="pixgan",
-    generator="han2021:PIXGAN",
-    inputs=("kappa",),
-    outputs=("ksz", "tsz", "cib", "radio"),
-    variance_weight=100.0,
-)
-_VAEGAN = replace(
-    _PAPER,
-    name="vaegan",
-    generator="han2021:VAEGAN",
-    inputs=("kappa", "ksz", "tsz", "cib", "radio"),
-    variance_weight=100.0,
-)
-
-
-def _small(base: Recipe, width: int = 16) -> Recipe:
-    """The same step at a width that two cores can train, more steps at a higher rate.
-
-    Losses and networks are the paper's. bfloat16 and one penalty (times three) per three critic
-    steps make a step 2.2 times as fast; `average` is of the weights that are kept beside those
-    that train.
-    """
-    return replace(
-        base,
-        name=f"{base.name}-w{width}",
-        generator_options={**base.generator_options, "width": width},
-        critic_options={**base.critic_options, "width": width},
-        batch=16,
-        generator_rate=3e-4,
-        critic_rate=3e-4,
-        critic_steps=3,
-        penalty_every=3,
-        bfloat16=True,
-        average=0.999,
-    )
-
-
-_SMALL = tuple(_small(base, width) for width in (16, 32) for base in (_PAPER, _PIXGAN, _VAEGAN))
-# Switches for what the paper leaves out, one at a time (docs/paper_chain)
-_SWITCHES = (
-    replace(
-        _small(_PIXGAN),
-        name="pixgan-w16-noise",
-        generator_options={"width": 16, "noise": 2},
-    ),
-    replace(
-        _small(_VAEGAN),
-        name="vaegan-w16-paired",
-        paired=True,
-        # as in the paper's Table I; its released code has the 5 of an unpaired critic
-        critic_options={"channels": 10, "width": 16},
-    ),
-)
-
-
 # Gaussian blobs (docs/blobs): a Wasserstein GAN with the generator of `mlsky.toys.unconditional`.
 # All sets have the same kind of networks, so that each can start from another.
 _BLOBS = Recipe(
@@ -279,17 +164,6 @@ _BLOBS = Recipe(
     penalty_every=1,
     match_weight=0.0,
     bfloat16=False,
-)
-# A DCGAN as in docs/blobs, at a width that two cores can train. Its first images are as strong as
-# true ones: with the paper's gain of 1, twelve times the pixels' spread of images of one blob, it
-# learns to be weak by making the same image of all numbers, and no blob in 750 steps.
-_BLOBS_REPORT = replace(
-    _small(_PAPER),
-    name="blobs-1-report",
-    outputs=("blobs",),
-    images="blobs-1",
-    critic_options={"channels": 1, "width": 16},
-    generator_options={"channels": 1, "width": 16, "gain": 0.1},
 )
 # Initial values for images of many blobs. 10 and 50 are blobs of one height, each made as in
 # blobs-1; 1000 are made at once, of noise: folded Gaussians above half a standard deviation have a
@@ -424,13 +298,13 @@ RECIPES: dict[str, Recipe] = {
         _CONVERGENCE_OBJECTS,
         *(_coarser(_PAINT_OBJECTS, pixel, velocity_levels=5) for pixel in (2.0, 4.0)),
         *(_coarser(_CONVERGENCE_OBJECTS, pixel) for pixel in (2.0, 4.0)),
-        _PAPER,
-        _PIXGAN,
-        _VAEGAN,
-        *_SMALL,
-        *_SWITCHES,
+        PAPER,
+        PIXGAN,
+        VAEGAN,
+        *NARROW_STEPS,
+        *SWITCHES,
         *(_blobs(_BLOBS, count) for count in _OF_MANY),
-        *(_blobs(_BLOBS_REPORT, count) for count in _OF_MANY),
+        *(_blobs(BLOBS_REPORT, count) for count in _OF_MANY),
         *_VAES,
     )
 }

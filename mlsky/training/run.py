@@ -276,6 +276,7 @@ def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+_DEFAULTS = json.loads(json.dumps(_DEFAULTS))  # lists, as files have them
 
 
 def find_checkpoint(

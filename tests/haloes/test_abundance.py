@@ -8,7 +8,8 @@ import torch
 from halo_cases import painter, shipped
 from scipy import integrate, stats
 
-from mlsky.haloes import abundance
+from mlsky import seeds
+from mlsky.haloes import abundance, keyed
 from mlsky.haloes.abundance import DELTA_SIGMAS, poisson, response
 
 #: Deviation of a mean from its expectation, in its own errors.
@@ -24,7 +25,7 @@ def rng(seed: int = 1) -> torch.Generator:
 @pytest.mark.parametrize("rate", [0.0, 1e-5, 0.05, 0.7, 6.0, 19.0, 35.0])
 def test_poisson_numbers(rate):
     n = 400_000
-    drawn = poisson(rng(), torch.full((n,), rate)).numpy()
+    drawn = poisson(torch.rand(n, generator=rng()), torch.full((n,), rate)).numpy()
     top = int(stats.poisson(rate).ppf(1 - 1e-4)) + 1
     for k in range(top + 1):
         expected = n * stats.poisson(rate).pmf(k)
@@ -34,10 +35,35 @@ def test_poisson_numbers(rate):
 
 def test_poisson_numbers_of_mixed_rates():
     rates = torch.tensor([0.01, 30.0, 0.5, 0.0]).repeat(50_000)
-    drawn = poisson(rng(3), rates).double()
+    drawn = poisson(torch.rand(len(rates), generator=rng(3)), rates).double()
     for rate in (0.01, 30.0, 0.5, 0.0):
         some = drawn[rates == rate]
         assert float(some.mean()) == pytest.approx(rate, abs=SIGMAS * np.sqrt(rate / 50_000))
+
+
+def test_poisson_numbers_are_those_of_the_library():
+    """The inversion of `mlsky.seeds.poisson`, of every size of rate."""
+    u = torch.rand(20_000, generator=rng(4), dtype=torch.float64)
+    rate = 10 ** (4 * torch.rand(len(u), generator=rng(5), dtype=torch.float64) - 2)
+    assert np.array_equal(poisson(u, rate).numpy(), seeds.poisson(u.numpy(), rate.numpy()))
+
+
+def test_one_halo_more_changes_no_other():
+    """Rounding of a density may add a halo: the others keep masses and places."""
+    p = painter()
+    density = p.densities.draw(rng(1))[0]
+    one = draw(density, 3)
+    denser = density.clone()
+    denser[20, 5] += 0.5  # one row of cells, where some come
+    two = draw(denser, 3)
+    assert len(one.shell) != len(two.shell)
+    per = p.n // p.grid.cells
+
+    def elsewhere(haloes):
+        return ~((haloes.shell == 20) & ((haloes.y / per).int() == 5))
+
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a[elsewhere(one)], b[elsewhere(two)])
 
 
 def test_response_has_mean_one_and_is_capped():
@@ -61,7 +87,7 @@ def test_response_has_mean_one_and_is_capped():
 
 
 def draw(density: torch.Tensor, seed: int):
-    return painter().abundance.draw(rng(seed), density)
+    return painter().abundance.draw(rng(seed), seed, density)
 
 
 def test_mean_abundance_is_that_of_the_mass_function():
@@ -145,7 +171,8 @@ def test_there_is_no_halo_that_the_sky_has_none_of():
     impossible = np.flatnonzero(expected < 1e-9 * expected.sum())
     assert len(impossible) > 5
     for seed in range(6):
-        mass = a._mass(rng(seed), shell, torch.zeros(len(shell))).numpy()
+        key = keyed.keys(seed, torch.arange(len(shell)))
+        mass = a._mass(key, shell, torch.zeros(len(shell))).numpy()
         assert mass.max() < impossible.min()
 
 

@@ -126,3 +126,17 @@ def test_covariance_is_what_the_matrix_mixes_to():
     found = (factor @ factor.T)[np.ix_(alive, alive)]
     scale = np.outer(rms[alive], rms[alive])
     assert found / scale == pytest.approx(covariance[np.ix_(alive, alive)] / scale, abs=CLIPPED)
+
+
+def test_the_factor_is_that_of_any_eigenvectors(monkeypatch):
+    """A library, or its number of threads, decides their signs; regions must not follow it."""
+    t, ell = shipped(), np.array([300.0])
+    usual, eigh = covariance_factor._factor(t, ell), np.linalg.eigh
+
+    def flipped(matrix):
+        values, vectors = eigh(matrix)
+        return values, vectors * np.where(np.arange(len(values)) % 3, 1, -1)
+
+    monkeypatch.setattr(np.linalg, "eigh", flipped)
+    other = covariance_factor._factor(t, ell)
+    np.testing.assert_allclose(other, usual, rtol=1e-5, atol=1e-6 * np.abs(usual).max())

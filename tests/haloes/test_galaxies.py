@@ -11,6 +11,7 @@ from halo_cases import painter, regions, shipped
 from scipy import integrate, stats
 
 from mlsky.frequency import radio
+from mlsky.haloes import keyed
 from mlsky.haloes.galaxies import SOURCE_COLUMNS, Colours, nfw_radii
 from mlsky.sources.catalogue import KINDS, POL_MEAN_SQUARE
 from mlsky.sources.counts import radio_counts, radio_density
@@ -27,6 +28,10 @@ POISSON = 0.01
 
 def rng(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def keys(n: int) -> torch.Tensor:
+    return keyed.keys(1, torch.arange(n))
 
 
 def listed(kind: str) -> dict[str, np.ndarray]:
@@ -69,7 +74,7 @@ def test_radio_sources_hardly_share_hosts():
 def test_drawn_radio_sources_follow_the_rates():
     t, g = shipped(), painter().galaxies
     row = torch.arange(len(g.radio_rate), dtype=torch.int32).repeat_interleave(400)
-    host, flux = g.radio(rng(), row)
+    host, flux, _ = g.radio(keys(len(row)), row)
     assert len(flux) == len(host)
     number = np.bincount(row[host].numpy(), minlength=len(g.radio_rate))
     expected = 400 * g.radio_rate.numpy()
@@ -131,7 +136,9 @@ def test_satellites_have_number_flux_and_place_of_the_model():
     ones = torch.ones(n, dtype=torch.int32)
     row = ones * (shell * p.n_mass + mass)
     place = torch.full((n,), 64.5)
-    flux, y, x, host = p.galaxies.infrared(rng(), ones * shell, ones * mass, row, place, place)
+    flux, y, x, host, _ = p.galaxies.infrared(
+        keys(len(row)), ones * shell, ones * mass, row, place, place
+    )
     assert torch.equal(host[:n], torch.arange(n))
     number = len(flux) - n
     each = torch.bincount(host[n:], minlength=n).double()

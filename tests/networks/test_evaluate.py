@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,20 @@ def test_the_papers_chain_runs_in_tiles(paper):
         limits = {"tsz": (None, 0), "cib": (0, None), "radio": (0, None)}.get(name)
         field = field if limits is None else field.clamp(*limits)
         torch.testing.assert_close(out[name][128:, :128], field, rtol=1e-4, atol=1e-5)
+
+
+def test_the_papers_chain_is_calibrated(paper):
+    """A gain for kSZ, which keeps its sign; values for the fields of one sign, radio too."""
+    kappa = 0.08 * torch.randn(128, 128, generator=torch.Generator().manual_seed(2))
+    before = evaluate.evaluate(paper, kappa, {})
+    half = {"ell": [100.0, 9000.0], "gain": [0.5, 0.5]}
+    twice = {"ell": [100.0, 9000.0], "gain": [1.0, 1.0], "from": [0.0, 1.0], "to": [0.0, 2.0]}
+    tables = {"ksz": half, "radio": twice, "tsz": twice}
+    header = {**paper.header, "calibration": tables}
+    after = evaluate.evaluate(replace(paper, header=header), kappa, {})
+    for name, factor in (("ksz", 0.5), ("radio", 2), ("tsz", 2), ("cib", 1), ("kappa", 1)):
+        torch.testing.assert_close(after[name], factor * before[name], rtol=1e-4, atol=1e-4)
+    assert (before["ksz"] < 0).any()
 
 
 def test_noise_of_the_papers_chain(paper):

@@ -15,10 +15,6 @@ import mlsky
 from mlsky.plotting import sky_maps
 from mlsky.sky import Sky
 from mlsky.sphere.geometry import Car, Healpix
-from mlsky.validation import act_dr6
-
-#: HEALPix quadrature without iterations at l <= 1.5 nside.
-QUADRATURE = 0.02
 
 
 @pytest.fixture
@@ -86,24 +82,6 @@ def test_the_band_shown(record, freq_ghz, shown):
     assert any(shown in text for text in _texts(figure))
 
 
-@pytest.mark.parametrize("unit", ["uK_CMB", "MJy/sr"])
-def test_act_points_are_in_the_unit_of_the_sky(record, unit):
-    from mlsky.frequency import bands
-
-    figure = sky_maps.figure(mlsky.simulate(150, 16, 1, unit=unit))
-    (axes,) = [a for a in figure.axes if a.get_title() == "Power spectra"]
-    points = sorted(float(line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1)
-    factor = bands.convert(150.0, "uK_CMB", unit) ** 2
-    expected = sorted(factor * value for value in act_dr6.D3000[150].values())
-    np.testing.assert_allclose(points, expected)
-
-
-def test_act_points_only_near_their_bands(record):
-    figure = sky_maps.figure(mlsky.simulate(120, 16, 1))
-    (axes,) = [a for a in figure.axes if a.get_title() == "Power spectra"]
-    assert not [line for line in axes.lines if len(line.get_xdata()) == 1]
-
-
 @pytest.mark.parametrize("rotation", [(1.0, 2.0), (30.0, -30.0), (210.0, 75.0)])
 def test_gnomonic_is_healpys(rotation):
     nside, size, side = 64, 41, 20.0
@@ -154,45 +132,40 @@ def test_car_and_healpix_show_the_same():
         assert np.nanmax(np.abs(a - b)) < 0.02  # pixels of half a degree
 
 
-@pytest.mark.parametrize(
-    "geometry", [Healpix(32), Car(*enmap.fullsky_geometry(res=np.radians(2)))], ids=["hp", "car"]
-)
-def test_the_spectrum_of_a_known_alm(geometry):
-    from mlsky.sphere import gaussian
-
-    cl = np.r_[0, 0, 1 / np.arange(2.0, 41.0) ** 2]
-    alm = gaussian.draw_alm(cl, 3, field="truth")
-    values = gaussian.alm_to_map(alm, geometry)
-    ell = np.arange(41)
-    expected = ell * (ell + 1) * healpy.alm2cl(alm) / (2 * np.pi)
-    measured = sky_maps.spectrum(values, geometry, lmax=40)
-    np.testing.assert_allclose(measured[2:], expected[2:], rtol=QUADRATURE)
+def test_the_zoom_of_every_sky_is_at_one_place():
+    for geometry in (Healpix(16), Car(*enmap.fullsky_geometry(res=np.radians(2)))):
+        assert sky_maps.zoom_place(geometry) == (30.0, -30.0, 5.0)
 
 
-def test_a_cutout_is_divided_by_its_sky_fraction():
-    geometry = Car(*enmap.band_geometry(np.radians([-60, 20]), res=np.radians(2)))
-    values = fakes.normal(1, 0, geometry.shape)
-    full = Car(*enmap.fullsky_geometry(res=np.radians(2)))
-    part = sky_maps.spectrum(values, geometry, lmax=60)[20:].mean()
-    whole = sky_maps.spectrum(fakes.normal(1, 0, full.shape), full, lmax=60)[20:].mean()
-    # White pixel noise, but pixels shrink towards the poles: the sky fractions alone differ by 1.6
-    assert 0.8 < part / whole < 1.4
+@pytest.mark.parametrize(("side", "centre"), [(20, (83, 22)), (4, (200, -70)), (30, (30, -30))])
+@pytest.mark.parametrize("proj", ["car", "tan"])
+def test_the_zoom_of_a_cut_out_is_in_it_and_not_its_middle(side, centre, proj):
+    ra, dec = np.radians(centre)
+    half = np.radians(side) / 2
+    box = [[dec - half, ra + half / np.cos(dec)], [dec + half, ra - half / np.cos(dec)]]
+    geometry = Car(*enmap.geometry(box, res=np.radians(side / 60), proj=proj))
+    found = sky_maps.zoom_place(geometry)
+    assert found == sky_maps.zoom_place(geometry)
+    if side == 30:  # holds the place of every sky
+        assert found == (30.0, -30.0, 5.0)
+        return
+    values = np.ones(geometry.shape)
+    view = {"ra": found[0], "dec": found[1], "side_deg": found[2], "size": 60}
+    assert np.isfinite(sky_maps.gnomonic(values, geometry, **view)).all()
+    assert found[2] == pytest.approx(min(5, side / 2), rel=0.15)
+    middle = np.zeros(geometry.shape)
+    middle[geometry.shape[0] // 2, geometry.shape[1] // 2] = 1
+    shown = sky_maps.gnomonic(middle, geometry, **view)
+    away = np.abs(np.argwhere(shown > 0) - 29.5)
+    # in a corner at most: near two edges of the picture
+    assert away.size == 0 or away.min() > 24
 
 
-def test_binning_keeps_a_flat_spectrum():
-    ell, mean = sky_maps._binned(np.ones(3000))
-    np.testing.assert_allclose(mean, 1)
-    assert ell[0] == 2
-    assert np.all(np.diff(ell) > 0)
-
-
-def test_bright_sources_leave_the_spectra(record):
-    sky = mlsky.simulate(150, 32, 1)
-    radio = sky.band(0, "radio")[0]
-    faint = sky_maps._without_bright(sky, "radio", radio)
-    assert faint.max() < radio.max()
-    cut = mlsky.simulate(150, 32, 1, flux_cut_mjy=act_dr6.CUT_MJY).band(0, "radio")[0]
-    assert np.all(faint <= cut * (1 + 1e-6))
+def test_a_cut_out_is_shown_at_its_own_scale(record):
+    geometry = enmap.geometry(np.radians([[-5, 5], [5, -5]]), res=np.radians(0.5), proj="car")
+    figure = sky_maps.figure(mlsky.simulate(150, geometry=geometry, seed=1, components=["tsz"]))
+    (image,) = figure.axes[0].images
+    assert image.get_extent() == pytest.approx([5, -5, -5, 5])
 
 
 def test_colours():

@@ -111,6 +111,25 @@ def test_fields_stay_aligned_and_only_the_sign_of_ksz_is_drawn(tmp_path):
     assert 30 < (sign[:, 0] > 0).sum() < 70
 
 
+@pytest.mark.parametrize(
+    ("symmetries", "images", "signs"),
+    [((), 1, {1}), (("flips",), 4, {1}), (("turns",), 2, {1}), (("flips", "ksz_sign"), 4, {1, -1})],
+)
+def test_fewer_symmetries(tmp_path, symmetries, images, signs):
+    ramp = _ramp(16)  # of the size of a crop: not rolled
+    path = _write(tmp_path / "a.h5", kappa=ramp, ksz=ramp)
+    crops = Crops(path, ("kappa", "ksz"), 16, symmetries=symmetries)
+    kappa, ksz = crops.batch(0, 64).unbind(1)
+    assert len({k.numpy().tobytes() for k in kappa}) == images
+    assert set((ksz / kappa).flatten().tolist()) == signs
+
+
+def test_unknown_symmetries(tmp_path):
+    path = _write(tmp_path / "a.h5", kappa=_ramp(16))
+    with pytest.raises(ValueError, match=r"symmetries: mirror unknown; known are flips, turns"):
+        Crops(path, ("kappa",), 16, symmetries=("mirror", "flips"))
+
+
 def test_bad_sets(tmp_path):
     good = _write(tmp_path / "a.h5", kappa=_ramp(16))
     with pytest.raises(ValueError, match=r"a.h5: lacks ksz, tsz; a training set has"):

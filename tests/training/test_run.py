@@ -90,6 +90,19 @@ def test_another_recipe_or_seed_is_refused(data, tmp_path):
         train_tiny(tiny_recipe(), data, tmp_path)
 
 
+def test_a_run_of_a_version_with_fewer_fields_is_resumed(data, tmp_path, monkeypatch):
+    first = train_tiny(tiny_recipe(), data, tmp_path, steps=1)
+    told = first.recipe.to_dict()
+
+    def older(recipe):
+        return {k: v for k, v in told.items() if k not in ("symmetries", "bfloat16")}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(first.recipe), "to_dict", older)
+        runs.save_checkpoint(first, tmp_path, 1)
+    assert train_tiny(tiny_recipe(), data, tmp_path, steps=2).step == 2
+
+
 def test_a_resumed_run_keeps_its_normaliser_on_other_data(data, tmp_path):
     first = train_tiny(tiny_recipe(), data, tmp_path / "run", steps=1)
     second = train_tiny(
