@@ -230,8 +230,8 @@ def test_sources_of_a_band_are_painted_once(component, monkeypatch):
     from mlsky.sources import catalogue
 
     calls = []
-    paint = catalogue.paint_sparse
-    monkeypatch.setattr(catalogue, "paint_sparse", lambda *a: calls.append(a) or paint(*a))
+    paint = catalogue.paint_placed
+    monkeypatch.setattr(catalogue, "paint_placed", lambda *a: calls.append(a) or paint(*a))
     component.get_emission(np.linspace(130, 170, 31) * u.GHz)
     assert len(calls) == 2  # radio and dusty
 
