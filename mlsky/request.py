@@ -76,6 +76,8 @@ class Request:
             haloes=count_haloes(self.haloes, self.weights.mass_cut),
             workers=workers,
             nfreq=len(self.bands),
+            pixel_window=self.pixel_window,
+            beams=self.beams is not None,
         )
 
 
@@ -126,7 +128,8 @@ def check(asked: Arguments) -> Request:
     cib_maps = cib_templates.map_count(chosen.header)
     number = count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
-        resources.check(grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
+        request = (grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
+        resources.check(*request, pixel_window=window, beams=beams is not None)
         if beams is not None and out is None:
             each = [fields.COMPONENTS[name].stokes for name in names]
             each += [plugin.stokes for plugin in plugins]

@@ -416,6 +416,7 @@ def _lensed_cmb(
     for pixel, values in lensing.pieces(cmb_alm, kappa_alm, geometry):
         for number, row in enumerate(rows):
             lensed.put(pixel + number * geometry.npix, values[row])
+    del cmb_alm  # room for those of the maps
     if request.pixel_window:
         out = lensed if inside is None else store.array("cmb", (len(rows), *request.geometry.shape))
         pixel_window.average(lensed, request.stokes, geometry, inside, out, band_limit)

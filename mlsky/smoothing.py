@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from mlsky.components import COMPONENTS
 from mlsky.io.layers import TOTAL, Layer
 from mlsky.sources import catalogue, cuts
-from mlsky.sphere import beams, discs, pixel_window
+from mlsky.sphere import beams, discs, harmonic_filter, pixel_window
 from mlsky.sphere.gaussian import alm_to_map, map_to_alm, scale_alm
+from mlsky.sphere.geometry import Healpix
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -157,12 +158,15 @@ def _convolved(
     """Maps (nstokes, *shape) whose multipoles are multiplied by a beam's transform."""
     geometry, lmax = sky.geometry, len(transform) - 1
     parts = []
-    if "T" in stokes:
-        alm = map_to_alm(maps[0], geometry, lmax)
-        parts.append(alm_to_map(scale_alm(alm, transform), geometry)[np.newaxis])
-    if "Q" in stokes:
-        alms = map_to_alm(maps[-2:], geometry, lmax, spin=2)
+    for letter, part, spin in (("T", maps[:1], 0), ("Q", maps[-2:], 2)):
+        if letter not in stokes:
+            continue
+        if isinstance(geometry, Healpix):
+            parts.append(harmonic_filter.filtered(part, geometry, transform, spin))
+            continue
+        alms = np.atleast_2d(map_to_alm(part if spin else part[0], geometry, lmax, spin))
         for alm in alms:
             scale_alm(alm, transform)
-        parts.append(alm_to_map(alms, geometry, spin=2))
+        made = alm_to_map(alms if spin else alms[0], geometry, spin)
+        parts.append(made.reshape(part.shape))
     return np.concatenate(parts)

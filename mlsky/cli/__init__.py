@@ -29,7 +29,8 @@ from mlsky.cli.group import cli, main
 
 __all__ = ["cli", "main"]
 
-for _command in (
+cli.add_section(
+    "Make and use skies",
     simulate.simulate,
     ensemble.ensemble,
     simulate.plot,
@@ -37,6 +38,9 @@ for _command in (
     verify.verify,
     weights.weights,
     cite.cite,
+)
+cli.add_section(
+    "Train and judge networks of your own",
     data.data,
     data.tables,
     train.train,
@@ -47,5 +51,4 @@ for _command in (
     validate.validate,
     images.validate_images,
     chain.validate_chain,
-):
-    cli.add_command(_command)
+)

@@ -73,6 +73,8 @@ def dump(ctx: click.Context) -> str:
             value = str(value)
         if isinstance(value, tuple):
             value = list(value)
+        if hasattr(param.type, "text"):  # a type of ours, which has its own way of writing
+            value = param.type.text(value)
         lines.append(f"{_shown(param)} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from mlsky.cli.config import dump, with_config
 from mlsky.cli.options import ManyValues, progress_bar, resumable
 from mlsky.cli.simulate import read_options, with_options
 from mlsky.errors import MissingDependencyError
@@ -21,26 +22,46 @@ TIMEOUT_S = 15
 WORKER = object()
 
 
-def parse_seeds(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
-    """Seeds as "0:500" (the last is not among them), "3", "0:10,20,30:40"."""
-    found: list[int] = []
-    for part in text.replace(",", " ").split():
-        first, colon, last = part.partition(":")
-        try:
-            found.extend(range(int(first), int(last)) if colon else [int(first)])
-        except ValueError:
-            raise click.BadParameter(
-                f"{part!r}: must be whole numbers or ranges, for example 0:500 or 0:10,20"
-            ) from None
-    return found
+class Seeds(click.ParamType):
+    """Seeds as "0:500" (the last is not among them), "3", "0:10,20,30:40"; in files lists, too."""
+
+    name = "seeds"
+
+    def convert(self, value, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
+        found: list[int] = []
+        for part in str(value).replace(",", " ").split():
+            first, colon, last = part.partition(":")
+            try:
+                found.extend(range(int(first), int(last)) if colon else [int(first)])
+            except ValueError:
+                self.fail(
+                    f"{part!r}: must be whole numbers or ranges, for example 0:500 or 0:10,20",
+                    param,
+                    ctx,
+                )
+        return found
+
+    @staticmethod
+    def text(seeds: list[int]) -> str:
+        """Seeds as they are written, runs of them as ranges."""
+        runs: list[list[int]] = []
+        for seed in seeds:
+            if runs and seed == runs[-1][1]:
+                runs[-1][1] += 1
+            else:
+                runs.append([seed, seed + 1])
+        return ",".join(f"{a}:{b}" if b > a + 1 else f"{a}" for a, b in runs)
 
 
 @click.command(cls=ManyValues)
+@with_config
 @click.option(
     "--seeds",
     "seed_list",
     required=True,
-    callback=parse_seeds,
+    type=Seeds(),
     metavar="FIRST:STOP",
     help="Seeds: a range without its end, numbers, or several of them with commas.",
 )
@@ -55,12 +76,25 @@ def parse_seeds(ctx: click.Context, option: click.Parameter, text: str) -> list[
     "--mpi", is_flag=True, help="Workers of MPI: mpiexec -n 9 mlsky ensemble --mpi ... has eight."
 )
 @lambda function: with_options(function, without=("seed", "out", "overwrite"))
-def ensemble(scheduler: str | None, mpi: bool, seed_list: list[int], **options) -> None:
+@click.pass_context
+def ensemble(
+    ctx: click.Context,
+    /,
+    *,
+    dump_config: bool,
+    scheduler: str | None,
+    mpi: bool,
+    seed_list: list[int],
+    **options,
+) -> None:
     """Make one sky per seed and write each into a file in the folder OUT.
 
     Skies that are there are kept if they are as they were written; the same command makes those
     that are missing or damaged.
     """
+    if dump_config:
+        click.echo(dump(ctx))
+        return
     from mlsky import ensembles
 
     if scheduler is not None and mpi:

@@ -20,7 +20,29 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Sectioned(click.Group):
+    """A group whose help lists its commands by section, in the order in which they were added."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands under a title."""
+        self.sections[title] = [str(command.name) for command in commands]
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, self.commands[name].get_short_help_str(limit)) for name in names]
+                )
+
+
+@click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mlsky")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -29,11 +51,8 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 def cli(ctx: click.Context, debug: bool, quiet: bool, verbose: bool) -> None:
     """Hundreds of correlated, non-Gaussian mock microwave skies.
 
-    To use mlsky: simulate, ensemble, plot, clusters, verify, weights, cite. To train networks of
-    your own: the other commands.
-
-    Exit status: 0 done; 2 wrong input or a file that cannot be used, in one line on stderr; 130
-    interrupted; 143 ended by a batch system.
+    Exit status: 0 done; 1 a bug of mlsky; 2 wrong input or a file that cannot be used, in one line
+    on stderr; 130 interrupted; 143 ended by a batch system.
     """
     if quiet and verbose:
         raise click.UsageError("--quiet with --verbose: give one of the two")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["DEPTH", "loads"]
@@ -18,23 +19,29 @@ def loads(text: bytes | str) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, has a number that is not finite, or more levels than `DEPTH`.
+        If it is no JSON, has a number that is not finite, which the message names, or more levels
+        than `DEPTH`.
     """
     try:
-        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        found = json.loads(text)
     except RecursionError:
         raise ValueError(f"more than {DEPTH} levels") from None
-    level = [found] if isinstance(found, (dict, list)) else []
-    for _ in range(DEPTH):
-        parts = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for part in parts for v in part if isinstance(v, (dict, list))]
+    level = [("", found)]
+    for _ in range(DEPTH + 1):
+        for name, value in level:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name.lstrip('.') or 'it'} is {value}; numbers must be finite")
+        level = [inner for name, value in level for inner in _parts(name, value)]
     if level:
         raise ValueError(f"more than {DEPTH} levels")
     return found
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Entries of a mapping or list, with their full names."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield f"{name}.{key}", part
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield f"{name}[{number}]", part

@@ -40,6 +40,14 @@ SOURCE_PIXELS = 3.2e6
 #: (`mlsky.sphere.field.Field`).
 PER_ALM, PER_FIELD = 8, 18
 
+#: Bytes per ring and multipole of a HEALPix map that gets or loses the window of its pixels
+#: (`mlsky.sphere.harmonic_filter`), and of the pieces in which it does.
+PER_RING_L, WINDOW_PIECES = 8, 0.3 * GIB
+
+#: Maps of every Stokes parameter while a beam is applied: without sources, with a beam, sources,
+#: their sum.
+PER_BEAMED = 4
+
 #: How far beyond a map the charts reach on which its kappa is made, and its lensed CMB (deg): the
 #: first is three degrees and the height of a chart.
 CHARTS_REACH, LENSING_REACH = 20.0, 3.0
@@ -72,6 +80,8 @@ def memory(
     haloes: int = 0,
     workers: int = 1,
     nfreq: int = 1,
+    pixel_window: bool = True,
+    beams: bool = False,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about 20 % of what we measured, nside 512 to 4096.
 
@@ -89,6 +99,10 @@ def memory(
         Charts that are painted at a time.
     nfreq
         Number of bands.
+    pixel_window
+        Whether maps are averages over pixels.
+    beams
+        Whether maps have a beam. In memory they need one map per band and component more.
     """
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
@@ -116,7 +130,8 @@ def memory(
             kept + 8.0 * grid.nrings * lmax,
             one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
         )
-        + PER_ALM * lmax**2 * (1 if _rows(geometry, 0.0) == 1 else 3),
+        # pixels with a window need a copy
+        + PER_ALM * lmax**2 * (1 + pixel_window if _rows(geometry, 0.0) == 1 else 3),
         "bands": held
         + sources * 5
         + source_maps(geometry, components, stokes, nfreq)
@@ -131,6 +146,31 @@ def memory(
             + (PER_FIELD * _rows(geometry, LENSING_REACH) + PER_ALM) * fields * top**2
             + 2 * PER_ALM * lmax**2
             + deflection(geometry, lmax)
+        )
+    healpix = geometry.kind == "healpix"
+    if healpix and (cmb or not pixel_window):
+        # the CMB gets a window, or each of the other maps loses the one it was painted with
+        together, limit = (min(fields, 2), top) if pixel_window else (1, geometry.lmax)
+        rings_l = (4 * geometry.nside - 1) * limit
+        peaks["pixel window"] = (
+            held
+            + sources
+            + (0 if on_disk or not cmb else one * len(stokes))
+            + PER_ALM * lmax**2
+            + together * (one + PER_RING_L * rings_l + PER_ALM * limit**2)
+            + min(WINDOW_PIECES, PER_PIECE_PIXEL * geometry.npix)
+        )
+    if beams:
+        limit = geometry.lmax
+        of_rings = PER_RING_L * (4 * geometry.nside - 1) * limit if healpix else 0.0
+        if not healpix:  # all in double precision
+            of_rings = 2 * PER_RING_L * geometry.shape[0] * limit + 4 * one
+        peaks["beams"] = (
+            held
+            + sources * 5
+            + PER_BEAMED * one * len(stokes)
+            + min(fields, 2) * (of_rings + 2 * PER_ALM * limit**2)
+            + pieces
         )
     listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
     if haloes:
@@ -244,6 +284,8 @@ def check(
     out: Path | None,
     cib_maps: int = 1,
     haloes: int = 0,
+    pixel_window: bool = True,
+    beams: bool = False,
 ) -> None:
     """Refuse a sky for which memory or disk space does not suffice.
 
@@ -253,7 +295,13 @@ def check(
         States the need in GiB, what is free, and what to change.
     """
     request = (geometry, pixel_arcmin, components, stokes)
-    more = {"cib_maps": cib_maps, "haloes": haloes, "nfreq": nfreq}
+    more = {
+        "cib_maps": cib_maps,
+        "haloes": haloes,
+        "nfreq": nfreq,
+        "pixel_window": pixel_window,
+        "beams": beams,
+    }
     need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"

@@ -10,7 +10,6 @@ import os
 import re
 import struct
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +19,7 @@ from mlsky.components import maps_of
 from mlsky.errors import RegistryError
 from mlsky.io import plain_json
 from mlsky.io.files import open_regular
+from mlsky.networks.entries import NAME_LENGTH, Entries, is_number
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.tiles import LARGEST_OVERLAP
 
@@ -37,20 +37,14 @@ FORMAT_VERSION = 1
 METADATA_KEY = "mlsky"
 
 #: Limits of a weight file, our choice; the largest of ours has 12 MB, 30 kB of header and 190
-#: tensors: bytes, bytes of its header, tensors, networks, and characters of a name.
-FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS, NAME_LENGTH = 2**30, 2**22, 10_000, 64, 200
+#: tensors: bytes, bytes of its header, tensors, and networks.
+FILE_BYTES, HEADER_BYTES, TENSORS, NETWORKS = 2**30, 2**22, 10_000, 64
 #: Types of tensors: those that we write, and the counters of batch norms.
 DTYPES = ("F16", "F32", "I64")
 #: Limits of the arguments of a network: the largest integer, and the length of a list.
 INTEGER, ENTRIES = 4096, 64
-#: The largest number of a table: half the range of single precision.
-LARGEST = 1e19
 #: Allowed pixel sizes of networks (arcmin).
 PIXELS_ARCMIN = (0.05, 600.0)
-#: The most clusters on a sky, and bright dusty galaxies per steradian, in a table: hundreds are
-#: usual.
-CLUSTERS, PER_SR = 10**6, 1e6
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
@@ -114,9 +108,13 @@ def parse(path: Path, text: bytes, size: int) -> dict[str, Any]:
             "fetch it again"
         )
     own = table.get("__metadata__", {}).get(METADATA_KEY)
-    header = _json(own) if isinstance(own, str) else None
-    if header is None:
+    if not isinstance(own, str):
         raise RegistryError(f"{path}: a safetensors file without mlsky's header")
+    try:
+        header = plain_json.loads(own)
+    except ValueError as error:
+        reason = short(str(error), 160)[1:-1]
+        raise RegistryError(f"{path}: mlsky's header in it cannot be read: {reason}") from None
     if not isinstance(header, dict) or header.get("format_version") != FORMAT_VERSION:
         version = header.get("format_version") if isinstance(header, dict) else None
         raise RegistryError(
@@ -145,25 +143,23 @@ def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
     what
         Of what the header is, for the message.
     """
-    entries = _Entries(error, what)
+    entries = Entries(error, what)
     _check_networks(header, entries)
     entries.number("pixel_arcmin", header.get("pixel_arcmin"), *PIXELS_ARCMIN)
     _check_normaliser(header.get("normaliser"), entries)
     _check_part(header, entries)
-    for name in ("recipe", "data", "training", "scores", "calibration", "sources"):
+    for name in ("recipe", "data", "training", "scores"):
         entries.mapping(name, header.get(name, {}))
+    for name in ("calibration", "sources"):
+        entries.table(name, header.get(name, {}))
     _check_calibration(header.get("calibration", {}), entries)
     dsfg = header.get("sources", {}).get("dsfg")
     if dsfg is not None:
-        name = "sources.dsfg"
-        entries.mapping(name, dsfg)
-        entries.number(f"{name}.per_sr", dsfg.get("per_sr"), 0, PER_SR)
-        entries.number(f"{name}.mean_cib_uk", dsfg.get("mean_cib_uk"), 1e-9)
-        entries.numbers(f"{name}.flux_mjy", dsfg.get("flux_mjy"), 0)
+        entries.members("sources.dsfg", dsfg, "per_sr", "mean_cib_uk", "flux_mjy")
     templates = header.get("cib_templates")
     if templates is not None:
-        entries.mapping("cib_templates", templates)
-        entries.numbers("cib_templates.ghz", templates.get("ghz"), 0)
+        entries.table("cib_templates", templates)
+        entries.members("cib_templates", templates, "ghz")
         entries.text("cib_templates.preset", templates.get("preset"))
     overlap = header.get("overlap", 0)
     if (
@@ -176,50 +172,6 @@ def check(header: Mapping[str, Any], error: type[Exception], what: str) -> None:
     _check_cosmology(header.get("cosmology"), entries)
 
 
-class _Entries:
-    """Refuses entries of a header, by name and value."""
-
-    def __init__(self, error: type[Exception], what: str) -> None:
-        self.error, self.what = error, what
-
-    def refuse(self, name: str, value: object, must: str) -> None:
-        raise self.error(f"{self.what}: {short(name)[1:-1]}={short(value)}: must be {must}")
-
-    def mapping(self, name: str, value: object) -> None:
-        if not isinstance(value, Mapping):
-            self.refuse(name, value, "a mapping")
-
-    def text(self, name: str, value: object) -> None:
-        if not isinstance(value, str) or len(value) > NAME_LENGTH:
-            self.refuse(name, value, f"text of at most {NAME_LENGTH} characters")
-
-    def number(
-        self, name: str, value: object, low: float = -LARGEST, high: float = LARGEST
-    ) -> None:
-        if not _is_number(value) or not low <= value <= high:
-            self.refuse(name, value, f"a number from {low:g} to {high:g}")
-
-    def numbers(
-        self,
-        name: str,
-        value: object,
-        low: float = -LARGEST,
-        *,
-        least: int = 1,
-        like: object = None,
-        increasing: bool = False,
-    ) -> None:
-        """A list of at least `least` numbers, as many as `like` has, each above the one before."""
-        if not isinstance(value, list) or len(value) < least:
-            self.refuse(name, value, f"a list of at least {least} numbers")
-        for item in value:
-            self.number(name, item, low)
-        if isinstance(like, list) and len(value) != len(like):
-            self.refuse(name, value, f"a list of {len(like)} numbers")
-        if increasing and any(b <= a for a, b in pairwise(value)):
-            self.refuse(name, value, "a list of increasing numbers")
-
-
 def _json(text: bytes | str) -> Any:
     """Parsed JSON of finite numbers; None if it is not valid, or too deep."""
     try:
@@ -228,11 +180,7 @@ def _json(text: bytes | str) -> Any:
         return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_networks(header: Mapping[str, Any], entries: _Entries) -> None:
+def _check_networks(header: Mapping[str, Any], entries: Entries) -> None:
     networks, error, what = header.get("networks"), entries.error, entries.what
     if not isinstance(networks, Mapping) or not networks:
         raise error(f"{what}: 'networks' must name at least one network")
@@ -259,18 +207,18 @@ def _check_networks(header: Mapping[str, Any], entries: _Entries) -> None:
             _check_option(f"{short(key)[1:-1]} of {name}", value, entries)
 
 
-def _check_option(name: str, value: object, entries: _Entries, depth: int = 0) -> None:
+def _check_option(name: str, value: object, entries: Entries, depth: int = 0) -> None:
     """Check the arguments of a network: numbers, and short lists of numbers or of lists."""
     if isinstance(value, list) and depth < 2 and len(value) <= ENTRIES:
         for item in value:
             _check_option(name, item, entries, depth + 1)
-    elif _is_number(value):
+    elif is_number(value):
         entries.number(name, value, *((-INTEGER, INTEGER) if isinstance(value, int) else ()))
     elif value is not None and not isinstance(value, bool):
         entries.refuse(name, value, f"a number, or a list of at most {ENTRIES}")
 
 
-def _check_normaliser(value: object, entries: _Entries) -> None:
+def _check_normaliser(value: object, entries: Entries) -> None:
     entries.mapping("normaliser", value)
     try:
         Normaliser.from_dict(value)
@@ -285,7 +233,7 @@ def _check_normaliser(value: object, entries: _Entries) -> None:
                 entries.number(f"normaliser.{key}", number)
 
 
-def _check_part(header: Mapping[str, Any], entries: _Entries) -> None:
+def _check_part(header: Mapping[str, Any], entries: Entries) -> None:
     part, mass_cut = header.get("part", "all"), header.get("mass_cut")
     if part not in ("all", "rest"):
         entries.refuse("part", part, "'all' or 'rest', what the networks paint")
@@ -294,66 +242,32 @@ def _check_part(header: Mapping[str, Any], entries: _Entries) -> None:
             f"{entries.what}: mass_cut={short(mass_cut)} without part='rest': networks that paint "
             "all leave no objects out; give the part, or no mass_cut"
         )
-    if part == "rest" and not (_is_number(mass_cut) and 0 < mass_cut < 1e17):
+    if part == "rest" and not (is_number(mass_cut) and 0 < mass_cut < 1e17):
         entries.refuse("mass_cut", mass_cut, "the mass (Msun) of the objects left out")
 
 
-def _check_calibration(calibration: Mapping[str, Any], entries: _Entries) -> None:
-    """Gains and tables that are applied to maps (`mlsky.training.calibrate`)."""
+def _check_calibration(calibration: Mapping[str, Any], entries: Entries) -> None:
+    """Members that the tables applied to maps must have (`mlsky.training.calibrate`)."""
     for name in ("kappa", "kappa_sky", "ksz", "tsz", *maps_of(calibration, "cib"), "radio"):
         table, what = calibration.get(name), f"calibration.{name}"
-        if not table:
-            continue
-        entries.mapping(what, table)
-        entries.numbers(f"{what}.ell", table.get("ell"), 0, least=2, increasing=True)
-        entries.numbers(f"{what}.gain", table.get("gain"), 0, like=table["ell"])
-        if not name.startswith("k"):  # kappa and kSZ have a gain alone
-            values = table.get("from")
-            entries.numbers(f"{what}.from", values, least=2, increasing=True)
-            entries.numbers(f"{what}.to", table.get("to"), 0, like=values)
-    for name in ("velocity_gains", "velocity_kernel_gains", "kernel_gains"):
-        entries.numbers(f"calibration.{name}", calibration.get(name, []), 0, least=0)
-    amplitude = calibration.get("amplitude", {})
-    entries.mapping("calibration.amplitude", amplitude)
-    for name, factor in amplitude.items():
-        entries.number(f"calibration.amplitude.{name}", factor, 0)
-    for name, low, high in (("radio_mean_rate", 0, LARGEST), ("radio_fraction", 0, 1)):
-        if calibration.get(name) is not None:
-            entries.number(f"calibration.{name}", calibration[name], low, high)
-    split = calibration.get("split")
-    if split is not None:
-        entries.mapping("calibration.split", split)
-        values = split.get("value")
-        entries.numbers("calibration.split.value", values, increasing=True)
-        entries.numbers("calibration.split.width", split.get("width"), 0, like=values)
-    if calibration.get("large_scales"):
-        _check_large_scales("calibration.large_scales", calibration["large_scales"], entries)
+        if table:
+            entries.members(what, table, "ell", "gain")
+        if table and not name.startswith("k"):  # kappa and kSZ have a gain alone
+            entries.members(what, table, "from", "to")
+    if calibration.get("split") is not None:
+        entries.members("calibration.split", calibration["split"], "value", "width")
+    large = calibration.get("large_scales")
+    if large:
+        what = "calibration.large_scales"
+        entries.members(what, large, "ell", "response", "root")
+        if "ksz" not in large["root"]:
+            entries.refuse(f"{what}.root", sorted(large["root"]), "a mapping with ksz")
+        for name, value in large.get("mean", {"cib": large.get("mean_cib")}).items():
+            if not value:
+                entries.refuse(f"{what}.mean of {name}", value, "other than zero")
 
 
-def _check_large_scales(what: str, table: object, entries: _Entries) -> None:
-    """The table of `mlsky.painting.large_scales`."""
-    entries.mapping(what, table)
-    ell = table.get("ell")
-    entries.numbers(f"{what}.ell", ell, 0, increasing=True)
-    for name in ("response", "root"):
-        entries.mapping(f"{what}.{name}", table.get(name))
-        for key, values in table[name].items():
-            entries.numbers(f"{what}.{name}.{key}", values, like=ell)
-    if "ksz" not in table["root"]:
-        entries.refuse(f"{what}.root", sorted(table["root"]), "a mapping with ksz")
-    if "ksz_of_objects" in table:
-        entries.numbers(f"{what}.ksz_of_objects", table["ksz_of_objects"], 0, like=ell)
-    mean = table.get("mean", {"cib": table.get("mean_cib")})
-    entries.mapping(f"{what}.mean", mean)
-    for name, value in mean.items():
-        entries.number(f"{what}.mean of {name}", value)
-        if value == 0:
-            entries.refuse(f"{what}.mean of {name}", value, "other than zero")
-    clusters = table.get("clusters", 0)
-    entries.number(f"{what}.clusters", clusters, 0, CLUSTERS)
-
-
-def _check_cosmology(value: object, entries: _Entries) -> None:
+def _check_cosmology(value: object, entries: Entries) -> None:
     """A name, or parameters by name; which of them there are is known to `mlsky.theory`."""
     if isinstance(value, Mapping):
         for name, number in value.items():

@@ -36,6 +36,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from mlsky import old_names
 from mlsky.arguments import short
 from mlsky.errors import RegistryError
+from mlsky.io import plain_json
 from mlsky.io.files import write_whole
 from mlsky.networks import headers
 from mlsky.networks.headers import FORMAT_VERSION
@@ -148,7 +149,7 @@ def save(
         raise ValueError(f"{path}: folder {path.parent} does not exist; make it first")
     try:
         # The form that a reader sees: JSON turns tuples into lists and keys into strings.
-        header = json.loads(_json({**header, "format_version": FORMAT_VERSION}))
+        header = plain_json.loads(json.dumps({**header, "format_version": FORMAT_VERSION}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"header: must be plain finite JSON ({error})") from None
     header.pop("digest", None)

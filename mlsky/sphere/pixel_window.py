@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from mlsky.sphere import beams
 from mlsky.sphere.beams import Beam
 from mlsky.sphere.car import Car
-from mlsky.sphere.gaussian import alm_lmax, alm_to_map, map_to_alm, scale_alm
+from mlsky.sphere.gaussian import alm_lmax, alm_to_map, scale_alm
 from mlsky.sphere.geometry import Geometry, Healpix
+from mlsky.sphere.harmonic_filter import add_filtered
 
 #: (n, *shape) float32 in memory or on disk, with ``maps[i]`` and ``maps[i] = values``.
 Array = Any
@@ -144,30 +145,13 @@ def apply(
     """
     rows = range(len(maps)) if rows is None else rows
     if isinstance(geometry, Healpix):
-        _harmonic(maps, geometry, spin, power, lmax, rows)
+        top = geometry.lmax if lmax is None else min(lmax, geometry.lmax)
+        change = healpix(geometry.nside, top, spin) ** power - 1
+        for together in (rows,) if spin else ((row,) for row in rows):
+            add_filtered(maps, together, geometry, change, spin)
         return
     for row in rows:
         maps[row] = filtered(np.asarray(maps[row]), geometry, power)
-
-
-def _harmonic(
-    maps: Array, geometry: Healpix, spin: int, power: int, lmax: int | None, rows: Sequence[int]
-) -> None:
-    top = geometry.lmax if lmax is None else min(lmax, geometry.lmax)
-    change = healpix(geometry.nside, top, spin) ** power - 1
-    if spin == 0:
-        for row in rows:
-            values = np.asarray(maps[row])
-            alm = map_to_alm(values, geometry, top, iterations=1)
-            maps[row] = values + alm_to_map(scale_alm(alm, change), geometry)
-        return
-    both = np.stack([np.asarray(maps[row]) for row in rows])
-    alms = map_to_alm(both, geometry, top, spin=2, iterations=1)
-    for alm in alms:
-        scale_alm(alm, change)
-    both += alm_to_map(alms, geometry, spin=2)
-    for row, values in zip(rows, both, strict=True):
-        maps[row] = values
 
 
 def filtered(values: NDArray[np.float32], geometry: Car, power: int = 1) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from command_line import error_of
 
 import mlsky
 from mlsky import cli, ensembles
-from mlsky.cli.ensemble import parse_seeds
+from mlsky.cli.ensemble import Seeds
 
 ARGUMENTS = ["ensemble", "--freqs", "93", "so_lat/f150", "--nside", "16", "--out", "set"]
 
@@ -29,11 +29,44 @@ def record(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("0:3", [0, 1, 2]), ("5", [5]), ("0:2,7 9:11", [0, 1, 7, 9, 10])],
+    ("text", "expected", "again"),
+    [
+        ("0:3", [0, 1, 2], "0:3"),
+        ("5", [5], "5"),
+        ("0:2,7 9:11", [0, 1, 7, 9, 10], "0:2,7,9:11"),
+        ([3, 2, 1], [3, 2, 1], "3,2,1"),  # as a TOML file may have them
+        (7, [7], "7"),
+    ],
 )
-def test_seeds(text, expected):
-    assert parse_seeds(None, None, text) == expected
+def test_seeds(text, expected, again):
+    assert Seeds().convert(text, None, None) == expected
+    assert Seeds.text(expected) == again
+    assert Seeds().convert(again, None, None) == expected
+
+
+@pytest.mark.parametrize("seeds", ['"4:6"', "[4, 5]"])
+def test_options_from_a_file(record, capsys, monkeypatch, seeds):
+    text = 'freqs = [93, "so_lat/f150"]\nnside = 16\nout = "set"\nworkers = 1\ncomponents = "tsz"\n'
+    Path("set.toml").write_text(f"{text}seeds = {seeds}\n")
+    assert cli.main(["ensemble", "--config", "set.toml", "--stokes", "T", "--dump-config"]) == 0
+    dumped = capsys.readouterr().out
+    assert 'seeds = "4:6"' in dumped
+    assert not Path("set").exists()
+    Path("again.toml").write_text(dumped)
+    assert cli.main(["ensemble", "--config", "again.toml", "--dump-config"]) == 0
+    assert capsys.readouterr().out == dumped
+    calls = []
+    monkeypatch.setattr(ensembles, "ensemble", lambda s, **options: calls.append((s, options)) or s)
+    assert cli.main(["ensemble", "--config", "again.toml"]) == 0
+    ((seed_list, options),) = calls
+    assert seed_list == [4, 5]
+    assert (options["stokes"], options["components"], options["workers"]) == ("T", ["tsz"], 1)
+    assert options["freqs"] == [93.0, "so_lat/f150"]
+    capsys.readouterr()
+    # what a sky has and a set has not
+    Path("sky.toml").write_text(text + "seed = 1\n")
+    error = error_of(capsys, ["ensemble", "--config", "sky.toml", "--seeds", "1"])
+    assert "'seed' is no option of ensemble; may be beam" in error
 
 
 def test_what_reaches_ensemble(record, capsys, monkeypatch):

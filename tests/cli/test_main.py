@@ -29,6 +29,62 @@ def test_help_and_version(capsys):
     assert "simulate" in capsys.readouterr().err
 
 
+def test_help_sets_using_apart_from_training(capsys):
+    assert cli.main(["--help"]) == 0
+    use, train = capsys.readouterr().out.split("Make and use skies:")[1].split("Train and judge")
+    assert [line.split()[0] for line in use.splitlines() if line.strip()] == [
+        *("simulate", "ensemble", "plot", "clusters", "verify", "weights", "cite")
+    ]
+    shown = {line.split()[0] for line in train.splitlines()[1:] if line.strip()}
+    assert shown == set(cli.cli.commands) - {line.split()[0] for line in use.split("\n") if line}
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("mlsky ens", ["ensemble"]),
+        ("mlsky simulate --freqs 93 145 --ka", ["--kappa", "--kappa-kind"]),
+        ("mlsky simulate --config none.toml --kappa-kind non", ["nonlinear"]),
+        ("mlsky ensemble --dump", ["--dump-config"]),
+    ],
+)
+def test_shell_completion(words, found, capsys, monkeypatch):
+    """What the script that the shell loads asks `mlsky` for."""
+    monkeypatch.setenv("_MLSKY_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit) as done:
+        cli.main([])
+    assert done.value.code == 0
+    assert capsys.readouterr().out.split() == [f"plain,{word}" for word in found]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_scripts_of_completion(shell, capsys, monkeypatch):
+    monkeypatch.setenv("_MLSKY_COMPLETE", f"{shell}_source")
+    # click asks the bash that is there for its version
+    with pytest.raises(SystemExit) as done:
+        cli.main([])
+    assert done.value.code == 0
+    assert "_MLSKY_COMPLETE" in capsys.readouterr().out
+
+
+def test_verbose_shows_what_is_logged(record, capsys, monkeypatch):
+    """And quiet no progress, in whichever order a person gives them."""
+    import logging
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    level = logging.root.level
+    try:
+        assert cli.main(["--verbose", *BASE, "--out", "a.h5"]) == 0
+        assert logging.root.level == logging.INFO
+    finally:
+        logging.root.setLevel(level)
+    capsys.readouterr()
+    assert cli.main(["-q", *BASE, "--out", "b.h5"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_help_is_light():
     code = (
         "import sys; from mlsky import cli; cli.main(['simulate', '--help'])\n"

@@ -293,16 +293,22 @@ def test_files_of_any_kind_or_size(tmp_path):
                 call(bad)
             assert "\n" not in str(caught.value)
     deep = b"[" * 200_000 + b"]" * 200_000
-    for header in (
-        deep,
-        b"[" * 900 + b"]" * 900,
-        b'{"a":' + deep + b"}",
-        b"1e400",
-        b'{"format_version": 1e400}',
-        b"NaN",
+    levels = "more than 32 levels"
+    for header, reason in (
+        (deep, levels),
+        (b"[" * 900 + b"]" * 900, levels),
+        (b'{"a":' + deep + b"}", levels),
+        (b"1e400", "it is inf; numbers must be finite"),
+        (b'{"format_version": 1e400}', "format_version is inf; numbers must be finite"),
+        (b"NaN", "it is nan; numbers must be finite"),
+        (
+            b'{"calibration": {"kappa": {"gain": [1, NaN]}}}',
+            r"calibration\.kappa\.gain\[1\] is nan",
+        ),
+        (b"{", "Expecting"),
     ):
         forged(path, header)
-        with pytest.raises(RegistryError, match="without mlsky's header"):
+        with pytest.raises(RegistryError, match=f"mlsky's header in it cannot be read: {reason}"):
             weights.load(path)
     forged(path, text=deep)
     with pytest.raises(RegistryError, match="not a safetensors file"):
@@ -353,6 +359,11 @@ def in_calibration(**entries):
 
 def following(response):
     return in_calibration(large_scales={**LARGE, "ksz_of_objects": response})
+
+
+def dsfg(**changed):
+    entry = {"per_sr": 1.0, "flux_mjy": [7.0, 9.0], "mean_cib_uk": 20.0, **changed}
+    return lambda head: head.update(sources={"dsfg": entry})
 
 
 def in_kwargs(**options):
@@ -417,6 +428,26 @@ def in_kwargs(**options):
         (in_calibration(tsz={**VALUES, "to": [-1, 2]}), "tsz.to=-1: must be a number from 0"),
         (in_calibration(tsz={**VALUES, "from": [2, 1]}), "must be a list of increasing numbers"),
         (in_calibration(tsz={**VALUES, "gain": [1, -1]}), "gain=-1: must be a number from 0"),
+        (in_calibration(tsz={**VALUES, "to": [3, 2]}), "tsz.to=.*: must be .* that do not fall"),
+        (in_calibration(radio={**VALUES, "to": [3, 2]}), "radio.to=.*: must be .* do not fall"),
+        (in_calibration(kappa={**TABLE, "gain": [1, 1e19]}), "gain=1e.19: must be .* from 0 to 10"),
+        (in_calibration(velocity_gains=[1e19]), "velocity_gains=1e.19: must be .* from 0 to 10"),
+        (in_calibration(amplitude={"ksz": 1e19}), "amplitude.ksz=1e.19: must be .* from 0 to 10"),
+        (in_calibration(radio_mean_rate=0), "radio_mean_rate=0: must be a number from 1e-09"),
+        (in_calibration(large_scales={**LARGE, "ell": [9, 0]}), "ell=.*: must be .* increasing"),
+        (dsfg(flux_mjy=[9, 7]), "dsfg.flux_mjy=.*: must be .* do not fall"),
+        (lambda h: h.update(cib_templates={"ghz": [353, 148]}), "ghz=.*: must be .* increasing"),
+        # of members that nobody has thought of
+        (in_calibration(new={**TABLE, "ell": [9, 2]}), "calibration.new.ell=.*: must be .* incre"),
+        (in_calibration(new={**VALUES, "to": [3, 2]}), "calibration.new.to=.*: .* do not fall"),
+        (in_calibration(new=[{"a": {"gain": [1e19]}}]), r"calibration.new\[0\].a.gain=1e.19: must"),
+        (in_calibration(new={"gain": [1, 1]}), "new.gain=.*: .* as many numbers, as ell beside it"),
+        (in_calibration(other_gains=[-1]), "calibration.other_gains=-1: must be a number from 0"),
+        (in_calibration(new=[1, [1e300]]), r"calibration.new\[1\]\[0\]=1e.300: must be a number"),
+        (
+            lambda h: h.update(sources={"new": {"ghz": [2, 1]}}),
+            "sources.new.ghz=.*: must be .* incr",
+        ),
         (lambda h: h.update(sources={"dsfg": {"per_sr": 1e30}}), "dsfg.per_sr=1e.30: must be"),
         (lambda h: h.update(sources={"dsfg": 1}), "sources.dsfg=1: must be a mapping"),
         (lambda h: h.update(cib_templates={"ghz": [148]}), "cib_templates.preset=None: must be"),

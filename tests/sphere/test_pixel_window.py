@@ -11,6 +11,8 @@ from scipy.special import eval_legendre
 from mlsky.sphere import gaussian, pixel_window
 from mlsky.sphere.geometry import Car, Healpix
 
+#: Rounding of float32, in units of the rms of a map whose largest value is four times that.
+SINGLE = 5e-7
 #: Response of the filter of rectangular pixels up to 0.8 of the Nyquist wave number.
 RESPONSE = 1e-3
 #: Means over 12 x 12 points of a pixel against its average, for these multipoles.
@@ -117,6 +119,33 @@ def test_healpix_pixels_are_averages(spin):
         away = np.abs(mean - expected).std()
         assert away < SHAPES * given.std()
         assert away < 0.4 * np.abs(mean - given).std()
+
+
+@pytest.mark.parametrize("spin", [0, 2])
+@pytest.mark.parametrize("power", [1, -1])
+def test_windows_of_healpix_maps_are_made_in_little_memory(spin, power, monkeypatch):
+    """As by transforms of whole maps, with rings in several pieces; the other maps are left."""
+    geometry, lmax = Healpix(32), 70
+    monkeypatch.setattr("mlsky.sphere.harmonic_filter.PIECE", 1000)
+    given = np.random.default_rng(1).standard_normal((3, geometry.npix)).astype(np.float32)
+    rows = (0, 2) if spin else (0, 1)
+    maps = given.copy()
+    pixel_window.apply(maps, geometry, spin, power, lmax, rows)
+    change = pixel_window.healpix(32, lmax, spin) ** power - 1
+    for together in [rows] if spin else [(0,), (1,)]:
+        part = given[list(together)] if spin else given[together[0]]
+        alm = np.atleast_2d(gaussian.map_to_alm(part, geometry, lmax, spin, iterations=1))
+        for one in alm:
+            gaussian.scale_alm(one, change)
+        expected = part + gaussian.alm_to_map(alm if spin else alm[0], geometry, spin=spin)
+        np.testing.assert_allclose(
+            maps[list(together)], np.atleast_2d(expected), atol=SINGLE * given.std()
+        )
+    left = ({0, 1, 2} - set(rows)).pop()
+    np.testing.assert_array_equal(maps[left], given[left])
+    given[0, 5] = np.nan
+    with pytest.raises(ValueError, match="map has 1 rings that are not finite"):
+        pixel_window.apply(given, geometry, lmax=lmax, rows=(0,))
 
 
 def test_the_window_of_healpix_is_the_mean_of_its_pixels():
