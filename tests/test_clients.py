@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+import mlsky
 from mlsky import Sky
 from mlsky.frequency.tsz import uk_per_y
 from mlsky.io.layers import Layer
@@ -27,7 +28,7 @@ EDGES = (60, 500, 1000, 1700, 2500)
 SMALL: dict[str, dict] = {
     "ilc": {"EDGES": EDGES},
     "clusters": {"EDGES": EDGES},
-    "covariance": {"EDGES": EDGES, "PIECES": 2, "SIDE_DEG": SIDE_DEG, "PIXEL_ARCMIN": PIXEL_ARCMIN},
+    "covariance": {"EDGES": EDGES, "SQUARES": 2, "SIDE_DEG": 4, "PIXEL_ARCMIN": PIXEL_ARCMIN},
     "lensing": {"HIGHEST": 2000, "EDGES": (100, 400, 800), "GAUSSIAN_FIELDS": 1},
 }
 LARGEST = 250_000  # bytes of a picture
@@ -84,7 +85,9 @@ def gaussian_sky(patch, freqs, seed: int = 0) -> Sky:
         if name == "tsz":  # far above the noise
             place = pixels.wcs.wcs_world2pix(clusters["ra"], clusters["dec"], 0)
             column, row = np.rint(place).astype(int)
-            field[0, 0, row, column] += 1000
+            ny, nx = pixels.shape
+            held = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
+            field[0, 0, row[held], column[held]] += 1000
         layers[name] = [Layer(field.astype(np.float32), of[:, None].astype(float))]
     return Sky(
         freqs_ghz=freqs,
@@ -107,15 +110,19 @@ def sky_file(client, tmp_path):
     return path
 
 
-def test_covariance_runs_and_keeps_what_it_has(client, sky_file, tmp_path, capsys):
+def test_covariance_runs(client, tmp_path, capsys, monkeypatch):
     covariance = client("covariance")
-    keep = tmp_path / "powers.npz"
-    found = covariance.main(str(tmp_path / "out.png"), 1, str(keep), str(sky_file))
+    paths = [tmp_path / f"sky_{seed}.h5" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        gaussian_sky(covariance.strip(), [covariance.NU_GHZ], seed).write(path)
+    asked = {}
+    monkeypatch.setattr(mlsky, "ensemble", lambda *args, **kwargs: asked.update(kwargs) or paths)
+    found = covariance.main(str(tmp_path / "out.png"), 3, str(tmp_path))
     assert (tmp_path / "out.png").stat().st_size > 5000
-    assert "1 skies, 4 pieces" in capsys.readouterr().out
-    sky_file.unlink()
-    again = covariance.main(str(tmp_path / "out.png"), 1, str(keep))
-    np.testing.assert_array_equal(again["ratio"], found["ratio"])
+    assert "6 small skies of 4 degrees, 3 seeds" in capsys.readouterr().out
+    assert asked["geometry"][0] == (60, 120)
+    n = len(covariance.FIELDS) * (len(EDGES) - 1)
+    assert found["skies"]["correlation"].shape == found["gaussian"]["correlation"].shape == (n, n)
 
 
 def test_covariance_of_gaussian_band_powers(client):
@@ -123,10 +130,26 @@ def test_covariance_of_gaussian_band_powers(client):
     covariance = client("covariance")
     counts = np.array([20, 200])
     rng = np.random.default_rng(1)
-    samples = rng.chisquare(counts, (4000, 2)) / counts
-    correlation, ratio, error = covariance.connected(samples, counts)
-    assert (np.abs(ratio - 1) < SIGMAS * error).all()
-    assert abs(correlation[0, 1]) < SIGMAS / np.sqrt(4000)
+    samples = rng.chisquare(counts, (400, 10, 2)) / counts
+    found = covariance.connected(samples, counts)
+    assert (np.abs(found["ratio"] - 1) < SIGMAS * found["ratio_error"]).all()
+    assert abs(found["correlation"][0, 1]) < SIGMAS * found["correlation_error"][0, 1]
+    assert found["correlation_error"][0, 1] == pytest.approx(1 / np.sqrt(4000), rel=0.2)
+    value, error = covariance.neighbours(samples)
+    assert abs(value) < SIGMAS * error
+
+
+def test_gaussian_fields_have_the_power_and_cross_power(client):
+    flat_module, covariance = client("flat"), client("covariance")
+    flat = flat_module.Flat(*flat_module.patch(8, PIXEL_ARCMIN))
+    correlation = np.array([[1, -0.5, 0.2], [-0.5, 1, 0], [0.2, 0, 1]])
+    correlation *= np.outer([1, 10, 0.1], [1, 10, 0.1])
+    given = correlation[..., None] / flat.mean(lambda ell: ell, EDGES) ** 2
+    drawn = covariance.gaussian(flat, given, 40, np.random.default_rng(1))
+    expected = correlation[..., None] * flat.mean(lambda ell: ell**-2, EDGES)
+    error = drawn.std(0, ddof=1) / np.sqrt(len(drawn))
+    # power is constant, no power law, in the outer halves of the first and the last band
+    assert (np.abs(drawn.mean(0) - expected) < SIGMAS * error)[..., 1:-1].all()
 
 
 @pytest.mark.parametrize("name", ["ilc", "clusters", "lensing"])

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 import fakes
 import numpy as np
 import pytest
+from pixell import enmap
 
 import mlsky
 from mlsky import ensembles, simulation
@@ -212,12 +213,19 @@ def test_a_sky_that_was_killed_half_way_goes_on(record, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Options of a real sky that takes a second: coarse networks, a kappa of the user's own."""
+    """Options of a real sky that takes a second: few coarse charts, a kappa of the user's own."""
     weights = fakes.coarse_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
     rng = np.random.default_rng(1)
     lmax = 540
     alm = rng.standard_normal((lmax + 1) * (lmax + 2) // 2) * 1e-4 + 0j
-    return {"kappa": alm, "weights": str(weights), "components": ["tsz"], "nside": NSIDE}
+    patch = enmap.geometry(np.radians([[-4, 4], [4, -4]]), res=np.radians(1), proj="car")
+    return {
+        "kappa": alm,
+        "weights": str(weights),
+        "components": ["tsz"],
+        "nside": None,
+        "geometry": patch,
+    }
 
 
 def same_as_simulate(paths, options):

@@ -18,10 +18,10 @@ TAPER = 0.15
 FINE = 10.0
 
 
-def patch(side_deg: float, pixel_arcmin: float, ra_deg: float = 0.0) -> tuple:
+def patch(side_deg: float, pixel_arcmin: float) -> tuple:
     """Geometry (shape, wcs) of a square on the equator, where CAR pixels are nearly square."""
-    half, ra = side_deg / 2 * utils.degree, ra_deg * utils.degree
-    box = [[-half, ra + half], [half, ra - half]]
+    half = side_deg / 2 * utils.degree
+    box = [[-half, half], [half, -half]]
     return enmap.geometry(box, res=pixel_arcmin * utils.arcmin, proj="car")
 
 

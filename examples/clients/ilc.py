@@ -243,7 +243,8 @@ def draw(path: str, flat: Flat, results: dict, made) -> None:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"{name}: {variant}", fontsize=9)
             axes.tick_params(labelsize=7)
-    panels[0, 3].legend(*panels[0, 0].get_legend_handles_labels(), fontsize=6)
+    handles = panels[0, 0].get_legend_handles_labels()
+    rows[0].legend(*handles, fontsize=8, ncols=len(handles[0]), loc="outside upper center")
     panels[0, 0].set_ylabel(r"$\ell^2 C_\ell/2\pi$ [$\mu$K$^2$]", fontsize=8)
     panels[0, 4].set_ylabel(r"$10^{12}\,\ell^2 C_\ell/2\pi$ [y$^2$]", fontsize=8)
     for axes in panels[1]:

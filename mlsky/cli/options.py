@@ -136,16 +136,22 @@ def progress_bar() -> Iterator:
         return
     from tqdm import tqdm
 
-    with tqdm(
-        total=100.0, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}"
-    ) as bar:
+    bar: tqdm | None = None
 
-        def progress(stage: str, fraction: float) -> None:
-            bar.set_description_str(stage, refresh=False)
-            bar.n = 100 * fraction
-            bar.refresh()
+    def progress(stage: str, fraction: float) -> None:
+        nonlocal bar
+        if bar is None:  # not before: what is wrong with the arguments is told without a bar
+            style = "{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}"
+            bar = tqdm(total=100.0, file=sys.stderr, bar_format=style)
+        bar.set_description_str(stage, refresh=False)
+        bar.n = 100 * fraction
+        bar.refresh()
 
+    try:
         yield progress
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _lines():

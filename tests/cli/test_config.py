@@ -83,6 +83,21 @@ def test_a_log_has_lines_and_quiet_has_none(record, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_terminal_has_a_bar_which_begins_with_the_work(record, capsys, monkeypatch):
+    command = ["simulate", "--freqs", "93", "--nside", "16", "--out", "a.h5"]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert cli.main([*command, "--unit", "mK"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("mlsky: error: unit='mK'")
+    assert told.count("\n") == 1
+    assert cli.main(["ensemble", *command[1:], "--seeds", "3:3"]) == 2
+    assert capsys.readouterr().err.startswith("mlsky: error: seeds")
+    assert cli.main(command) == 0
+    told = capsys.readouterr().err
+    assert "\rdone" in told
+    assert "100% |" in told
+
+
 def test_what_to_cite(record, capsys):
     assert cli.main(["cite", "han2021"]) == 0
     assert "2021PhRvD.104l3521H" in capsys.readouterr().out

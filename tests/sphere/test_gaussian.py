@@ -14,6 +14,9 @@ LMAX = 300
 #: float32 maps (6e-8) of a field that sums ten thousand modes, relative to its rms.
 SYNTHESIS = 5e-6
 
+#: B over E power that a window of 20 degrees and a flat sky make of E alone, which is red.
+FLAT = 0.15
+
 #: Round trip map -> alm of a float32 map, relative to the largest alm.
 ANALYSIS = 1e-6
 
@@ -172,6 +175,20 @@ def test_round_trip(geometry):
     alm = gaussian.draw_alm(spectrum(lmax), seed=5)
     back = gaussian.map_to_alm(gaussian.alm_to_map(alm, geometry), geometry, lmax)
     assert np.abs(back - alm).max() < ANALYSIS * np.abs(alm).max()
+
+
+def test_flat_transform_of_pixell_takes_q_and_u_as_they_are(alm):
+    """E stays E with the default iau=False; with iau=True, half of it turns into B."""
+    side = np.radians(10)
+    shape, wcs = enmap.geometry([[-side, side], [side, -side]], res=np.radians(0.25), proj="car")
+    qu = gaussian.alm_to_map(np.stack([alm, 0 * alm]), Car(shape, wcs), spin=2)
+    tqu = enmap.ndmap(np.stack([0 * qu[0], *qu]), wcs)
+    tqu = tqu * enmap.apod(enmap.ones(shape, wcs), 30)
+    leak = []
+    for iau in (False, True):
+        power = (np.abs(enmap.map2harm(tqu, iau=iau)) ** 2).sum((1, 2))
+        leak.append(power[2] / power[1])
+    assert leak[0] < FLAT < 0.5 < leak[1], leak
 
 
 def test_round_trip_of_polarisation():

@@ -261,8 +261,15 @@ def test_threads_compute_a_cosmology_once(counter):
 LEFT_BY_OTHERS = 1e-5
 
 
-def test_what_camb_gives_apart_is_what_it_gives_here():
-    """In a process of its own: no thread enters CAMB here, and its memory is given back."""
+def test_what_camb_gives_apart_is_what_it_gives_here(monkeypatch):
+    """In a process of its own: no thread enters CAMB here, and its memory is given back.
+
+    Both with less accuracy of lensing, which takes most of the time.
+    """
+    quick = {"lens_potential_accuracy": 1}
+    monkeypatch.setattr(camb_plugin, "SETTINGS", camb_plugin.SETTINGS | quick)
+    child = camb_plugin._CHILD.replace("camb.solve", f"camb.SETTINGS.update({quick})\ncamb.solve")
+    monkeypatch.setattr(camb_plugin, "_CHILD", child)
     cosmology = parse({"ns": 0.95})
     apart, here = camb_plugin.spectra(cosmology, 300), camb_plugin._spectra(cosmology, 300)
     assert set(apart) == set(here)
