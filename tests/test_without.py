@@ -70,6 +70,7 @@ for given in ({"h": 0.7}, {"sigma8": 0.8}):
     [
         ("pysm3", "import mlsky.plugins.pysm", "pip install 'mlsky[pysm]'"),
         ("pyccl", "mlsky.theory.spectra.kappa_spectrum(9, source='ccl')", "pip install"),
+        ("pyccl", "import mlsky.plugins.tracers", "pip install"),
         (
             "matplotlib",
             "from mlsky.plotting import sky_maps; sky_maps.save(None, 'a.png')",

@@ -1,6 +1,6 @@
 """Connected covariance of band powers of tSZ, CIB and radio, from many small skies.
 
-    python examples/clients/covariance.py covariance.png 12 skies    # seeds, folder of the skies
+    python examples/clients/covariance.py covariance.png 14 skies    # seeds, folder of the skies
 
 Every seed gives a strip of sky of its own, cut into squares, so that clusters, large-scale modes
 and bright sources differ: this is what one simulation of the sky cannot give. `mlsky.ensemble`
@@ -21,7 +21,7 @@ from pixell import enmap, utils
 
 import mlsky
 
-SEEDS = 12
+SEEDS = 14
 SIDE_DEG, SQUARES, PIXEL_ARCMIN = 10, 9, 2.0
 NU_GHZ = 150
 FIELDS = ("tsz", "cib", "radio")

@@ -15,9 +15,9 @@ Any other tracer of matter may stand in the place of kappa's. Needs CCL (``pip i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyccl
 from numpy.typing import NDArray
 
 from mlsky import arguments
@@ -27,6 +27,9 @@ from mlsky.theory import foregrounds, presets
 from mlsky.theory.cosmology import parse
 from mlsky.theory.halo_model import Z_MAX, HaloModel, Parameters
 from mlsky.theory.parameters import DEFAULT
+
+if TYPE_CHECKING:
+    import pyccl
 
 __all__ = ["COMPONENTS", "cosmology", "power", "tracers"]
 
@@ -94,12 +97,12 @@ def tracers(
     out = {}
     for name in names:
         if name == "kappa":
-            out[name] = pyccl.CMBLensingTracer(
+            out[name] = ccl.pyccl.CMBLensingTracer(
                 model.cosmo, z_source=ccl.SETTINGS["z_source"], n_samples=ccl.SETTINGS["n_samples"]
             )
             continue
         nearest = 1 / float(model.cosmo.scale_factor_of_chi(model.edges[0])) - 1
-        out[name] = pyccl.Tracer.from_z_power(
+        out[name] = ccl.pyccl.Tracer.from_z_power(
             model.cosmo, A=_factor(name, nu), alpha=1, z_min=nearest, z_max=Z_MAX, n_chi=CHIS
         )
     return out
@@ -159,7 +162,7 @@ def power(
     # The nearest and the farthest shell end where haloes end.
     ends = model.cosmo.scale_factor_of_chi(model.edges[[-1, 0]])
     scale = np.concatenate([ends[:1], scale, ends[1:]])
-    return pyccl.Pk2D(a_arr=scale, lk_arr=log_k, pk_arr=np.pad(table, ((1, 1), (0, 0)), "edge"))
+    return ccl.pyccl.Pk2D(a_arr=scale, lk_arr=log_k, pk_arr=np.pad(table, ((1, 1), (0, 0)), "edge"))
 
 
 def _kernel(model: HaloModel, name: str, nu_ghz: float) -> NDArray[np.float64]:
