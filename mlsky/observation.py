@@ -56,6 +56,9 @@ class Realisation:
         Components of other packages, each with its templates (n, nstokes, *shape).
     cib
         Law of a CIB of several templates; None for one map and one colour.
+    placed
+        The sources of a component on the pixels, with Q and U or not: what `observe` finds once for
+        all bands.
     """
 
     geometry: pixels.Geometry
@@ -70,6 +73,9 @@ class Realisation:
     cib: CibTemplates | None = None
     cut_per_band: bool = False
     others: dict[str, tuple[Loaded, NDArray[np.float32]]] = field(default_factory=dict)
+    placed: dict[tuple[str, bool], tuple[catalogue.Placed, NDArray[np.bool_] | None]] = field(
+        default_factory=dict
+    )
 
 
 def observe(
@@ -93,19 +99,12 @@ def observe(
         layers[name] = _kept(values, weights, plugin.stokes, stokes)
     catalog = realisation.catalog
     if catalog is not None:
-        painted = _painted(catalog, realisation)
-        of_all = np.ndim(painted) == 1
-        for name, kind in catalogue.COMPONENTS.items():
-            chosen = np.asarray(catalog["kind"]) == kind
-            chosen &= painted if of_all else painted.any(1)
-            if name in layers and chosen.any():
-                hit, templates = catalogue.paint_sparse(
-                    catalog[chosen],
-                    realisation.geometry,
-                    bands,
-                    stokes,
-                    None if of_all else painted[chosen],
-                )
+        for name in catalogue.COMPONENTS:
+            if name not in layers:
+                continue
+            placed, painted = _placed(realisation, name, stokes != "T")
+            if placed.pixel.size:
+                hit, templates = catalogue.paint_placed(placed, bands, stokes, painted)
                 layers[name].append(Layer(templates, np.diag(to_unit), stokes, hit))
     return Sky(
         freqs_ghz=passbands.centres(bands),
@@ -146,6 +145,26 @@ def list_sources(realisation: Realisation) -> Table | None:
     if painted.ndim == 2:
         catalog["in_bands"] = painted
     return catalog
+
+
+def _placed(
+    realisation: Realisation, name: str, polarised: bool
+) -> tuple[catalogue.Placed, NDArray[np.bool_] | None]:
+    """The sources of a component that are in some map, on its pixels, kept for other bands.
+
+    And the bands in which each is painted, (n, nfreq); None for all.
+    """
+    found = realisation.placed.get((name, polarised))
+    if found is None:
+        catalog = realisation.catalog
+        painted = _painted(catalog, realisation)
+        of_all = painted.ndim == 1
+        chosen = np.asarray(catalog["kind"]) == catalogue.COMPONENTS[name]
+        chosen &= painted if of_all else painted.any(1)
+        placed = catalogue.place(catalog[chosen], realisation.geometry, polarised)
+        found = (placed, None if of_all else painted[chosen])
+        realisation.placed[name, polarised] = found
+    return found
 
 
 def _painted(catalog: Table, realisation: Realisation) -> NDArray[np.bool_]:

@@ -286,6 +286,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
         progress=_span(progress, 0.15, 0.75),
         store=store,
         workers=_workers(request, 0 if clusters is None else len(clusters)),
+        averaged=request.pixel_window,
     )
     del objects  # a gigabyte that lensing needs
     shape = (1, *request.geometry.shape)  # each has T alone
@@ -296,11 +297,7 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     for name in request.monopole_off:
         if name in maps:
             averages.take_mean_off(maps[name], request.geometry)
-    if request.pixel_window:
-        made.kappa[...] = pixel_window.of_alm(
-            truncate(made.kappa_alm, request.geometry.lmax), request.geometry
-        )
-    else:
+    if not request.pixel_window:
         maps = {
             n: averages.sampled(n, values, request.geometry, store) for n, values in maps.items()
         }

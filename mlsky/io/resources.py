@@ -50,7 +50,7 @@ PER_BEAMED = 4
 
 #: How far beyond a map the charts reach on which its kappa is made, and its lensed CMB (deg): the
 #: first is three degrees and the height of a chart.
-CHARTS_REACH, LENSING_REACH = 20.0, 3.0
+CHARTS_REACH, LENSING_REACH = 20.0, 0.5
 
 #: Bytes of the pieces in which maps are transformed, lensed and written: at most, and per pixel
 #: of a map that is one piece.
@@ -59,9 +59,8 @@ PIECES, PER_PIECE_PIXEL = 0.6 * GIB, 100
 #: The same for maps whose rows do not hold whole rings: each pixel is a ring of its own there.
 POINT_PIECES, PER_POINT_PIXEL = 0.8 * GIB, 200
 
-#: Bytes per pixel of the deflection at pixels that lie on no rings, which is there as a whole; per
-#: l^2 of the transforms at such pixels, of kappa and of the deflection (46 and 22 found).
-PER_DEFLECTION, PER_POINTS_SPIN_0, PER_POINTS_SPIN_1 = 16, 23, 46
+#: Bytes per l^2 of the transform of kappa at pixels that lie on no rings (22 found).
+PER_POINTS = 23
 
 #: Bytes per halo while the objects of a sky are drawn and listed, with the densities they are drawn
 #: from; while they are painted; in the list alone. Found for 1.8 million: 0.9, 0.8 and 0.14 GiB.
@@ -128,7 +127,7 @@ def memory(
         + sources
         + max(
             kept + 8.0 * grid.nrings * lmax,
-            one + pieces + (PER_POINTS_SPIN_0 * lmax**2 if rings(geometry) is None else 0.0),
+            one + pieces + (PER_POINTS * lmax**2 if rings(geometry) is None else 0.0),
         )
         # pixels with a window need a copy
         + PER_ALM * lmax**2 * (1 + pixel_window if _rows(geometry, 0.0) == 1 else 3),
@@ -219,9 +218,7 @@ def deflection(geometry: Geometry, lmax: int) -> float:
     if layout is not None and layout.full:
         return min(PIECES, PER_PIECE_PIXEL * geometry.npix)
     pieces = min(POINT_PIECES, PER_POINT_PIXEL * geometry.npix)
-    if layout is not None:
-        return pieces
-    return pieces + PER_DEFLECTION * geometry.npix + PER_POINTS_SPIN_1 * lmax**2
+    return pieces + 2 * PER_FIELD * _rows(geometry, 0.0) * lmax**2
 
 
 def disk(

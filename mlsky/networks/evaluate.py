@@ -6,7 +6,7 @@ one evaluation of the whole picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ __all__ = [
     "cib_names",
     "evaluate",
     "filtered",
+    "kappa_networks",
     "kind",
     "multiple",
     "noise_channels",
@@ -108,6 +109,11 @@ def noise_padding(weights: Weights) -> dict[str, list[int]]:
 def noise_reach(weights: Weights) -> int:
     """Pixels around an area on which noise acts on the area."""
     return tiles.SIDE if kind(weights) == "han2021" else sum(STEP_PADDING)
+
+
+def kappa_networks(weights: Weights, names: Iterable[str]) -> list[str]:
+    """Those of some networks that kappa depends on."""
+    return [name for name in names if kind(weights) != "default" or name == "convergence"]
 
 
 def multiple(weights: Weights) -> int:
@@ -224,6 +230,7 @@ def _default(
     noise: dict,
     area: Area,
     precision: str,
+    kappa_alone: bool,
 ) -> dict[str, torch.Tensor]:
     outer, middle, inner = STEP_PADDING
     inputs = weights.normaliser.select(["kappa"]).forward(kappa)
@@ -233,6 +240,8 @@ def _default(
     # popped, as the next network needs the memory
     grown = _grow(weights["convergence"], inputs, noise.pop("convergence"), seen, outer, precision)
     del inputs
+    if kappa_alone:
+        return {"kappa": weights.normaliser.select(["kappa"]).inverse(grown)[0, 0]}
     wide = area.widened(inner)
     inputs = torch.cat([grown, *given], 1)
     painted = _paint(weights["paint"], inputs, noise["paint"], wide, middle, precision)
@@ -312,6 +321,7 @@ def evaluate(
     area: Area | None = None,
     precision: str | None = None,
     objects: Mapping[str, np.ndarray | torch.Tensor] | None = None,
+    kappa_alone: bool = False,
 ) -> dict[str, torch.Tensor]:
     """All fields of one picture from a Gaussian kappa.
 
@@ -334,6 +344,8 @@ def evaluate(
     objects
         Maps of the clusters that the networks leave out, for networks that take them
         (`takes_objects`): "kappa" (H, W) and "tsz" (H, W), uK_CMB at 148 GHz.
+    kappa_alone
+        Leave out the networks on which kappa does not depend (`kappa_networks`), and their fields.
 
     Returns
     -------
@@ -370,13 +382,14 @@ def evaluate(
         for name, tensors in noise.items()
     }
     if kind(weights) == "default":
-        _scale_velocities(weights, noise.get("paint", []))
+        if not kappa_alone:
+            _scale_velocities(weights, noise.get("paint", []))
         area_or_all = area or Area.whole(*kappa.shape[-2:])
-        out = _default(weights, kappa, objects, noise, area_or_all, precision)
+        out = _default(weights, kappa, objects, noise, area_or_all, precision, kappa_alone)
     else:
         out = _han2021(weights, kappa, noise, precision)
     inside = None if area is None else torch.from_numpy(area.mask()).to(device)
-    for name in ("ksz", "tsz", *cib_names(weights), *(["radio"] if "radio" in out else [])):
+    for name in [n for n in ("ksz", "tsz", *cib_names(weights), "radio") if n in out]:
         field = -out[name] if name == "tsz" else out[name]
         field = field if name == "ksz" else field.clamp(min=0)
         table = weights.header.get("calibration", {}).get(name)

@@ -21,7 +21,7 @@ from mlsky import registry
 from mlsky.frequency import cib_templates
 from mlsky.io import content
 from mlsky.io.store import Memory
-from mlsky.painting.kappa import KAPPA_GAINS, KAPPA_JOIN, join, kappa_gain
+from mlsky.painting.kappa import KAPPA_JOIN, gain, join, kappa_gain
 from mlsky.painting.noise import chart_noise
 from mlsky.sphere import resolution
 from mlsky.sphere.gaussian import alm_lmax
@@ -75,7 +75,8 @@ class Foregrounds:
     kappa_alm
         Nonlinear convergence, healpy order, to slightly above the band limit of the output.
     kappa
-        (*shape,) float32, the convergence on the output pixels.
+        (*shape,) float32, the convergence on the output pixels: its average over them, or its value
+        at their centres.
     maps
         "tsz", "ksz", "cib" (*shape,) float32, uK_CMB at 148 GHz, pixel averages. Weights that
         paint several templates of the CIB give (n, *shape): the template maps, uK_CMB at their
@@ -171,6 +172,7 @@ def generate(
     store: Store | None = None,
     precision: str | None = None,
     workers: int | None = None,
+    averaged: bool = False,
 ) -> Foregrounds:
     """Run the networks over the whole sky.
 
@@ -209,6 +211,8 @@ def generate(
     workers
         Charts to paint at a time on a CPU, for instance `mlsky.io.resources.chart_workers`; by
         default one for each core, `FEW` at most. The sky is the same.
+    averaged
+        Whether `Foregrounds.kappa` is averaged over the output pixels, as maps always are.
 
     Raises
     ------
@@ -223,7 +227,7 @@ def generate(
     from mlsky.painting.objects import SkyObjects
     from mlsky.painting.regions import painting
     from mlsky.painting.rescale import Rescaling
-    from mlsky.sphere import charts, gaussian
+    from mlsky.sphere import charts, gaussian, pixel_window
     from mlsky.sphere.field import Field
     from mlsky.sphere.threads import threads
 
@@ -247,13 +251,15 @@ def generate(
     moving = objects.alm if objects is not None and "ksz" in objects.fields else None
     large = large_scales.prepare(weights.header.get("calibration", {}), kappa_alm, seed, moving)
     every = charts.charts(pixel, margin, multiple)
-    needed = part.of_map(geometry, every, kappa=not nonlinear)
-    kappa_field = Field(kappa_alm, colatitude=needed.colatitude)
+    overlap = padding.of_geometry(geometry, pixel) + padding.of_halving(weights)
+    seen = evaluate.noise_reach(weights) + padding.BEYOND
+    needed = part.of_map(geometry, every, overlap, seen, kappa=not nonlinear)
+    kappa_field = Field(kappa_alm, colatitude=needed.colatitude, local=True)
     # For a full sky the join needs only the lowest multipoles.
     known = nonlinear or not needed.is_whole
     kappa_alm = truncate(kappa_alm, lmax if known else KAPPA_JOIN[1])
     sky_alm = truncate(sky_alm, min(lmax, KAPPA_JOIN[1]))
-    whole = SkyObjects(objects, nonlinear, add_objects, _gain(weights, rescaling))
+    whole = SkyObjects(objects, nonlinear, add_objects, gain(weights, rescaling))
     kappa_maps, maps, sources = _paint_sky(
         kappa_field,
         every,
@@ -298,7 +304,8 @@ def generate(
         report("CIB remainder", 0.95)
         add_remainder(maps["cib"], law, geometry, seed)
     kappa = store.array("kappa", geometry.shape)
-    kappa[...] = gaussian.alm_to_map(truncate(alm, geometry.lmax), geometry)
+    synthesised = pixel_window.of_alm if averaged else gaussian.alm_to_map
+    kappa[...] = synthesised(truncate(alm, geometry.lmax), geometry)
     listed = None
     if sources:
         from mlsky.sources import catalogue
@@ -331,7 +338,7 @@ def _paint_sky(
 
     grid, geometry = grids
     large, rescaling = corrections
-    overlap = padding.of_geometry(geometry, weights.pixel_arcmin) + padding.of_halving(weights)
+    seen = evaluate.noise_reach(weights) + padding.BEYOND
     table = weights.header.get("calibration", {}).get("split")
     halve = finer.halves_pixels(weights, geometry)
     kappa_maps = [store.array(name, grid.shape) for name in KAPPA_MAPS[: whole.kappa_maps]]
@@ -356,32 +363,34 @@ def _paint_sky(
         found = store.done(chart.index)
         if found is not None:
             return found
-        area = charts.owned_area(chart, overlap)
+        area, painted_on = needed.areas[chart.index], chart.index in needed.painted
         shown_on = finer.finer_chart(chart) if halve else chart
         shown_haloes, members = whole.on(shown_on)
         haloes = shown_haloes
         if halve:
             haloes = {name: finer.coarser(field) for name, field in shown_haloes.items()}
-        noise = chart_noise(every, chart.index, weights, seed, area, halve)
+        noise = chart_noise(every, chart.index, weights, seed, area, halve, not painted_on)
         normals = noise.pop("split", None)
         made = evaluate.evaluate(
             weights,
-            whole.without(kappa_field.on(chart), chart, haloes),
+            whole.without(kappa_field.on(chart, area.widened(seen)), chart, haloes),
             noise,
             area,
             precision,
             whole.shown(haloes) if evaluate.takes_objects(weights) else None,
+            kappa_alone=not painted_on,
         )
         made = {name: field.cpu().numpy() for name, field in made.items()}
-        large.apply(chart, made)
+        if painted_on:
+            large.apply(chart, made)
         evaluate.check_finite(made, chart.index)
         found = {}
-        if want_sources and chart.index in needed.painted:
+        if want_sources and painted_on:
             found = draw.of_chart(chart, made, weights.header, seed)
             if members and whole.added:
                 found = {key: np.concatenate([found[key], members[key]], -1) for key in found}
             found = draw.on_map(found, geometry)
-        pixel = charts.owned(chart, grid)
+        pixel = needed.owned(chart, grid)
         kappas = [
             resampling.interpolate(chart, convergence, grid, pixel)
             for convergence in whole.kappa(made, chart, area, haloes)
@@ -414,19 +423,6 @@ def _paint_sky(
         if found:
             sources.append(found)
     return kappa_maps, maps, sources
-
-
-def _gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
-    """Gain of the networks' kappa, from calibration and cosmology; None if it is one."""
-    calibration = weights.header.get("calibration", {})
-    if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
-        return None
-
-    def gain(ell: NDArray) -> NDArray[np.float64]:
-        out = kappa_gain(weights, ell)
-        return out if rescaling is None else out * rescaling.kappa_gain(ell)
-
-    return gain
 
 
 def _each(paint: Callable, all_charts: Sequence[Chart], workers: int | None) -> Iterator:

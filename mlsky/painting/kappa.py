@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,11 @@ from mlsky.sphere.multipoles import truncate
 
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
+    from mlsky.painting.rescale import Rescaling
 
 __all__ = [
     "KAPPA_JOIN",
+    "gain",
     "join",
     "kappa_gain",
 ]
@@ -56,3 +59,16 @@ def join(alm: np.ndarray, gaussian_kappa: np.ndarray, gain: np.ndarray) -> np.nd
     l, m = healpy.Alm.getlm(top)
     low[healpy.Alm.getidx(lmax, l, m)] = part
     return healpy.almxfl(alm, gain * fraction) + healpy.almxfl(low, 1 - fraction)
+
+
+def gain(weights: Weights, rescaling: Rescaling | None) -> Callable | None:
+    """Gain of the networks' kappa, from calibration and cosmology; None if it is one."""
+    calibration = weights.header.get("calibration", {})
+    if rescaling is None and not any(calibration.get(name) for name in KAPPA_GAINS):
+        return None
+
+    def of_multipole(ell: NDArray) -> NDArray[np.float64]:
+        out = kappa_gain(weights, ell)
+        return out if rescaling is None else out * rescaling.kappa_gain(ell)
+
+    return of_multipole

@@ -30,17 +30,21 @@ def chart_noise(
     seed: int,
     area: Area,
     split: bool = False,
+    kappa_alone: bool = False,
 ) -> dict[str, list[np.ndarray]]:
     """Noise of every network on a chart; equal where charts overlap.
 
-    With `split`, also that of `mlsky.painting.finer.split`.
+    With `split`, also that of `mlsky.painting.finer.split`. With `kappa_alone`, only that of the
+    networks on which kappa depends.
     """
     from mlsky.networks import evaluate
     from mlsky.painting import finer
     from mlsky.sphere import noise
 
     channels, padding = evaluate.noise_channels(weights), evaluate.noise_padding(weights)
-    if split:
+    if kappa_alone:
+        channels = {name: channels[name] for name in evaluate.kappa_networks(weights, channels)}
+    elif split:
         channels, padding = channels | {"split": [(0, finer.CHILDREN)]}, padding | {"split": [0]}
     seen = area.widened(evaluate.noise_reach(weights))
     levels = sorted({level for z in channels.values() for level, _ in z})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["MARGIN", "of_geometry", "of_halving"]
+__all__ = ["BEYOND", "MARGIN", "SPLINE", "of_geometry", "of_halving"]
 
 #: Chart pixels around a point that cubic splines, or means over parts of output pixels, depend on:
 #: the influence of values n pixels away on the coefficients of a spline is 0.27^n.
@@ -21,6 +21,10 @@ SPLINE = 4
 #: Chart pixels around the owned area that output pixels may see, the same for every geometry: with
 #: another shape a chart would be another sky. Where `of_geometry` is more, networks see less.
 MARGIN = 8
+
+#: Chart pixels around those with noise on which networks see kappa, too: blocks of convolutions
+#: cover some of them.
+BEYOND = 16
 
 
 def of_geometry(geometry: Geometry, pixel_arcmin: float) -> int:

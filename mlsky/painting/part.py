@@ -1,18 +1,22 @@
 """The charts that a map needs: those it lies on, and those whose kappa matters to it.
 
-On charts that are left out, the kappa of the networks is taken to be the Gaussian one: the two
-differ on small scales, which neither lens the CMB nor change kappa far away.
+On charts that are left out, and far from the map on those that it does not touch, the kappa of the
+networks is taken to be the Gaussian one: the two differ on small scales, which neither lens the CMB
+nor change kappa far away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlsky.painting.padding import SPLINE
 from mlsky.sphere import charts, coverage
+from mlsky.sphere.chart_area import Area
 
 if TYPE_CHECKING:
     from mlsky.sphere.charts import Chart
@@ -33,14 +37,20 @@ class Part:
     ----------
     charts
         On which kappa is made, in NESTED order.
+    areas
+        By number of the chart, the pixels for which its networks are evaluated.
     painted
-        Numbers of those on which the map lies.
+        Numbers of those on which the map lies: all that they own is made.
+    near
+        By number of each other chart, the pixels on which kappa is wanted.
     colatitude
-        Range (rad) of their pixels; None for the whole sphere.
+        Range (rad) of the pixels that the networks see; None for the whole sphere.
     """
 
     charts: tuple[Chart, ...]
+    areas: Mapping[int, Area]
     painted: frozenset[int]
+    near: Mapping[int, Area]
     colatitude: tuple[float, float] | None
 
     @property
@@ -49,31 +59,49 @@ class Part:
         return self.colatitude is None
 
     def rows(self, grid: Legendre) -> slice:
-        """Rings of a grid on which a chart owns points."""
+        """Rings of a grid on which `owned` has points."""
         if self.is_whole:
             return slice(None)
-        z = np.cos(grid.axes()[0])
-        low, high = zip(*(charts.extent(chart.index)[0] for chart in self.charts), strict=True)
-        (held,) = np.nonzero((z >= min(low)) & (z <= max(high)))
+        low, high = coverage.colatitudes_of_areas(self.charts, self.areas)
+        theta = grid.axes()[0]
+        (held,) = np.nonzero((theta >= low) & (theta <= high))
         return slice(int(held[0]), int(held[-1]) + 1)
 
+    def owned(self, chart: Chart, grid: Legendre) -> NDArray[np.int64]:
+        """Flat numbers of the points of a grid that get their kappa from a chart."""
+        pixel = charts.owned(chart, grid)
+        if chart.index not in self.near:
+            return pixel
+        y, x = (np.rint(c).astype(np.int64) for c in chart.project(*grid.angles(pixel)))
+        return pixel[self.near[chart.index].mask()[y, x]]
 
-def of_map(geometry: Geometry, every: Sequence[Chart], kappa: bool = True) -> Part:
+
+def of_map(
+    geometry: Geometry, every: Sequence[Chart], overlap: int, padding: int, kappa: bool = True
+) -> Part:
     """What a map needs.
 
     Parameters
     ----------
     every
         All charts of the sky.
+    overlap
+        Pixels around what a chart owns for which its networks are evaluated.
+    padding
+        Pixels around those that the networks see.
     kappa
         Whether the kappa of the networks is wanted, around the map too.
     """
-    near = coverage.charts_near(geometry, 0.0)
-    painted = [index for index in near if charts.owned(every[index], geometry).size]
-    needed = painted
-    if kappa:
-        needed = sorted({*painted, *coverage.charts_near(geometry, KAPPA_REACH)})
+    close = coverage.charts_near(geometry, 0.0)
+    painted = frozenset(index for index in close if charts.owned(every[index], geometry).size)
+    needed = painted.union(coverage.charts_near(geometry, KAPPA_REACH)) if kappa else painted
+    areas = {index: charts.owned_area(every[index], overlap) for index in sorted(needed)}
     if len(needed) == len(every):
-        return Part(tuple(every), frozenset(painted), None)
-    chosen = tuple(every[index] for index in needed)
-    return Part(chosen, frozenset(painted), coverage.colatitudes_of_charts(chosen))
+        return Part(tuple(every), areas, painted, {}, None)
+    near = {}
+    for index in needed - painted:
+        near[index] = coverage.area_near(geometry, every[index], KAPPA_REACH)
+        areas[index] = areas[index].within(near[index].widened(SPLINE))
+    chosen = tuple(every[index] for index in areas if areas[index].size)
+    seen = {index: area.widened(padding) for index, area in areas.items()}
+    return Part(chosen, areas, painted, near, coverage.colatitudes_of_areas(chosen, seen))

@@ -38,6 +38,7 @@ class SimulatedSky:
         self._request = request
         self._wanted: set[str] = set()
         self._made: Realisation | None = None
+        self._some: dict[tuple[str, ...], Realisation] = {}
         self._lock = lock()
 
     @classmethod
@@ -78,19 +79,26 @@ class SimulatedSky:
 
     def _realisation(self, names: Sequence[str]) -> Realisation:
         """The sky with some of its components alone."""
+        names = tuple(names)
         with self._lock:
             if self._made is None or not self._wanted <= set(self._made.components):
                 wanted = tuple(name for name in COMPONENTS if name in self._wanted)
-                self._made = None  # its maps make room for the next
+                self._made, self._some = None, {}  # their maps make room for the next
                 self._made = realise(dataclasses.replace(self._request, components=wanted))
-            made = self._made
-        kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
-        table = made.catalog
-        if table is not None:
-            chosen = np.isin(np.asarray(table["kind"]), kinds)
-            table = (table if chosen.all() else table[chosen]) if kinds else None
-        maps = {name: values for name, values in made.maps.items() if name in names}
-        return dataclasses.replace(made, components=tuple(names), maps=maps, catalog=table)
+            if names not in self._some:
+                self._some[names] = _of_some(self._made, names)
+            return self._some[names]
+
+
+def _of_some(made: Realisation, names: tuple[str, ...]) -> Realisation:
+    """A realisation with some of its components alone; it shares what is found for bands."""
+    kinds = [kind for name, kind in catalogue.COMPONENTS.items() if name in names]
+    table = made.catalog
+    if table is not None:
+        chosen = np.isin(np.asarray(table["kind"]), kinds)
+        table = (table if chosen.all() else table[chosen]) if kinds else None
+    maps = {name: values for name, values in made.maps.items() if name in names}
+    return dataclasses.replace(made, components=names, maps=maps, catalog=table)
 
 
 class StoredSky:

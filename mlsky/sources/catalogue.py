@@ -7,6 +7,7 @@ harmonics, so that nothing rings and fluxes are conserved.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "COMPONENTS",
     "KINDS",
     "LISTED_MJY",
+    "Placed",
     "band_fluxes",
     "column",
     "draw_polarised_fraction",
@@ -30,7 +32,9 @@ __all__ = [
     "of_drawn",
     "of_place",
     "paint",
+    "paint_placed",
     "paint_sparse",
+    "place",
     "stokes_fluxes",
 ]
 
@@ -239,25 +243,71 @@ def paint_sparse(
     values
         uK_CMB, float32, *(nfreq, nstokes, npixels)*.
     """
-    bands = passbands.parse(freqs)
     stokes = components.parse_stokes(stokes)
+    return paint_placed(place(table, geometry, stokes != "T"), freqs, stokes, painted)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Sources on the pixels of a map: what is the same in all bands.
+
+    Attributes
+    ----------
+    pixel
+        Flat numbers of the pixels with sources, int64, growing, *(npixels,)*.
+    per_area
+        Jy/sr per mJy in each of them.
+    inside
+        *(n,)* bool of the sources of the catalogue that lie on the map; what follows is of those.
+    slot
+        Place of the pixel of each source in `pixel`.
+    flux, alpha, dsfg
+        Columns of the catalogue, and whether a source is a DSFG.
+    polarised
+        Q and U of a unit flux, if they are wanted.
+    """
+
+    pixel: np.ndarray
+    per_area: np.ndarray
+    inside: np.ndarray
+    slot: np.ndarray
+    flux: np.ndarray
+    alpha: np.ndarray
+    dsfg: np.ndarray
+    polarised: tuple[np.ndarray, ...]
+
+
+def place(table: Table, geometry: Geometry, polarised: bool = True) -> Placed:
+    """The sources of a catalogue on the pixels of a map, for `paint_placed`."""
     theta = np.radians(90.0 - column(table, "dec"))
     pixel = geometry.pixel(theta, np.radians(column(table, "ra")))
     inside = pixel >= 0
     # sums run over pixels with sources only, so that the memory is that of the catalogue
     pixel, slot = np.unique(pixel[inside], return_inverse=True)
-    values = np.zeros((len(bands), len(stokes), pixel.size), dtype=np.float32)
-    if pixel.size:
-        per_area = 1e-3 / geometry.area(pixel)  # Jy/sr per mJy
-        part = _stokes_of_unit_flux(table, stokes, inside)
-        for i, flux in enumerate(_fluxes(table, bands, inside)):
+    per_area = 1e-3 / geometry.area(pixel) if pixel.size else np.zeros(0)
+    flux, alpha, dsfg = _laws(table, inside)
+    parts = tuple(_stokes_of_unit_flux(table, "QU", inside)) if polarised else ()
+    return Placed(pixel.astype(np.int64), per_area, inside, slot, flux, alpha, dsfg, parts)
+
+
+def paint_placed(
+    sources: Placed, freqs, stokes: str = "TQU", painted: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `paint_sparse`, of sources whose pixels are known."""
+    bands = passbands.parse(freqs)
+    stokes = components.parse_stokes(stokes)
+    values = np.zeros((len(bands), len(stokes), sources.pixel.size), dtype=np.float32)
+    if sources.pixel.size:
+        weights = dict(zip("TQU", (None, *sources.polarised), strict=False))
+        fluxes = _fluxes(sources.flux, sources.alpha, sources.dsfg, bands)
+        for i, flux in enumerate(fluxes):
             if painted is not None:
-                flux = np.where(painted[inside, i], flux, 0.0)
-            uk = per_area / bands[i].convert("uK_CMB", "Jy/sr")
-            for j, weight in enumerate(part):
-                total = np.bincount(slot, flux if weight is None else weight * flux, pixel.size)
-                values[i, j] = total * uk
-    return pixel.astype(np.int64), values
+                flux = np.where(painted[sources.inside, i], flux, 0.0)
+            uk = sources.per_area / bands[i].convert("uK_CMB", "Jy/sr")
+            for j, weight in enumerate(weights[letter] for letter in stokes):
+                each = flux if weight is None else weight * flux
+                values[i, j] = np.bincount(sources.slot, each, sources.pixel.size) * uk
+    return sources.pixel, values
 
 
 def _stokes_of_unit_flux(table: Table, stokes: str, rows: np.ndarray) -> list:
@@ -286,7 +336,8 @@ def band_fluxes(table: Table, freqs) -> np.ndarray:
         mJy, *(nfreq, n)*.
     """
     bands = passbands.parse(freqs)
-    return np.array(list(_fluxes(table, bands, slice(None)))).reshape(len(bands), len(table))
+    made = list(_fluxes(*_laws(table, slice(None)), bands))
+    return np.array(made).reshape(len(bands), len(table))
 
 
 def stokes_fluxes(table: Table, flux: np.ndarray, stokes: str) -> list[np.ndarray]:
@@ -295,10 +346,16 @@ def stokes_fluxes(table: Table, flux: np.ndarray, stokes: str) -> list[np.ndarra
     return [flux if weight is None else weight * flux for weight in part]
 
 
-def _fluxes(table: Table, bands: Sequence[passbands.Band], rows) -> Iterator[np.ndarray]:
-    """Fluxes (mJy) of the sources in `rows`, band by band."""
+def _laws(table: Table, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux, index, and whether they are DSFGs, of the sources in `rows`."""
     flux, alpha = column(table, "flux_mjy")[rows], column(table, "alpha")[rows]
-    dsfg = _is_dsfg(np.asarray(table["kind"], dtype=str)[rows])
+    return flux, alpha, _is_dsfg(np.asarray(table["kind"], dtype=str)[rows])
+
+
+def _fluxes(
+    flux: np.ndarray, alpha: np.ndarray, dsfg: np.ndarray, bands: Sequence[passbands.Band]
+) -> Iterator[np.ndarray]:
+    """Fluxes (mJy) of sources, band by band."""
     laws = [(~dsfg, radio.flux), (dsfg, cib.flux)]
     for band in bands:
         values = np.empty_like(flux)

@@ -105,13 +105,15 @@ class Chart:
         scale = 1 / (1 + q)
         return _turn(self.rotation.T, (x * scale, y * scale, (1 - q) * scale))
 
-    def angles(self, pixel: slice | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def angles(
+        self, pixel: slice | NDArray[np.int64] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Colatitude and longitude (rad) of the pixel centres.
 
         Returns
         -------
         theta, phi
-            float64 of the chart's shape, or 1-d for the flat pixels of a slice.
+            float64 of the chart's shape, or 1-d for flat pixels.
         """
         v = self.vectors(pixel)
         theta = np.arctan2(np.hypot(v[0], v[1]), v[2])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere.chart_area import Area
 from mlsky.sphere.charts import NSIDE, Chart
 from mlsky.sphere.geometry import Geometry
 
-__all__ = ["charts_near", "colatitudes_of_charts", "colatitudes_of_map", "points"]
+__all__ = ["area_near", "charts_near", "colatitudes_of_areas", "colatitudes_of_map", "points"]
 
 #: Spacing (deg) of the points that stand for a map, and of the places that are compared with them
 #: (HEALPix pixels of nside 64, whose corners are at most 0.9 deg from their centres).
 SPACING, PLACES, PLACE_RADIUS = 0.5, 64, 0.9
 
-#: Spacing (pixels) of the points that stand for the rectangle of a chart.
-CHART_STEP = 16
+#: Angle (rad) by which rounding may change the place of a pixel, and far more.
+ROUNDING = 1e-9
+
+#: Halvings of a chart's pixels for the comparison with a map.
+HALVINGS = 3
 
 
 def points(geometry: Geometry) -> NDArray[np.float64]:
@@ -56,14 +60,27 @@ def colatitudes_of_map(geometry: Geometry, pad: float) -> tuple[float, float] | 
     return max(0.0, low), min(np.pi, high)
 
 
-def colatitudes_of_charts(charts: Sequence[Chart]) -> tuple[float, float]:
-    """Range of colatitudes (rad) of the rectangles of charts."""
+def area_near(geometry: Geometry, chart: Chart, reach_deg: float) -> Area:
+    """Pixels of a chart at most so far from a map, and some a little farther.
+
+    Both sides of the chart are multiples of ``2**HALVINGS`` pixels.
+    """
+    from scipy.spatial import cKDTree
+
+    ny, nx = (n >> HALVINGS for n in chart.shape)
+    # to the farthest corner of a larger pixel
+    away = np.radians(min(180.0, reach_deg + SPACING)) + chart.pixel_rad * (1 << HALVINGS)
+    distance, _ = cKDTree(points(geometry)).query(
+        chart.vectors(level=HALVINGS).T, distance_upper_bound=2 * np.sin(away / 2)
+    )
+    mask = np.isfinite(distance).reshape(ny, nx)
+    return Area.of(mask.repeat(1 << HALVINGS, 0).repeat(1 << HALVINGS, 1))
+
+
+def colatitudes_of_areas(charts: Sequence[Chart], areas: Mapping[int, Area]) -> tuple[float, float]:
+    """Range of colatitudes (rad) of the pixels of charts in areas, by number of the chart."""
     low, high = np.pi, 0.0
     for chart in charts:
-        ny, nx = chart.shape
-        y, x = (np.append(np.arange(0, n - 1, CHART_STEP), n - 1) for n in (ny, nx))
-        z = chart.vectors_at(*np.meshgrid(y, x, indexing="ij"))[2]
-        pad = CHART_STEP * chart.pixel_rad
-        low = min(low, float(np.arccos(np.clip(z.max(), -1, 1))) - pad)
-        high = max(high, float(np.arccos(np.clip(z.min(), -1, 1))) + pad)
-    return max(0.0, low), min(np.pi, high)
+        theta, _ = chart.angles(np.flatnonzero(areas[chart.index].mask()))
+        low, high = min(low, float(theta.min())), max(high, float(theta.max()))
+    return max(0.0, low - ROUNDING), min(np.pi, high + ROUNDING)

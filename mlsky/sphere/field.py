@@ -5,15 +5,17 @@ A value costs 36 multiplications, so that a field of any lmax can be evaluated c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.sphere import ring_spectra
 from mlsky.sphere.threads import run_blocks, threads
 
 if TYPE_CHECKING:
+    from mlsky.sphere.chart_area import Area
     from mlsky.sphere.charts import Chart
 
 __all__ = ["Field", "gather"]
@@ -26,13 +28,8 @@ _TAPS, _OVERSAMPLING = 6, 1.5
 #: Degree of the polynomials that approximate the kernel, one per tap, to 1e-6 of its peak.
 _DEGREE = 9
 
-#: Half the length of the filter that divides by the transform of the kernel along a few rows of the
-#: grid: its error is 1e-8. Half of the rows is where the transform of all rows is the faster.
-_FILTER, _FEW_ROWS = 16, 0.5
-
-#: Transforms at a time. Transforms that do not fill a vector register are computed one by one, with
-#: other rounding; blocks of fixed size make this independent of the threads.
-_TRANSFORMS = 64
+#: Rows, relative to the band limit, up to which rings close by are the faster way to make them.
+_FEW_ROWS = 0.6
 
 
 def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -63,12 +60,9 @@ def _kernel() -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
 
 
 def _synthesise(
-    alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, same_bits: bool = True
+    alm, lmax: int, transform, nthreads: int, spin: int, colatitude=None, local: bool = False
 ):
-    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row.
-
-    Rows of a range of colatitudes are the same to the bit as in the whole grid with `same_bits`.
-    """
+    """Grids (n, rows, columns), padded by four points on each side; steps (rad); first row."""
     import ducc0
 
     n = lmax + 2
@@ -76,119 +70,35 @@ def _synthesise(
     nphi = 2 * ducc0.fft.good_size(max(int(np.ceil(_OVERSAMPLING * n)), 8))
     steps = np.pi / ntheta, 2 * np.pi / nphi
     rows = _rows(colatitude, steps[0], ntheta)
+    few = rows.stop - rows.start < _FEW_ROWS * n
+    close_by = (local or few) and ntheta >= 4 * ring_spectra.FILTER
     shape = (2 if spin else len(alm), rows.stop - rows.start + 8, nphi + 8)
     grids = np.zeros(shape, np.float32)
     # Ring spectra are kept in the grid's own memory until their Fourier transform.
     spectra = [grid.view(np.complex64)[4:-4] for grid in grids]
-    transforms = [alm] if spin else alm[:, np.newaxis]
-
-    ell = np.arange(lmax + 1)
-    over_m = 1 / transform(ell * steps[1])
-    start = ell * (2 * lmax + 1 - ell) // 2
-
-    def legendre(m: np.ndarray, theta: np.ndarray) -> Iterator[np.ndarray]:
-        for one in transforms:
-            leg = ducc0.sht.alm2leg(
-                alm=one,
-                spin=spin,
-                mode="GRAD_ONLY" if spin and len(one) == 1 else "STANDARD",
-                lmax=lmax,
-                mval=m.astype(np.uint64),
-                mstart=start[m].astype(np.uint64),
-                theta=theta,
-                nthreads=nthreads,
-            )
-            yield from (np.ascontiguousarray(part) for part in leg)
-
-    few = rows.start >= _FILTER and rows.stop <= ntheta - _FILTER
-    few = few and rows.stop - rows.start < _FEW_ROWS * n
-    if few and not same_bits:
-        near = (np.arange(rows.start - _FILTER, rows.stop + _FILTER) + 0.5) * steps[0]
-        taps = _inverse_filter(transform, lmax * steps[0])
-        blocks = [(near, ell, lambda part: _filtered(part, taps, nthreads))]
-    else:
-        over_k = 1 / (2 * n * transform(ell * steps[0]))
-        nodes = (np.arange(n) + 0.5) * np.pi / n
-        # In colatitude ring spectra are cosine series for even m, sine series for odd m; so are
-        # those of spin 2, as both of its axes are reversed at a pole.
-        blocks = [
-            (
-                nodes,
-                ell[odd::2],
-                lambda part, odd=odd: _resampled(part, odd, over_k[odd:], ntheta, nthreads)[rows],
-            )
-            for odd in (0, 1)
-        ]
-    for theta, all_m, resampled in blocks:
-        width = max(16, (1 << 21) // len(theta))  # 32 MB of Legendre transforms at a time
-        for i in range(0, all_m.size, width):
-            m = all_m[i : i + width]
-            for spectrum, part in zip(spectra, legendre(m, theta), strict=True):
-                values = resampled(part.view(np.float64))
-                spectrum[:, m] = values.view(np.complex128) * over_m[m]
+    over_m = 1 / transform(np.arange(lmax + 1) * steps[1])
+    method = ring_spectra.from_close_rings if close_by else ring_spectra.from_all_rings
+    for number, m, values in method(alm, lmax, transform, nthreads, spin, rows, ntheta):
+        spectra[number][:, m] = values * over_m[m]
     for grid, spectrum in zip(grids, spectra, strict=True):
-        _finish(grid, spectrum, nphi, nthreads)
+        _finish(grid, spectrum, nphi, nthreads, spin)
     return grids, steps, rows.start
-
-
-def _resampled(series: np.ndarray, odd: int, over_k, ntheta: int, nthreads: int) -> np.ndarray:
-    """Columns at lmax + 2 colatitudes as columns at `ntheta`, each wave multiplied by `over_k`."""
-    import ducc0
-
-    transformer = ducc0.fft.dst if odd else ducc0.fft.dct
-    series = _along_columns(transformer, series, 2, nthreads)
-    padded = np.zeros((ntheta, series.shape[1]))
-    padded[: over_k.size] = series[: over_k.size] * over_k[:, None]
-    return _along_columns(transformer, padded, 3, nthreads)
-
-
-def _inverse_filter(transform: Callable, highest: float) -> np.ndarray:
-    """Taps (2 J + 1,) that divide by `transform` up to a wave number, rad per grid step."""
-    wave = np.linspace(0, highest, 2000)
-    cosines = 2 * np.cos(np.outer(wave, np.arange(_FILTER + 1)))
-    cosines[:, 0] = 1
-    half = np.linalg.lstsq(cosines * transform(wave)[:, None], np.ones(wave.size), rcond=None)[0]
-    return np.concatenate([half[:0:-1], half])
-
-
-def _filtered(columns: np.ndarray, taps: np.ndarray, nthreads: int) -> np.ndarray:
-    """Columns filtered along their length, without the ends that the filter needs."""
-    size = len(columns) - len(taps) + 1
-    out = np.zeros((size, columns.shape[1]))
-
-    def work(s: slice) -> None:
-        for first, tap in enumerate(taps):
-            out[:, s] += tap * columns[first : first + size, s]
-
-    run_blocks(work, columns.shape[1], nthreads, _TRANSFORMS)
-    return out
 
 
 def _rows(colatitude: tuple[float, float] | None, step: float, ntheta: int) -> slice:
     """Rows of the grid needed for a range of colatitudes, including the width of the kernel.
 
-    Whole blocks of `_TRANSFORMS`, which are transformed together.
+    Whole blocks of `ring_spectra.TRANSFORMS`, which are transformed together.
     """
     if colatitude is None:
         return slice(0, ntheta)
     low, high = (int(np.floor(angle / step - 0.5)) for angle in colatitude)
-    start = max(0, low - _TAPS) // _TRANSFORMS * _TRANSFORMS
-    stop = min(ntheta, -(-(high + _TAPS + 1) // _TRANSFORMS) * _TRANSFORMS)
+    start = max(0, low - _TAPS) // ring_spectra.TRANSFORMS * ring_spectra.TRANSFORMS
+    stop = min(ntheta, -(-(high + _TAPS + 1) // ring_spectra.TRANSFORMS) * ring_spectra.TRANSFORMS)
     return slice(min(start, max(0, stop - 8)), max(stop, min(ntheta, 8)))
 
 
-def _along_columns(transformer: Callable, x: np.ndarray, kind: int, nthreads: int) -> np.ndarray:
-    """Transforms of the columns of x, the same to the bit for any number of threads."""
-    out = np.empty_like(x)
-
-    def work(s: slice) -> None:
-        out[:, s] = transformer(np.ascontiguousarray(x[:, s]), axes=(0,), type=kind, nthreads=1)
-
-    run_blocks(work, x.shape[1], nthreads, _TRANSFORMS)
-    return out
-
-
-def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
+def _finish(grid, spectrum, nphi: int, nthreads: int, spin: int) -> None:
     """Fourier transform of the rings in the grid's own memory, and its padding."""
     import ducc0
 
@@ -199,11 +109,13 @@ def _finish(grid, spectrum, nphi: int, nthreads: int) -> None:
         ring = ducc0.fft.c2r(rows, axes=(1,), lastsize=nphi, forward=False, nthreads=1)
         grid[4 + s.start : 4 + s.stop, 4:-4] = ring
 
-    run_blocks(work, ntheta, nthreads, _TRANSFORMS)
-    # Across a pole: the rings before it, half a turn further. Then the padding in longitude.
+    run_blocks(work, ntheta, nthreads, ring_spectra.TRANSFORMS)
+    # Across a pole: the rings before it, half a turn further, where a vector has turned round. Then
+    # the padding in longitude.
+    sign = -1 if spin & 1 else 1
     for padding, inside in ((range(3, -1, -1), range(4, 8)), (range(-4, 0), range(-5, -9, -1))):
         for a, b in zip(padding, inside, strict=True):
-            grid[a, 4:-4] = np.roll(grid[b, 4:-4], nphi // 2)
+            grid[a, 4:-4] = sign * np.roll(grid[b, 4:-4], nphi // 2)
     grid[:, :4] = grid[:, -8:-4]
     grid[:, -4:] = grid[:, 4:8]
 
@@ -247,18 +159,19 @@ class Field:
     ----------
     alm
         (nalm,) complex, healpy order with mmax = lmax; (n, nalm) for n fields, whose values are
-        then on a leading axis. For spin 2 (1, nalm), E alone, or (2, nalm), E and B.
+        then on a leading axis. For spins 1 and 2 (1, nalm), E alone, or (2, nalm), E and B.
     nthreads
         0 takes `mlsky.sphere.threads.threads`. The values are the same to the bit for any number.
     spin
-        0, or 2: Q and U in HEALPix's convention, on a leading axis of the values.
+        0; 2: Q and U in HEALPix's convention, on a leading axis of the values; 1: a vector's
+        components to the south and to the east, E of a gradient being sqrt(l (l + 1)) times the
+        multipoles of the field whose gradient it is.
     colatitude
-        Range (rad) to which evaluations are restricted, which saves memory and up to half of the
-        time.
-    same_bits
-        Whether values in a range of colatitudes are to be those of the whole field to the bit. If
-        not, a small range costs what its own rows cost, and values differ by rounding in single
-        precision.
+        Range (rad) to which evaluations are restricted, which saves memory; a small range costs
+        what its own rows cost.
+    local
+        Whether values in a range of colatitudes are those of the whole field to the bit. If not,
+        they may be rounded otherwise in single precision, and the whole field is made faster.
 
     Raises
     ------
@@ -278,17 +191,17 @@ class Field:
         nthreads: int = 0,
         spin: int = 0,
         colatitude: tuple[float, float] | None = None,
-        same_bits: bool = True,
+        local: bool = False,
     ):
         alm = np.asarray(alm)
         rows = alm[np.newaxis] if alm.ndim == 1 else alm
-        size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 2) else 0
+        size = rows.shape[-1] if rows.ndim == 2 and spin in (0, 1, 2) else 0
         lmax = round((np.sqrt(8 * size + 1) - 3) / 2)
         fits = len(rows) > 0 if spin == 0 else (alm.ndim == 2 and len(alm) in (1, 2))
         if not fits or lmax < 0 or (lmax + 1) * (lmax + 2) // 2 != size:
             raise ValueError(
                 f"alm of shape {alm.shape}, spin {spin}: must be (nalm,) or (n, nalm) for "
-                "spin 0, (1, nalm) or (2, nalm) for spin 2, with nalm = (lmax+1)(lmax+2)/2 in "
+                "spin 0, (1, nalm) or (2, nalm) for spin 1 or 2, with nalm = (lmax+1)(lmax+2)/2 in "
                 "healpy order, mmax = lmax"
             )
         self.lmax, self.spin = lmax, spin
@@ -303,7 +216,7 @@ class Field:
             self.nthreads,
             spin,
             colatitude,
-            same_bits,
+            local,
         )
 
     def __call__(self, theta, phi) -> NDArray[np.float32]:
@@ -318,14 +231,28 @@ class Field:
         run_blocks(work, theta.size, self.nthreads)
         return self._shaped(out, theta.shape)
 
-    def on(self, chart: Chart) -> NDArray[np.float32]:
-        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields."""
-        out = np.empty((len(self._grids), chart.npix), np.float32)
+    def on(self, chart: Chart, area: Area | None = None) -> NDArray[np.float32]:
+        """Values at the pixel centres of a chart, (ny, nx), or (n, ny, nx) for n fields.
 
-        def work(s: slice) -> None:
-            self._evaluate(*chart.angles(s), out[:, s])
+        With `area`, zero outside of it.
+        """
+        if area is None:
+            out = np.empty((len(self._grids), chart.npix), np.float32)
 
-        run_blocks(work, chart.npix, self.nthreads)
+            def work(s: slice) -> None:
+                self._evaluate(*chart.angles(s), out[:, s])
+
+            run_blocks(work, chart.npix, self.nthreads)
+        else:
+            out = np.zeros((len(self._grids), chart.npix), np.float32)
+            pixel = np.flatnonzero(area.mask())
+
+            def some(s: slice) -> None:
+                values = np.empty((len(out), s.stop - s.start), np.float32)
+                self._evaluate(*chart.angles(pixel[s]), values)
+                out[:, pixel[s]] = values
+
+            run_blocks(some, pixel.size, self.nthreads)
         return self._shaped(out, chart.shape)
 
     def _shaped(self, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

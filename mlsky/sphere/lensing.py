@@ -25,6 +25,10 @@ _CHUNK = 2**22
 #: Largest rms deflection allowed (rad); the real one is 2.5', 7e-4.
 MAX_DEFLECTION = 0.01
 
+#: Largest deflection, in units of its rms, of a map of part of the sky: our choice. Of a Gaussian
+#: field one pixel in 10^43 is deflected as far.
+FARTHEST = 10.0
+
 
 def deflection_alm(kappa_alm: np.ndarray) -> np.ndarray:
     """Gradient alm of the deflection, sqrt(l(l+1)) phi_lm with phi_lm = 2 kappa_lm/(l(l+1)).
@@ -98,40 +102,35 @@ def pieces(
         if not np.isfinite(alm).all():
             raise ValueError(f"{name} has values that are not finite: it must have none")
     dlm = deflection_alm(kappa_alm)
-    _check_deflection(dlm)
-    return _pieces(cmb_alm, dlm, geometry)
+    return _pieces(cmb_alm, dlm, geometry, FARTHEST * _checked_rms(dlm))
 
 
 def _pieces(
-    cmb_alm: np.ndarray, dlm: np.ndarray, geometry: Geometry
+    cmb_alm: np.ndarray, dlm: np.ndarray, geometry: Geometry, farthest: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    # a safe upper limit of the deflection, five times the largest rms
-    reach = coverage.colatitudes_of_map(geometry, 5 * MAX_DEFLECTION)
-    # Of a part of the sky kappa is not that of the whole sky to the bit, so the CMB is not either.
-    fields = [Field(cmb_alm[0], colatitude=reach, same_bits=False)]
+    reach = coverage.colatitudes_of_map(geometry, farthest)
+    fields = [Field(cmb_alm[0], colatitude=reach)]
     if len(cmb_alm) == 3:
         # E alone takes a faster transform.
         eb_alm = cmb_alm[1:] if cmb_alm[2].any() else cmb_alm[1:2]
-        fields.append(Field(eb_alm, spin=2, colatitude=reach, same_bits=False))
+        fields.append(Field(eb_alm, spin=2, colatitude=reach))
     layout = gaussian.rings(geometry)
-    if layout is None:
-        deflected = _points(geometry, dlm)
-    else:
-        deflected = _rings(layout, dlm) if layout.full else _parts_of_rings(layout, geometry, dlm)
-    for pixels, ring, d1 in deflected:
+    whole = layout is not None and layout.full
+    for pixels, ring, d1 in _rings(layout, dlm) if whole else _points(geometry, dlm):
         yield pixels, _remap(fields, ring, d1)
 
 
-def _check_deflection(dlm: np.ndarray) -> None:
-    """Refuse a deflection field whose rms is larger than `MAX_DEFLECTION`."""
+def _checked_rms(dlm: np.ndarray) -> float:
+    """Rms (rad) of a deflection field, refused if it is larger than `MAX_DEFLECTION`."""
     lmax = gaussian.alm_lmax(dlm)
     power = np.abs(dlm) ** 2
-    rms = np.sqrt((2 * power.sum() - power[: lmax + 1].sum()) / (4 * np.pi))
+    rms = float(np.sqrt((2 * power.sum() - power[: lmax + 1].sum()) / (4 * np.pi)))
     if rms > MAX_DEFLECTION:
         raise ValueError(
             f"kappa_alm deflects by {np.degrees(rms) * 60:.3g} arcmin rms: must be below "
             f"{np.degrees(MAX_DEFLECTION) * 60:.0f} (a sky has 2.5); kappa is dimensionless"
         )
+    return rms
 
 
 def _rings(
@@ -162,32 +161,20 @@ def _rings(
         yield row + layout.stride * (point % np.repeat(nphi, nphi)), ring, d1
 
 
-def _parts_of_rings(
-    layout: gaussian.Rings, geometry: Geometry, dlm: np.ndarray
-) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
-    """Pixels of a cut-out whose rows lie on rings, as rings of one point each; as `_rings`."""
-    for number in layout.pieces(_CHUNK):
-        d1 = gaussian.ring_values(dlm[None], layout, number, 1, mode="GRAD_ONLY")
-        nphi, used = layout.nphi[number], layout.used[number]
-        point = np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)
-        pixel = np.repeat(layout.start[number], used) + layout.stride * point
-        held = np.repeat(np.cumsum(nphi) - nphi, used) + point
-        yield pixel, _rings_of_one(*geometry.angles(pixel)), d1[:, held]
-
-
 def _points(geometry: Geometry, dlm: np.ndarray) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
-    """Pixels of any projection, as rings of one point each; as `_rings`."""
-    d1 = gaussian.pixel_values(dlm[None], geometry, 1, mode="GRAD_ONLY")
+    """Pixels of part of the sky or of any projection, as rings of one point each; as `_rings`."""
+    deflection = Field(dlm[None], spin=1, colatitude=coverage.colatitudes_of_map(geometry, 0.0))
     for part in gaussian.chunks(np.ones(geometry.npix, dtype=np.int64), _CHUNK):
         theta, phi = geometry.angles(part)
         on_sky = np.isfinite(theta) & np.isfinite(phi)
-        yield part[on_sky], _rings_of_one(theta[on_sky], phi[on_sky]), d1[:, part[on_sky]]
+        theta, phi = np.clip(theta[on_sky], 0, np.pi), phi[on_sky]
+        yield part[on_sky], _rings_of_one(theta, phi), deflection(theta, phi).astype(np.float64)
 
 
 def _rings_of_one(theta: np.ndarray, phi: np.ndarray) -> dict:
     """Points as ducc0 takes them, each a ring of its own."""
     return {
-        "theta": np.clip(theta, 0, np.pi),
+        "theta": theta,
         "phi0": phi,
         "nphi": np.ones(len(theta), dtype=np.uint64),
         "ringstart": np.arange(len(theta), dtype=np.uint64),

@@ -178,9 +178,9 @@ def test_networks_see_the_objects_as_they_are(folder, start, monkeypatch, order)
     seen = []
     real = evaluate.evaluate
 
-    def spy(*args):
+    def spy(*args, **options):
         seen.append(args[-1])
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(evaluate, "evaluate", spy)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # charts in their order

@@ -93,19 +93,39 @@ def test_a_nonlinear_kappa_needs_no_more_than_the_map(full):
     every = charts.charts(20.0, 8, 32)
     cut = full[300:332, 700:741]
     geometry = Car(cut.shape, cut.wcs)
-    needed = part.of_map(geometry, every, kappa=False)
+    needed = part.of_map(geometry, every, 4, 8, kappa=False)
     assert {chart.index for chart in needed.charts} == needed.painted
-    more = part.of_map(geometry, every)
+    more = part.of_map(geometry, every, 4, 8)
     assert needed.painted == more.painted
     assert len(more.charts) > len(needed.charts)
+    for chart in more.charts:
+        if chart.index in more.painted:
+            assert more.areas[chart.index].size == charts.owned_area(chart, 4).size
+        else:
+            assert more.areas[chart.index].size < charts.owned_area(chart, 4).size
     grid = Legendre(300)
     rows = more.rows(grid)
-    pixel = np.concatenate([charts.owned(chart, grid) for chart in more.charts])
+    pixel = np.concatenate([more.owned(chart, grid) for chart in more.charts])
+    assert np.unique(pixel).size == pixel.size
     assert rows.start <= pixel.min() // grid.shape[1]
     assert pixel.max() // grid.shape[1] < rows.stop
     low, high = more.colatitude
     theta, _ = grid.angles(pixel)
     assert low <= theta.min()
     assert theta.max() <= high
-    assert part.of_map(Healpix(4), every).is_whole
+    assert part.of_map(Healpix(4), every, 4, 8).is_whole
     assert coverage.charts_near(Car(full.shape, full.wcs), 0.0) == list(range(192))
+
+
+@pytest.mark.parametrize("index", [0, 15, 100])
+def test_all_within_reach_is_in_the_area_near_a_map(full, index):
+    chart = charts.charts(20.0, 8, 32)[index]
+    cut = full[300:332, 700:741]
+    geometry = Car(cut.shape, cut.wcs)
+    theta, phi = geometry.angles()
+    map_ = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
+    cosine = (chart.vectors().T @ map_).max(1)
+    mask = coverage.area_near(geometry, chart, 3.0).mask().ravel()
+    assert mask[cosine > np.cos(np.radians(3.0))].all()
+    # a little farther: points half a degree apart, pixels of 160', and all between two in a row
+    assert np.mean(mask) < np.mean(cosine > np.cos(np.radians(12.0))) + 0.01

@@ -384,9 +384,9 @@ def test_a_nonlinear_kappa_stays_and_networks_do_not_see_its_clusters(files, alo
     seen = {}
     real = evaluate.evaluate
 
-    def spy(weights, kappa, *rest):
+    def spy(weights, kappa, *rest, **options):
         seen.setdefault(key, []).append(np.array(kappa))
-        return real(weights, kappa, *rest)
+        return real(weights, kappa, *rest, **options)
 
     monkeypatch.setattr(evaluate, "evaluate", spy)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # charts in their order
@@ -510,8 +510,8 @@ def test_templates_of_the_cib_hold_the_clusters(tmp_path, monkeypatch):
     )
     real = evaluate.evaluate
 
-    def with_templates(*args):
-        made = real(*args)
+    def with_templates(*args, **options):
+        made = real(*args, **options)
         return made | {"cib_353": 2 * made["cib"], "cib_857": 3 * made["cib"]}
 
     monkeypatch.setattr(evaluate, "evaluate", with_templates)

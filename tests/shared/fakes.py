@@ -20,6 +20,8 @@ from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
 from mlsky.sources import catalogue
+from mlsky.sphere import pixel_window
+from mlsky.sphere.multipoles import truncate
 
 #: Band limit of the fake networks; small, so that a drawn kappa costs nothing.
 KAPPA_LMAX = 47
@@ -83,7 +85,9 @@ def install(monkeypatch, header: dict | None = None) -> Recorder:
             raise mlsky.RegistryError(f"weights={weights!r}: must be one of default")
         return FakeWeights(header=header or {})
 
-    def generate(kappa_alm, geometry, *, weights, seed, components, device, progress, store, **_):
+    def generate(
+        kappa_alm, geometry, *, weights, seed, components, progress, store, averaged=False, **_
+    ):
         record.kappa_alm.append(kappa_alm)
         record.generate.append(tuple(components))
         for step in (0.0, 0.5, 1.0):
@@ -102,6 +106,9 @@ def install(monkeypatch, header: dict | None = None) -> Recorder:
             values[...] = maps[name]
         kappa = store.array("kappa", shape)
         kappa[...] = 0.1 * normal(seed, 0, shape)
+        if averaged:
+            low = truncate(kappa_alm, min(geometry.lmax, KAPPA_LMAX))
+            kappa[...] = pixel_window.of_alm(low, geometry)
         return SimpleNamespace(kappa_alm=kappa_alm, maps=kept, catalogue=sources(seed), kappa=kappa)
 
     def draw_alm(cl, seed, field="kappa"):

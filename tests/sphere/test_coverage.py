@@ -48,13 +48,15 @@ def test_colatitudes_hold_every_pixel(name):
     assert high <= min(np.pi, theta.max() + pad)
 
 
-def test_colatitudes_of_charts_hold_their_pixels():
+def test_colatitudes_of_areas_hold_their_pixels():
     every = charts.charts(8.0, 8, 32)
     for index in (0, 3, 17, 100, 191):
-        theta = every[index].angles()[0]
-        low, high = coverage.colatitudes_of_charts([every[index]])
-        assert low <= theta.min()
-        assert theta.max() <= high
+        area = charts.owned_area(every[index], 3)
+        theta = every[index].angles()[0][area.mask()]
+        found = coverage.colatitudes_of_areas([every[index]], {index: area})
+        assert found[0] <= theta.min()
+        assert theta.max() <= found[1]
+        assert found == pytest.approx((theta.min(), theta.max()), abs=1e-8)
 
 
 def test_the_full_sky_is_every_chart():
