@@ -73,7 +73,7 @@ class Realisation:
     cib: CibTemplates | None = None
     cut_per_band: bool = False
     others: dict[str, tuple[Loaded, NDArray[np.float32]]] = field(default_factory=dict)
-    placed: dict[tuple[str, bool], tuple[catalogue.Placed, NDArray[np.bool_] | None]] = field(
+    placed: dict[tuple[str, bool], tuple[catalogue.Placed, NDArray[np.bool] | None]] = field(
         default_factory=dict
     )
 
