@@ -55,12 +55,13 @@ class Kind:
     by_name: bool = False
 
 
-#: By the name of the entry. Names that end in "gains" are lists of factors, too; numbers with other
-#: names may be any up to `LARGEST`.
+#: By the name of the entry. Names that end in "gains" are lists of factors, too, of any size; numbers
+#: with other names may be any up to `LARGEST`.
 KINDS = {
     # gains of modes, and values that are mapped to others (`mlsky.training.calibrate`)
     "ell": Kind(0, MULTIPOLE, "increasing"),
     "gain": Kind(0, GAIN, along="ell"),
+    "velocity_gains": Kind(0, GAIN),
     "from": Kind(-MAP_UK, MAP_UK, "increasing"),
     "to": Kind(0, MAP_UK, "not falling", along="from"),
     "amplitude": Kind(0, GAIN, is_list=False, by_name=True),
@@ -83,7 +84,8 @@ KINDS = {
     # of `mlsky.frequency.cib_templates`
     "ghz": Kind(1, 1e5, "increasing"),
 }
-_GAINS = Kind(0, GAIN)
+#: By what a network's own weights are multiplied when it is exported: any that balanced them.
+_GAINS = Kind(0, LARGEST)
 
 #: Fewest numbers of a list: lists of gains may be empty, and a table is interpolated.
 _LEAST = {"ell": 2, "from": 2, "velocity_gains": 0, "velocity_kernel_gains": 0, "kernel_gains": 0}
@@ -185,4 +187,4 @@ def _kind(name: object) -> Kind | None:
     """What an entry of this name must be; None if its name says nothing."""
     if not isinstance(name, str):
         return None
-    return _GAINS if name.endswith("gains") else KINDS.get(name)
+    return KINDS.get(name, _GAINS if name.endswith("gains") else None)
