@@ -143,10 +143,12 @@ def simulate(asked: Arguments) -> Sky:
     beam
         Beam of the maps: FWHM in arcmin (or a Quantity), its transform b_l from l = 0 as an array,
         or a list of these, one per band; bands may have beams of their own (`mlsky.Band`). Every
-        component then is one map per band. kappa has no beam.
+        component then is one map per band. kappa has no beam. Within two FWHM of its edges a map of
+        part of the sky lacks the sky and the sources beyond: make it larger (docs/beams).
     pixel_window
         True: every map is an average over its pixels, and has their window. False: samples at their
-        centres, without it; with sources this needs a beam.
+        centres, without it; with sources this needs a beam, and within 8 pixels of its edges part
+        of the sky is not right (docs/beams).
     cmb_seed
         Seed of the unlensed CMB; `seed` by default.
     device
