@@ -326,14 +326,18 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
 def _of_plugins(request: Request) -> dict[str, tuple[Loaded, NDArray[np.float32]]]:
     """Templates of the components of other packages, with the window of the pixels if asked."""
     found = {}
+    wider, inside = request.geometry, None
+    if request.pixel_window:
+        wider, inside = pixel_window.padded(request.geometry)
     for plugin in request.plugins:
         request.progress(plugin.name, 0.0)
-        maps = plugin.templates(request.geometry, request.seed)
+        maps = plugin.templates(wider, request.seed)
         if request.pixel_window:
-            for one in maps:
-                pixel_window.average(
-                    one, plugin.stokes, request.geometry, None, one, request.geometry.lmax
-                )
+            samples = maps
+            if inside is not None:
+                maps = np.empty((*samples.shape[:2], *request.geometry.shape), np.float32)
+            for one, out in zip(samples, maps, strict=True):
+                pixel_window.average(one, plugin.stokes, wider, inside, out, wider.lmax)
         found[plugin.name] = (plugin, maps)
     return found
 
