@@ -44,7 +44,8 @@ class Plugin(Protocol):
         """(n, len(stokes), *geometry.shape) maps in uK_CMB, each at a frequency of its own.
 
         Samples at the pixel centres, which `geometry.angles` gives as colatitude and longitude
-        (rad), equatorial. Random numbers must depend on `seed` and on places alone.
+        (rad), equatorial. Random numbers must depend on `seed` and on places alone. The geometry of
+        part of the sky has a margin for the pixel window.
         """
 
     def weights(self, nu_ghz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -213,7 +213,7 @@ class Operations:
         -------
         Sky
             Of the total, or of this component, alone: one map per band. kappa has no beam. Within
-            a few FWHM of its edge a cut-out lacks what lies beyond.
+            two FWHM of its edges a cut-out lacks what lies beyond.
 
         Raises
         ------

@@ -143,10 +143,12 @@ def simulate(asked: Arguments) -> Sky:
     beam
         Beam of the maps: FWHM in arcmin (or a Quantity), its transform b_l from l = 0 as an array,
         or a list of these, one per band; bands may have beams of their own (`mlsky.Band`). Every
-        component then is one map per band. kappa has no beam.
+        component then is one map per band. kappa has no beam. Within two FWHM of its edges a map of
+        part of the sky lacks the sky and the sources beyond: make it larger (docs/beams).
     pixel_window
         True: every map is an average over its pixels, and has their window. False: samples at their
-        centres, without it; with sources this needs a beam.
+        centres, without it; with sources this needs a beam, and within 8 pixels of its edges part
+        of the sky is not right (docs/beams).
     cmb_seed
         Seed of the unlensed CMB; `seed` by default.
     device
@@ -324,14 +326,18 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
 def _of_plugins(request: Request) -> dict[str, tuple[Loaded, NDArray[np.float32]]]:
     """Templates of the components of other packages, with the window of the pixels if asked."""
     found = {}
+    wider, inside = request.geometry, None
+    if request.pixel_window:
+        wider, inside = pixel_window.padded(request.geometry)
     for plugin in request.plugins:
         request.progress(plugin.name, 0.0)
-        maps = plugin.templates(request.geometry, request.seed)
+        maps = plugin.templates(wider, request.seed)
         if request.pixel_window:
-            for one in maps:
-                pixel_window.average(
-                    one, plugin.stokes, request.geometry, None, one, request.geometry.lmax
-                )
+            samples = maps
+            if inside is not None:
+                maps = np.empty((*samples.shape[:2], *request.geometry.shape), np.float32)
+            for one, out in zip(samples, maps, strict=True):
+                pixel_window.average(one, plugin.stokes, wider, inside, out, wider.lmax)
         found[plugin.name] = (plugin, maps)
     return found
 

@@ -4,6 +4,8 @@ Multipoles of a source's pixel do not end where those of the map do, and a beam 
 wider than a pixel would ring round it. Every listed source is painted with the profile of the beam
 at its place instead; fainter ones, which no one tells apart, go with the smooth fields. In skies
 with the window of their pixels the painted sources have it too.
+
+Part of the sky is convolved without what lies beyond its edges (docs/beams).
 """
 
 from __future__ import annotations

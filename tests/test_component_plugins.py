@@ -9,6 +9,7 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from pixell import enmap, utils
 
 import mlsky
 from mlsky import cli, component_plugins
@@ -114,6 +115,22 @@ class Dust:
     def weights(self, nu_ghz):
         return np.ones((len(nu_ghz), 1))
 """
+
+
+def test_part_of_the_sky_is_that_of_the_whole(broken, monkeypatch):
+    """Up to the edges, where the pixel window needs what lies beyond."""
+    fakes.install(monkeypatch)
+    waves = "theta, phi = geometry.angles()\n        return (np.sin(12 * theta) * np.cos(9 * phi))"
+    made = "return np.zeros((1, 1, *geometry.shape), np.float32)"
+    broken(GOOD.replace(made, f"{waves}.reshape(1, 1, *geometry.shape)"))
+    shape, wcs = enmap.fullsky_geometry(4 * utils.degree)
+    rows, columns = slice(10, 30), slice(20, 60)
+    part = enmap.slice_geometry(shape, wcs, (rows, columns))
+    for window in (True, False):
+        given = {"seed": 1, "components": "dust", "stokes": "T", "pixel_window": window}
+        whole = mlsky.simulate(150, geometry=(shape, wcs), **given)["dust"]
+        cut = mlsky.simulate(150, geometry=part, **given)["dust"]
+        np.testing.assert_allclose(cut, whole[..., rows, columns], atol=ROUNDING)
 
 
 @pytest.mark.parametrize(

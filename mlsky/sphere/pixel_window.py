@@ -248,7 +248,9 @@ def padded(geometry: Geometry) -> tuple[Geometry, tuple[slice, slice] | None]:
     """The pixels with those around them that the filter needs, and where the map lies in them.
 
     Filtered on them and cut by `crop`, part of the sky has the values of the whole. None if nothing
-    is needed: on HEALPix pixels, and where the map is closed.
+    is needed: on HEALPix pixels, and where the map is closed. There are no rows beyond a pole, and
+    without all columns the map does not have them on its other side: the last `RADIUS` rows before
+    the pole are then not those of the whole.
     """
     if isinstance(geometry, Healpix):
         return geometry, None
