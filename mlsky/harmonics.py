@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlsky.sky import Sky
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["alm", "autospectra", "lowest_multipole", "spectra"]
+__all__ = ["alm", "autospectra", "has_multipoles", "lowest_multipole", "spectra"]
 
 #: Fraction of a cut-out's side over which its edges are tapered before its spectrum is taken, our
 #: choice. Of a C_l that falls as l^-3, as in the damping tail of the CMB, less than a tenth comes
@@ -101,7 +101,7 @@ def autospectra(
     Raises
     ------
     ValueError
-        If the pixels are not HEALPix or cylindrical.
+        If the pixels are not HEALPix or cylindrical, or a single row or column.
     """
     import healpy
 
@@ -112,6 +112,11 @@ def autospectra(
         2 * letter: healpy.alm2cl(one) / taper.power
         for letter, one in zip(LETTERS[stokes], alms, strict=True)
     }
+
+
+def has_multipoles(geometry: Geometry) -> bool:
+    """Whether maps on these pixels have spectra; a strip of one row or column has none."""
+    return geometry.kind == "healpix" or (geometry.cylindrical and min(geometry.shape) > 1)
 
 
 def lowest_multipole(geometry: Geometry) -> float:
@@ -159,6 +164,10 @@ def _check_pixels(geometry: Geometry) -> None:
     if geometry.kind == "car" and not geometry.cylindrical:
         raise ValueError(
             "multipoles need HEALPix or cylindrical pixels (CAR, CEA, ...); this map has other ones"
+        )
+    if not has_multipoles(geometry):
+        raise ValueError(
+            f"a map of shape {geometry.shape}: multipoles need two rows and two columns or more"
         )
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky import arguments, harmonics
 from mlsky.errors import MissingDependencyError
+from mlsky.frequency import bands
 from mlsky.io import skies
 from mlsky.io.layers import TOTAL
 from mlsky.plotting import sky_spectra
@@ -55,16 +57,19 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
 
     Raises
     ------
+    ValueError
+        If `freq_ghz` is no frequency that a passband may have.
     MissingDependencyError
         If matplotlib is not installed.
     """
+    nearest = 150.0 if freq_ghz is None else _parse_freq(freq_ghz)
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError(
             "matplotlib is needed to draw a sky: pip install 'mlsky[plot]'"
         ) from None
-    band = int(np.argmin(np.abs(sky.freqs_ghz - (150.0 if freq_ghz is None else freq_ghz))))
+    band = int(np.argmin(np.abs(sky.freqs_ghz - nearest)))
     unit = UNIT_TEXT.get(sky.unit, sky.unit)
     drawing = Figure(figsize=(16, 9.2), layout="constrained", facecolor="white")
     grid = drawing.add_gridspec(2, 1, height_ratios=(1.6, 1.0))
@@ -76,7 +81,7 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
         maps = sky.band(band, name)
         if name is None:
             _draw_whole(drawing.add_subplot(top[0]), maps[0], sky.geometry, title, unit)
-        if sky_spectra.has_multipoles(sky.geometry):
+        if harmonics.has_multipoles(sky.geometry):
             curves[name or TOTAL] = sky_spectra.measure(sky, band, name, maps)
         if name is not None or not sky.keys():
             zooms[name or TOTAL] = _zoom(maps[0], sky.geometry)
@@ -161,6 +166,12 @@ def _square(ra: float, dec: float, side_deg: float, size: int) -> tuple[NDArray,
     theta = np.arctan2(np.hypot(vector[..., 0], vector[..., 1]), vector[..., 2])
     phi = np.arctan2(vector[..., 1], vector[..., 0])
     return theta, phi
+
+
+def _parse_freq(freq_ghz: float) -> float:
+    low, high = bands.FREQ_RANGE_GHZ[0], bands.BAND_MAX_GHZ
+    allowed = f"a number of GHz from {low:g} to {high:g}, for example 150"
+    return arguments.number("freq", freq_ghz, allowed, low, high)
 
 
 def _sample(values: NDArray, geometry: Geometry, theta: NDArray, phi: NDArray) -> NDArray:
@@ -288,7 +299,7 @@ def _draw_spectra(drawing: Figure, place, sky: Sky, band: int, curves: dict, uni
         panels[pair] = drawing.add_subplot(rows[number], sharex=first)
         first.tick_params(labelbottom=False)
     first.set_title(f"Power spectra at {_band_title(sky, band)}", fontsize=13)
-    if not sky_spectra.has_multipoles(sky.geometry):
+    if not harmonics.has_multipoles(sky.geometry):
         first.text(
             *(0.5, 0.5),
             "these pixels have no multipoles",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlsky.sky import Sky
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["Curve", "binned", "draw", "has_multipoles", "is_cut", "measure", "without_bright"]
+__all__ = ["Curve", "binned", "draw", "is_cut", "measure", "without_bright"]
 
 #: Multipole and D_l of the bins of a spectrum, float64 each.
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -142,11 +142,6 @@ def _add_legends(panels: dict[str, Axes], geometry: Geometry) -> None:
             frameon=False,
             columnspacing=1.2,
         )
-
-
-def has_multipoles(geometry: Geometry) -> bool:
-    """Whether maps on these pixels have spectra."""
-    return geometry.kind == "healpix" or geometry.cylindrical
 
 
 def is_cut(sky: Sky) -> bool:

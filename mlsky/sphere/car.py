@@ -163,6 +163,11 @@ class Car:
         """Spacing (rad) of the columns in RA and of the rows in declination, with their signs."""
         return tuple(float(step) for step in np.radians(self.wcs.wcs.cdelt))
 
+    @property
+    def sides_deg(self) -> tuple[float, float]:
+        """Sides of a pixel (deg) in the plane of the projection, along a row and along a column."""
+        return pixel_sides(self.wcs)
+
     @functools.cached_property
     def pixel_arcmin(self) -> float:
         """Side of a pixel along declination, without the rounding of a conversion to arcmin."""

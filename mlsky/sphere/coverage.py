@@ -17,23 +17,63 @@ __all__ = ["area_near", "charts_near", "colatitudes_of_areas", "colatitudes_of_m
 #: (HEALPix pixels of nside 64, whose corners are at most 0.9 deg from their centres).
 SPACING, PLACES, PLACE_RADIUS = 0.5, 64, 0.9
 
-#: Angle (rad) by which rounding may change the place of a pixel, and far more.
+#: Angle (rad) by which rounding may change the place of a pixel, and far more; also that of ratios.
 ROUNDING = 1e-9
+
+#: Halvings of a gap between two points, at most: the last row of CEA pixels, from a pole on, needs
+#: 9 of them. Only where a projection is torn would there be more to halve.
+MOST_HALVINGS = 12
 
 #: Halvings of a chart's pixels for the comparison with a map.
 HALVINGS = 3
 
 
 def points(geometry: Geometry) -> NDArray[np.float64]:
-    """Unit vectors (n, 3) of points of a map, its edges among them, at most `SPACING` apart."""
-    ny, nx = geometry.shape
-    step = max(1, int(60 * SPACING / geometry.pixel_arcmin))
-    y, x = (np.append(np.arange(-0.5, n - 0.5, step), n - 0.5) for n in (ny, nx))
+    """Unit vectors (n, 3) of points of a map, its edges among them.
+
+    Neighbours are at most `SPACING` apart along the rows and along the columns, whatever the sides
+    of the pixels and wherever the projection stretches them, so that every place of the map is at
+    most `SPACING` from one of them.
+    """
+    y, x = (
+        _along(n, side) for n, side in zip(geometry.shape, geometry.sides_deg[::-1], strict=True)
+    )
+    longest = 2 * np.sin(np.radians(SPACING) / 2) + ROUNDING
+    for _ in range(MOST_HALVINGS):
+        vectors = _vectors(geometry, y, x)
+        far = [_gaps(vectors, axis) > longest for axis in (0, 1)]
+        if not any(part.any() for part in far):
+            break
+        y, x = (_halved(places, part) for places, part in zip((y, x), far, strict=True))
+    vectors = _vectors(geometry, y, x).reshape(-1, 3)
+    return vectors[np.isfinite(vectors[:, 0])]
+
+
+def _along(n: int, side_deg: float) -> NDArray[np.float64]:
+    """Pixel coordinates from one edge of n pixels to the other, by their nominal side."""
+    pixels = SPACING / side_deg
+    step = int(pixels + ROUNDING) if pixels >= 1 else 1 / np.ceil(1 / pixels - ROUNDING)
+    return np.append(np.arange(-0.5, n - 0.5, step), n - 0.5)
+
+
+def _vectors(
+    geometry: Geometry, y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Unit vectors (len(y), len(x), 3) of pixel coordinates; NaN off the sphere."""
     theta, phi = geometry.angles_at(y[:, np.newaxis], x)
-    on_sky = np.isfinite(theta) & np.isfinite(phi)
-    theta, phi = theta[on_sky], phi[on_sky]
     sine = np.sin(theta)
-    return np.stack([sine * np.cos(phi), sine * np.sin(phi), np.cos(theta)], 1)
+    return np.stack([sine * np.cos(phi), sine * np.sin(phi), np.cos(theta)], -1)
+
+
+def _gaps(vectors: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Longest chord between neighbours along one axis, by their number; 0 off the sphere."""
+    chords = np.linalg.norm(np.diff(vectors, axis=axis), axis=-1)
+    return np.nan_to_num(chords).max(1 - axis)
+
+
+def _halved(places: NDArray[np.float64], far: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Coordinates with the middles of the gaps that are too long."""
+    return np.sort(np.append(places, (places[:-1] + places[1:])[far] / 2))
 
 
 def charts_near(geometry: Geometry, reach_deg: float) -> list[int]:

@@ -259,4 +259,8 @@ def test_plot(record, capsys):
     capsys.readouterr()
     assert "no such file" in error_of(capsys, ["plot", "none.h5"])
     assert "suffix must be one of" in error_of(capsys, ["plot", "sky.h5", "--out", "a.txt"])
+    for freq in ("nan", "1e9", "-150"):
+        said = error_of(capsys, ["plot", "sky.h5", "--out", "a.png", "--freq", freq])
+        assert "must be a number of GHz from 20 to 1150" in said
+        assert not Path("a.png").exists()
     assert sky_maps.SUFFIXES[0] == ".png"

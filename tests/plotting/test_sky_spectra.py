@@ -183,9 +183,23 @@ def test_act_points_only_near_their_bands(record):
     assert points(sky_maps.figure(mlsky.simulate(120, 16, 1))) == []
 
 
-def test_pixels_without_multipoles_say_so(record):
-    geometry = enmap.geometry(np.radians([[-5, 5], [5, -5]]), res=np.radians(0.5), proj="tan")
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        enmap.geometry(np.radians([[-5, 5], [5, -5]]), res=np.radians(0.5), proj="tan"),
+        ((1, 20), cut_out(10).wcs),
+        ((20, 1), cut_out(10).wcs),
+    ],
+    ids=["tan", "row", "column"],
+)
+def test_pixels_without_multipoles_say_so(record, geometry):
     figure = sky_maps.figure(mlsky.simulate(150, geometry=geometry, seed=1, components=["tsz"]))
     assert isinstance(figure, Figure)
     texts = [text.get_text() for text in axes_of_spectra(figure).texts]
     assert texts == ["these pixels have no multipoles"]
+
+
+def test_spectra_of_a_strip_are_refused():
+    geometry = Car((1, 20), cut_out(10).wcs)
+    with pytest.raises(ValueError, match="two rows and two columns or more"):
+        of_maps(np.ones((1, 1, 20)), geometry, "T").spectra()

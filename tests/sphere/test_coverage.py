@@ -1,11 +1,24 @@
 """Charts and colatitudes of a map, against every pixel of it."""
 
+import healpy
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from pixell import enmap
+from scipy.spatial import cKDTree
 
 from mlsky.sphere import charts, coverage
 from mlsky.sphere.geometry import Car, Healpix
+
+
+def turned_wcs(side):
+    """TAN pixels at 33 degrees to the meridians."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    cos, sin = np.cos(np.radians(33)), np.sin(np.radians(33))
+    wcs.wcs.cd = side * np.array([[-cos, sin], [sin, cos]])
+    wcs.wcs.crval, wcs.wcs.crpix = (70, -60), (4, 6.5)
+    return wcs
 
 
 def patch(dec, ra, proj="car"):
@@ -23,6 +36,30 @@ PATCHES = {
 }
 
 
+def grid(shape, cdelt, crval, crpix, proj="CAR"):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = [f"RA---{proj}", f"DEC--{proj}"]
+    wcs.wcs.cdelt, wcs.wcs.crval, wcs.wcs.crpix = cdelt, crval, crpix
+    return Car(shape, wcs)
+
+
+#: Pixels wider than the spacing of the points, long ones, and projections that stretch them.
+WIDE = {
+    "15 deg": Car(*enmap.fullsky_geometry(res=np.radians(15))),
+    "20 deg": Car(*enmap.fullsky_geometry(res=np.radians(20))),
+    "30 deg": Car(*enmap.fullsky_geometry(res=np.radians(30))),
+    "long rows": grid((9, 30), (-10, 1), (0, 0), (15, 5)),
+    "long columns": grid((16, 80), (-1, 10), (0, 0), (40, 8.5)),
+    "one long row": grid((1, 36), (-10, 1), (0, 0), (18, -59)),
+    "oblique": grid((18, 9), (-1, 10), (40, 50), (4, 9.5)),
+    "turned": Car((12, 12), turned_wcs(3.0)),
+    "pole": grid((60, 60), (-0.3, 0.05), (0, 90), (15, 30.5), "TAN"),
+    "few at the pole": grid((6, 6), (-3, 3), (10, 90), (4, 3.1), "TAN"),
+    "equal areas": grid((57, 180), (-2, 2), (0, 0), (90.5, 29), "CEA"),
+    "stretched": grid((60, 60), (-4, 4), (30, 20), (30, 30), "ARC"),
+}
+
+
 @pytest.mark.parametrize("name", PATCHES)
 def test_every_pixel_lies_on_a_chart_that_is_near(name):
     geometry = PATCHES[name]
@@ -36,16 +73,42 @@ def test_every_pixel_lies_on_a_chart_that_is_near(name):
     assert set(near) <= set(coverage.charts_near(geometry, 5.0))
 
 
-@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("name", WIDE)
+def test_charts_of_wide_and_long_pixels_are_near(name):
+    geometry = WIDE[name]
+    theta, phi = geometry.angles()
+    own = set(healpy.ang2pix(charts.NSIDE, theta, phi, nest=True).tolist())
+    near = set(coverage.charts_near(geometry, 0.0))
+    assert own <= near
+    if "deg" in name:
+        assert near == set(range(192))
+
+
+@pytest.mark.parametrize("name", WIDE | PATCHES)
+def test_every_place_of_a_map_is_near_one_of_its_points(name):
+    """Random places inside the pixels, not their centres alone."""
+    geometry = (WIDE | PATCHES)[name]
+    ny, nx = geometry.shape
+    y, x = np.random.default_rng(1).uniform(-0.5, [[ny - 0.5], [nx - 0.5]], (2, 3000))
+    theta, phi = geometry.angles_at(y, x)
+    seen = np.isfinite(theta)
+    assert seen.mean() > 0.9
+    place = healpy.ang2vec(theta[seen], phi[seen])
+    chord, _ = cKDTree(coverage.points(geometry)).query(place)
+    assert np.degrees(2 * np.arcsin(chord.max() / 2)) <= coverage.SPACING
+
+
+@pytest.mark.parametrize("name", WIDE | PATCHES)
 def test_colatitudes_hold_every_pixel(name):
-    geometry = PATCHES[name]
-    theta = geometry.angles()[0]
+    geometry = (WIDE | PATCHES)[name]
+    theta = np.clip(geometry.angles()[0], 0, np.pi)
     low, high = coverage.colatitudes_of_map(geometry, 0.0)
     assert low <= theta.min()
     assert theta.max() <= high
-    pad = np.radians(2.0)
-    assert low >= max(0, theta.min() - pad)
-    assert high <= min(np.pi, theta.max() + pad)
+    if name in PATCHES:  # centres of wide pixels are far from their edges
+        pad = np.radians(2.0)
+        assert low >= max(0, theta.min() - pad)
+        assert high <= min(np.pi, theta.max() + pad)
 
 
 def test_colatitudes_of_areas_hold_their_pixels():
