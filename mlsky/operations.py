@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import arguments, bright_sources, harmonics, seeds, smoothing, subtraction
+from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency import passbands
 from mlsky.io.layers import TOTAL
 from mlsky.sources import writers
@@ -99,7 +100,7 @@ class Operations:
             maps = maps[..., order]
         return maps
 
-    def cut(self, mjy: float, nu_ghz: float | str | Band = 148.0) -> Sky:
+    def cut(self, mjy: float, nu_ghz: float | str | Band = REFERENCE_GHZ) -> Sky:
         """This sky without the sources that are brighter than a flux in a band.
 
         Parameters
@@ -128,7 +129,7 @@ class Operations:
     def mask(
         self,
         flux_mjy: float | None = 15.0,
-        nu_ghz: float | str | Band = 150.0,
+        nu_ghz: float | str | Band = REFERENCE_GHZ,
         radius_arcmin: float = 5.0,
         *,
         cluster_mass: float | None = None,
@@ -136,8 +137,9 @@ class Operations:
     ) -> NDArray[np.bool_]:
         """Where the sky is far from bright sources, as ACT masks them, and from massive clusters.
 
-        The defaults are those of the power spectra of ACT DR6: holes of 5' round sources above
-        15 mJy at 150 GHz (Louis et al. 2025, arXiv:2503.14452).
+        Flux and radius are by default those of the power spectra of ACT DR6: holes of 5' round
+        sources above 15 mJy at 150 GHz (Louis et al. 2025, arXiv:2503.14452); the frequency is that
+        of every flux here, 148 GHz.
 
         Parameters
         ----------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlsky import arguments
 from mlsky.frequency.passbands import Band
 from mlsky.io import fits, hdf5, skies
 from mlsky.io.layers import TOTAL, Layer
@@ -133,7 +134,7 @@ class Sky(Operations):
         Raises
         ------
         ValueError
-            If no band, or more than one, has that name.
+            If there is no such band, or more than one has that name.
         """
         return self.integrate(np.eye(len(self.freqs_ghz))[self.index(index)], component)
 
@@ -143,12 +144,13 @@ class Sky(Operations):
         Raises
         ------
         ValueError
-            If no band, or more than one, has that name.
-        IndexError
-            If there are fewer bands.
+            If no band, or more than one, has that name, or there are fewer bands.
         """
+        count = len(self.bands)
         if not isinstance(band, str):
-            return range(len(self.bands))[band]
+            labels = ", ".join(one.label for one in self.bands)
+            allowed = f"a name, or a number from 0 to {count - 1}, of the bands {labels}"
+            return arguments.integer("band", band, allowed, -count, count - 1) % count
         found = [i for i, one in enumerate(self.bands) if one.name == band]
         if len(found) != 1:
             named = ", ".join(one.label for one in self.bands)

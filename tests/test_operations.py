@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import astropy.units as u
 import fakes
 import healpy
@@ -11,6 +13,7 @@ from astropy.table import Table
 from pixell import enmap, utils
 
 import mlsky
+from mlsky.components import REFERENCE_GHZ
 from mlsky.io.layers import Layer
 from mlsky.sky import Sky
 from mlsky.sources import catalogue
@@ -217,3 +220,8 @@ def test_bad_band_limits():
         bare(Healpix(64)).alm(lmax=400)
     with pytest.raises(ValueError, match="need HEALPix or cylindrical pixels"):
         bare(GEOMETRIES["tan"]).spectra()
+
+
+def test_fluxes_are_at_one_frequency_by_default():
+    for method in (Sky.cut, Sky.mask):
+        assert inspect.signature(method).parameters["nu_ghz"].default == REFERENCE_GHZ

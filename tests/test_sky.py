@@ -157,6 +157,22 @@ def test_one_band_and_sums_over_bands(sky):
         sky.integrate([1, 2])
 
 
+def test_bands_that_there_are_not(sky):
+    count = len(sky.bands)
+    np.testing.assert_array_equal(sky.band(-1), sky.band(count - 1))
+    for call in (
+        lambda: sky.band(7),
+        lambda: sky.band(-count - 1),
+        lambda: sky.band(0.5),
+        lambda: sky.alm(7),
+        lambda: sky.subtract(noise_uk_arcmin=1e3, beam=60, band=9),
+    ):
+        with pytest.raises(ValueError, match=r"band=.*: must be a name, or a number") as no:
+            call()
+        assert sky.bands[0].label in str(no.value)
+        assert "\n" not in str(no.value)
+
+
 def test_stokes_and_rows_of_a_part(sky):
     """What the sky does not hold is no zero, and no step of a slice is lost."""
     total = sky.band(1)

@@ -55,11 +55,56 @@ def _read(ctx: click.Context, option: click.Parameter, path: Path | None) -> Non
         name = names[key.replace("-", "_")]
         if isinstance(value, dict):
             raise ValueError(f"--config {path}: {key} is a table; must be a value")
-        if getattr(params[name], "multiple", False):
+        if name in defaults:
+            raise ValueError(
+                f"--config {path}: {key} gives {_shown(params[name])} a second time; give it once"
+            )
+        allowed = _allowed(params[name], value)
+        if allowed is not None:
+            from mlsky.arguments import short  # imports numpy, which the help does without
+
+            raise ValueError(f"--config {path}: {key} = {short(value)}: must be {allowed}")
+        if params[name].multiple:
             many = value if isinstance(value, list) else [value]
             value = [str(one) for one in many]
         defaults[name] = value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _allowed(param: click.Parameter, value: object) -> str | None:
+    """What an option takes in a file, if `value` is of another type; None if it is not."""
+    if hasattr(param.type, "text"):  # a type of ours, which converts what stands in a file itself
+        return None
+    if param.multiple:
+        many = value if isinstance(value, list) else [value]
+        return None if all(map(_is_word, many)) else "one number or text, or a list of them"
+    if isinstance(param.type, click.Tuple):
+        kinds = param.type.types
+        fits = isinstance(value, list) and len(value) == len(kinds) and all(map(_is_word, value))
+        fits = fits and all(
+            isinstance(kind, click.types.StringParamType) or _mismatch(kind, one) is None
+            for kind, one in zip(kinds, value, strict=True)
+        )
+        return None if fits else f"a list of {len(kinds)}, {param.metavar}"
+    return _mismatch(param.type, value)
+
+
+def _is_word(value: object) -> bool:
+    """Whether a value is what one word of the command line says."""
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _mismatch(kind: click.ParamType, value: object) -> str | None:
+    """What a type takes in a file, if `value` is of another one; None if it is not."""
+    if isinstance(kind, click.types.BoolParamType):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(kind, click.types.IntParamType):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if whole else "a whole number, without quotes and point"
+    if isinstance(kind, click.types.FloatParamType):
+        number = _is_word(value) and not isinstance(value, str)
+        return None if number else "a number, without quotes"
+    return None if isinstance(value, str) else "text in quotes"
 
 
 def dump(ctx: click.Context) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 __all__ = [
+    "InPlaceOf",
     "ManyValues",
     "bands",
     "beams",
@@ -49,6 +51,23 @@ class ManyValues(click.Command):
                 if values:
                     merged.append(",".join(values))
         return super().parse_args(ctx, merged)
+
+
+class InPlaceOf(click.Option):
+    """An option instead of which the command line may give another one.
+
+    A value from a file of options does not count then.
+    """
+
+    def __init__(self, *arguments, other: str, **settings) -> None:
+        super().__init__(*arguments, **settings)
+        self.other = other
+
+    def consume_value(self, ctx: click.Context, opts):
+        given = [name in opts for name in (self.name, self.other)]
+        if given == [False, True]:
+            return None, ParameterSource.DEFAULT
+        return super().consume_value(ctx, opts)
 
 
 def _is_option(token: str) -> bool:

@@ -9,10 +9,25 @@ from pathlib import Path
 import click
 
 from mlsky.cli.config import dump, with_config
-from mlsky.cli.options import ManyValues, bands, beams, progress_bar, resumable, split
+from mlsky.cli.options import InPlaceOf, ManyValues, bands, beams, progress_bar, resumable, split
 from mlsky.signature import DEFAULTS, Arguments
 
 __all__ = ["plot", "read_options", "simulate", "with_options"]
+
+
+class Monopole(click.types.BoolParamType):
+    """A truth value; in files also names of the maps that keep their mean."""
+
+    def convert(self, value, param: click.Parameter | None, ctx: click.Context | None):
+        many = value if isinstance(value, list) else [value]
+        if isinstance(value, bool) or all(isinstance(name, str) for name in many):
+            return value  # `mlsky.simulate` knows the names
+        self.fail(f'{value!r}: must be true, false, or names as ["cib"]', param, ctx)
+
+    @staticmethod
+    def text(value: bool | str | list) -> bool | str | list:
+        """The value as it is written in a file."""
+        return value
 
 
 #: Command line options of the arguments of `mlsky.simulate`. The name of an option is that of the
@@ -25,9 +40,16 @@ OPTIONS = {
         "metavar": "BAND...",
         "help": "Bands: GHz, or names such as so_lat/f150 (docs/bands).",
     },
-    "nside": {"type": int, "help": "HEALPix resolution, a power of two."},
+    "nside": {
+        "cls": InPlaceOf,
+        "other": "geometry",
+        "type": int,
+        "help": "HEALPix resolution, a power of two.",
+    },
     "geometry": {
         "flag": "--car",
+        "cls": InPlaceOf,
+        "other": "nside",
         "type": float,
         "metavar": "ARCMIN",
         "help": "Full-sky CAR map (Fejer-1) instead.",
@@ -42,8 +64,15 @@ OPTIONS = {
     },
     "stokes": {},
     "unit": {},
-    "flux_cut_mjy": {"type": float, "help": "Leave brighter sources out (at 148 GHz)."},
+    "flux_cut_mjy": {
+        "cls": InPlaceOf,
+        "other": "flux_cut",
+        "type": float,
+        "help": "Leave brighter sources out (at 148 GHz).",
+    },
     "flux_cut": {
+        "cls": InPlaceOf,
+        "other": "flux_cut_mjy",
         "nargs": 2,
         "type": (float, str),
         "metavar": "MJY BAND",
@@ -65,6 +94,7 @@ OPTIONS = {
     },
     "monopole": {
         "flag": "--monopole/--no-monopole",
+        "type": Monopole(),
         "help": "Whether the CIB keeps its mean over the sky.",
     },
     "cosmology": {},

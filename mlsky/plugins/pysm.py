@@ -35,6 +35,7 @@ from mlsky.components import REFERENCE_GHZ, parse
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.passbands import Band
 from mlsky.io.layers import TOTAL
+from mlsky.plugins import transforms
 from mlsky.plugins.skies import SimulatedSky, StoredSky, numbered
 from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
@@ -236,7 +237,7 @@ class Extragalactic(pysm3.Model):
             `lmax`, by default 2.5 nside.
         output_nside, lmax
             Of the transform that smoothing, rotation and CAR need, as in
-            ``pysm3.apply_smoothing_and_coord_transform``.
+            ``pysm3.apply_smoothing_and_coord_transform``; `lmax` is 2 at least and 4 nside at most.
         output_car_resol, return_healpix, return_car
             Return a full-sky Fejer-1 CAR map beside, or in place of, the HEALPix map.
         coord
@@ -253,8 +254,8 @@ class Extragalactic(pysm3.Model):
         TypeError
             If `freqs` has no unit.
         ValueError
-            If a frequency is outside the range of the laws, no map is asked for, or a beam is too
-            short, not finite, or given twice.
+            If a frequency is outside the range of the laws, no map is asked for, a keyword of the
+            transform has a value that is not allowed, or a beam is too short or given twice.
         """
         if not isinstance(freqs, u.Quantity):
             raise TypeError(f"freqs={freqs!r}: must have a unit, for example 145 * u.GHz")
@@ -268,56 +269,13 @@ class Extragalactic(pysm3.Model):
             "return_healpix": return_healpix,
             "return_car": return_car,
         }
-        keywords = self._check_transform(keywords)
-        return _transform(self._integrate(freqs, weights) << u.uK_RJ, keywords)
+        keywords = transforms.check(self.nside, keywords)
+        return transforms.apply(self._integrate(freqs, weights) << u.uK_RJ, keywords)
 
     def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:
         """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
         nu = freqs.to(u.GHz, equivalencies=u.spectral())
         return self._sky.emission(Band(check_freq_input(nu), weights), self._names)
-
-    def _check_transform(self, given: dict) -> dict | None:
-        """Keywords of PySM's transform, checked; None if there is nothing to do."""
-        if given["return_car"] and given["output_car_resol"] is None:
-            raise ValueError("return_car=True: give output_car_resol, for example 2 * u.arcmin")
-        if not (given["return_healpix"] or given["return_car"]):
-            raise ValueError("return_healpix=False: must be True unless return_car=True")
-        if given["output_nside"] == self.nside:
-            given["output_nside"] = None
-        if given["beam_window"] is not None:
-            if given["fwhm"] is not None:
-                raise ValueError("fwhm and beam_window: give one of them")
-            out = given["output_nside"] or self.nside
-            lmax = given["lmax"] or int((1.5 if out < self.nside else 2.5) * max(out, self.nside))
-            given["beam_window"] = _parse_window(given["beam_window"], lmax)
-        changed = ("fwhm", "beam_window", "rot", "output_nside")
-        if not given["return_car"] and all(given[name] is None for name in changed):
-            return None
-        if given["rot"] is not None:
-            import healpy
-
-            given["rot"] = healpy.Rotator(coord=given["rot"])
-        return given
-
-
-def _parse_window(window, lmax: int) -> NDArray[np.float64]:
-    """(n,) or (3, n) finite factors of multipoles, up to `lmax` at least."""
-    values = np.asarray(arguments.array("beam_window", window, "b_l from l = 0"), np.float64)
-    if values.ndim not in (1, 2) or (values.ndim == 2 and len(values) != 3):
-        raise ValueError(f"beam_window of shape {values.shape}: must be (n,), or (3, n)")
-    if values.shape[-1] <= lmax:
-        raise ValueError(
-            f"beam_window of {values.shape[-1]} multipoles: must reach lmax={lmax}; give a longer "
-            "one, or lmax="
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("beam_window has values that are not finite: must be finite everywhere")
-    return values
-
-
-def _transform(maps: u.Quantity, keywords: dict | None) -> u.Quantity:
-    """Maps as PySM smooths, turns and resamples them; unchanged for None."""
-    return maps if keywords is None else pysm3.apply_smoothing_and_coord_transform(maps, **keywords)
 
 
 class CMB(Extragalactic):
@@ -356,10 +314,10 @@ class Kappa(Extragalactic):
         given = {"fwhm": fwhm, "beam_window": beam_window, "rot": coord, "lmax": lmax}
         given |= {"output_nside": output_nside, "output_car_resol": output_car_resol}
         given |= {"return_healpix": return_healpix, "return_car": return_car}
-        keywords = self._check_transform(given)
+        keywords = transforms.check(self.nside, given)
         maps = np.zeros((3, 12 * self.nside**2), np.float32)
         maps[0] = self.kappa
-        made = _transform(maps << u.dimensionless_unscaled, keywords)
+        made = transforms.apply(maps << u.dimensionless_unscaled, keywords)
         return tuple(one[0] for one in made) if isinstance(made, tuple) else made[0]
 
     def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:

@@ -188,7 +188,12 @@ def _line(x: NDArray, known: NDArray, values: NDArray) -> NDArray[np.float64]:
 
 
 def _names(components: str | Iterable[str]) -> tuple[str, ...]:
-    names = (components,) if isinstance(components, str) else tuple(components)
+    names = (components,) if isinstance(components, str) else components
+    if not isinstance(names, Iterable) or not (names := tuple(names)):
+        raise ValueError(
+            f"components={arguments.short(components)}: must be one or many of "
+            f"{', '.join(COMPONENTS)}"
+        )
     for name in names:
         arguments.choice("component", name, COMPONENTS)
     return names

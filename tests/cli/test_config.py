@@ -62,6 +62,56 @@ def test_bad_files(record, capsys, text, message):
     assert "no such file" in error_of(capsys, ["simulate", "--config", "none.toml"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("flux_cut = 15", 'flux_cut = ["15", "150"]', "flux_cut = [15, 150, 3]"),
+        *("flux_cut = [true, '150']", "flux_cut = [15, ['150']]", "flux_cut_mjy = '15'"),
+        *("monopole = 2", "monopole = [1]", 'monopole = ["dust"]'),
+        *("nside = [16, 32]", "nside = 16.5", "nside = true", "nside = '16'", "nside = {a = 1}"),
+        *("kappa = 3", "haloes = [1]", "out = 3", 'out = ["x.h5"]'),
+        *("seed = true", "seed = 1e3", "seed = 2020-01-01", "cmb_seed = 1\ncmb-seed = 1"),
+        *("car = 600\ngeometry = 600", "car = true", "freqs = [[93, 94]]", "freqs = true"),
+        *('weights = ["a", "b"]', "weights = 3", 'overwrite = "yes"', "fill_kappa = 1"),
+        *("beam = [[1]]", "components = [true]", "kappa_kind = 1", "stokes = ['T']"),
+    ],
+)
+def test_values_of_another_type(record, capsys, line):
+    given = {"freqs": "[93]", "nside": "16", "out": '"x.h5"'}
+    name = line.partition(" ")[0]
+    given.pop("nside" if name == "car" else name, None)
+    text = "".join(f"{key} = {value}\n" for key, value in given.items())
+    Path("sky.toml").write_text(text + line)
+    shown = {"seed": "seed = "}.get(name, name.replace("_", "-"))
+    told = error_of(capsys, ["simulate", "--config", "sky.toml"])
+    assert shown in told.replace("_", "-")
+    assert not list(Path().glob("x.h5*"))
+
+
+def test_the_pixels_of_the_command_line_count(record, capsys):
+    text = 'freqs = 93\nout = "x.h5"\nmonopole = ["cib"]\n'
+    Path("sky.toml").write_text(text + "nside = 16\nflux_cut = [15, 150]\n")
+    command = ["simulate", "--config", "sky.toml", "--dump-config"]
+    assert cli.main([*command, "--car", "600", "--flux-cut-mjy", "7"]) == 0
+    dumped = capsys.readouterr().out.splitlines()
+    assert "car = 600.0" in dumped
+    assert "flux_cut_mjy = 7.0" in dumped
+    assert 'monopole = ["cib"]' in dumped
+    assert not [line for line in dumped if line.startswith(("nside", "flux_cut ="))]
+    assert cli.main(command) == 0
+    dumped = capsys.readouterr().out.splitlines()
+    assert {"nside = 16", 'flux_cut = [15.0, "150"]'} <= set(dumped)
+    Path("sky.toml").write_text(text + "car = 600\n")
+    assert cli.main([*command[:-1], "--nside", "16"]) == 0
+    assert Sky.read("x.h5").geometry.nside == 16
+    Path("x.h5").unlink()
+    capsys.readouterr()
+    # both on the command line, or both in the file, are one too many
+    assert "give one of" in error_of(capsys, [*command[:-1], "--nside", "16", "--car", "600"])
+    Path("sky.toml").write_text(text + "car = 600\nnside = 16\n")
+    assert "give one of" in error_of(capsys, command[:-1])
+
+
 def test_pixels_are_asked_for_in_words_of_the_command_line(record, capsys):
     begun = ["simulate", "--freqs", "93", "--out", "a.h5"]
     assert "give one of --nside N" in error_of(capsys, begun)

@@ -169,6 +169,29 @@ def test_beam_windows_that_are_not(component, keywords, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        *(({"fwhm": 1 * u.deg, "lmax": lmax}, f"lmax={lmax}: must") for lmax in (0, -3, 1, 2.5)),
+        ({"lmax": 10**9, "fwhm": 1 * u.deg}, "an integer from 2 to 64"),
+        *(({"fwhm": w * u.deg}, "fwhm=.*an angle with its unit") for w in (np.nan, np.inf, -1.0)),
+        ({"fwhm": 5}, "fwhm=5: must be an angle with its unit"),
+        ({"fwhm": 5 * u.GHz}, "fwhm in GHz: must be convertible to arcmin"),
+        *(({"output_nside": n}, f"output_nside={n}: must") for n in (-4, 0, 12, 8.0)),
+        ({"return_car": True, "output_car_resol": 5}, "output_car_resol=5: must be an angle"),
+        *(
+            ({"return_car": True, "output_car_resol": r * u.arcmin}, "output_car_resol=.*divides")
+            for r in (0, -5, np.nan, 7, 0.1)
+        ),
+    ],
+)
+def test_keywords_of_the_transform_that_are_not(component, monkeypatch, keywords, message):
+    monkeypatch.setattr(component, "_integrate", lambda freqs, weights: pytest.fail("worked"))
+    with pytest.raises(ValueError, match=message) as caught:
+        component.get_emission(145 * u.GHz, **keywords)
+    assert "\n" not in str(caught.value)
+
+
 def test_rotation_there_and_back(component, monkeypatch):
     import healpy
 

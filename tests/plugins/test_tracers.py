@@ -85,6 +85,8 @@ def test_cosmology_has_both_powers_of_matter(analytic, monkeypatch):
     ("call", "message"),
     [
         (lambda: tracers.tracers("ksz", 150), "component='ksz': must be one of kappa, tsz"),
+        (lambda: tracers.tracers(3, 150), "components=3: must be one or many of kappa, tsz"),
+        (lambda: tracers.tracers([], 150), r"components=\[\]: must be one or many of kappa, tsz"),
         (lambda: tracers.tracers("tsz", 5), "nu_ghz=5: must be a frequency in GHz"),
         (lambda: tracers.power("tsz", "dust", 150), "component='dust': must be one of kappa"),
         (lambda: tracers.power("cib", "tsz", 150, 5000), "nu_2=5000: must be a frequency"),
