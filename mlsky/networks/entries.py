@@ -55,8 +55,8 @@ class Kind:
     by_name: bool = False
 
 
-#: By the name of the entry. Names that end in "gains" are lists of factors, too, of any size; numbers
-#: with other names may be any up to `LARGEST`.
+#: By the name of the entry. Names that end in "gains" are lists of factors, too, of any size.
+#: Numbers with other names may be any up to `LARGEST`.
 KINDS = {
     # gains of modes, and values that are mapped to others (`mlsky.training.calibrate`)
     "ell": Kind(0, MULTIPOLE, "increasing"),
