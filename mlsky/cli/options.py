@@ -159,7 +159,7 @@ def progress_bar() -> Iterator:
 
     def progress(stage: str, fraction: float) -> None:
         nonlocal bar
-        if bar is None:  # not before: what is wrong with the arguments is told without a bar
+        if bar is None:  # drawn with the first stage, so that an error in the arguments has no bar
             style = "{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}"
             bar = tqdm(total=100.0, file=sys.stderr, bar_format=style)
         bar.set_description_str(stage, refresh=False)
