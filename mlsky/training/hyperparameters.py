@@ -46,7 +46,7 @@ class Recipe:
     bfloat16: bool = True  # autocast of backbones and critics; heads and losses stay float32
     paired: bool = False  # whether patch i of a separate truth belongs to patch i of the condition
     symmetries: tuple[str, ...] = ("flips", "turns", "ksz_sign")  # random ones of patches
-    # (field, s, m, d) of the normaliser that are not those of the truth
+    # (field, s, m, d) of the normaliser in place of those fitted to the truth
     constants: tuple[tuple[str, float, float, float], ...] = ()
     images: str | None = None  # "blobs-1", "digits": made during training instead of read
 

@@ -8,7 +8,9 @@ of their statistics need a longer memory than those of fields that grow from one
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from mlsky.networks.normaliser import Normaliser
@@ -16,7 +18,10 @@ from mlsky.toys.image_statistics import rings
 from mlsky.training import matching
 from mlsky.training.recipes import Recipe
 
-__all__ = ["image_statistics", "matching_of"]
+__all__ = ["image_statistics", "matching_of", "ring_edges"]
+
+#: Of the edges of bins of the power.
+RATIO = 1.12
 
 
 def matching_of(
@@ -36,6 +41,16 @@ def matching_of(
     return matching.Matching(statistics, recipe.match, recipe.match_memory)
 
 
+def ring_edges(size: int) -> list[int]:
+    """First rings of bins of the power (cycles per image), and the end of the last.
+
+    Single rings up to 8 and logarithmic bins beyond: with single rings throughout, most of them
+    would be at high frequencies, where all say the same about the edges.
+    """
+    steps = np.arange(1 + int(np.log(size / 2) / np.log(RATIO)))
+    return [*np.unique(np.rint(RATIO**steps).astype(int)).tolist(), size // 2 + 1]
+
+
 def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
     """Power spectrum and mean profiles of images.
 
@@ -52,8 +67,8 @@ def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
         Function (condition, images (B, C, size, size)) to the statistics
 
         power
-            Power (C, size // 2) in rings of 1 to size // 2 cycles per image, without a window: the
-            power of blobs at the highest frequencies is that of blobs cut off by an edge.
+            Power (C, bins) between `ring_edges`, without a window: that of blobs at the highest
+            frequencies is the power of blobs cut off by an edge.
         profile
             Share of all light below each row and left of each column (C, 2, size), the mean over
             images: a straight line where objects are as frequent everywhere.
@@ -63,7 +78,8 @@ def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
     ring = torch.fft.ifftshift(torch.from_numpy(ring))[:, : size // 2 + 1].reshape(-1)
     column = torch.arange(size // 2 + 1).expand(size, -1).reshape(-1)
     weight = torch.where((column == 0) | (column == size // 2), 1.0, 2.0)
-    binning = torch.stack([(ring == k) * weight for k in range(1, size // 2 + 1)], 1)
+    bins = pairwise(ring_edges(size))
+    binning = torch.stack([((ring >= a) & (ring < b)) * weight for a, b in bins], 1)
     binning = (binning / binning.sum(0)).to(device)
 
     def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:

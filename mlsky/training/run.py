@@ -84,7 +84,7 @@ def choose_normaliser(
     elif start is not None and given != "data":
         normaliser = start
     else:
-        normaliser = fit_normaliser(truth)
+        normaliser = fit_normaliser(truth).with_constants(recipe.constants)
     for name in (*recipe.inputs, *recipe.outputs):
         if ("kappa" if name == "kappa_in" else name) not in normaliser.channels:
             raise ValueError(

@@ -28,8 +28,15 @@ def test_power_is_that_of_image_statistics():
     x = images()
     found = matched_statistics.image_statistics(32)(x[:, :0], x)["power"]
     assert found[0] == "power"
-    expected = power(x.numpy()).mean(0)[1:]
-    np.testing.assert_allclose(found[1][0], expected, rtol=FLOAT32)
+    assert found[1].shape == (1, len(matched_statistics.ring_edges(32)) - 1)
+    assert matched_statistics.ring_edges(32)[:8] == list(range(1, 9))
+    expected = power(x.numpy()).mean(0)[1:8]
+    np.testing.assert_allclose(found[1][0, :7], expected, rtol=FLOAT32)
+    # the modes of several rings, all of one power
+    spot = torch.zeros(1, 1, 32, 32)
+    spot[0, 0, 3, 7] = 32.0
+    flat = matched_statistics.image_statistics(32)(spot[:, :0], spot)["power"][1]
+    np.testing.assert_allclose(flat, 1, rtol=FLOAT32)
 
 
 def test_profile_is_the_light_before_a_row_and_a_column():
@@ -64,8 +71,8 @@ def test_the_first_batches_weigh_the_same():
     )
     for x in batches:
         found(x[:, :0], x, x)
-    expected = power(batches.flatten(0, 1).numpy()).mean(0)[1:]
-    np.testing.assert_allclose(found.running["real.power"][0], expected, rtol=FLOAT32)
+    expected = power(batches.flatten(0, 1).numpy()).mean(0)[1:8]
+    np.testing.assert_allclose(found.running["real.power"][0, :7], expected, rtol=FLOAT32)
 
 
 @pytest.mark.parametrize("name", ["blobs-1", "blobs-1000", "vae-digits", "dcgan"])
