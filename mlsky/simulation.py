@@ -8,14 +8,15 @@ No physics lives here. In order: spectra, Gaussian kappa, networks
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import averages, smoothing
+from mlsky import averages, edges, smoothing
 from mlsky.frequency import cib_templates
-from mlsky.io import hdf5, resources
+from mlsky.io import content, hdf5, resources
 from mlsky.io.disk_array import Array
 from mlsky.io.store import Disk, Memory, Store
 from mlsky.observation import Realisation, list_sources, observe
@@ -143,12 +144,11 @@ def simulate(asked: Arguments) -> Sky:
     beam
         Beam of the maps: FWHM in arcmin (or a Quantity), its transform b_l from l = 0 as an array,
         or a list of these, one per band; bands may have beams of their own (`mlsky.Band`). Every
-        component then is one map per band. kappa has no beam. Within two FWHM of its edges a map of
-        part of the sky lacks the sky and the sources beyond: make it larger (docs/beams).
+        component then is one map per band. kappa has no beam. Part of the sky is made with what
+        lies within 2.5 FWHM of it, and then cut.
     pixel_window
         True: every map is an average over its pixels, and has their window. False: samples at their
-        centres, without it; with sources this needs a beam, and within 8 pixels of its edges part
-        of the sky is not right (docs/beams).
+        centres, without it; with sources this needs a beam (docs/beams).
     cmb_seed
         Seed of the unlensed CMB; `seed` by default.
     device
@@ -192,13 +192,11 @@ def run(request: Request) -> Sky:
     store = Memory() if request.out is None else _disk(request)
     finished = False
     try:
-        realisation = realise(request, store)
+        realisation = realise(replace(request, geometry=request.painted), store)
         request.progress("bands and sources", 0.95)
         sky = observe(realisation, request.bands, stokes=request.stokes, unit=request.unit)
         del realisation
-        if request.beams is not None:
-            request.progress("beams", 0.96)
-            sky = smoothing.with_beams(sky, request.beams, store)
+        sky = edges.as_asked(sky, request, store)
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
             sky = finish(sky, store, request.out)
@@ -211,8 +209,8 @@ def run(request: Request) -> Sky:
 
 def _disk(request: Request) -> Disk:
     """The folder beside `request.out`, with room for the maps that stay in the sky."""
-    shape = request.geometry.shape
-    kept = {"kappa": ("kappa", shape)}
+    shape, whole = request.geometry.shape, request.inside is None
+    kept = {"kappa" if whole else edges.array_name("kappa"): ("kappa", shape)}
     for name in request.components:
         path = hdf5.template_path(name)
         if request.beams is not None:
@@ -227,7 +225,7 @@ def _disk(request: Request) -> Disk:
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
             own = name if request.pixel_window or name == "cmb" else averages.samples(name)
-            kept[own] = (path, (rows, len(stokes), *shape))
+            kept[own if whole else edges.array_name(name)] = (path, (rows, len(stokes), *shape))
     return Disk(request.out, ingredients(request), kept)
 
 
@@ -235,6 +233,8 @@ def ingredients(request: Request) -> dict:
     """What the maps at 148 GHz depend on, in plain JSON types."""
     found = {k: v for k, v in provenance(request).items() if k in MADE_OF}
     found |= {"components": list(request.components), "stokes": request.stokes}
+    if request.inside is not None:
+        found["painted"] = content.describe_geometry(request.painted)
     if request.kappa is not None:
         given = request.kappa
         found["kappa values"] = hashlib.sha256(given.values.data).hexdigest()

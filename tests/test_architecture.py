@@ -40,7 +40,7 @@ LAYERS = (
     ("operations",),
     ("sky",),
     ("request",),
-    ("observation", "provenance", "averages"),
+    ("observation", "provenance", "averages", "edges"),
     ("simulation",),
     ("ensembles",),
     ("statistics", "cutting"),
