@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import averages, edges, smoothing
+from mlsky import averages, component_plugins, edges, smoothing
 from mlsky.frequency import cib_templates
 from mlsky.io import content, hdf5, resources
 from mlsky.io.disk_array import Array
@@ -30,7 +30,7 @@ from mlsky.sphere import pixel_window
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from mlsky.component_plugins import Loaded
+    from mlsky.component_plugins import Templates
     from mlsky.haloes.paint import HaloPainter
 
 __all__ = [
@@ -189,10 +189,15 @@ def simulate(asked: Arguments) -> Sky:
 
 def run(request: Request) -> Sky:
     """`simulate` with checked arguments."""
+    # first, before anything is written: another package may fail in any way
+    painted = replace(request, geometry=request.painted)
+    others = _of_plugins(painted)
+    for plugin, maps in others.values():
+        plugin.at_bands(request.bands, len(maps))
     store = Memory() if request.out is None else _disk(request)
     finished = False
     try:
-        realisation = realise(replace(request, geometry=request.painted), store)
+        realisation = realise(painted, store, others)
         request.progress("bands and sources", 0.95)
         sky = observe(realisation, request.bands, stokes=request.stokes, unit=request.unit)
         del realisation
@@ -255,16 +260,21 @@ def _workers(request: Request, haloes: int) -> int:
     )
 
 
-def realise(request: Request, store: Store | None = None) -> Realisation:
-    """All random and slow steps: the sky at 148 GHz, with its maps in `store`."""
+def realise(
+    request: Request, store: Store | None = None, others: Templates | None = None
+) -> Realisation:
+    """All random and slow steps: the sky at 148 GHz, with its maps in `store`.
+
+    `others` are the templates of the plugins if they are made already.
+    """
     from mlsky.painting import foregrounds
     from mlsky.sphere.multipoles import truncate
     from mlsky.theory import response
 
     progress = request.progress
     store = store or Memory()
+    others = _of_plugins(request) if others is None else others
     progress("spectra", 0.0)
-    others = _of_plugins(request)  # at once: what fails there has cost nothing yet
     lmax = foregrounds.kappa_lmax(request.weights)
     kappa_alm = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     # a copy, even if it is all of it, so that the whole array can be freed
@@ -323,23 +333,10 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     )
 
 
-def _of_plugins(request: Request) -> dict[str, tuple[Loaded, NDArray[np.float32]]]:
-    """Templates of the components of other packages, with the window of the pixels if asked."""
-    found = {}
-    wider, inside = request.geometry, None
-    if request.pixel_window:
-        wider, inside = pixel_window.padded(request.geometry)
-    for plugin in request.plugins:
-        request.progress(plugin.name, 0.0)
-        maps = plugin.templates(wider, request.seed)
-        if request.pixel_window:
-            samples = maps
-            if inside is not None:
-                maps = np.empty((*samples.shape[:2], *request.geometry.shape), np.float32)
-            for one, out in zip(samples, maps, strict=True):
-                pixel_window.average(one, plugin.stokes, wider, inside, out, wider.lmax)
-        found[plugin.name] = (plugin, maps)
-    return found
+def _of_plugins(request: Request) -> Templates:
+    return component_plugins.templates(
+        request.plugins, request.geometry, request.seed, request.pixel_window, request.progress
+    )
 
 
 def _objects(

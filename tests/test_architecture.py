@@ -25,11 +25,11 @@ REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     ("_version", "errors", "arguments", "signature", "data", "old_names"),
     ("seeds", "components", "processes"),
-    ("component_plugins",),
     ("sphere",),
     ("io",),
     ("registry",),
     ("frequency",),
+    ("component_plugins",),
     ("plugins.camb", "plugins.ccl"),
     ("theory",),
     ("networks",),
