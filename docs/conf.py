@@ -52,7 +52,15 @@ GROUPS = {
         "Simulating",
         (
             *("simulation", "signature", "request", "observation", "provenance", "sky"),
-            *("operations", "bright_sources", "subtraction", "smoothing", "harmonics", "averages"),
+            *(
+                "operations",
+                "bright_sources",
+                "subtraction",
+                "smoothing",
+                "harmonics",
+                "averages",
+                "edges",
+            ),
             *("ensembles", "plotting"),
         ),
     ),

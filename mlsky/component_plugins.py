@@ -15,18 +15,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsky.arguments import short, unmask
 from mlsky.components import COMPONENTS
 from mlsky.errors import MlskyError
+from mlsky.frequency.passbands import average
+from mlsky.sphere import pixel_window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from mlsky.frequency.passbands import Band
+    from mlsky.signature import Progress
     from mlsky.sphere.geometry import Geometry
 
-__all__ = ["GROUP", "Loaded", "Plugin", "load", "names", "split"]
+__all__ = ["GROUP", "Loaded", "Plugin", "Templates", "load", "names", "split", "templates"]
 
 #: The group of entry points.
 GROUP = "mlsky.components"
+
+#: Characters of another package's error that are shown (our choice).
+SHOWN = 160
 
 
 class Plugin(Protocol):
@@ -78,26 +86,50 @@ class Loaded:
         MlskyError
             If the plugin raises anything, or its maps are not of the right shape or not finite.
         """
-        maps = np.asarray(self._call("templates", geometry, seed))
+        maps = self._array("templates", ("uK_CMB",), geometry, seed)
         wanted = (len(self.stokes), *geometry.shape)
         if maps.dtype.kind != "f" or maps.ndim < 2 or maps.shape[1:] != wanted or not len(maps):
             raise MlskyError(
                 f"{self._told()}: its templates have shape {maps.shape} and type {maps.dtype}; "
                 f"must be (n, {', '.join(map(str, wanted))}) of floats"
             )
+        with np.errstate(over="ignore"):  # infinite then
+            maps = np.array(maps, np.float32)
         if not np.isfinite(maps).all():
-            raise MlskyError(f"{self._told()}: its templates are not finite")
-        return np.array(maps, np.float32)
+            raise MlskyError(f"{self._told()}: its templates are not finite everywhere in float32")
+        return maps
 
-    def weights(self, nu_ghz: NDArray[np.float64]) -> NDArray[np.float64]:
-        """As `Plugin.weights`, checked; errors as for `templates`."""
-        found = np.asarray(self._call("weights", np.array(nu_ghz)), np.float64)
-        if found.ndim != 2 or len(found) != len(nu_ghz) or not np.isfinite(found).all():
+    def weights(self, nu_ghz: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+        """As `Plugin.weights` for `count` templates, checked; errors as for `templates`."""
+        found = self._array("weights", ("", "1"), np.array(nu_ghz))
+        wanted = (len(nu_ghz), count)
+        if found.dtype.kind not in "iuf" or found.shape != wanted or not np.isfinite(found).all():
             raise MlskyError(
-                f"{self._told()}: its weights have shape {found.shape}; must be finite, one row "
-                f"for each of {len(nu_ghz)} frequencies and one column for each template"
+                f"{self._told()}: its weights have shape {found.shape} and type {found.dtype}; "
+                f"must be finite numbers {wanted}, one row for each frequency and one column for "
+                "each template"
             )
-        return found
+        return found.astype(np.float64)
+
+    def at_bands(self, bands: Sequence[Band], count: int) -> NDArray[np.float64]:
+        """(nfreq, count) averages of `weights` over bands."""
+        return average(bands, lambda nu_ghz: self.weights(nu_ghz, count))
+
+    def _array(self, what: str, units: tuple[str, ...], *given) -> NDArray:
+        """What the plugin gives, as an array; NaN where it is masked."""
+        found = self._call(what, *given)
+        unit = getattr(found, "unit", None)
+        if unit is not None and str(unit) not in units:
+            raise MlskyError(
+                f"{self._told()}: its {what} have the unit {short(str(unit))}; must be plain "
+                f"numbers{f' in {units[0]}' if units[0] else ''}"
+            )
+        try:
+            return np.asarray(unmask(found))
+        except (TypeError, ValueError):
+            raise MlskyError(
+                f"{self._told()}: its {what} are {short(found)}; must be one array"
+            ) from None
 
     def _call(self, what: str, *given):
         try:
@@ -107,6 +139,10 @@ class Loaded:
 
     def _told(self) -> str:
         return f"component {self.name!r} of {self.package}"
+
+
+#: Components of other packages by name, each with its templates, (n, nstokes, *shape).
+Templates = dict[str, tuple[Loaded, NDArray[np.float32]]]
 
 
 def names() -> tuple[str, ...]:
@@ -163,6 +199,35 @@ def load(wanted: Iterable[str]) -> tuple[Loaded, ...]:
     return tuple(found)
 
 
+def templates(
+    plugins: Iterable[Loaded], geometry: Geometry, seed: int, averaged: bool, progress: Progress
+) -> Templates:
+    """Templates of several components on the pixels of a map.
+
+    Parameters
+    ----------
+    averaged
+        Whether they are averages over the pixels; otherwise samples at their centres.
+
+    Raises
+    ------
+    MlskyError
+        As `Loaded.templates`.
+    """
+    found = {}
+    wider, inside = pixel_window.padded(geometry) if averaged else (geometry, None)
+    for plugin in plugins:
+        progress(plugin.name, 0.0)
+        maps = samples = plugin.templates(wider, seed)
+        if averaged:
+            if inside is not None:
+                maps = np.empty((*samples.shape[:2], *geometry.shape), np.float32)
+            for one, out in zip(samples, maps, strict=True):
+                pixel_window.average(one, plugin.stokes, wider, inside, out, wider.lmax)
+        found[plugin.name] = (plugin, maps)
+    return found
+
+
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = short(" ".join(str(error).split()), SHOWN)[1:-1]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,7 +20,7 @@ from mlsky.sphere import geometry as pixels
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from mlsky.component_plugins import Loaded
+    from mlsky.component_plugins import Templates
     from mlsky.frequency.cib_templates import CibTemplates
 
 __all__ = [
@@ -72,7 +72,7 @@ class Realisation:
     meta: dict
     cib: CibTemplates | None = None
     cut_per_band: bool = False
-    others: dict[str, tuple[Loaded, NDArray[np.float32]]] = field(default_factory=dict)
+    others: Templates = field(default_factory=dict)
     placed: dict[tuple[str, bool], tuple[catalogue.Placed, NDArray[np.bool] | None]] = field(
         default_factory=dict
     )
@@ -95,7 +95,7 @@ def observe(
         held = {1: "T", 2: "QU", 3: "TQU"}[values.shape[1]]
         layers[name] += _kept(values, weights, held, stokes)
     for name, (plugin, values) in realisation.others.items():
-        weights = passbands.average(bands, plugin.weights) * to_unit[:, np.newaxis]
+        weights = plugin.at_bands(bands, len(values)) * to_unit[:, np.newaxis]
         layers[name] = _kept(values, weights, plugin.stokes, stokes)
     catalog = realisation.catalog
     if catalog is not None:

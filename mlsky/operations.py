@@ -215,7 +215,8 @@ class Operations:
         -------
         Sky
             Of the total, or of this component, alone: one map per band. kappa has no beam. Within
-            two FWHM of its edges a cut-out lacks what lies beyond.
+            two FWHM of its edges a cut-out lacks what lies beyond; what `mlsky.simulate` makes with
+            ``beam=`` does not.
 
         Raises
         ------

@@ -16,10 +16,13 @@ from mlsky.io import resources, skies
 from mlsky.signature import DEFAULTS, Arguments, Progress
 from mlsky.sphere import beams as beam_shapes
 from mlsky.sphere import geometry as pixels
+from mlsky.sphere import margins
+from mlsky.sphere.pixel_window import RADIUS
 
 if TYPE_CHECKING:
     from mlsky.networks.weights import Weights
     from mlsky.sphere.kappa import InputKappa
+    from mlsky.sphere.margins import Inside
     from mlsky.theory.parameters import Cosmology
 
 __all__ = ["Request", "check", "count_haloes"]
@@ -30,10 +33,19 @@ FULL_SKY = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """The arguments of `simulate`, checked."""
+    """The arguments of `simulate`, checked.
+
+    Attributes
+    ----------
+    geometry, painted, inside
+        Pixels that are asked for, those on which the sky is painted so that it is right up to the
+        edges, and where the former lie in the latter, as `mlsky.sphere.margins.widened`.
+    """
 
     bands: tuple[passbands.Band, ...]
     geometry: pixels.Geometry
+    painted: pixels.Geometry
+    inside: Inside | None
     seed: int
     cmb_seed: int
     components: tuple[str, ...]
@@ -67,7 +79,7 @@ class Request:
     def memory(self, workers: int = 1) -> dict[str, float]:
         """Bytes at the peak of each stage, maps on disk, with so many charts at a time."""
         return resources.memory(
-            self.geometry,
+            self.painted,
             self.weights.pixel_arcmin,
             self.components,
             self.stokes,
@@ -108,6 +120,7 @@ def check(asked: Arguments) -> Request:
     found_cuts = cuts.parse(asked.flux_cut_mjy, asked.flux_cut, bands)
     window = arguments.boolean("pixel_window", asked.pixel_window)
     beams = _check_beams(asked.beam, bands, grid, names, window)
+    painted, inside = _painted_on(grid, beams, window)
     temperature = relativistic.parse_temperature(asked.tsz_temperature_kev)
     monopole_off = _means_off(asked.monopole, grid)
     _check_device(asked.device)
@@ -128,8 +141,9 @@ def check(asked: Arguments) -> Request:
     cib_maps = cib_templates.map_count(chosen.header)
     number = count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
-        request = (grid, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
-        resources.check(*request, pixel_window=window, beams=beams is not None)
+        request = (painted, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
+        cut = grid if inside is not None else None
+        resources.check(*request, pixel_window=window, beams=beams is not None, cut=cut)
         if beams is not None and out is None:
             each = [fields.COMPONENTS[name].stokes for name in names]
             each += [plugin.stokes for plugin in plugins]
@@ -162,6 +176,8 @@ def check(asked: Arguments) -> Request:
     return Request(
         bands=bands,
         geometry=grid,
+        painted=painted,
+        inside=inside,
         seed=seed,
         cmb_seed=cmb_seed,
         components=names,
@@ -211,6 +227,16 @@ def _check_beams(
     for one in found:
         one.transform(grid.lmax)  # a table may end too early
     return found
+
+
+def _painted_on(
+    grid: pixels.Geometry, beams: tuple[beam_shapes.Beam, ...] | None, pixel_window: bool
+) -> tuple[pixels.Geometry, Inside | None]:
+    """The map with what beams, and the filter that takes the window off, need round it."""
+    if beams is None and pixel_window:
+        return grid, None
+    reach = max((one.radius_arcmin for one in beams or ()), default=0.0)
+    return margins.widened(grid, RADIUS, reach)
 
 
 def _check_beamed_memory(grid: pixels.Geometry, each: list[str], stokes: str, nfreq: int) -> None:

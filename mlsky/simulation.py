@@ -8,14 +8,15 @@ No physics lives here. In order: spectra, Gaussian kappa, networks
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import averages, smoothing
+from mlsky import averages, component_plugins, edges, smoothing
 from mlsky.frequency import cib_templates
-from mlsky.io import hdf5, resources
+from mlsky.io import content, hdf5, resources
 from mlsky.io.disk_array import Array
 from mlsky.io.store import Disk, Memory, Store
 from mlsky.observation import Realisation, list_sources, observe
@@ -29,7 +30,7 @@ from mlsky.sphere import pixel_window
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from mlsky.component_plugins import Loaded
+    from mlsky.component_plugins import Templates
     from mlsky.haloes.paint import HaloPainter
 
 __all__ = [
@@ -143,12 +144,11 @@ def simulate(asked: Arguments) -> Sky:
     beam
         Beam of the maps: FWHM in arcmin (or a Quantity), its transform b_l from l = 0 as an array,
         or a list of these, one per band; bands may have beams of their own (`mlsky.Band`). Every
-        component then is one map per band. kappa has no beam. Within two FWHM of its edges a map of
-        part of the sky lacks the sky and the sources beyond: make it larger (docs/beams).
+        component then is one map per band. kappa has no beam. Part of the sky is made with what
+        lies within 2.5 FWHM of it, and then cut.
     pixel_window
         True: every map is an average over its pixels, and has their window. False: samples at their
-        centres, without it; with sources this needs a beam, and within 8 pixels of its edges part
-        of the sky is not right (docs/beams).
+        centres, without it; with sources this needs a beam (docs/beams).
     cmb_seed
         Seed of the unlensed CMB; `seed` by default.
     device
@@ -189,16 +189,19 @@ def simulate(asked: Arguments) -> Sky:
 
 def run(request: Request) -> Sky:
     """`simulate` with checked arguments."""
+    # first, before anything is written: another package may fail in any way
+    painted = replace(request, geometry=request.painted)
+    others = _of_plugins(painted)
+    for plugin, maps in others.values():
+        plugin.at_bands(request.bands, len(maps))
     store = Memory() if request.out is None else _disk(request)
     finished = False
     try:
-        realisation = realise(request, store)
+        realisation = realise(painted, store, others)
         request.progress("bands and sources", 0.95)
         sky = observe(realisation, request.bands, stokes=request.stokes, unit=request.unit)
         del realisation
-        if request.beams is not None:
-            request.progress("beams", 0.96)
-            sky = smoothing.with_beams(sky, request.beams, store)
+        sky = edges.as_asked(sky, request, store)
         if request.out is not None:
             request.progress(f"writing {request.out.name}", 0.97)
             sky = finish(sky, store, request.out)
@@ -211,8 +214,8 @@ def run(request: Request) -> Sky:
 
 def _disk(request: Request) -> Disk:
     """The folder beside `request.out`, with room for the maps that stay in the sky."""
-    shape = request.geometry.shape
-    kept = {"kappa": ("kappa", shape)}
+    shape, whole = request.geometry.shape, request.inside is None
+    kept = {"kappa" if whole else edges.array_name("kappa"): ("kappa", shape)}
     for name in request.components:
         path = hdf5.template_path(name)
         if request.beams is not None:
@@ -227,7 +230,7 @@ def _disk(request: Request) -> Disk:
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
             own = name if request.pixel_window or name == "cmb" else averages.samples(name)
-            kept[own] = (path, (rows, len(stokes), *shape))
+            kept[own if whole else edges.array_name(name)] = (path, (rows, len(stokes), *shape))
     return Disk(request.out, ingredients(request), kept)
 
 
@@ -235,6 +238,8 @@ def ingredients(request: Request) -> dict:
     """What the maps at 148 GHz depend on, in plain JSON types."""
     found = {k: v for k, v in provenance(request).items() if k in MADE_OF}
     found |= {"components": list(request.components), "stokes": request.stokes}
+    if request.inside is not None:
+        found["painted"] = content.describe_geometry(request.painted)
     if request.kappa is not None:
         given = request.kappa
         found["kappa values"] = hashlib.sha256(given.values.data).hexdigest()
@@ -255,16 +260,21 @@ def _workers(request: Request, haloes: int) -> int:
     )
 
 
-def realise(request: Request, store: Store | None = None) -> Realisation:
-    """All random and slow steps: the sky at 148 GHz, with its maps in `store`."""
+def realise(
+    request: Request, store: Store | None = None, others: Templates | None = None
+) -> Realisation:
+    """All random and slow steps: the sky at 148 GHz, with its maps in `store`.
+
+    `others` are the templates of the plugins if they are made already.
+    """
     from mlsky.painting import foregrounds
     from mlsky.sphere.multipoles import truncate
     from mlsky.theory import response
 
     progress = request.progress
     store = store or Memory()
+    others = _of_plugins(request) if others is None else others
     progress("spectra", 0.0)
-    others = _of_plugins(request)  # at once: what fails there has cost nothing yet
     lmax = foregrounds.kappa_lmax(request.weights)
     kappa_alm = [_kappa_alm(request, max(lmax, HALO_LMAX if request.weights.mass_cut else 0))]
     # a copy, even if it is all of it, so that the whole array can be freed
@@ -323,23 +333,10 @@ def realise(request: Request, store: Store | None = None) -> Realisation:
     )
 
 
-def _of_plugins(request: Request) -> dict[str, tuple[Loaded, NDArray[np.float32]]]:
-    """Templates of the components of other packages, with the window of the pixels if asked."""
-    found = {}
-    wider, inside = request.geometry, None
-    if request.pixel_window:
-        wider, inside = pixel_window.padded(request.geometry)
-    for plugin in request.plugins:
-        request.progress(plugin.name, 0.0)
-        maps = plugin.templates(wider, request.seed)
-        if request.pixel_window:
-            samples = maps
-            if inside is not None:
-                maps = np.empty((*samples.shape[:2], *request.geometry.shape), np.float32)
-            for one, out in zip(samples, maps, strict=True):
-                pixel_window.average(one, plugin.stokes, wider, inside, out, wider.lmax)
-        found[plugin.name] = (plugin, maps)
-    return found
+def _of_plugins(request: Request) -> Templates:
+    return component_plugins.templates(
+        request.plugins, request.geometry, request.seed, request.pixel_window, request.progress
+    )
 
 
 def _objects(

@@ -5,7 +5,8 @@ wider than a pixel would ring round it. Every listed source is painted with the 
 at its place instead; fainter ones, which no one tells apart, go with the smooth fields. In skies
 with the window of their pixels the painted sources have it too.
 
-Part of the sky is convolved without what lies beyond its edges (docs/beams).
+Part of the sky is made with what lies round it, and cut; `mlsky.Sky.smooth` has only the map
+(docs/beams).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mlsky.sources import catalogue, cuts
 from mlsky.sphere import beams, discs, harmonic_filter, pixel_window
 from mlsky.sphere.gaussian import alm_to_map, map_to_alm, scale_alm
 from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.margins import crop
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from mlsky.io.store import Store
     from mlsky.sky import Sky
     from mlsky.sphere.beams import Beam
+    from mlsky.sphere.margins import Inside
 
 __all__ = ["array_name", "smoothed", "stokes_of", "take_out", "with_beams"]
 
@@ -43,9 +46,18 @@ def array_name(name: str) -> str:
     return f"{name}_beamed"
 
 
-def with_beams(sky: Sky, each: Sequence[Beam], store: Store) -> Sky:
-    """A sky whose components have the beams of its bands, one map per band, in a store."""
+def with_beams(
+    sky: Sky, each: Sequence[Beam], store: Store, inside: Inside | None
+) -> dict[str, list[Layer]]:
+    """Layers of the components with the beams of the bands, one map per band, in a store.
+
+    Parameters
+    ----------
+    inside
+        What is kept of the maps, as `mlsky.sphere.margins.crop`.
+    """
     layers = {}
+    where = crop(np.empty(sky.geometry.shape, bool), inside).shape
     for name in sky:
         # components of other packages have what their maps have
         own = {s for layer in sky.layers[name] for s in layer.stokes}
@@ -55,10 +67,9 @@ def with_beams(sky: Sky, each: Sequence[Beam], store: Store) -> Sky:
         if not stokes:
             layers[name] = []
             continue
-        shape = (len(sky.bands), len(stokes), *sky.geometry.shape)
-        out = store.array(array_name(name), shape)
-        layers[name] = [_convolve(sky, each, sky.layers[name], name, stokes, out)]
-    return sky._with(layers, meta={**sky.meta, "beams": [one.describe() for one in each]})
+        out = store.array(array_name(name), (len(sky.bands), len(stokes), *where))
+        layers[name] = [_convolve(sky, each, sky.layers[name], name, stokes, out, inside)]
+    return layers
 
 
 def smoothed(sky: Sky, beam, component: str | None) -> tuple[Layer, list[str]]:
@@ -81,9 +92,15 @@ def smoothed(sky: Sky, beam, component: str | None) -> tuple[Layer, list[str]]:
 
 
 def _convolve(
-    sky: Sky, each: Sequence[Beam], layers: Sequence[Layer], name: str, stokes: str, out
+    sky: Sky,
+    each: Sequence[Beam],
+    layers: Sequence[Layer],
+    name: str,
+    stokes: str,
+    out,
+    inside: Inside | None = None,
 ) -> Layer:
-    """Add the layers of a component with beams to maps (nfreq, len(stokes), *shape)."""
+    """Add the layers of a component with beams to maps (nfreq, len(stokes), *shape), cropped."""
     has_sources = any(layer.pixels is not None for layer in layers)
     if has_sources and sky.catalog is None:
         raise ValueError("beams need the catalogue of the sources that the maps hold")
@@ -96,8 +113,8 @@ def _convolve(
         if has_sources:
             table = _listed(sky, name, index)
             take_out(smooth, sky, table, index, stokes)
-            made += _painted(sky, table, index, one, stokes)
-        made += _convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax))
+            made += crop(_painted(sky, table, index, one, stokes), inside)
+        made += crop(_convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax)), inside)
         out[index] = made
     return Layer(out, shares, stokes)
 

@@ -73,7 +73,7 @@ def test_the_example_takes_part(dust, tmp_path, capsys):
     assert sky["dust"][:, 1:].std() == 0
     # bands and units
     (plugin,) = component_plugins.load(["dust"])
-    mean = passbands.average(sky.bands, plugin.weights)[:, 0]
+    mean = plugin.at_bands(sky.bands, 1)[:, 0]
     ratio = sky["dust"][1, 0] / sky["dust"][0, 0]
     np.testing.assert_allclose(ratio, mean[1] / mean[0], rtol=ROUNDING)
     other = mlsky.simulate(bands, NSIDE, 1, components="dust", unit="MJy/sr", pixel_window=False)
@@ -157,23 +157,67 @@ def test_a_broken_plugin_warns_with_its_name(broken, monkeypatch, text, message)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("np.zeros((1, 1, *geometry.shape)", "np.zeros((1, 3, *geometry.shape)"), "must be"),
-        (("np.zeros((1, 1, *geometry.shape)", "np.zeros((1, 1, 5)"), "its templates have shape"),
-        (("np.zeros((1", "np.nan * np.zeros((1"), "its templates are not finite"),
-        (
-            ("return np.zeros", "raise OSError('disk') or np.zeros"),
-            "templates raised OSError: disk",
-        ),
-        (("(len(nu_ghz), 1)", "(1, len(nu_ghz), 1)"), "its weights have shape"),
-    ],
-)
-def test_what_a_plugin_gives_is_checked(broken, monkeypatch, change, message):
+ZEROS, ONES = "return np.zeros((1, 1, *geometry.shape), np.float32)", "np.ones((len(nu_ghz), 1))"
+
+#: What a plugin may do wrong after it is loaded: replacements in `GOOD`, and the error.
+WRONG = {
+    "other Stokes": (ZEROS, "return np.zeros((1, 3, *geometry.shape))", "must be"),
+    "other pixels": (ZEROS, "return np.zeros((1, 1, 5))", "its templates have shape"),
+    "no templates": (ZEROS, "return np.zeros((0, 1, *geometry.shape))", "have shape"),
+    "nothing": (ZEROS, "pass", "its templates have shape"),
+    "integers": (ZEROS, "return np.zeros((1, 1, *geometry.shape), int)", "type int"),
+    "ragged": (ZEROS, "return [[1.0], [2.0, 3.0]]", "its templates are .*must be one array"),
+    "NaN": (ZEROS, f"{ZEROS} * np.nan", "not finite everywhere"),
+    "too large": (ZEROS, "return np.full((1, 1, *geometry.shape), 1e300)", "not finite everywhere"),
+    "masked": (ZEROS, f"{ZEROS.replace('zeros', 'ma.masked_all')}", "not finite everywhere"),
+    "a unit": (
+        ZEROS,
+        "from astropy import units\n        " + ZEROS + " * units.K",
+        "have the unit 'K'; must be plain numbers in uK_CMB",
+    ),
+    "raises": (ZEROS, "raise OSError('disk\\nfull')", "templates raised OSError: disk full"),
+    "weights raise": (f"return {ONES}", "raise KeyError('x')", "weights raised KeyError: 'x'"),
+    "three axes": (ONES, "np.ones((1, len(nu_ghz), 1))", "its weights have shape"),
+    "two of one": (ONES, "np.ones((len(nu_ghz), 2))", r"shape \(2, 2\).*numbers \(2, 1\)"),
+    "weights NaN": (ONES, "np.full((len(nu_ghz), 1), np.nan)", "must be finite numbers"),
+    "weights text": (ONES, "[['one']] * len(nu_ghz)", "type <U3"),
+    "weights complex": (ONES, f"1j * {ONES}", "type complex128"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_a_plugin_gives_is_checked_before_anything_is_made(
+    broken, monkeypatch, tmp_path, wrong
+):
+    record = fakes.install(monkeypatch)
+    good, bad, message = WRONG[wrong]
+    assert good in GOOD
+    broken(GOOD.replace(good, bad))
+    folder = tmp_path / "skies"
+    folder.mkdir()
+    for out in (None, folder / "a.h5"):
+        with pytest.raises(MlskyError, match=message) as caught:
+            mlsky.simulate([93, 150], NSIDE, 1, components=["tsz", "dust"], out=out)
+        assert "component 'dust' of broken 0.3" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not list(folder.iterdir())
+    assert not record.generate
+
+
+def test_units_that_are_those_of_the_templates(broken, monkeypatch):
     fakes.install(monkeypatch)
-    broken(GOOD.replace(*change))
-    with pytest.raises(MlskyError, match=message) as caught:
-        mlsky.simulate([93, 150], NSIDE, 1, components=["dust"])
-    assert "component 'dust' of broken 0.3" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    unit = "units.def_unit('uK_CMB')"
+    given = "from astropy import units\n        return " + ZEROS.removeprefix("return ")
+    broken(GOOD.replace(ZEROS, f"{given.replace('zeros', 'ones')} * {unit}"))
+    sky = mlsky.simulate([93, 150], NSIDE, 1, components=["dust"], pixel_window=False)
+    np.testing.assert_allclose(sky["dust"][:, 0], 1, rtol=ROUNDING)
+
+
+def test_a_plugin_that_fails_after_painting_loses_nothing(broken, monkeypatch, tmp_path):
+    fakes.install(monkeypatch)
+    often = "self.asked = getattr(self, 'asked', 0) + 1\n        if self.asked > 1: raise OSError"
+    broken(GOOD.replace(f"return {ONES}", f"{often}\n        return {ONES}"))
+    asked = {"components": ["tsz", "dust"], "out": tmp_path / "a.h5"}
+    with pytest.raises(MlskyError, match="weights raised OSError"):
+        mlsky.simulate(150, NSIDE, 1, **asked)
+    assert (tmp_path / "a.h5.partial").is_dir()

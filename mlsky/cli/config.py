@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -39,7 +40,7 @@ def _read(ctx: click.Context, option: click.Parameter, path: Path | None) -> Non
     if not path.is_file():
         raise ValueError(f"--config {path}: no such file")
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"--config {path}: cannot be read as TOML ({text})") from None
@@ -107,21 +108,46 @@ def _mismatch(kind: click.ParamType, value: object) -> str | None:
     return None if isinstance(value, str) else "text in quotes"
 
 
-def dump(ctx: click.Context) -> str:
-    """The options of a command as TOML."""
+def dump(ctx: click.Context) -> bytes:
+    """The options of a command as TOML in UTF-8, whatever the encoding of the terminal.
+
+    Raises
+    ------
+    ValueError
+        If a value has characters that no TOML file holds.
+    """
     lines = []
     for param in ctx.command.params:
         value = ctx.params.get(param.name)
-        if param.name in OWN or value in (None, (), []):
+        if param.name in OWN:
             continue
-        if isinstance(value, Path):
-            value = str(value)
-        if isinstance(value, tuple):
-            value = list(value)
         if hasattr(param.type, "text"):  # a type of ours, which has its own way of writing
             value = param.type.text(value)
-        lines.append(f"{_shown(param)} = {json.dumps(value, ensure_ascii=False)}")
-    return "\n".join(lines)
+        elif value in (None, (), []):
+            continue
+        lines.append(f"{_shown(param)} = {_toml(f'--{_shown(param)}', value)}")
+    return "\n".join(lines).encode()
+
+
+def _toml(option: str, value: object) -> str:
+    """A value of an option as TOML."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(option, one) for one in value)}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # nan and inf, for which JSON has other names
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    text = str(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{option} {text!r}: has bytes that are no text in UTF-8, which files of options "
+                "cannot hold; give another name"
+            ) from None
+    # TOML's basic strings are those of JSON, but that they may not hold DEL
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 def _shown(param: click.Parameter) -> str:

@@ -21,6 +21,9 @@ TIMEOUT_S = 15
 #: What a process of MPI gets that has worked for another one, which is done.
 WORKER = object()
 
+#: Seeds that one range may have (our choice): many more than the files that a folder bears.
+SEEDS_MAX = 1_000_000
+
 
 class Seeds(click.ParamType):
     """Seeds as "0:500" (the last is not among them), "3", "0:10,20,30:40"; in files lists, too."""
@@ -34,13 +37,16 @@ class Seeds(click.ParamType):
         for part in str(value).replace(",", " ").split():
             first, colon, last = part.partition(":")
             try:
-                found.extend(range(int(first), int(last)) if colon else [int(first)])
+                seeds = range(int(first), int(last)) if colon else [int(first)]
             except ValueError:
                 self.fail(
                     f"{part!r}: must be whole numbers or ranges, for example 0:500 or 0:10,20",
                     param,
                     ctx,
                 )
+            if len(seeds) > SEEDS_MAX:
+                self.fail(f"{part!r}: must have at most {SEEDS_MAX} seeds", param, ctx)
+            found.extend(seeds)
         return found
 
     @staticmethod

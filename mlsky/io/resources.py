@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from mlsky.components import COMPONENTS
 from mlsky.io.files import check_disk
 from mlsky.io.store import SUFFIX
 from mlsky.sphere import charts, coverage
 from mlsky.sphere.gaussian import rings
 from mlsky.sphere.geometry import Geometry
+from mlsky.sphere.pixel_window import padded
 from mlsky.sphere.resolution import kappa_grid, kappa_lmax
 from mlsky.sphere.threads import threads
 
@@ -81,11 +83,14 @@ def memory(
     nfreq: int = 1,
     pixel_window: bool = True,
     beams: bool = False,
+    cut: Geometry | None = None,
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about 20 % of what we measured, nside 512 to 4096.
 
     Parameters
     ----------
+    geometry
+        Pixels on which the sky is painted.
     pixel_arcmin
         Of the networks.
     on_disk
@@ -102,6 +107,8 @@ def memory(
         Whether maps are averages over pixels.
     beams
         Whether maps have a beam. In memory they need one map per band and component more.
+    cut
+        Pixels that are kept, if they are not those that are painted.
     """
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
@@ -138,13 +145,16 @@ def memory(
         + one,
     }
     if cmb:
+        # samples on the pixels round the map too, of which its averages are made
+        seen = padded(geometry)[0] if pixel_window else geometry
+        samples = 4.0 * seen.npix if seen is not geometry else 0.0
         peaks["lensing"] = (
             held
             + sources
-            + (0 if on_disk else one * len(stokes))
+            + (2 * samples if on_disk else (one + samples) * len(stokes))
             + (PER_FIELD * _rows(geometry, LENSING_REACH) + PER_ALM) * fields * top**2
             + 2 * PER_ALM * lmax**2
-            + deflection(geometry, lmax)
+            + deflection(seen, lmax)
         )
     healpix = geometry.kind == "healpix"
     if healpix and (cmb or not pixel_window):
@@ -171,6 +181,9 @@ def memory(
             + min(fields, 2) * (of_rings + 2 * PER_ALM * limit**2)
             + pieces
         )
+    if cut is not None and not on_disk and not beams:
+        maps = 1 + _painted(components, cib_maps) + (len(stokes) if cmb else 0)
+        peaks["edges"] = sources * 5 + (one + 4.0 * cut.npix) * maps
     listed = {stage: BASE + peak + haloes * PER_LISTED for stage, peak in peaks.items()}
     if haloes:
         listed["haloes"] = BASE + PER_ALM * networks_lmax**2 + haloes * PER_DRAWN
@@ -229,15 +242,26 @@ def disk(
     nfreq: int,
     fits: bool,
     cib_maps: int = 1,
+    beams: bool = False,
+    cut: Geometry | None = None,
 ) -> float:
-    """Bytes written to disk while one sky is made."""
+    """Bytes written to disk while one sky is made; parameters as `memory`."""
     one = 4.0 * geometry.npix
     _, grid = kappa_grid(geometry, pixel_arcmin)
     maps = 1 + _painted(components, cib_maps)
     maps += len(stokes) if "cmb" in components else 0
     total = maps * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
     total += source_maps(geometry, components, stokes, nfreq)
-    return total + (one * (nfreq * len(stokes) + 1) if fits else 0.0)
+    kept = one if cut is None else 4.0 * cut.npix
+    if beams:
+        total += (
+            kept
+            * nfreq
+            * sum(len(stokes) if "Q" in COMPONENTS[n].stokes else 1 for n in components)
+        )
+    elif cut is not None:
+        total += kept * maps
+    return total + (kept * (nfreq * len(stokes) + 1) if fits else 0.0)
 
 
 def _rows(geometry: Geometry, reach_deg: float) -> float:
@@ -283,6 +307,7 @@ def check(
     haloes: int = 0,
     pixel_window: bool = True,
     beams: bool = False,
+    cut: Geometry | None = None,
 ) -> None:
     """Refuse a sky for which memory or disk space does not suffice.
 
@@ -298,10 +323,13 @@ def check(
         "nfreq": nfreq,
         "pixel_window": pixel_window,
         "beams": beams,
+        "cut": cut,
     }
     need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
     what = f"nside={geometry.nside}" if geometry.kind == "healpix" else f"CAR {geometry.shape}"
+    if cut is not None:
+        what = f"CAR {cut.shape}, made with what lies round it on {geometry.shape}"
     if need > free:
         remedy = f"ask for fewer pixels, or {ANYWAY}"
         if out is None:
@@ -315,6 +343,5 @@ def check(
         there = part.glob("*") if part.is_dir() else ()
         kept = sum(file.stat().st_blocks * 512 for file in there)
         fits = out.suffix.lower() == ".fits"
-        check_disk(
-            part, disk(*request, nfreq, fits, cib_maps) - kept, f"ask for fewer pixels, or {ANYWAY}"
-        )
+        need = disk(*request, nfreq, fits, cib_maps, beams, cut) - kept
+        check_disk(part, need, f"ask for fewer pixels, or {ANYWAY}")

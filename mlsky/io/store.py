@@ -91,6 +91,7 @@ class Disk:
         self._marking = threading.Lock()
         self._unmarked: list[tuple[int, dict[str, NDArray]]] = []
         self._request, self._kept, self._arrays = request, kept, {}
+        self._unused = False  # whether there is nothing in the folder that was worth any work
         self._claim(out)
         try:
             self._open(out)
@@ -106,6 +107,7 @@ class Disk:
     def array(self, name: str, shape: tuple[int, ...]) -> DiskArray:
         """An array by its name, zero where nothing was written yet."""
         shape = tuple(shape)
+        self._unused = False
         if name not in self._kept:
             path = self.folder / f"{name}.f32"
             if name not in self._arrays:
@@ -141,6 +143,7 @@ class Disk:
 
         The mark itself is written by `flush`, which waits for the disk: after every few charts.
         """
+        self._unused = False
         with self._marking:
             self._unmarked.append((chart, found))
             due = len(self._unmarked) >= TOGETHER
@@ -161,8 +164,11 @@ class Disk:
         """Nothing: a run that is interrupted later needs it again; `close` removes it."""
 
     def close(self, remove: bool) -> None:
-        """Release the folder for other processes, or remove it."""
-        if remove:
+        """Release the folder for other processes, or remove it.
+
+        A folder that was begun here and of which no map was used is removed in any case.
+        """
+        if remove or self._unused:
             self._empty()
             self.folder.rmdir()
         elif self._unmarked:
@@ -209,6 +215,7 @@ class Disk:
             if self._restore(arrays):
                 self._arrays = arrays
                 return
+        self._unused = True
         self._empty()
         self._create(self._kept)
         # Written last: without it the folder is begun again.

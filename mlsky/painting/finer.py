@@ -63,7 +63,7 @@ def halves_pixels(weights: Weights, geometry: Geometry) -> bool:
     For weights whose calibration says how their CIB is split (`fit_split`).
     """
     table = weights.header.get("calibration", {}).get("split")
-    return table is not None and geometry.pixel_arcmin < FINE * weights.pixel_arcmin
+    return table is not None and min(geometry.sides_arcmin) < FINE * weights.pixel_arcmin
 
 
 def halved(

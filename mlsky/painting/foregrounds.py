@@ -98,6 +98,8 @@ class Foregrounds:
 def select(name: str, geometry: Geometry) -> Weights:
     """The weight file for a geometry: the coarsest pixels that still resolve the map.
 
+    Of oblong pixels the shorter side counts.
+
     Parameters
     ----------
     name
@@ -119,7 +121,8 @@ def select(name: str, geometry: Geometry) -> Weights:
     else:
         files = registry.describe(name)["files"]
         order = np.argsort([f["pixel_arcmin"] for f in files])  # finest first
-        fine = [i for i in order if files[i]["pixel_arcmin"] <= geometry.pixel_arcmin * WIDER]
+        least = min(geometry.sides_arcmin)
+        fine = [i for i in order if files[i]["pixel_arcmin"] <= least * WIDER]
         index = fine[-1] if fine else order[0]
         (path,) = registry.fetch(name, file=files[index]["file"])
         weights = open_weights(path, sha256=files[index]["sha256"])

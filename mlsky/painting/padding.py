@@ -33,7 +33,7 @@ def of_geometry(geometry: Geometry, pixel_arcmin: float) -> int:
     Output pixels whose centres are owned extend past it by half their diagonal, and parts of
     them, or splines, by a few chart pixels more.
     """
-    widest = min(geometry.pixel_arcmin, 60.0)  # for wider pixels the inner part suffices
+    widest = min(max(geometry.sides_arcmin), 60.0)  # for wider pixels the inner part suffices
     # The output of a network depends slightly on distant input. With this minimum, nside 2048, 4096
     # and 8192 (0.5'), or 512 and 1024 (2'), give one sky.
     widest = max(widest, 3.6 * pixel_arcmin)

@@ -92,15 +92,16 @@ def of_map(
     kappa
         Whether the kappa of the networks is wanted, around the map too.
     """
-    close = coverage.charts_near(geometry, 0.0)
+    outline = coverage.outline(geometry)
+    close = coverage.charts_near(outline, 0.0)
     painted = frozenset(index for index in close if charts.owned(every[index], geometry).size)
-    needed = painted.union(coverage.charts_near(geometry, KAPPA_REACH)) if kappa else painted
+    needed = painted.union(coverage.charts_near(outline, KAPPA_REACH)) if kappa else painted
     areas = {index: charts.owned_area(every[index], overlap) for index in sorted(needed)}
     if len(needed) == len(every):
         return Part(tuple(every), areas, painted, {}, None)
     near = {}
     for index in needed - painted:
-        near[index] = coverage.area_near(geometry, every[index], KAPPA_REACH)
+        near[index] = coverage.area_near(outline, every[index], KAPPA_REACH)
         areas[index] = areas[index].within(near[index].widened(SPLINE))
     chosen = tuple(every[index] for index in areas if areas[index].size)
     seen = {index: area.widened(padding) for index, area in areas.items()}

@@ -128,9 +128,12 @@ class Extragalactic(pysm3.Model):
     ) -> None:
         if map_dist is not None:
             raise ValueError(
-                f"map_dist={map_dist!r}: must be None, mlsky skies are not distributed; "
-                "give each process a realisation of its own (num=)"
+                f"map_dist={arguments.short(map_dist)}: must be None, skies of mlsky are not "
+                "distributed; give each process a realisation of its own (num=)"
             )
+        if max_nside is not None:
+            allowed = f"an integer from 1 to {MAX_NSIDE}, for example 1024"
+            max_nside = arguments.integer("max_nside", max_nside, allowed, 1, MAX_NSIDE)
         allowed = OPTIONS if file is None else ("components",)
         if self.field is not None:
             allowed = tuple(option for option in allowed if option != "components")
@@ -258,7 +261,8 @@ class Extragalactic(pysm3.Model):
             transform has a value that is not allowed, or a beam is too short or given twice.
         """
         if not isinstance(freqs, u.Quantity):
-            raise TypeError(f"freqs={freqs!r}: must have a unit, for example 145 * u.GHz")
+            shown = arguments.short(freqs)
+            raise TypeError(f"freqs={shown}: must have a unit, for example 145 * u.GHz")
         keywords = {
             "fwhm": fwhm,
             "beam_window": beam_window,
@@ -274,8 +278,7 @@ class Extragalactic(pysm3.Model):
 
     def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:
         """(3, npix) float32 in uK_RJ, integrated over the passband by PySM's own convention."""
-        nu = freqs.to(u.GHz, equivalencies=u.spectral())
-        return self._sky.emission(Band(check_freq_input(nu), weights), self._names)
+        return self._sky.emission(_band(freqs, weights), self._names)
 
 
 class CMB(Extragalactic):
@@ -321,7 +324,7 @@ class Kappa(Extragalactic):
         return tuple(one[0] for one in made) if isinstance(made, tuple) else made[0]
 
     def _integrate(self, freqs: u.Quantity, weights) -> NDArray[np.float32]:
-        Band(check_freq_input(freqs.to(u.GHz, equivalencies=u.spectral())), weights)  # checks them
+        _band(freqs, weights)  # checks them
         return np.zeros((3, 12 * self.nside**2), np.float32)
 
 
@@ -379,9 +382,11 @@ def sky(
     >>> from mlsky.plugins import pysm  # doctest: +SKIP
     >>> pysm.sky(1024, ["d10", "s5"], seed=1, monopole=False)  # doctest: +SKIP
     """
+    presets = _parse_presets(preset_strings)
+    output_unit = _parse_unit(output_unit)
     ours = Extragalactic(nside, **options)
-    for preset in preset_strings:
-        field = PRESETS.get(re.sub(r"\d+$", "", str(preset)))
+    for preset in presets:
+        field = PRESETS.get(re.sub(r"\d+$", "", preset))
         if field in ours.names:
             warnings.warn(
                 f"preset {preset!r} holds {field}, which is in the sum twice: leave the preset "
@@ -396,7 +401,47 @@ def sky(
             )
     return pysm3.Sky(
         nside=nside,
-        preset_strings=list(preset_strings),
+        preset_strings=presets,
         component_objects=[ours],
         output_unit=output_unit,
+    )
+
+
+def _band(freqs: u.Quantity, weights) -> Band:
+    """The passband of PySM's arguments; ValueError in one line."""
+    try:
+        nu = freqs.to(u.GHz, equivalencies=u.spectral())
+    except u.UnitConversionError:
+        raise ValueError(
+            f"freqs in {freqs.unit}: must be convertible to GHz, for example 145 * u.GHz"
+        ) from None
+    return Band(check_freq_input(nu), weights)
+
+
+def _parse_presets(given) -> list[str]:
+    """Names of PySM's presets."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        shown = arguments.short(given)
+        raise ValueError(f'preset_strings={shown}: must be a list of names, as ["d10", "s5"]')
+    for name in given:
+        if not isinstance(name, str) or name not in pysm3.sky.PRESET_MODELS:
+            raise ValueError(
+                f"preset_strings holds {arguments.short(name)}: must be one of "
+                f"{', '.join(pysm3.sky.PRESET_MODELS)}"
+            )
+    return list(given)
+
+
+def _parse_unit(given) -> u.Unit:
+    """The unit of a ``pysm3.Sky``."""
+    try:
+        if isinstance(given, (str, u.UnitBase)):
+            unit = u.Unit(given)
+            (1 * u.uK_RJ).to(unit, equivalencies=u.cmb_equivalencies(REFERENCE_GHZ * u.GHz))
+            return unit
+    except ValueError:  # no unit, or another kind of unit
+        pass
+    raise ValueError(
+        f"output_unit={arguments.short(given)}: must be a unit of brightness, as uK_RJ, uK_CMB or "
+        "MJy/sr"
     )

@@ -25,6 +25,9 @@ LMAX_PER_NSIDE = 4
 #: 180 degrees over the resolution must be for pixell.
 ROWS, WHOLE = (1, 43200), 1e-6
 
+#: healpy's letters of coordinate systems: equatorial (celestial), ecliptic, Galactic.
+FRAMES = ("C", "E", "G")
+
 
 def check(nside: int, given: dict) -> dict | None:
     """Keywords of PySM's transform, checked; None if there is nothing to do.
@@ -42,6 +45,10 @@ def check(nside: int, given: dict) -> dict | None:
         If a value is not allowed, no map is asked for, or a beam is too short or given twice.
     """
     given = dict(given)
+    for name in ("return_healpix", "return_car"):
+        given[name] = arguments.boolean(name, given[name])
+    if given["rot"] is not None:
+        given["rot"] = _parse_coord(given["rot"])
     if given["return_car"] and given["output_car_resol"] is None:
         raise ValueError("return_car=True: give output_car_resol, for example 2 * u.arcmin")
     if not (given["return_healpix"] or given["return_car"]):
@@ -93,6 +100,18 @@ def _arcmin(name: str, value, allowed: str, low: float, high: float) -> float:
     if getattr(value, "unit", None) is None:
         raise ValueError(f"{name}={arguments.short(value)}: must be {allowed}")
     return arguments.number(name, value, allowed, low, high, "arcmin")
+
+
+def _parse_coord(value) -> tuple[str, str]:
+    """Two of healpy's letters, from which and to which coordinates maps are turned."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        letters = tuple(one[:1].upper() if isinstance(one, str) else None for one in value)
+        if set(letters) <= set(FRAMES):
+            return letters
+    raise ValueError(
+        f"coord={arguments.short(value)}: must be two of C (equatorial), E (ecliptic) and "
+        'G (Galactic), from and to, for example ("C", "G")'
+    )
 
 
 def _check_resolution(value) -> None:

@@ -169,13 +169,22 @@ class Car:
         return pixel_sides(self.wcs)
 
     @functools.cached_property
+    def sides_arcmin(self) -> tuple[float, float]:
+        """`sides_deg` in arcmin, without the rounding of a conversion.
+
+        The longer one says how far a pixel extends, the shorter one how fine the map is: networks
+        are chosen by it.
+        """
+        return tuple(float(f"{side * 60:.12g}") for side in self.sides_deg)
+
+    @property
     def pixel_arcmin(self) -> float:
-        """Side of a pixel along declination, without the rounding of a conversion to arcmin."""
-        return float(f"{pixel_sides(self.wcs)[1] * 60:.12g}")
+        """Side of a pixel along declination."""
+        return self.sides_arcmin[1]
 
     @property
     def lmax(self) -> int:
-        """Band limit: Nyquist of the declination spacing."""
+        """Band limit: Nyquist of the declination spacing, that of rings, whatever the columns."""
         return round(180 * 60 / self.pixel_arcmin)
 
     def angles_at(self, y, x) -> tuple[np.ndarray, np.ndarray]:

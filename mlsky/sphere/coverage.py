@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,17 @@ from mlsky.sphere.chart_area import Area
 from mlsky.sphere.charts import NSIDE, Chart
 from mlsky.sphere.geometry import Geometry
 
-__all__ = ["area_near", "charts_near", "colatitudes_of_areas", "colatitudes_of_map", "points"]
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+__all__ = [
+    "area_near",
+    "charts_near",
+    "colatitudes_of_areas",
+    "colatitudes_of_map",
+    "outline",
+    "points",
+]
 
 #: Spacing (deg) of the points that stand for a map, and of the places that are compared with them
 #: (HEALPix pixels of nside 64, whose corners are at most 0.9 deg from their centres).
@@ -76,16 +87,31 @@ def _halved(places: NDArray[np.float64], far: NDArray[np.bool_]) -> NDArray[np.f
     return np.sort(np.append(places, (places[:-1] + places[1:])[far] / 2))
 
 
-def charts_near(geometry: Geometry, reach_deg: float) -> list[int]:
-    """Numbers of the charts that own a place at most so far from a map; some a little farther."""
-    import healpy
+def outline(geometry: Geometry) -> cKDTree | None:
+    """A search tree of `points`, for the functions below; None for HEALPix maps, which are whole.
+
+    It takes the longest of all that is asked of a map: make one for all charts.
+    """
     from scipy.spatial import cKDTree
 
-    if geometry.kind == "healpix":
+    return None if geometry.kind == "healpix" else cKDTree(points(geometry))
+
+
+def charts_near(tree: cKDTree | None, reach_deg: float) -> list[int]:
+    """Numbers of the charts that own a place at most so far from a map; some a little farther.
+
+    Parameters
+    ----------
+    tree
+        Of the map, from `outline`.
+    """
+    import healpy
+
+    if tree is None:
         return list(range(12 * NSIDE**2))
     place = np.stack(healpy.pix2vec(PLACES, np.arange(12 * PLACES**2), nest=True), 1)
     away = np.radians(min(180.0, reach_deg + SPACING + PLACE_RADIUS))
-    distance, _ = cKDTree(points(geometry)).query(place, distance_upper_bound=2 * np.sin(away / 2))
+    distance, _ = tree.query(place, distance_upper_bound=2 * np.sin(away / 2))
     near = np.flatnonzero(np.isfinite(distance))
     return np.unique(near // (PLACES // NSIDE) ** 2).tolist()
 
@@ -100,17 +126,20 @@ def colatitudes_of_map(geometry: Geometry, pad: float) -> tuple[float, float] | 
     return max(0.0, low), min(np.pi, high)
 
 
-def area_near(geometry: Geometry, chart: Chart, reach_deg: float) -> Area:
+def area_near(tree: cKDTree, chart: Chart, reach_deg: float) -> Area:
     """Pixels of a chart at most so far from a map, and some a little farther.
 
-    Both sides of the chart are multiples of ``2**HALVINGS`` pixels.
+    Parameters
+    ----------
+    tree
+        Of the map, from `outline`.
+    chart
+        Both of its sides are multiples of ``2**HALVINGS`` pixels.
     """
-    from scipy.spatial import cKDTree
-
     ny, nx = (n >> HALVINGS for n in chart.shape)
     # to the farthest corner of a larger pixel
     away = np.radians(min(180.0, reach_deg + SPACING)) + chart.pixel_rad * (1 << HALVINGS)
-    distance, _ = cKDTree(points(geometry)).query(
+    distance, _ = tree.query(
         chart.vectors(level=HALVINGS).T, distance_upper_bound=2 * np.sin(away / 2)
     )
     mask = np.isfinite(distance).reshape(ny, nx)

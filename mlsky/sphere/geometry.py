@@ -53,6 +53,11 @@ class Healpix:
         return float(np.degrees(np.sqrt(4 * np.pi / self.npix)) * 60)
 
     @property
+    def sides_arcmin(self) -> tuple[float, float]:
+        """That side twice, as of rectangular pixels."""
+        return self.pixel_arcmin, self.pixel_arcmin
+
+    @property
     def lmax(self) -> int:
         """Band limit of fields synthesised on these pixels, 3 nside - 1."""
         return 3 * self.nside - 1

@@ -21,6 +21,7 @@ from mlsky.sphere.car import Car
 from mlsky.sphere.gaussian import alm_lmax, alm_to_map, scale_alm
 from mlsky.sphere.geometry import Geometry, Healpix
 from mlsky.sphere.harmonic_filter import add_filtered
+from mlsky.sphere.margins import Inside, crop, widened
 
 #: (n, *shape) float32 in memory or on disk, with ``maps[i]`` and ``maps[i] = values``.
 Array = Any
@@ -30,7 +31,6 @@ __all__ = [
     "apply",
     "average",
     "broadened",
-    "crop",
     "filtered",
     "healpix",
     "of_alm",
@@ -85,7 +85,7 @@ def average(
     maps: Array,
     stokes: str,
     geometry: Geometry,
-    inside: tuple[slice, slice] | None,
+    inside: Inside | None,
     out: Array,
     lmax: int,
 ) -> None:
@@ -244,38 +244,9 @@ def _taps(power: int) -> NDArray[np.float32]:
     return np.concatenate([[1 - 2 * fit.sum()], fit]).astype(np.float32)
 
 
-def padded(geometry: Geometry) -> tuple[Geometry, tuple[slice, slice] | None]:
-    """The pixels with those around them that the filter needs, and where the map lies in them.
+def padded(geometry: Geometry) -> tuple[Geometry, Inside | None]:
+    """The pixels with those around them that the filter needs, as `margins.widened`.
 
-    Filtered on them and cut by `crop`, part of the sky has the values of the whole. None if nothing
-    is needed: on HEALPix pixels, and where the map is closed. There are no rows beyond a pole, and
-    without all columns the map does not have them on its other side: the last `RADIUS` rows before
-    the pole are then not those of the whole.
+    Filtered on them and cut by `margins.crop`, part of the sky has the values of the whole.
     """
-    if isinstance(geometry, Healpix):
-        return geometry, None
-    ny, nx = geometry.shape
-    rows, columns = (RADIUS, RADIUS), (RADIUS, RADIUS)
-    if geometry.axes is not None:
-        theta, _ = geometry.axes
-        step = abs(geometry.steps[1])
-        falls = geometry.steps[1] > 0  # colatitude falls from row to row
-        first, last = (np.pi - theta[0], theta[-1]) if falls else (theta[0], np.pi - theta[-1])
-        rows = tuple(min(RADIUS, int(room / step + 1e-3)) for room in (first, last))
-        room = max(0, int(2 * np.pi / abs(geometry.steps[0]) + 1e-3) - nx)
-        columns = (min(RADIUS, room // 2), min(RADIUS, room - room // 2))
-    if not any((*rows, *columns)):
-        return geometry, None
-    wcs = geometry.wcs.deepcopy()
-    wcs.wcs.crpix += np.array([columns[0], rows[0]])
-    wcs.wcs.set()
-    try:
-        wider = Car((ny + sum(rows), nx + sum(columns)), wcs)
-    except ValueError:  # other projections end where the sphere does
-        return geometry, None
-    return wider, (slice(rows[0], rows[0] + ny), slice(columns[0], columns[0] + nx))
-
-
-def crop(values: NDArray, inside: tuple[slice, slice] | None) -> NDArray:
-    """Maps (..., ny, nx) on the pixels of `padded`, cut to those of the map."""
-    return values if inside is None else values[(..., *inside)]
+    return widened(geometry, RADIUS)

@@ -36,7 +36,7 @@ def resample(
 ) -> NDArray[np.float32]:
     """Average intensity maps of a chart over the output pixels it owns.
 
-    Every chart pixel is a square of constant intensity. An output pixel is cut into k x k parts
+    Every chart pixel is a square of constant intensity. An output pixel is cut into parts
     (its NESTED children, for HEALPix) a little smaller than a chart pixel, and each part is the
     mean over its overlap with the chart pixels, taken as a square along the axes of the chart.
     Weights are positive and add up to one, so that positive maps stay positive, and a source keeps
@@ -61,11 +61,9 @@ def resample(
     mean is over the part of the pixel that the chart covers: make nside 4 and degrade.
     """
     maps, pixel = _check(chart, maps, geometry, pixel)
-    step = geometry.pixel_arcmin / chart.pixel_arcmin
-    parts = max(1, int(np.ceil(step / _PART)))
-    if isinstance(geometry, Healpix):
-        parts = 1 << (parts - 1).bit_length()
-    width = max(step, 1.0) if parts == 1 else step / parts
+    parts = _parts(geometry, chart, _PART)
+    steps = [side / chart.pixel_arcmin for side in geometry.sides_arcmin]
+    width = max(max(s, 1.0) if n == 1 else s / n for s, n in zip(steps, parts, strict=True))
 
     def weights(x):
         """First of two cells, and the fractions of boxes centred on x in both."""
@@ -102,7 +100,7 @@ def interpolate(
     values
         (..., n) float32 at ``owned(chart, geometry)``.
     """
-    return _cubic(chart, maps, geometry, pixel, 1, nthreads)
+    return _cubic(chart, maps, geometry, pixel, (1, 1), nthreads)
 
 
 def average(
@@ -131,23 +129,33 @@ def average(
     values
         (..., n) float32 at ``owned(chart, geometry)``.
     """
-    return _cubic(chart, maps, geometry, pixel, _parts(geometry, chart), nthreads)
+    return _cubic(chart, maps, geometry, pixel, _samples(geometry, chart), nthreads)
 
 
 def part_arcmin(geometry: Geometry, chart: Chart) -> float:
-    """Side of the parts of output pixels that `average` samples on a chart."""
-    return geometry.pixel_arcmin / _parts(geometry, chart)
+    """Longer side of the parts of output pixels that `average` samples on a chart."""
+    each = zip(geometry.sides_arcmin, _samples(geometry, chart), strict=True)
+    return max(side / parts for side, parts in each)
 
 
-def _parts(geometry: Geometry, chart: Chart) -> int:
-    step = geometry.pixel_arcmin / chart.pixel_arcmin
+def _parts(geometry: Geometry, chart: Chart, longest: float) -> tuple[int, int]:
+    """Parts of an output pixel along a row and along a column, `longest` chart pixels at most."""
+    steps = [side / chart.pixel_arcmin for side in geometry.sides_arcmin]
+    nx, ny = (max(1, int(np.ceil(step / longest))) for step in steps)
+    if isinstance(geometry, Healpix):
+        nx = ny = 1 << (nx - 1).bit_length()
+    return nx, ny
+
+
+def _samples(geometry: Geometry, chart: Chart) -> tuple[int, int]:
     # around a pole no grid is regular, and only fine parts conserve the flux
     polar = abs(extent(chart.index)[0][0]) > 1 or abs(extent(chart.index)[0][1]) > 1
-    parts = max(1, int(np.ceil(step / (_POLAR if polar else _SAMPLE))))
-    return 1 << (parts - 1).bit_length() if isinstance(geometry, Healpix) else parts
+    return _parts(geometry, chart, _POLAR if polar else _SAMPLE)
 
 
-def _cubic(chart: Chart, maps, geometry: Geometry, pixel, parts: int, nthreads: int) -> np.ndarray:
+def _cubic(
+    chart: Chart, maps, geometry: Geometry, pixel, parts: tuple[int, int], nthreads: int
+) -> np.ndarray:
     """Means of cubic B-splines through the chart's pixels at the parts of output pixels."""
     from scipy.ndimage import spline_filter
 
@@ -183,6 +191,7 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
     out = np.empty((len(stack), pixel.size), np.float32)
     # Pixels wider than a chart extend past it; others never do.
     covered = not (isinstance(geometry, Healpix) and geometry.nside < NSIDE)
+    number = parts[0] * parts[1]
 
     def work(s: slice) -> None:
         y, x = chart.project_vectors(_vectors(geometry, pixel[s], parts))
@@ -191,45 +200,47 @@ def _sample(chart, maps, geometry, pixel, weights, parts, nthreads) -> np.ndarra
             inside = (np.abs(2 * y + 1 - chart.shape[0]) < chart.shape[0]) & (
                 np.abs(2 * x + 1 - chart.shape[1]) < chart.shape[1]
             )
-            fraction = inside.reshape(-1, parts**2)
+            fraction = inside.reshape(-1, number)
             y, x = np.where(inside, y, 0), np.where(inside, x, 0)
         fy, wy = weights(y)
         fx, wx = weights(x)
         base = (fy + padding) * stack.shape[2] + (fx + padding)
         for i, grid in enumerate(stack):
             value = gather(grid, base, wy, wx)
-            if parts > 1:
-                value = value.reshape(-1, parts**2)
+            if number > 1:
+                value = value.reshape(-1, number)
                 value = np.average(value, axis=1, weights=fraction)
             out[i, s] = value
 
-    run_blocks(work, pixel.size, nthreads, max(1, BLOCK // parts**2))
+    run_blocks(work, pixel.size, nthreads, max(1, BLOCK // number))
     return out.reshape(*maps.shape[:-2], pixel.size)
 
 
-def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: int = 1) -> np.ndarray:
-    """Unit vectors (3, n * parts**2) of the centres of the parts of output pixels."""
+def _vectors(geometry: Geometry, pixel: NDArray[np.int64], parts: tuple[int, int]) -> np.ndarray:
+    """Unit vectors (3, n * nx * ny) of the centres of the (nx, ny) parts of output pixels."""
     import healpy
 
     if isinstance(geometry, Healpix):
-        if parts == 1:
+        side, _ = parts
+        if side == 1:
             return np.stack(healpy.pix2vec(geometry.nside, pixel))
-        child = healpy.ring2nest(geometry.nside, pixel)[:, None] * parts**2
-        child = (child + np.arange(parts**2)).ravel()
-        return np.stack(healpy.pix2vec(geometry.nside * parts, child, nest=True))
+        child = healpy.ring2nest(geometry.nside, pixel)[:, None] * side**2
+        child = (child + np.arange(side**2)).ravel()
+        return np.stack(healpy.pix2vec(geometry.nside * side, child, nest=True))
     axes = car_axes(geometry)
     row, column = np.divmod(pixel[:, None], geometry.shape[1])
-    inner = (np.arange(parts) + 0.5) / parts - 0.5
+    nx, ny = parts
+    across, along = ((np.arange(n) + 0.5) / n - 0.5 for n in parts)
     if axes is None:
-        y = (row + np.repeat(inner, parts)).ravel()
-        x = (column + np.tile(inner, parts)).ravel()
+        y = (row + np.repeat(along, nx)).ravel()
+        x = (column + np.tile(across, ny)).ravel()
         return np.stack(healpy.ang2vec(*geometry.angles_at(y, x)).T)
-    steps = (0.0, 0.0) if parts == 1 else geometry.steps
-    theta = axes[0][:, None] - steps[1] * inner
-    phi = axes[1][:, None] + steps[0] * inner
+    steps = (0.0, 0.0) if nx * ny == 1 else geometry.steps
+    theta = axes[0][:, None] - steps[1] * along
+    phi = axes[1][:, None] + steps[0] * across
     st, ct, sp, cp = np.sin(theta), np.cos(theta), np.sin(phi), np.cos(phi)
     row, column = row[:, 0], column[:, 0]
-    v = np.empty((3, row.size, parts, parts))
+    v = np.empty((3, row.size, ny, nx))
     v[0] = st[row][:, :, None] * cp[column][:, None]
     v[1] = st[row][:, :, None] * sp[column][:, None]
     v[2] = ct[row][:, :, None]

@@ -37,7 +37,6 @@ EDGE = 1e-6
 SNAP = 0.01
 
 #: Allowed sides of pixels (arcmin), and the largest ratio of two sides: our choice.
-#: Averages over pixels are sampled at the spacing that the side along declination needs.
 SIDE_ARCMIN, ASPECT = (0.05, 3600.0), 10.0
 
 #: Deviation (deg) from a linear grid that counts as rounding.

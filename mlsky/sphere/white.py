@@ -83,8 +83,8 @@ def white_map(key: int, number: int, geometry: Geometry, nthreads: int = 0) -> N
         return out.reshape(geometry.shape)
     import healpy
 
-    nside = 1
-    while nside < NSIDE_MAX and healpy.nside2resol(nside, arcmin=True) > geometry.pixel_arcmin:
+    nside, side = 1, min(geometry.sides_arcmin)
+    while nside < NSIDE_MAX and healpy.nside2resol(nside, arcmin=True) > side:
         nside *= 2
     total = np.zeros(geometry.npix)
     for ring, values in white_pieces(key, number, nside, nthreads, _pieces_of(geometry)):

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from command_line import error_of
 
 from mlsky import cli
+from mlsky.cli.config import OWN, dump
+from mlsky.cli.ensemble import ensemble
+from mlsky.cli.simulate import simulate
 from mlsky.sky import Sky
 
 FILE = """
@@ -86,6 +90,70 @@ def test_values_of_another_type(record, capsys, line):
     told = error_of(capsys, ["simulate", "--config", "sky.toml"])
     assert shown in told.replace("_", "-")
     assert not list(Path().glob("x.h5*"))
+
+
+#: Words that a shell may pass as the value of an option.
+ODD = [
+    *("nan", "inf", "-inf", "-1", "0", "", "one", "1e400", "1e-7", "9" * 20, "0x10", " 5 ", "1,2"),
+    *("true", "#x", "[1]", "{1}", "--x", "a b.h5", "it's.h5", 'say "x".h5', "back\\slash.h5"),
+    *("é λ.h5", "\U0001f600.h5", "\x7f.h5", "line\nbreak.h5", "tab\t.h5", "\x01.h5", "\u2028.h5"),
+]
+
+
+def _called_with(command, words) -> tuple[dict[str, str], bytes]:
+    """The values of a command's options, and what is dumped of them."""
+    with command.make_context(command.name, list(words), parent=None) as ctx:
+        return {k: repr(v) for k, v in ctx.params.items()}, dump(ctx)
+
+
+@pytest.mark.parametrize("command", [simulate, ensemble])
+def test_what_is_dumped_is_read_back_to_the_same(command, tmp_path):
+    """Every option with every odd word that it does not refuse."""
+    base = {"--freqs": ["93"], "--nside": ["16"], "--out": ["x.h5"]}
+    params = {max(p.opts, key=len): p for p in command.params if p.name not in OWN}
+    if command is ensemble:  # those of its own: the others are the same
+        base["--seeds"] = ["0:3"]
+        theirs = {p.name for p in simulate.params}
+        params = {option: p for option, p in params.items() if p.name not in theirs}
+    path, refused, kept = tmp_path / "again.toml", set(), set()
+    for option, param in params.items():
+        words = [[option, word, "150"][: 1 + param.nargs] for word in ODD]
+        if isinstance(param.type, click.Choice):
+            words += [[option, choice] for choice in param.type.choices]
+        if param.is_flag:
+            words = [[name] for name in param.opts + param.secondary_opts]
+        for word in words:
+            others = {k: v for k, v in base.items() if (option, k) != ("--car", "--nside")}
+            others.pop(option, None)
+            given = [one for name, values in others.items() for one in (name, *values)]
+            try:
+                called_with, dumped = _called_with(command, given + word)
+            except click.ClickException:
+                refused.add(option)
+                continue
+            path.write_bytes(dumped)
+            assert _called_with(command, ["--config", path]) == (called_with, dumped), word
+            kept.add(option)
+    assert kept == set(params)
+    numbers = {"--seeds", "--workers"} if command is ensemble else {"--nside", "--car", "--beam"}
+    assert numbers <= refused
+
+
+def test_a_name_that_is_no_text_is_not_dumped(record, capsys):
+    given = ["simulate", "--freqs", "93", "--nside", "16", "--out", "caf\udce9.h5"]
+    told = error_of(capsys, [*given, "--dump-config"])
+    assert r"--out 'caf\udce9.h5': has bytes that are no text" in told
+
+
+def test_a_range_of_too_many_seeds(record, capsys):
+    given = ["ensemble", "--freqs", "93", "--nside", "16", "--out", "x", "--seeds"]
+    assert "must have at most 1000000" in error_of(capsys, [*given, "0:1000000000000"])
+
+
+def test_a_file_that_an_editor_began_with_a_mark(record, capsys):
+    Path("sky.toml").write_text(FILE, encoding="utf-8-sig")
+    assert cli.main(["simulate", "--config", "sky.toml", "--dump-config"]) == 0
+    assert "nside = 16" in capsys.readouterr().out
 
 
 def test_the_pixels_of_the_command_line_count(record, capsys):

@@ -106,12 +106,39 @@ def test_another_sky_is_refused(tmp_path):
     first = store.Disk(tmp_path / "a.h5", {"seed": 1, "stokes": "T"}, kept)
     with pytest.raises(ValueError, match=r"another process is making a\.h5"):
         store.Disk(tmp_path / "a.h5", {"seed": 1, "stokes": "T"}, kept)
+    first.array("kappa", (48,))
     first.close(remove=False)
     with pytest.raises(ValueError, match=r"holds another sky, not finished \(seed differ\)"):
         store.Disk(tmp_path / "a.h5", {"seed": 2, "stokes": "T"}, kept)
     # A folder whose beginning was interrupted is begun again.
     (tmp_path / "a.h5.partial" / store.REQUEST).unlink()
     store.Disk(tmp_path / "a.h5", {"seed": 2, "stokes": "T"}, kept).close(remove=True)
+
+
+def test_what_fails_before_painting_leaves_nothing(record, monkeypatch):
+    """Unlike a sky under way, which another call that fails early leaves as it is."""
+
+    def fail(*arguments, **options):
+        raise ArithmeticError
+
+    def simulate_with(broken: str | None) -> set[str]:
+        with monkeypatch.context() as patch:
+            if broken is not None:
+                patch.setattr(broken, fail)
+            with pytest.raises(ArithmeticError):
+                mlsky.simulate(FREQS, 16, 1, out="sky.h5")
+        return set(os.listdir())
+
+    monkeypatch.setattr(simulation, "observe", fail)
+    early = ("mlsky.simulation.ingredients", "mlsky.theory.spectra.kappa_spectrum")
+    early += ("mlsky.theory.response.response", "mlsky.io.store._allocate")
+    for name in early:
+        assert simulate_with(name) == set()
+    assert simulate_with(None) == {"sky.h5.partial"}
+    kept = {path.name for path in Path("sky.h5.partial").iterdir()}
+    for name in early[:-1]:
+        assert simulate_with(name) == {"sky.h5.partial"}
+        assert {path.name for path in Path("sky.h5.partial").iterdir()} == kept
 
 
 def test_an_interrupted_sky_is_no_file_and_goes_on(record, monkeypatch):
@@ -371,7 +398,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         with pytest.raises(mlsky.MlskyError, match="No space left on device"):
             store.Disk(tmp_path / "b.h5", {"seed": 1}, KEPT)
     assert "\n" not in str(caught.value)
-    shutil.rmtree(tmp_path / "b.h5.partial")
+    assert not (tmp_path / "b.h5.partial").exists()
     assert gone_on_with(tmp_path)[0] == 3
 
 

@@ -183,6 +183,19 @@ def test_beam_windows_that_are_not(component, keywords, message):
             ({"return_car": True, "output_car_resol": r * u.arcmin}, "output_car_resol=.*divides")
             for r in (0, -5, np.nan, 7, 0.1)
         ),
+        *(
+            ({"coord": c}, r"coord=.*: must be two of C \(equatorial\)")
+            for c in (
+                *(np.nan, 0, -1, "", "G", "CG", b"CG", (), [], {}, ("C",), ("C", "G", "E"), True),
+                *(("C", "X"), ("C", None), ("C", 1), ("", "G"), (("C", "G"), ("G", "E"))),
+                *(np.zeros((2, 2)), np.array(["C", "G"]), np.ma.masked, 5 * u.deg, object()),
+            )
+        ),
+        *(
+            ({name: value}, f"{name}=.*: must be True or False")
+            for name in ("return_healpix", "return_car")
+            for value in ("no", 1, np.nan, None, np.zeros(2), 5 * u.deg)
+        ),
     ],
 )
 def test_keywords_of_the_transform_that_are_not(component, monkeypatch, keywords, message):
@@ -190,6 +203,55 @@ def test_keywords_of_the_transform_that_are_not(component, monkeypatch, keywords
     with pytest.raises(ValueError, match=message) as caught:
         component.get_emission(145 * u.GHz, **keywords)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        *(
+            ({"freqs": f * u.GHz}, "freq|GHz|nu_ghz")
+            for f in (np.nan, np.inf, -5, 0, 950, [], [100, 90])
+        ),
+        *(
+            ({"freqs": f * u.GHz}, "freq|GHz|nu_ghz")
+            for f in ([[100, 110]], [100, np.nan], [19, 100])
+        ),
+        ({"freqs": 5 * u.deg}, "freqs in deg: must be convertible to GHz"),
+        *(({"weights": w}, "weights") for w in (np.nan, -1, 0, "x", [], {}, 1j, np.ones((2, 2)))),
+    ],
+)
+@pytest.mark.parametrize("kind", [TSZ, Kappa])
+def test_bands_that_are_not(record, kind, keywords, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        kind(NSIDE, seed=1).get_emission(**{"freqs": 145 * u.GHz, **keywords})
+    assert "\n" not in str(caught.value)
+    assert not record.generate
+
+
+@pytest.mark.parametrize("value", [np.nan, 0, -1, "x", True, 1e4, np.zeros((2, 2)), 5 * u.m])
+def test_arguments_that_are_not(record, value):
+    for name in ("max_nside", "map_dist", "seed", "num", "nside"):
+        if name in ("seed", "num") and isinstance(value, int) and value == 0:
+            continue
+        with pytest.raises(ValueError, match=f"^{name}=.*: must be") as caught:
+            Extragalactic(**{"nside": NSIDE, name: value})
+        assert "\n" not in str(caught.value)
+    for name, given in (("preset_strings", value), ("preset_strings", [value])):
+        with pytest.raises(ValueError, match=f"^{name}.*: must be") as caught:
+            pysm.sky(NSIDE, **{name: given})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(
+        ValueError, match=r"^output_unit=.*: must be a unit of brightness"
+    ) as caught:
+        pysm.sky(NSIDE, output_unit=value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("coord", [["C", "G"], ("c", "g"), ("Celestial", "Galactic")])
+def test_names_of_coordinates_as_healpy_takes_them(component, coord):
+    expected = component.get_emission(145 * u.GHz, coord=("C", "G"), lmax=16)
+    found = component.get_emission(145 * u.GHz, coord=coord, lmax=16)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_rotation_there_and_back(component, monkeypatch):

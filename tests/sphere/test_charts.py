@@ -8,11 +8,12 @@ import pytest
 from astropy.wcs import WCS
 from chart_cases import solid_angle
 from pixell import enmap
+from scipy.ndimage import gaussian_filter
 
 from mlsky.sphere.charts import NSIDE, charts, owned, owned_area, owners
 from mlsky.sphere.field import Field
 from mlsky.sphere.geometry import Car, Healpix, Legendre
-from mlsky.sphere.resampling import interpolate, resample
+from mlsky.sphere.resampling import average, interpolate, resample
 
 #: Rounding of float64 directions, in chart pixels.
 ROUND_TRIP = 1e-8
@@ -22,6 +23,9 @@ FLUX_EQUATOR, FLUX_CAP, FLUX_MEAN = 0.004, 0.07, 0.005
 #: Transfer of `resample` against exact pixel averages times the chart pixel's window, for
 #: l < 2 nside: 2e-4 measured.
 WINDOW = 1e-3
+#: Smoothing (chart pixels) of a field on which the window of parts of a pixel is 1 - 0.02, and the
+#: differences of two such windows: 0.012 measured.
+SMOOTH, OBLONG = 3.0, 0.02
 
 
 def white_alm(lmax: int, seed: int = 0) -> np.ndarray:
@@ -200,6 +204,32 @@ def test_a_source_keeps_its_flux(geometry, index, scatter):
     assert flux.size > 200
     assert flux.std() < scatter
     assert abs(flux.mean() - 1) < FLUX_MEAN
+
+
+@pytest.mark.parametrize("sides", [(10, 1), (1, 10)])
+@pytest.mark.parametrize("mean", [resample, average])
+def test_oblong_pixels_are_means_of_square_ones(mean, sides):
+    chart = charts(16.0)[100]
+    smooth = gaussian_filter(np.random.default_rng(3).standard_normal(chart.shape), SMOOTH)
+    square = Car(*enmap.fullsky_geometry(res=np.radians(16 / 60), variant="fejer1"))
+    whole = np.full(square.shape, np.nan)
+    pixel = owned(chart, square)
+    whole.flat[pixel] = mean(chart, smooth, square, pixel)
+    ny, nx = square.shape[0] // sides[1], square.shape[1] // sides[0]
+    wcs = square.wcs.deepcopy()
+    wcs.wcs.cdelt = square.wcs.wcs.cdelt * sides
+    wcs.wcs.crpix = (square.wcs.wcs.crpix - 0.5) / sides + 0.5
+    oblong = Car((ny, nx), wcs)
+    assert oblong.sides_arcmin == pytest.approx([16 * side for side in sides])
+    expected = whole[: ny * sides[1], : nx * sides[0]]
+    expected = expected.reshape(ny, sides[1], nx, sides[0]).mean((1, 3)).ravel()
+    pixel = owned(chart, oblong)
+    held = np.isfinite(expected[pixel])
+    assert held.sum() > 100
+    found = mean(chart, smooth, oblong, pixel)
+    np.testing.assert_allclose(
+        found[held], expected[pixel][held], atol=OBLONG * expected[pixel][held].std()
+    )
 
 
 def test_resample_and_interpolate_have_the_stated_transfer():

@@ -65,12 +65,13 @@ def test_every_pixel_lies_on_a_chart_that_is_near(name):
     geometry = PATCHES[name]
     every = charts.charts(8.0, 8, 32)
     own = [chart.index for chart in every if charts.owned(chart, geometry).size]
-    near = coverage.charts_near(geometry, 0.0)
+    tree = coverage.outline(geometry)
+    near = coverage.charts_near(tree, 0.0)
     assert set(own) <= set(near)
     # a chart that owns no pixel begins within a degree or two
-    assert set(near) <= set(coverage.charts_near(geometry, 1.0))
+    assert set(near) <= set(coverage.charts_near(tree, 1.0))
     assert len(near) <= 1.2 * len(own) + 8
-    assert set(near) <= set(coverage.charts_near(geometry, 5.0))
+    assert set(near) <= set(coverage.charts_near(tree, 5.0))
 
 
 @pytest.mark.parametrize("name", WIDE)
@@ -78,7 +79,7 @@ def test_charts_of_wide_and_long_pixels_are_near(name):
     geometry = WIDE[name]
     theta, phi = geometry.angles()
     own = set(healpy.ang2pix(charts.NSIDE, theta, phi, nest=True).tolist())
-    near = set(coverage.charts_near(geometry, 0.0))
+    near = set(coverage.charts_near(coverage.outline(geometry), 0.0))
     assert own <= near
     if "deg" in name:
         assert near == set(range(192))
@@ -124,6 +125,6 @@ def test_colatitudes_of_areas_hold_their_pixels():
 
 def test_the_full_sky_is_every_chart():
     full = Car(*enmap.fullsky_geometry(res=np.radians(1.0), variant="fejer1"))
-    assert coverage.charts_near(full, 0.0) == list(range(192))
-    assert coverage.charts_near(Healpix(4), 0.0) == list(range(192))
+    assert coverage.charts_near(coverage.outline(full), 0.0) == list(range(192))
+    assert coverage.charts_near(coverage.outline(Healpix(4)), 0.0) == list(range(192))
     assert coverage.colatitudes_of_map(Healpix(4), 0.1) is None

@@ -57,8 +57,11 @@ def test_pieces_hold_each_pixel_once_whatever_their_size(monkeypatch):
     np.testing.assert_array_equal(white_map(KEY, 0, Healpix(NSIDE))[pixel], values)
 
 
-def test_rectangular_pixels_hold_the_same_field():
-    grid = geometry(None, enmap.fullsky_geometry(res=np.radians(2.0), variant="fejer1"))
+@pytest.mark.parametrize("sides", [(2.0, 2.0), (9.0, 1.0), (1.0, 9.0)])
+def test_rectangular_pixels_hold_the_same_field(sides):
+    """The shorter side decides how fine it is drawn: few pixels hold no place of it."""
+    columns, rows = sides
+    grid = geometry(None, enmap.fullsky_geometry(res=np.radians([rows, columns]), variant="fejer1"))
     values = white_map(KEY, 0, grid)
     area = grid.area().reshape(grid.shape)
     total = values * area
@@ -66,6 +69,8 @@ def test_rectangular_pixels_hold_the_same_field():
     healpix = white_map(KEY, 0, Healpix(32)).astype(np.float64)
     assert total.sum() == pytest.approx(healpix.mean() * 4 * np.pi, rel=1e-3)
     assert (total**2).sum() == pytest.approx(4 * np.pi, rel=4 * np.sqrt(2 / 12288))
+    equator = np.abs(grid.angles()[0].reshape(grid.shape) - np.pi / 2) < np.radians(20)
+    assert np.mean(values[equator] == 0) < 0.2
     # a cap, whose edge cuts few pixels
     north = total[grid.angles()[0].reshape(grid.shape) < np.radians(60)].sum()
     theta = healpy.pix2ang(32, np.arange(12 * 32**2))[0]
