@@ -26,7 +26,7 @@ __all__ = ["export"]
 @click.option(
     "--validation",
     type=click.Path(path_type=Path),
-    help="Set for the calibration; not for the paper's chain.",
+    help="Set for the calibration; without it the paper's chain is not corrected.",
 )
 @click.option("--regions", type=int, help="Regions of the validation set.  [default: all]")
 @click.option(
@@ -35,6 +35,13 @@ __all__ = ["export"]
     default="best",
     show_default=True,
     help="State of each run.",
+)
+@click.option(
+    "--corrections",
+    type=click.Choice(["matched", "paper"]),
+    default="matched",
+    show_default=True,
+    help="Of the paper's chain: values matched to the truth, or the paper's own formulas.",
 )
 @click.option("--trained-on", default="unknown", help="Description of the machine, for the header.")
 @click.option(
@@ -48,6 +55,7 @@ def export(
     validation: Path | None,
     regions: int | None,
     which: str,
+    corrections: str,
     trained_on: str,
     seed: int,
     overwrite: bool,
@@ -68,5 +76,6 @@ def export(
         which=which,
         regions=regions,
         seed=seed,
+        corrections=corrections,
     )
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {found['sha256']}")

@@ -53,6 +53,7 @@ def assemble(
     regions: int | None = None,
     point_steps: int = 600,
     seed: int = 1,
+    corrections: str = calibrate.CORRECTIONS[0],
 ) -> dict:
     """Write a calibrated weight file of the default family, or one of the paper's chain.
 
@@ -68,7 +69,8 @@ def assemble(
     validation
         Validation set. kSZ is balanced if its regions are larger than the training patches.
         Without ``kappa_in``, as sets cut from maps, it calibrates nothing, and the calibration
-        of kappa is that of the file of "convergence". The paper's chain needs none.
+        of kappa is that of the file of "convergence". Without a set the paper's chain is not
+        corrected.
     device
         Description of the machine of the runs.
     which
@@ -79,6 +81,8 @@ def assemble(
         Of the fit of radio sources.
     seed
         Of the networks' noise in all fits.
+    corrections
+        Of the paper's chain, as in `mlsky.training.calibrate.fit_calibration`.
 
     Returns
     -------
@@ -93,12 +97,9 @@ def assemble(
     """
     if {*parts} == {*CHAIN}:
         runs = {name: Path(parts[name]) for name in CHAIN}
-        noise = load_generator(runs["pixgan"])[0].noise_levels
-        more = {
-            "data": {"train": file_hash(data)},
-            "overlap": tiles.LARGEST_OVERLAP if noise else CHAIN_OVERLAP,
-        }
-        return {"sha256": export(out, runs, device=device, which="last", **more)}
+        return _assemble_chain(out, runs, data, validation, device, regions, seed, corrections)
+    if corrections != calibrate.CORRECTIONS[0]:
+        raise ValueError(f"corrections={corrections!r}: the default family has 'matched' alone")
     runs, taken = _sort(parts)
     if validation is None:
         raise ValueError(
@@ -167,6 +168,41 @@ def assemble(
     found["sha256"] = export(out, runs, calibration=calibration, **options)
     found["calibration"] = calibration
     return found
+
+
+def _assemble_chain(
+    out: str | os.PathLike,
+    runs: Mapping[str, Path],
+    data: str | os.PathLike,
+    validation: str | os.PathLike | None,
+    device: str,
+    regions: int | None,
+    seed: int,
+    corrections: str,
+) -> dict:
+    """`assemble` for PIXGAN and VAEGAN."""
+    hashes = {"train": file_hash(data)}
+    if validation is not None:
+        attrs = attributes_of(validation, ("kappa_in", "ksz", "tsz", "cib", "radio"), False)
+        check_apart(validation, attrs, data)
+        hashes["validation"] = file_hash(validation)
+    noise = load_generator(runs["pixgan"])[0].noise_levels
+    options = {
+        "device": device,
+        "which": "last",
+        "data": hashes,
+        "overlap": tiles.LARGEST_OVERLAP if noise else CHAIN_OVERLAP,
+    }
+    if validation is None:
+        return {"sha256": export(out, runs, **options)}
+    with tempfile.TemporaryDirectory(dir=Path(out).parent) as beside:
+        bare = Path(beside) / Path(out).name
+        export(bare, runs, **options)
+        weights = open_weights(bare)
+    fitted = calibrate.fit_calibration(weights, validation, regions, seed, corrections)
+    calibration = fitted | {"corrections": corrections}
+    sha256 = export(out, runs, calibration=calibration, **options)
+    return {"sha256": sha256, "calibration": calibration}
 
 
 def _sort(parts: Mapping[str, str | os.PathLike]) -> tuple[dict[str, Path], dict[str, Weights]]:

@@ -6,14 +6,14 @@ their density is that of the counts; maps of CIB values, and of tSZ values where
 out, to true ones of the same rank, which correct counts and distributions; and the balance between
 the scales of kSZ and tSZ, which small training patches do not constrain. For the paper's chain the
 values of tSZ, CIB and radio and the gain of kSZ take the place of its transfer functions and
-remapped fluxes (Han et al. 2021, section 3.5), which were set by hand.
+remapped fluxes (`mlsky.training.paper_corrections`), unless those are asked for.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import h5py
 import numpy as np
@@ -29,10 +29,14 @@ from mlsky.networks.weights import Weights
 from mlsky.painting.regions import run
 from mlsky.sphere.resolution import kappa_lmax
 from mlsky.statistics import bandpower
+from mlsky.training import paper_corrections
 from mlsky.training.matching import Spectra
 from mlsky.training.value_matching import BINS, LARGEST_GAIN, match_power, match_values
 
-__all__ = ["balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
+__all__ = ["CORRECTIONS", "balance_kernels", "balance_velocities", "fit_calibration", "gain_beside"]
+
+#: What the fields of the paper's chain are corrected by.
+CORRECTIONS = ("matched", "paper")
 
 PATCH = 128  # pixels along a side of training patches, which are not periodic
 #: Standard deviations in `balance_kernels`: ln of the clipped power of a band, its
@@ -47,7 +51,11 @@ KERNEL_ELL = (
 
 
 def fit_calibration(
-    weights: Weights, data: str | os.PathLike, regions: int | None = None, seed: int = 1
+    weights: Weights,
+    data: str | os.PathLike,
+    regions: int | None = None,
+    seed: int = 1,
+    corrections: str = CORRECTIONS[0],
 ) -> dict:
     """Gain of kappa and mean rate of radio sources.
 
@@ -61,6 +69,8 @@ def fit_calibration(
         How many to use, all by default.
     seed
         Of the networks' noise.
+    corrections
+        One of `CORRECTIONS`: "matched" to the truth, or those of the paper for its own chain.
 
     Returns
     -------
@@ -74,8 +84,13 @@ def fit_calibration(
     Raises
     ------
     ValueError
-        If the set has other pixels than the weights.
+        If the set has other pixels than the weights, or for corrections that there are not.
     """
+    chain = evaluate.kind(weights) == "han2021"
+    if corrections not in CORRECTIONS or (corrections == "paper" and not chain):
+        raise ValueError(
+            f"corrections={corrections!r}: must be 'matched', or 'paper' for its chain of networks"
+        )
     names = ("kappa_in", *_matched(weights))
     with _opened(data, names, evaluate.takes_objects(weights)) as (fields, attrs):
         if attrs["pixel_arcmin"] != weights.pixel_arcmin:
@@ -83,7 +98,7 @@ def fit_calibration(
                 f"{data}: pixels of {attrs['pixel_arcmin']}', the weights want "
                 f"{weights.pixel_arcmin}'"
             )
-        return _fit_calibration(weights, fields, attrs, regions, seed)
+        return _fit_calibration(weights, fields, attrs, regions, seed, corrections)
 
 
 def _fit_calibration(
@@ -92,6 +107,7 @@ def _fit_calibration(
     attrs: Mapping,
     regions: int | None,
     seed: int,
+    corrections: str,
 ) -> dict:
     """`fit_calibration` on the open fields of a set."""
     names = _matched(weights)
@@ -128,9 +144,7 @@ def _fit_calibration(
             "gain": np.round(np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN), 4).tolist(),
         },
         **{
-            name: (match_power if name == "ksz" else match_values)(
-                *values[name], attrs["pixel_arcmin"]
-            )
+            name: _correction(name, corrections)(*values[name], attrs["pixel_arcmin"])
             for name in names
         },
         "regions": count,
@@ -140,9 +154,16 @@ def _fit_calibration(
     return calibration
 
 
+def _correction(name: str, corrections: str) -> Callable[..., dict]:
+    """The function that fits the table of a field."""
+    if corrections == "paper":
+        return getattr(paper_corrections, name)
+    return match_power if name == "ksz" else match_values
+
+
 def _matched(weights: Weights) -> list[str]:
     """Fields whose values, or power alone for kSZ, are matched to the truth."""
-    if "vaegan" in weights.networks:
+    if evaluate.kind(weights) == "han2021":
         return ["ksz", "tsz", "cib", "radio"]
     return [*(["tsz"] if weights.mass_cut else []), *evaluate.cib_names(weights)]
 

@@ -47,13 +47,20 @@ def match_values(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcm
     return table
 
 
-def match_power(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmin: float) -> dict:
+def match_power(
+    made: list[torch.Tensor],
+    truth: list[torch.Tensor],
+    pixel_arcmin: float,
+    largest: float = LARGEST_GAIN,
+) -> dict:
     """Gain by multipole that gives generated maps the power of the truth.
 
     Parameters
     ----------
     made, truth
         Pictures (n, n) of kSZ, uK.
+    largest
+        Gain that is not exceeded, nor its inverse.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def match_power(made: list[torch.Tensor], truth: list[torch.Tensor], pixel_arcmi
         ``ell`` and ``gain``, for `mlsky.networks.evaluate.filtered`.
     """
     goal = _Power(truth, pixel_arcmin)
-    return goal.table(goal.gain(made, np.ones(len(goal.ell))))
+    return goal.table(goal.gain(made, np.ones(len(goal.ell)), largest))
 
 
 class _Power:
@@ -83,10 +90,12 @@ class _Power:
             for m in maps
         )
 
-    def gain(self, maps: list[torch.Tensor], before: np.ndarray) -> np.ndarray:
+    def gain(
+        self, maps: list[torch.Tensor], before: np.ndarray, largest: float = LARGEST_GAIN
+    ) -> np.ndarray:
         """The gain of maps that had the gain `before`."""
         gain = before * np.exp(self.smoothing @ (0.5 * np.log(self.goal / self.of(maps))))
-        return np.clip(gain, 1 / LARGEST_GAIN, LARGEST_GAIN)
+        return np.clip(gain, 1 / largest, largest)
 
     def table(self, gain: np.ndarray) -> dict:
         return {"ell": self.ell.tolist(), "gain": np.round(gain, 4).tolist()}

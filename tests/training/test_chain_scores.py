@@ -12,7 +12,9 @@ from tiny_runs import thin_recipe, write_set
 from mlsky import cli
 from mlsky.networks import evaluate
 from mlsky.networks.weights import open_weights
-from mlsky.training import chain, chain_scores
+from mlsky.painting import regions
+from mlsky.training import chain, chain_scores, paper_corrections
+from mlsky.training.assemble import assemble
 from mlsky.validation import scores
 
 PATCHES = 16
@@ -114,3 +116,35 @@ def test_the_chain_is_exported(trained, tmp_path, monkeypatch):
     _, made = next(chain_scores._made(folder, "chain", crops, 1, 0))
     for name, field in zip(scores.FIELDS, made, strict=True):
         np.testing.assert_allclose(out[name], field, rtol=HALF, atol=HALF)
+
+
+@pytest.mark.parametrize("corrections", ["matched", "paper"])
+def test_the_exported_chain_is_corrected(trained, tmp_path, corrections):
+    """The header says by what, and the maps have the corrections."""
+    folder, held_out = trained
+    out = tmp_path / "chain.safetensors"
+    arguments = f"export --out {out} --data {folder.parent}/truth.h5 --validation {held_out}"
+    parts = [f"pixgan={folder}/pixgan", f"vaegan={folder}/vaegan"]
+    command = [*arguments.split(), "--corrections", corrections, "--parts", *parts]
+    assert cli.main(command) == 0
+    weights = open_weights(out)
+    found = weights.header["calibration"]
+    assert found["corrections"] == corrections
+    assert {"kappa", "ksz", "tsz", "cib", "radio"} <= {*found}
+    if corrections == "paper":
+        assert found["radio"] == paper_corrections.radio([], [], 0.5)
+    bare = regions.uncalibrated(weights)
+    kappa = np.random.default_rng(1).normal(0, 0.1, (128, 128)).astype(np.float32)
+    plain, made = (evaluate.evaluate(w, kappa, {}, precision="fp32") for w in (bare, weights))
+    assert any((plain[name] - made[name]).abs().max() > 0 for name in scores.FIELDS)
+    assert made["radio"].min() >= 0
+
+
+def test_corrections_that_there_are_not(trained, tmp_path):
+    folder, held_out = trained
+    parts = {name: folder / name for name in ("pixgan", "vaegan")}
+    with pytest.raises(ValueError, match="corrections='none': must be 'matched', or 'paper' for"):
+        assemble(tmp_path / "a", parts, folder.parent / "truth.h5", held_out, corrections="none")
+    with pytest.raises(ValueError, match="corrections='paper': the default family has 'matched'"):
+        assemble(tmp_path / "a", {"paint": folder}, held_out, held_out, corrections="paper")
+    assert not (tmp_path / "a").exists()
