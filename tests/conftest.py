@@ -33,6 +33,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spectra_of_the_package():
+    """Put the spectra of the package into the session's cache, as if CAMB had given them.
+
+    A run of CAMB takes half a minute. `test_without` has one, and compares the two.
+    """
+    from mlsky.plugins import camb
+    from mlsky.theory import parse, spectra
+
+    path = spectra.cache_dir() / f"{spectra._key(parse(), 'camb', camb.SETTINGS)}.npz"
+    if not path.exists():  # nor made by another worker
+        spectra.keep(path, spectra._shipped(parse()))
+
+
 def _global_random_state() -> dict[str, bytes]:
     state = np.random.get_state(legacy=False)  # noqa: NPY002 - watched, never used
     numpy_state = state["state"]["key"].tobytes() + bytes(str(state["state"]["pos"]), "ascii")

@@ -63,15 +63,18 @@ def test_shipped_tables_are_what_is_built(built):
 
 
 def test_build_for_parses_and_makes_the_model(monkeypatch, built):
+    """What it hands to `build`, which notes it in the header as it does for `built`."""
     asked = []
     monkeypatch.setattr(
         halo_model, "for_cosmology", lambda parsed, parameters: asked.append(parameters) or model()
     )
-    made = tables.build_for({"h": 0.7}, "agora")
-    assert json.loads(made["header"].tobytes())["preset"] == "agora"
+    monkeypatch.setattr(tables, "build", lambda *given: given)
+    given, uk_per_jy_sr, cosmos, preset = tables.build_for({"h": 0.7}, "agora")
+    assert given is model()
     assert asked == [presets.parameters("agora")]
-    assert json.loads(made["header"].tobytes())["cosmology"]["h"] == 0.7
-    assert made["uk_per_jy_sr"] == built["uk_per_jy_sr"]
+    assert cosmos == cosmology.parse({"h": 0.7}).to_dict()
+    assert uk_per_jy_sr == pytest.approx(float(built["uk_per_jy_sr"]), rel=1e-7)
+    assert preset == "agora"
     with pytest.raises(ValueError, match="planck2018"):
         tables.build_for("planck2013")
     with pytest.raises(ValueError, match="preset='websky': must be one of act-dr6, "):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,6 +19,11 @@ from mlsky.theory import cosmology, foregrounds, halo_model
 REGIONS, PIXEL_ARCMIN, N = 32, 2.0, 128
 #: Rare clusters, which rule the power of tSZ on little sky: heavier or nearer than this.
 RARE_LOG10_MASS, RARE_Z = 14.4, 0.2
+#: What `tables._objects` makes.
+OBJECT_TABLES = (
+    *("ell_object", "object_class", "m200c", "m500c", "theta500", "y500", "theta_cut_y"),
+    *(f"{kind}_object_{name}" for kind in ("phi", "a") for name in ("nfw", "y", "tau")),
+)
 
 
 @functools.cache
@@ -54,7 +60,10 @@ def masked_tables() -> dict:
     masked.number[:, masked.log10_mass > RARE_LOG10_MASS] *= 1e-12
     masked.number[masked.z < RARE_Z] *= 1e-12
     uk_per_jy_sr = 1 / float(frequencies.jy_per_sr_per_uk(148.0))
-    made = tables.build(masked, uk_per_jy_sr, cosmology.parse("planck2018").to_dict())
+    # profiles of single haloes, which have nothing to do with their number, take half of the time
+    objects = {name: shipped()[name] for name in OBJECT_TABLES}
+    with mock.patch.object(tables, "_objects", return_value=objects):
+        made = tables.build(masked, uk_per_jy_sr, cosmology.parse("planck2018").to_dict())
     # the same to a few in a million, and so their mixing need not be computed again
     return made | {name: shipped()[name] for name in covariance_factor.INPUTS}
 
