@@ -58,6 +58,7 @@ def validate_images(
         raise ValueError(f"{source}: --map and --export are made from the folder of a run")
     weights = unconditional.opened(source)
     made, true, lines = _compared(weights, images, seed, data)
+    found = _findings(weights, made, true)
     names = list(lines)
     if sheet is not None or _is_autoencoder(weights, folder):
         lines |= _latents(folder, true)
@@ -66,12 +67,23 @@ def validate_images(
         true_value = "" if row.get("true") is None else f"true {row['true']:<10.4g}"
         click.echo(f"{name:<52} {row['made']:<10.4g} {true_value} {row['wanted']}{verdict}")
     good = [lines[name]["good"] for name in names]
+    for name, (of_made, of_true) in found.items():
+        click.echo(f"{name:<52} {of_made:<10.4g} true {of_true:<10.4g}")
     click.echo(f"{source}: {sum(good)} of {len(good)} as wanted")
     if table is not None:
         training = weights.header.get("training", {})
-        found = {"source": source, "images": images, "pixel_arcmin": weights.pixel_arcmin}
         plain = {name: {k: _plain(v) for k, v in row.items()} for name, row in lines.items()}
-        write_json(table, {**found, "training": training, "lines": plain})
+        write_json(
+            table,
+            {
+                "source": source,
+                "images": images,
+                "pixel_arcmin": weights.pixel_arcmin,
+                "training": training,
+                "lines": plain,
+                "findings": {name: [_plain(v) for v in row] for name, row in found.items()},
+            },
+        )
     for path, make in (
         (out, lambda: blob_figures.figure(made[:, 0], true[:, 0], folder.name)),
         (sheet, lambda: _map(folder, true)),
@@ -109,6 +121,15 @@ def _compared(weights, images: int, seed: int, data: Path | None):
         prefix = f"{channel}: " if len(channels) > 1 else ""
         rows |= {prefix + name: line._asdict() for name, line in found.items()}
     return made, true, rows
+
+
+def _findings(weights, made, true) -> dict[str, tuple[float, float]]:
+    """What the pictures of images of blobs show, as numbers; nothing of others."""
+    from mlsky.toys import comparison
+    from mlsky.training import unconditional
+
+    kind = unconditional.blobs_of(weights)
+    return {} if kind is None else comparison.findings(made, true, kind.count, kind.sigma)
 
 
 def _is_autoencoder(weights, folder: Path) -> bool:

@@ -201,6 +201,9 @@ class DCGAN(nn.Module):
     gain
         Of the first weights of the linear channels. With 1, the paper's, the first patches have a
         standard deviation of 0.5, right for fields that are normalised to about 1.
+    noise
+        Maps of white noise beside the input of each of the five transposed convolutions; the paper
+        has none. With them, places on a patch need not be functions of the numbers of all of it.
     """
 
     def __init__(
@@ -209,6 +212,7 @@ class DCGAN(nn.Module):
         width: int = 64,
         latent: int = 256,
         gain: float = 1.0,
+        noise: int = 0,
         *,
         seed: int = 0,
     ) -> None:
@@ -222,24 +226,47 @@ class DCGAN(nn.Module):
         }
         if gain != 1:  # files of networks with the paper's do not name it
             self.kwargs["gain"] = float(gain)
+        if noise:
+            self.kwargs["noise"] = _count(noise, "noise")
         sizes = _widths(width, (16, 8, 4, 2, 1))
         with torch.random.fork_rng(devices=[]):
             self.project = nn.Linear(latent, sizes[0] * 4 * 4)
             self.body = nn.Sequential(
                 nn.BatchNorm2d(sizes[0]),
                 _leaky(),
-                *(_up(a, b, _leaky()) for a, b in pairwise(sizes)),
-                nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
+                *(_up(a + noise, b, _leaky()) for a, b in pairwise(sizes)),
+                nn.ConvTranspose2d(sizes[-1] + noise, channels, 4, 2, 1),
             )
             self.head = nn.Sequential(LinearChannel(channels), ScaledTanh())
         _initialise(self, seed)
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Normal numbers (N, latent) to patches (N, channels, 128, 128) in network units."""
-        latent = self.kwargs["latent"]
+    @property
+    def noise_sides(self) -> list[int]:
+        """Pixels along a side of each map of noise that `forward` takes."""
+        return [side for side in (4, 8, 16, 32, 64) for _ in range(self.kwargs.get("noise", 0))]
+
+    def forward(self, z: torch.Tensor, noise: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Normal numbers (N, latent) to patches (N, channels, 128, 128) in network units.
+
+        Parameters
+        ----------
+        z
+            Normal numbers.
+        noise
+            White noise (N, 1, side, side) for each of `noise_sides`.
+        """
+        latent, maps = self.kwargs["latent"], self.kwargs.get("noise", 0)
         if z.ndim != 2 or z.shape[1] != latent:
             raise ValueError(f"DCGAN input of shape {tuple(z.shape)}: must be (N, {latent})")
-        return self.head(self.body(self.project(z).unflatten(1, (-1, 4, 4))))
+        if len(noise) != len(self.noise_sides):
+            raise ValueError(
+                f"DCGAN takes {len(self.noise_sides)} maps of noise: {len(noise)} given"
+            )
+        first, activation, *up = self.body
+        x = activation(first(self.project(z).unflatten(1, (-1, 4, 4))))
+        for i, layer in enumerate(up):
+            x = layer(torch.cat([x, *noise[maps * i : maps * (i + 1)]], 1) if maps else x)
+        return self.head(x)
 
 
 class PIXGAN(nn.Module):

@@ -201,6 +201,27 @@ class Normaliser:
             tuple(self.std[i] for i in index),
         )
 
+    def with_constants(self, constants: Iterable[Sequence]) -> Normaliser:
+        """The same normaliser with other numbers of some channels.
+
+        Parameters
+        ----------
+        constants
+            (channel, s, m, d) of each.
+
+        Raises
+        ------
+        ValueError
+            If a channel is unknown.
+        """
+        rows = dict(
+            zip(self.channels, zip(self.scale, self.mean, self.std, strict=True), strict=True)
+        )
+        for name, *numbers in constants:
+            self.select([name])  # refuses unknown ones
+            rows[name] = tuple(numbers)
+        return Normaliser(self.channels, *zip(*rows.values(), strict=True))
+
     def to_dict(self) -> dict[str, list]:
         """Plain JSON form: four lists in the order of the channels."""
         return {

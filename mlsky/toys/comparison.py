@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlsky.statistics import checks
 from mlsky.toys import matched
-from mlsky.toys.image_statistics import Pixels, power, stack_of
+from mlsky.toys.image_statistics import Pixels, marginals, power, stack_of
+from mlsky.toys.peaks import PeakStack
 
-__all__ = ["Found", "Line", "compare", "distribution", "find_all", "noise"]
+__all__ = ["Found", "Line", "compare", "distribution", "find_all", "findings", "noise"]
 
 #: Share of an image's (or a set's) largest value below which nothing counts as a blob.
 FAINTEST = 0.3
@@ -29,6 +30,12 @@ WAVES = (1, 32)  # a decade and a half
 ONE_BLOB, WIDTH, ROUND, RANGE, COUNT, HISTOGRAM, POWER = 0.95, 0.03, 0.03, 0.05, 0.03, 0.05, 0.05
 KS_P = 0.01
 LEAST = 16  # images
+FEW = 20  # blobs of an image up to which they are found one by one
+#: Bands of the power in `findings` (cycles per image): longer than most distances between blobs,
+#: where a blob's own shape decides, and where little but edges and noise is left.
+BANDS = ((1, 8), (9, 16), (24, 32))
+#: Distance from a peak at which its stack shows heavy tails, in standard deviations of a blob.
+TAIL = 2.0
 
 
 class Found(NamedTuple):
@@ -142,7 +149,7 @@ def compare(
     made, true
         Generated and true images, (N, n, n) or (N, 1, n, n); 128 of each or more.
     count
-        Blobs in a true image. Up to 20 they are found one by one; of more they overlap, and
+        Blobs in a true image. Up to `FEW` they are found one by one; of more they overlap, and
         histogram and power spectrum are asked about instead.
     sigma
         Standard deviation of a blob (pixels).
@@ -168,7 +175,7 @@ def compare(
         checks.enough(len(images), LEAST, "a comparison")
     n = made.shape[-1]
     lines: dict[str, Line] = {}
-    if count <= 20:
+    if count <= FEW:
         lines |= _counted(
             find_all(made, sigma, scaled), find_all(true, sigma, scaled), count, sigma, n
         )
@@ -222,3 +229,69 @@ def distribution(made: ArrayLike, true: ArrayLike) -> dict[str, Line]:
     )
     lines["waves with power within 5 %"] = Line(inside, 1.0, "all", inside == 1.0)
     return lines | _quiet(made, true)
+
+
+def findings(
+    made: ArrayLike, true: ArrayLike, count: int, sigma: float
+) -> dict[str, tuple[float, float]]:
+    """What the figures of a comparison show, as numbers: (generated, true) by name.
+
+    No goals are set for them: they say which failings of a network in the literature another one
+    shares (a second blob, another range, heavy tails of stacked peaks, spread power).
+
+    Parameters
+    ----------
+    made, true
+        Generated and true images, (N, n, n) or (N, 1, n, n).
+    count
+        Blobs in a true image.
+    sigma
+        Standard deviation of a blob (pixels).
+
+    Returns
+    -------
+    dict
+        Images with two blobs or more (of one), lowest and highest pixel (of many), spread of
+        marginal sums, height of stacked peaks at two standard deviations over that of their centres
+        (NaN where there is no peak), mean ratio of the powers in `BANDS` (of true images, one).
+
+    Raises
+    ------
+    ValueError
+        As `compare`.
+    """
+    sets = made, true = stack_of(made, LEAST, "made"), stack_of(true, LEAST, "true")
+    if made.shape[1:] != true.shape[1:]:
+        raise ValueError(
+            f"made {made.shape} and true {true.shape}: must be images of one size, (N, n, n)"
+        )
+    rows: dict[str, tuple[float, float]] = {}
+    if count == 1:
+        several = [np.mean([len(b) > 1 for b in find_all(x, sigma).blobs]) for x in sets]
+        rows["images with two blobs or more"] = tuple(map(float, several))
+    if count > FEW:  # of few blobs `compare` has goals for them
+        rows["lowest pixel"] = (float(made.min()), float(true.min()))
+        rows["highest pixel"] = (float(made.max()), float(true.max()))
+    rows["spread of marginal sums"] = tuple(float(marginals(x).std()) for x in sets)
+    rows[f"stacked peaks at {TAIL * sigma:g} pixels over their centre"] = tuple(
+        _tail(x, TAIL * sigma) for x in sets
+    )
+    p = [power(x - x.mean()).mean(0) for x in sets]
+    for low, high in BANDS:
+        if high > made.shape[-1] // 2:  # a small image has no such waves
+            break
+        band = slice(low, high + 1)
+        ratio = float(np.exp(np.mean(np.log(p[0][band] / p[1][band]))))
+        rows[f"power over the truth's, {low} to {high} waves"] = (ratio, 1.0)
+    return rows
+
+
+def _tail(maps: NDArray, radius: float) -> float:
+    """Profile of stacked local maxima at a radius (pixels) over that at their centre."""
+    stack = PeakStack(FAINTEST)
+    stack.update(maps)
+    try:
+        found = stack.compute()
+    except ValueError:  # a network that has learned nothing makes no peak
+        return float("nan")
+    return float(np.interp(radius, found.radius, found.profile) / found.profile[0])

@@ -32,6 +32,7 @@ from torch import nn
 
 from mlsky import registry, seeds
 from mlsky.networks.weights import Weights, open_weights
+from mlsky.toys.node_maps import folding, spline
 
 __all__ = ["Critic", "Stamped", "draw", "initialise", "sample", "side"]
 
@@ -61,36 +62,6 @@ def side(size: int, smallest: int = 16) -> int:
     if _positive(size, "size") < smallest or size & (size - 1):
         raise ValueError(f"size={size}: must be a power of two, at least {smallest}")
     return size
-
-
-def spline(nodes: int, size: int) -> torch.Tensor:
-    """(size, nodes): cubic B-splines centred on nodes, at the pixels of an image.
-
-    Any quadratic function of the nodes is one of the pixels, so that a maximum may lie anywhere
-    between nodes and is as wide one way as the other; beyond the edge values go on linearly.
-    """
-    place = (torch.arange(size) + 0.5) * (nodes / size) - 0.5
-    away = (place[:, None] - torch.arange(-2, nodes + 2)[None]).abs()
-    near = 2 / 3 - away**2 + away**3 / 2
-    far = (2 - away).clamp(min=0) ** 3 / 6
-    weight = torch.where(away < 1, near, far)
-    out = weight[:, 2:-2].clone()
-    for k in (1, 2):  # the node k beyond an edge is (1 + k) times the last less k times the next
-        for beyond, last, following in ((2 - k, 0, 1), (nodes + 1 + k, nodes - 1, nodes - 2)):
-            out[:, last] += (1 + k) * weight[:, beyond]
-            out[:, following] -= k * weight[:, beyond]
-    return out
-
-
-def folding(size: int, beyond: int) -> torch.Tensor:
-    """(size, size + 2 beyond): light on pixels, some beyond the edges, to that on an image.
-
-    What is `k` pixels beyond an edge comes to lie as far within: nothing is lost.
-    """
-    place = torch.arange(-beyond, size + beyond)
-    inside = torch.where(place < 0, -1 - place, place)
-    inside = torch.where(inside >= size, 2 * size - 1 - inside, inside)
-    return (inside == torch.arange(size)[:, None]).float()
 
 
 def initialise(module: nn.Module, seed: int, stream: int) -> torch.Generator:
@@ -146,6 +117,10 @@ class Stamped(nn.Module):
     spread
         Largest logarithm by which the totals of images may differ from that of all; 0 where they
         are the same, so that nothing can be brighter than that total.
+    limit
+        Bound of the logarithm of the amplitudes before they become shares of the total, by a
+        scaled tanh as that of the paper; 0 for none. Without one, a spot of an image of many blobs
+        may take the light of all.
     seed
         First weights.
 
@@ -170,11 +145,13 @@ class Stamped(nn.Module):
         beyond: int | None = None,
         count: int = 1,
         scaled: bool = False,
+        limit: float = 0.0,
         *,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("spread", spread), ("grain", grain), ("slope", slope)):
+        bounds = (("spread", spread), ("grain", grain), ("slope", slope), ("limit", limit))
+        for name, value in bounds:
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value!r}: must be a number >= 0")
         for name, value in (("total", total), ("beam", beam), ("contrast", contrast)):
@@ -194,6 +171,8 @@ class Stamped(nn.Module):
             "count": _positive(count, "count"),
             "scaled": bool(scaled),
         }
+        if limit:  # files of networks without one do not name it
+            self.kwargs["limit"] = float(limit)
         self.kwargs["beyond"] = beyond = size // _BEYOND if beyond is None else beyond
         if isinstance(beyond, bool) or not isinstance(beyond, int) or not 0 <= beyond <= size:
             raise ValueError(f"beyond={beyond!r}: must be an integer, 0 to the size, {size}")
@@ -269,6 +248,8 @@ class Stamped(nn.Module):
             x = F.leaky_relu(x * (1 + gain) + offset, _SLOPE)
         x = self.head(x)[:, 0].float()
         x = self.spline @ (x * torch.exp(self.log_contrast.float())) @ self.spline.T
+        if limit := self.kwargs.get("limit"):
+            x = limit * torch.tanh(x / limit)
         fractions = torch.softmax(x.flatten(1), 1).view(x.shape)
         spread = self.kwargs["spread"] * torch.tanh(self.brightness(u).float())
         total = torch.exp(self.scale + self.log_total + spread)

@@ -41,10 +41,13 @@ class Recipe:
     penalty_every: int = 4  # critic steps between penalties (times as heavy): lazy regularisation
     match_weight: float = 6.0  # of the matched statistics against the critic's term
     match: dict = field(default_factory=dict)  # weight of each statistic
+    match_memory: float = 0.15  # weight of a batch in the running averages of matched statistics
     variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
     bfloat16: bool = True  # autocast of backbones and critics; heads and losses stay float32
     paired: bool = False  # whether patch i of a separate truth belongs to patch i of the condition
     symmetries: tuple[str, ...] = ("flips", "turns", "ksz_sign")  # random ones of patches
+    # (field, s, m, d) of the normaliser in place of those fitted to the truth
+    constants: tuple[tuple[str, float, float, float], ...] = ()
     images: str | None = None  # "blobs-1", "digits": made during training instead of read
 
     def to_dict(self) -> dict:

@@ -385,34 +385,46 @@ class Matching:
         Weight of each statistic in the loss.
     memory
         Weight of the current batch in the running averages.
+    even
+        Whether the first batches weigh the same, until each has that weight. Otherwise the first
+        one counts most for about 1 / memory batches.
     """
 
     def __init__(
-        self, statistics: Callable, weights: Mapping[str, float], memory: float = 0.15
+        self,
+        statistics: Callable,
+        weights: Mapping[str, float],
+        memory: float = 0.15,
+        even: bool = False,
     ) -> None:
         self.statistics, self.weights, self.memory = statistics, dict(weights), memory
+        self.even = even
         self.running: dict[str, torch.Tensor] = {}
 
-    def _average(self, key: str, value: torch.Tensor) -> torch.Tensor:
+    def _average(self, key: str, value: torch.Tensor, weight: float) -> torch.Tensor:
         value = (
             value.contiguous()
         )  # as after reading a checkpoint, so that sums have the same order
         if key in self.running:
-            value = (1 - self.memory) * self.running[key] + self.memory * value
+            value = (1 - weight) * self.running[key] + weight * value
         if torch.isfinite(value).all():  # a bad batch must not affect all later ones
             self.running[key] = value.detach()
         return value
 
     def __call__(self, condition, fake, real) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss, and its parts by name."""
+        weight = self.memory
+        if self.even:
+            self.running["batches"] = self.running.get("batches", torch.zeros(())) + 1
+            weight = max(weight, 1 / self.running["batches"].item())
         with torch.no_grad():
             truth = {
-                k: (kind, self._average(f"real.{k}", v))
+                k: (kind, self._average(f"real.{k}", v, weight))
                 for k, (kind, v) in self.statistics(condition, real).items()
             }
         total, parts = 0.0, {}
         for name, (kind, value) in self.statistics(condition, fake).items():
-            a, b = self._average(f"fake.{name}", value), truth[name][1]
+            a, b = self._average(f"fake.{name}", value, weight), truth[name][1]
             if kind == "power":
                 a = torch.log(a.clamp(min=1e-30) / b.clamp(min=1e-30))
                 b = torch.zeros_like(a)

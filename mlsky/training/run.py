@@ -28,6 +28,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import matching
 from mlsky.training.data import OBJECTS, Crops, Painted
+from mlsky.training.matched_statistics import matching_of
 from mlsky.training.recipes import Recipe
 
 __all__ = ["BEST", "CHECKPOINT", "Run", "load_generator", "part"]
@@ -83,7 +84,7 @@ def choose_normaliser(
     elif start is not None and given != "data":
         normaliser = start
     else:
-        normaliser = fit_normaliser(truth)
+        normaliser = fit_normaliser(truth).with_constants(recipe.constants)
     for name in (*recipe.inputs, *recipe.outputs):
         if ("kappa" if name == "kappa_in" else name) not in normaliser.channels:
             raise ValueError(
@@ -139,14 +140,6 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
     )
     # in eval mode: reports must not change its batch-norm statistics
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
-    match = None
-    if recipe.match:
-        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
-        make_statistics = {
-            "default:Paint": matching.paint_statistics,
-            "default:Convergence": matching.convergence_statistics,
-        }[recipe.generator]
-        match = matching.Matching(make_statistics(spectra, normaliser), recipe.match)
     adam = functools.partial(torch.optim.Adam, fused=True)  # one kernel per weight, not ten
     return Run(
         recipe,
@@ -156,7 +149,7 @@ def new_run(recipe: Recipe, normaliser: Normaliser, seed: int, device: torch.dev
         averaged,
         adam(generator.parameters(), recipe.generator_rate, recipe.generator_betas),
         adam(critic.parameters(), recipe.critic_rate, recipe.critic_betas),
-        match,
+        matching_of(recipe, normaliser, device),
     )
 
 
@@ -305,8 +298,8 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 #: Options of networks that do not change shapes: initial weights, widths of kernels, bounds of
 #: outputs, how often a network is used in one image.
 STARTING_OPTIONS = (
-    *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count", "scaled"),
-    *("kernels", "cib_mix", "gain"),
+    *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count"),
+    *("scaled", "limit", "kernels", "cib_mix", "gain"),
 )
 
 

@@ -149,6 +149,10 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
     loss = losses.generator_loss(score(_view(run, condition, fake)))
     if r.variance_weight:
         loss = loss + r.variance_weight * losses.variance_l1(real, fake)
+    parts = {}
+    if run.match is not None:
+        matched, parts = run.match(condition, fake, real)
+        loss = loss + r.match_weight * matched
     gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
     run.critic.requires_grad_(True)
     return {
@@ -157,7 +161,7 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         "critic": r.penalty_weight * penalty - critic.distance.item(),
         "generator": loss.item(),
         "gradient": gradient,
-    }
+    } | parts
 
 
 def power_report(run: Run, spectra: matching.Spectra, condition, real, rng, ratios: dict) -> dict:

@@ -35,6 +35,7 @@ def test_from_nothing_to_figures_pictures_and_weights(tiny, tmp_path, monkeypatc
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["training"]["images"]["steps"] == 2
     assert set(figures["lines"]["blobs per image"]) == {"made", "true", "wanted", "good"}
+    assert "images with two blobs or more" in figures["findings"]
     assert (tmp_path / "p.png").stat().st_size > 10_000
     assert main(["validate-images", "w.safetensors", "--images", "16"]) == 0
     book = ["--registry", "book.yaml"]

@@ -112,6 +112,21 @@ def test_vaegan_starts_from_its_input():
         np.testing.assert_allclose(network(x), x, atol=ROUND_TRIP)
 
 
+def test_noise_of_dcgan():
+    """Every map of noise changes the patch; without noise the network is the paper's."""
+    network = DCGAN(channels=1, width=2, noise=2)
+    rng = torch.Generator().manual_seed(1)
+    assert network.noise_sides == [4, 4, 8, 8, 16, 16, 32, 32, 64, 64]
+    noise = [torch.randn(2, 1, n, n, generator=rng).requires_grad_() for n in network.noise_sides]
+    z = torch.randn(2, 256, generator=rng)
+    slopes = torch.autograd.grad(network(z, noise).square().sum(), noise)
+    assert all(s.abs().max() > 0 for s in slopes)
+    with pytest.raises(ValueError, match="DCGAN takes 10 maps of noise: 0 given"):
+        network(z)
+    assert "noise" not in DCGAN(width=2).kwargs
+    assert DCGAN(width=2).noise_sides == []
+
+
 def test_noise_of_pixgan():
     """It reaches every output, at every level, and files of networks without it do not name it."""
     network = PIXGAN(width=2, noise=3)

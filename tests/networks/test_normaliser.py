@@ -116,6 +116,16 @@ def test_numbers_that_cannot_be_inverted(arguments, message):
         Normaliser(*arguments)
 
 
+def test_numbers_of_some_channels_are_replaced():
+    other = HAN2021.with_constants([("radio", 0.1, 0.0, 0.8)])
+    assert other.select(["radio"]) == Normaliser(("radio",), (0.1,), (0.0,), (0.8,))
+    rest = HAN2021.channels[:-1]
+    assert other.select(rest) == HAN2021.select(rest)
+    assert HAN2021.with_constants(()) == HAN2021
+    with pytest.raises(ValueError, match=r"channel 'dust': must be one of kappa"):
+        HAN2021.with_constants([("dust", 1.0, 0.0, 1.0)])
+
+
 def test_wrong_fields():
     with pytest.raises(ValueError, match=r"must be \(\.\.\., 5, H, W\)"):
         HAN2021.forward(np.zeros((2, 4, 8, 8)))

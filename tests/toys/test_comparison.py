@@ -74,6 +74,26 @@ def test_noise_is_that_of_pixels():
         statistics.noise(np.ones((2, 8, 8)))
 
 
+def test_findings_of_the_report_as_numbers():
+    good, true = blobs.sample(1, 24, 1)[:, 0], blobs.sample(1, 24, 1)[:, 0]
+    same = statistics.findings(good, true, 1, SIGMA)
+    assert all(a == pytest.approx(b) for a, b in same.values())
+    tail = "stacked peaks at 6 pixels over their centre"
+    # maxima lie on whole pixels, not on the blobs' centres
+    assert same[tail][1] == pytest.approx(np.exp(-2), abs=0.02)
+    assert same["images with two blobs or more"] == (0, 0)
+    two = statistics.findings(good + 0.6 * blobs.sample(1, 24, 9)[:, 0], true, 1, SIGMA)
+    assert two["images with two blobs or more"][0] > 0.8
+    wide = statistics.findings(blobs.sample(blobs.Blobs(1, sigma=4.0), 24, 1), true, 1, SIGMA)
+    assert wide[tail][0] > 1.5 * wide[tail][1]
+    assert wide["power over the truth's, 9 to 16 waves"][0] < 0.7
+    nothing = statistics.findings(0.1 * good, true, 1, SIGMA)
+    assert np.isnan(nothing[tail][0])
+    assert nothing["power over the truth's, 1 to 8 waves"][0] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="must be images of one size"):
+        statistics.findings(good[:, :64, :64], true, 1, SIGMA)
+
+
 def test_bad_images():
     good = blobs.sample(1, 16, 1)
     with pytest.raises(ValueError, match="4 patches: a comparison needs at least 16; give more"):

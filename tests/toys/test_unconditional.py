@@ -38,34 +38,6 @@ def _file(path, module, outputs=("blobs",), inputs=(), std=2.0, **more):
     return path
 
 
-def test_splines_reproduce_quadratics_and_constants():
-    s = unconditional.spline(16, 64).double()
-    node = torch.arange(16.0).double()
-    pixel = (torch.arange(64).double() + 0.5) / 4 - 0.5
-    inner = slice(8, -8)
-    np.testing.assert_allclose(s.sum(1), 1, atol=ROUNDING)
-    # cubic B-splines of a square are the square and a third
-    np.testing.assert_allclose((s @ node**2)[inner], (pixel**2 + 1 / 3)[inner], atol=ROUNDING * 100)
-    # values go on linearly beyond the edges
-    np.testing.assert_allclose(s @ node, pixel, atol=ROUNDING)
-
-
-def test_light_beyond_the_edges_is_folded_back():
-    fold = unconditional.folding(32, 4)
-    light = torch.zeros(40)
-    light[4 + 7], light[0], light[3], light[36], light[39] = 1.0, 2.0, 4.0, 8.0, 16.0
-    inside = fold @ light
-    # four pixels beyond lie on the fourth, the first beyond on the outermost
-    assert {int(i): float(inside[i]) for i in inside.nonzero()} == {
-        7: 1.0,
-        3: 2.0,
-        0: 4.0,
-        31: 8.0,
-        28: 16.0,
-    }
-    assert (fold.sum(0) == 1).all()
-
-
 def test_images_are_amplitudes_through_the_beam():
     module = Stamped(**SMALL, total=7.0, beam=1.7, contrast=5.0)
     z, noise = _parts(module)
@@ -83,6 +55,25 @@ def test_images_are_amplitudes_through_the_beam():
     np.testing.assert_allclose(image[0, 0], direct, atol=ROUNDING * direct.max())
     assert image.max() <= 7
     assert module.beam == pytest.approx(1.7)
+
+
+def test_no_spot_takes_the_light_of_all():
+    """Nothing is brighter than the limit lets it: by exp(2 limit) over the faintest spot."""
+    tops = []
+    for limit in (0.0, 2.0):
+        module = Stamped(**SMALL, total=7.0, contrast=50.0, limit=limit)
+        assert module.kwargs.get("limit", 0.0) == limit
+        assert ("limit" in module.kwargs) == bool(limit)  # older files do not name it
+        z, noise = _parts(module)
+        with torch.no_grad():
+            light = module.amplitudes(z, noise)
+        np.testing.assert_allclose(light.sum((1, 2)), 7, rtol=1e-4)
+        tops.append(float(light.max() / light.mean()))
+    assert tops[0] > 100
+    # light beyond an edge is added to that within: twice as much at most, four times in a corner
+    assert tops[1] < 4 * np.exp(4)
+    with pytest.raises(ValueError, match=r"limit=-1.0: must be a number >= 0"):
+        Stamped(**SMALL, limit=-1.0)
 
 
 def test_grain_is_noise_from_the_start_and_without_margin_nothing_is_folded():

@@ -11,7 +11,7 @@ import torch
 from mlsky.haloes.region_sets import map_names
 from mlsky.networks import weights
 from mlsky.toys import images
-from mlsky.training import data, matching
+from mlsky.training import data, matched_statistics, matching
 from mlsky.training import run as runs
 from mlsky.training.recipes import RECIPES, recipe
 
@@ -51,12 +51,17 @@ def test_every_recipe_can_be_built(name):
     else:
         assert r.objective == "wgan-gp"
         assert r.size == 128
-        assert not r.match
+        # of images without a condition alone
+        assert set(r.match) <= ({"power", "profile"} if r.images else set())
 
 
 def test_the_matched_statistics_exist():
     for r in RECIPES.values():
         if not r.match:
+            continue
+        if r.images is not None:
+            x = torch.rand(8, 1, r.size, r.size, generator=torch.Generator().manual_seed(0))
+            assert set(r.match) <= set(matched_statistics.image_statistics(r.size)(x[:, :0], x))
             continue
         spectra = matching.Spectra(32, r.pixel_arcmin, "cpu")
         n = len(r.inputs) + len(r.outputs)

@@ -110,3 +110,12 @@ def test_a_warm_start_at_other_pixels_asks_for_the_normaliser_of_the_truth(data,
     assert new.normaliser == runs.fit_normaliser(Crops(data, ("kappa", "ksz", "tsz", "cib"), 64))
     for a, b in zip(old.generator.parameters(), new.generator.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_a_recipe_has_constants_of_its_own(data, tmp_path):
+    recipe = tiny_recipe(constants=(("tsz", 0.5, 0.25, 2.0),))
+    run = train_tiny(recipe, data, tmp_path / "run", steps=1)
+    fitted = runs.fit_normaliser(Crops(data, ("kappa", "ksz", "tsz", "cib"), 64))
+    assert run.normaliser == fitted.with_constants(recipe.constants)
+    # and goes on with them
+    assert train_tiny(recipe, data, tmp_path / "run", steps=2).normaliser == run.normaliser

@@ -1,0 +1,85 @@
+"""Matched statistics of images without a condition, and which statistics a recipe has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mlsky.networks.normaliser import Normaliser
+from mlsky.toys import blobs
+from mlsky.toys.image_statistics import power
+from mlsky.training import matched_statistics, matching
+from mlsky.training.recipes import recipe
+
+CPU = torch.device("cpu")
+UNIT = Normaliser(("blobs",), (None,), (0.0,), (1.0,))
+# Sums of float32 numbers beside float64 ones.
+FLOAT32 = 1e-4
+
+
+def images(n=8, seed=1, **options):
+    return torch.from_numpy(blobs.sample(blobs.Blobs(3, size=32, **options), n, seed))
+
+
+def test_power_is_that_of_image_statistics():
+    x = images()
+    found = matched_statistics.image_statistics(32)(x[:, :0], x)["power"]
+    assert found[0] == "power"
+    assert found[1].shape == (1, len(matched_statistics.ring_edges(32)) - 1)
+    assert matched_statistics.ring_edges(32)[:8] == list(range(1, 9))
+    expected = power(x.numpy()).mean(0)[1:8]
+    np.testing.assert_allclose(found[1][0, :7], expected, rtol=FLOAT32)
+    # the modes of several rings, all of one power
+    spot = torch.zeros(1, 1, 32, 32)
+    spot[0, 0, 3, 7] = 32.0
+    flat = matched_statistics.image_statistics(32)(spot[:, :0], spot)["power"][1]
+    np.testing.assert_allclose(flat, 1, rtol=FLOAT32)
+
+
+def test_profile_is_the_light_before_a_row_and_a_column():
+    x = torch.zeros(2, 1, 16, 16)
+    x[0, 0, 4, 10] = x[1, 0, 8, 10] = 3.0
+    _, profile = matched_statistics.image_statistics(16)(x[:, :0], x)["profile"]
+    assert profile.shape == (1, 2, 16)
+    assert profile[0, 0, [3, 4, 7, 8]].tolist() == [0, 0.5, 0.5, 1]
+    assert profile[0, 1, [9, 10]].tolist() == [0, 1]
+
+
+def test_a_wrong_width_and_a_wrong_place_are_seen():
+    true = images(64, 2)
+    match = {"power": 1.0, "profile": 1.0}
+    for made, worse in ((images(64, 2, sigma=4.0), "power"), (true * (true > 1), "profile")):
+        made = made if worse == "power" else torch.cat([true[:, :, 16:], true[:, :, :16] * 0], 2)
+        found = matching.Matching(matched_statistics.image_statistics(32), match)
+        made.requires_grad_(True)
+        total, parts = found(true[:, :0], made, true)
+        assert parts[worse] > 0.01
+        total.backward()
+        assert torch.isfinite(made.grad).all()
+        assert made.grad.abs().max() > 0
+
+
+def test_the_first_batches_weigh_the_same():
+    """With a long memory the first batch alone would count for many steps."""
+    rng = torch.Generator().manual_seed(0)
+    batches = torch.randn(4, 8, 1, 32, 32, generator=rng)
+    found = matching.Matching(
+        matched_statistics.image_statistics(32), {"power": 1.0, "profile": 1.0}, 0.01, even=True
+    )
+    for x in batches:
+        found(x[:, :0], x, x)
+    expected = power(batches.flatten(0, 1).numpy()).mean(0)[1:8]
+    np.testing.assert_allclose(found.running["real.power"][0, :7], expected, rtol=FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["blobs-1", "blobs-1000", "vae-digits", "dcgan"])
+def test_recipes_have_the_statistics_that_they_name(name):
+    r = recipe(name)
+    found = matched_statistics.matching_of(r, UNIT, CPU)
+    assert (found is None) == (not r.match)
+    r = replace(recipe("blobs-1"), match={"power": 2.0}, match_memory=0.5)
+    found = matched_statistics.matching_of(r, UNIT, CPU)
+    assert (found.weights, found.memory, found.even) == ({"power": 2.0}, 0.5, True)
