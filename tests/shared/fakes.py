@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from pixell import enmap
 
 import mlsky
 from mlsky import seeds
@@ -64,6 +65,12 @@ def sources(seed: int):
     flux_mjy = 10 ** rng.uniform(-0.5, 2.5, n)
     kind = np.where(np.arange(n) % 5 == 0, "dsfg", "radio")
     return catalogue.make(ra, dec, flux_mjy, kind, seed)
+
+
+def patch(rows: int):
+    """(shape, wcs) of a CAR map of pixels of one degree, 12 columns wide."""
+    whole = enmap.fullsky_geometry(np.radians(1), variant="fejer1")
+    return enmap.slice_geometry(*whole, (slice(85, 85 + rows), slice(170, 182)))
 
 
 def templates(seed: int, shape, law) -> np.ndarray:
