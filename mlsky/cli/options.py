@@ -42,7 +42,7 @@ class ManyValues(click.Command):
             for name in option.opts
         }
         merged: list[str] = []
-        rest = list(args)
+        rest = list(map(str, args))
         while rest:
             merged.append(rest.pop(0))
             name, equals, value = merged[-1].partition("=")
