@@ -33,7 +33,14 @@ from mlsky.signature import DEFAULTS, Arguments
 __all__ = ["Extragalactic"]
 
 #: Arguments of `mlsky.simulate` that mapsims or the component set.
-SET = ("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite")
+SET = (
+    *("freqs", "nside", "seed", "geometry", "stokes", "unit", "beam"),
+    *("progress", "out", "overwrite"),
+)
+
+#: FWHM (arcmin) that stands for those of the channels where samples need beams: they are known when
+#: maps are asked for.
+SOME_BEAM = 60.0
 
 
 class Extragalactic:
@@ -48,7 +55,7 @@ class Extragalactic:
     shape, wcs
         Of CAR maps, as mapsims passes them; None for HEALPix.
     **options
-        As in `mlsky.simulate`, those that do not concern bands, pixels and files.
+        As in `mlsky.simulate`, those that do not concern bands, beams, pixels and files.
 
     Raises
     ------
@@ -77,6 +84,8 @@ class Extragalactic:
                 "nside=None: must be that of the maps; give modeling_nside in the TOML file"
             )
         pixels = {"nside": nside} if shape is None else {"geometry": (tuple(shape)[-2:], wcs)}
+        if options.get("pixel_window", True) is False:
+            pixels["beam"] = SOME_BEAM
         asked = Arguments(
             freqs=REFERENCE_GHZ, seed=seeds.realisation(seed, num), **pixels, **options
         )
@@ -99,7 +108,7 @@ class Extragalactic:
         -------
         ndarray
             (channels, 1, 3, *shape) float32; the second axis is that of splits, which have the same
-            sky.
+            sky. Within two FWHM of its edges a map of part of the sky lacks what lies beyond.
 
         Raises
         ------
