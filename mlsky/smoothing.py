@@ -39,10 +39,7 @@ __all__ = ["array_name", "smoothed", "stokes_of", "take_out", "warn_narrow", "wi
 
 def warn_narrow(each: Sequence[Beam], geometry: Geometry) -> None:
     """Warn of beams that are narrower than the pixels of a map, which do not sample them."""
-    if isinstance(geometry, Healpix):
-        pixel = float(np.degrees(np.sqrt(geometry.area()))) * 60
-    else:
-        pixel = geometry.pixel_arcmin
+    pixel = max(geometry.sides_arcmin)
     narrow = min(one.fwhm_arcmin for one in each)
     if narrow < pixel:
         warnings.warn(

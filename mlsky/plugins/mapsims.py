@@ -29,6 +29,7 @@ from mlsky.frequency.passbands import Band
 from mlsky.plugins.skies import SimulatedSky
 from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
+from mlsky.sphere.geometry import geometry
 
 __all__ = ["Extragalactic"]
 
@@ -38,9 +39,9 @@ SET = (
     *("progress", "out", "overwrite"),
 )
 
-#: FWHM (arcmin) that stands for those of the channels where samples need beams: they are known when
-#: maps are asked for.
-SOME_BEAM = 60.0
+#: Pixels of the FWHM that stands for those of the channels where samples need beams: they are known
+#: when maps are asked for.
+SOME_BEAM = 2.0
 
 
 class Extragalactic:
@@ -85,7 +86,7 @@ class Extragalactic:
             )
         pixels = {"nside": nside} if shape is None else {"geometry": (tuple(shape)[-2:], wcs)}
         if options.get("pixel_window", True) is False:
-            pixels["beam"] = SOME_BEAM
+            pixels["beam"] = SOME_BEAM * geometry(**pixels).pixel_arcmin
         asked = Arguments(
             freqs=REFERENCE_GHZ, seed=seeds.realisation(seed, num), **pixels, **options
         )

@@ -505,7 +505,7 @@ def test_mapsims_finds_the_arguments():
         ({"seed": -1}, "seed=-1"),
         ({"num": 0.5}, "num=0.5"),
         ({"weights": "best"}, "weights='best'"),
-        ({"map_dist": object()}, "must be None, mlsky skies are not distributed"),
+        ({"map_dist": object()}, "must be None, skies of mlsky are not distributed"),
     ],
 )
 def test_bad_input_when_made(record, arguments, message):
