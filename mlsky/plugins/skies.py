@@ -38,7 +38,8 @@ class SimulatedSky:
     """
 
     def __init__(self, request: Request) -> None:
-        self._request = request
+        # what is asked of this sky gets its beams afterwards
+        self._request = dataclasses.replace(request, beams=None)
         self._wanted: set[str] = set()
         self._made: Realisation | None = None
         self._some: dict[tuple[str, ...], Realisation] = {}

@@ -163,10 +163,15 @@ def of_table(b_ell: NDArray[np.float64]) -> Beam:
     if values[0] <= 0 or not below.size:
         raise ValueError("beam: its profile has no half maximum; must be a round beam")
     fwhm = 2 * float(radii[below[0]])
+    arcmin = float(np.degrees(fwhm) * 60)
+    if arcmin > FWHM_ARCMIN[1] and abs(b_ell[-1]) <= LAST:
+        raise ValueError(
+            f"beam: a table with a FWHM of {arcmin:.4g} arcmin; must be at most {FWHM_ARCMIN[1]:g}"
+        )
     radii = np.linspace(0, min(RADIUS_FWHM * fwhm, np.pi), POINTS)
     values = _legendre_sum(weights, np.cos(radii))
     inside = 2 * np.pi * np.trapezoid(values * np.sin(radii), radii)
-    return Beam(float(np.degrees(fwhm) * 60), b_ell, radii, values / inside)
+    return Beam(arcmin, b_ell, radii, values / inside)
 
 
 def _legendre_sum(weights: NDArray, x: NDArray) -> NDArray[np.float64]:

@@ -93,11 +93,11 @@ def test_every_option_reaches_simulate(record, monkeypatch):
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut 15 spt3g/150 --cmb-seed 4"
     options += " --tsz-temperature-kev 5 --no-check-resources --beam 600,400 --no-pixel-window"
     options += (
-        " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
+        " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 360 --seed 9"
     )
     assert cli.main(["simulate", "--freqs", "150", "93", *options.split(), "--out", "a.h5"]) == 0
     assert seen.pop("progress") is not None
-    assert seen.pop("geometry")[0] == (18, 36)
+    assert seen.pop("geometry")[0] == (30, 60)
     assert seen == {
         "freqs": [150.0, 93.0],
         "nside": None,
@@ -123,7 +123,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "kappa": None,
         "haloes": None,
     }
-    assert Sky.read("a.h5").shape == (2, 1, 18, 36)
+    assert Sky.read("a.h5").shape == (2, 1, 30, 60)
 
 
 def test_kappa_files(record, capsys):
