@@ -181,11 +181,11 @@ def test_a_folder_of_other_arguments_is_refused(record, tmp_path):
         make(tmp_path / "set", [0], nsid=3)
 
 
-ELL = np.arange(50)
+ELL = np.arange(60)
 #: A table of the same length and FWHM, to four digits, as its neighbour.
 TABLES = [
-    np.exp(-0.5 * ELL * (ELL + 1) * 0.09**2),
-    np.exp(-0.5 * ELL**1.0001 * (ELL + 1) * 0.09**2),
+    np.exp(-0.5 * ELL * (ELL + 1) * 0.06**2),
+    np.exp(-0.5 * ELL**1.0001 * (ELL + 1) * 0.06**2),
 ]
 HOLES = np.where(np.arange(12 * NSIDE**2) < 9, np.nan, 0.0)
 CLUSTERS = {
@@ -200,7 +200,7 @@ CHANGES = [
     ("freqs", {}, [93, 150], [93, 151]),
     ("freqs", {}, [150.0], [150.00001]),
     ("freqs", {}, mlsky.Band.top_hat(140, 160), mlsky.Band.top_hat(140, 161)),
-    ("freqs", {}, mlsky.Band([90], beam=60), mlsky.Band([90], beam=600)),
+    ("freqs", {}, mlsky.Band([90], beam=400), mlsky.Band([90], beam=600)),
     ("nside", {}, 16, 32),
     ("geometry", {"nside": None}, fakes.patch(10), fakes.patch(11)),
     ("components", {}, ["tsz"], ["tsz", "ksz"]),
@@ -222,10 +222,10 @@ CHANGES = [
     ("monopole", {}, True, False),
     ("monopole", {}, False, ("cib",)),
     ("unit", {}, "uK_CMB", "y"),
-    ("beam", {}, None, 60),
-    ("beam", {}, 60, 600),
-    ("beam", {}, 60, 60.0001),
-    ("beam", {}, [60, 50], [50, 60]),
+    ("beam", {}, None, 400),
+    ("beam", {}, 400, 600),
+    ("beam", {}, 400, 400.0001),
+    ("beam", {}, [400, 500], [500, 400]),
     ("beam", {}, *TABLES),
     ("pixel_window", {"components": "tsz"}, True, False),
     ("cmb_seed", {}, None, 0),
@@ -270,7 +270,7 @@ def test_every_argument_is_tried():
     "options",
     [
         {"suffix": ".fits", "cmb_seed": 3},
-        {"nside": None, "geometry": fakes.patch(9), "beam": 60},
+        {"nside": None, "geometry": fakes.patch(9), "beam": 90},
     ],
 )
 def test_a_file_of_another_sky_is_none_of_the_ensemble(record, tmp_path, options):
@@ -290,7 +290,7 @@ def test_a_file_of_another_sky_is_none_of_the_ensemble(record, tmp_path, options
     ask([1, 2], folder)
     assert len(record.generate) == calls  # these are its own
     strangers = [paths[0]]
-    for number, more in enumerate([{"unit": "K_CMB"}, {"beam": 50}]):
+    for number, more in enumerate([{"unit": "K_CMB"}, {"beam": 300}]):
         strangers += ask([2], tmp_path / f"other_{number}", **more)
     for stranger in strangers:
         shutil.copy(stranger, paths[1])

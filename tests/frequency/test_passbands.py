@@ -200,7 +200,13 @@ def test_beams_of_bands():
     assert band.with_beam(None).beam is None
     ell = np.arange(12000)
     table = np.exp(-0.5 * ell * (ell + 1) * (np.radians(2 / 60) / 2.3548) ** 2)
-    assert Band.top_hat(130, 165, beam=table).beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
+    tabled = Band.top_hat(130, 165, beam=table)
+    assert tabled.beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
+    other = tabled.with_beam(np.where(ell > 8000, 0.0, table))
+    assert other.beam.describe() == tabled.beam.describe()  # in words they are the same
+    assert other != tabled
+    assert tabled.with_beam(table) == tabled
+    assert Band(150).with_beam(1.40001) != band
 
 
 def test_planck_857_reaches_beyond_900_ghz():
