@@ -202,7 +202,7 @@ def test_beams_of_bands():
     table = np.exp(-0.5 * ell * (ell + 1) * (np.radians(2 / 60) / 2.3548) ** 2)
     tabled = Band.top_hat(130, 165, beam=table)
     assert tabled.beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
-    other = tabled.with_beam(np.where(ell > 8000, 0.0, table))
+    other = tabled.with_beam(np.where(ell == 11999, 0.0, table))
     assert other.beam.describe() == tabled.beam.describe()  # in words they are the same
     assert other != tabled
     assert tabled.with_beam(table) == tabled
