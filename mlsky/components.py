@@ -87,14 +87,14 @@ COMPONENTS = {
 
 
 def parse(names: str | Iterable[str] | None = None, others: Iterable[str] = ()) -> tuple[str, ...]:
-    """Names of components, checked, each once, in the order of `COMPONENTS`.
+    """Names of components, checked, each once, in the order of `COMPONENTS` and of `others`.
 
     Parameters
     ----------
     names
-        One name or several; None for all.
+        One name or several; None for all of `COMPONENTS`.
     others
-        Names that other packages add, for the error.
+        Names of components of other packages, which are allowed too.
 
     Raises
     ------
@@ -103,24 +103,24 @@ def parse(names: str | Iterable[str] | None = None, others: Iterable[str] = ()) 
     """
     if names is None:
         return tuple(COMPONENTS)
+    allowed = (*COMPONENTS, *others)
     try:
         single = isinstance(names, (str, bytes, Mapping))
         asked = [names] if single else list(names)
     except TypeError:
         asked = [names]
     for name in asked:
-        if not isinstance(name, str) or name not in COMPONENTS:
+        if not isinstance(name, str) or name not in allowed:
             raise ValueError(
-                f"component {arguments.short(name)}: must be one of "
-                f"{', '.join((*COMPONENTS, *others))}, "
+                f"component {arguments.short(name)}: must be one of {', '.join(allowed)}, "
                 'for example components=["cmb", "tsz"]'
             )
     if not asked:
         raise ValueError(
-            f"components={arguments.short(names)}: give at least one of {', '.join(COMPONENTS)}, "
+            f"components={arguments.short(names)}: give at least one of {', '.join(allowed)}, "
             "or None for all"
         )
-    return tuple(name for name in COMPONENTS if name in asked)
+    return tuple(name for name in allowed if name in asked)
 
 
 def parse_stokes(stokes: str) -> str:

@@ -2,8 +2,8 @@
 
 Each sky is a file of its own, which appears when it is whole; ``manifest.json`` beside them says
 what they were made of and which are done. A call that was interrupted, or that lost workers, is
-resumed by making it again: skies that are there are compared with their checksums, and those that
-are missing or damaged are made, with the same bits.
+resumed by making it again: skies that are there are compared with their checksums, their seed and
+what they were made of, and those that are missing, damaged or others are made, with the same bits.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from pathlib import Path
 from mlsky import arguments, seeds
 from mlsky._version import __version__
 from mlsky.errors import MlskyError
+from mlsky.frequency.passbands import Band
 from mlsky.io import resources, skies
 from mlsky.io.files import write_whole
 from mlsky.processes import Processes
+from mlsky.provenance import WORDS, provenance
 from mlsky.request import Request, check
 from mlsky.signature import Arguments, Progress
 from mlsky.simulation import ingredients, run
+from mlsky.sky import Sky
 from mlsky.sphere.threads import threads as cores
 
 __all__ = ["MANIFEST", "ensemble", "file_name", "read_manifest"]
@@ -38,6 +41,9 @@ FORMAT = "mlsky ensemble"
 
 #: Arguments of `mlsky.simulate` that an ensemble sets itself.
 OWN = ("seed", "out", "overwrite", "progress")
+
+#: Entries of the provenance that the skies of one ensemble may have different.
+OF_EACH = ("seed", "cmb_seed", *WORDS)
 
 #: Digits of the seed in the name of a file.
 DIGITS = 5
@@ -70,8 +76,9 @@ def ensemble(
     freqs, nside, **options
         As for `mlsky.simulate`, the same for all skies.
     out
-        A folder: new, empty, or of an earlier call with the same arguments. Files that are not of
-        the ensemble stay as they are.
+        A folder: new, empty, or of an earlier call with the same arguments. A file that has the
+        name of a sky of the ensemble but is another sky, or damaged, is replaced; other files stay
+        as they are.
     executor
         Anything with the ``submit`` of `concurrent.futures.Executor`, such as
         ``dask.distributed.Client(...).get_executor()`` or ``mpi4py.futures.MPIPoolExecutor()``; it
@@ -116,7 +123,9 @@ def ensemble(
     asked = Arguments(freqs=freqs, nside=nside, **options)
     request = check(dataclasses.replace(asked, seed=wanted[0]))
     folder = _parse_folder(out)
-    made_of = _made_of(request, suffix)
+    cmb_seed = None if asked.cmb_seed is None else request.cmb_seed
+    told = _told_by_files(request)
+    made_of = _made_of(request, suffix, cmb_seed, told)
     manifest = _open_manifest(folder, made_of)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(
@@ -137,7 +146,9 @@ def ensemble(
         tasks = {}
         for seed in wanted:
             path = folder / file_name(seed, suffix)
-            tasks[executor.submit(_make, asked, seed, str(path), threads)] = seed
+            seeds_of_sky = {"seed": seed, "cmb_seed": seed if cmb_seed is None else cmb_seed}
+            task = executor.submit(_make, asked, seed, str(path), threads, told | seeds_of_sky)
+            tasks[task] = seed
         _collect(tasks, folder, suffix, manifest, report)
     return [folder / file_name(seed, suffix) for seed in wanted]
 
@@ -169,12 +180,12 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     write_whole(folder / MANIFEST, text.encode())
 
 
-def _make(asked: Arguments, seed: int, path: str, threads: int | None) -> dict:
-    """One sky, by a worker: what the manifest says of it."""
+def _make(asked: Arguments, seed: int, path: str, threads: int | None, told: dict) -> dict:
+    """One sky, by a worker: what the manifest says of it; `told` is what its file has to say."""
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     out, begin = Path(path), time.monotonic()
-    kept = out.exists() and _is_whole(out)
+    kept = out.exists() and _is_whole(out, told)
     if not kept:
         run(check(dataclasses.replace(asked, seed=seed, out=out, overwrite=True)))
     return {
@@ -184,13 +195,15 @@ def _make(asked: Arguments, seed: int, path: str, threads: int | None) -> dict:
     }
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file of an earlier call is as it was written."""
+def _is_whole(path: Path, told: dict) -> bool:
+    """Whether a file is as it was written, and holds the sky that is asked for."""
     try:
         skies.verify(path)
+        sky = Sky.read(path, lazy=True)
     except (ValueError, OSError):
         return False
-    return True
+    said = {**sky.meta, **_of_bands(sky.bands, sky.stokes, sky.unit)}
+    return all(name in said and said[name] == value for name, value in told.items())
 
 
 def _collect(
@@ -296,8 +309,10 @@ def _open_manifest(folder: Path, made_of: dict) -> dict:
     if not (folder / MANIFEST).exists():
         return {"format": FORMAT, "version": __version__, "made_of": made_of, "skies": {}}
     manifest = read_manifest(folder)
-    other = [name for name in made_of if manifest["made_of"].get(name) != made_of[name]]
+    held = manifest["made_of"]
+    other = [name for name in made_of if name not in held or held[name] != made_of[name]]
     if other:
+        other = dict.fromkeys(name.removesuffix("_sha256") for name in other)
         raise ValueError(
             f"out={folder}: holds an ensemble of other arguments ({', '.join(other)}); choose "
             "another folder"
@@ -305,22 +320,44 @@ def _open_manifest(folder: Path, made_of: dict) -> dict:
     return manifest
 
 
-def _made_of(request: Request, suffix: str) -> dict:
-    """What all skies of an ensemble have in common, in plain JSON types."""
-    found = ingredients(request)
-    del found["seed"]
-    if request.cmb_seed == request.seed:
-        del found["cmb_seed"]
-    bands = json.dumps([band.to_dict() for band in request.bands])
-    found |= {
+def _told_by_files(request: Request) -> dict:
+    """What the file of each sky of an ensemble says of it, but for the seeds, in plain JSON types.
+
+    All of the provenance but what is named in `OF_EACH`, so that no argument can be forgotten.
+    """
+    found = {name: value for name, value in provenance(request).items() if name not in OF_EACH}
+    return json.loads(json.dumps(found | _of_bands(request.bands, request.stokes, request.unit)))
+
+
+def _of_bands(bands: Iterable[Band], stokes: str, unit: str) -> dict:
+    """What of a sky is not in its provenance."""
+    points = _sha256([band.to_dict() for band in bands])
+    return {"bands_sha256": points, "stokes": stokes, "unit": unit}
+
+
+def _made_of(request: Request, suffix: str, cmb_seed: int | None, told: dict) -> dict:
+    """What all skies of an ensemble have in common, in plain JSON types.
+
+    More than `told`, what files say: digests of what the provenance has in words alone.
+    """
+    found = {name: value for name, value in ingredients(request).items() if name not in OF_EACH}
+    beams = [
+        [beam.fwhm_arcmin, None if beam.b_ell is None else beam.b_ell.tolist()]
+        for beam in request.beams or ()
+    ]
+    cuts = [[mjy, band.to_dict()] for mjy, band in request.flux_cuts or ()]
+    found |= told | {
         "suffix": suffix,
-        "unit": request.unit,
-        "flux_cuts": request.flux_cuts_told,
-        "tsz_temperature_kev": request.tsz_temperature_kev,
+        "cmb_seed": cmb_seed,
         "bands": [band.label for band in request.bands],
-        "bands_sha256": hashlib.sha256(bands.encode()).hexdigest(),
+        "beams_sha256": _sha256(beams),
+        "flux_cuts_sha256": _sha256(cuts),
     }
     return json.loads(json.dumps(found))
+
+
+def _sha256(values: list) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _memory(request: Request, threads: int) -> float:

@@ -11,8 +11,13 @@ from mlsky.io import content
 from mlsky.request import Request
 
 __all__ = [
+    "WORDS",
     "provenance",
 ]
+
+#: Entries that say how a sky was asked for, what to cite, and which machine made it: its maps do
+#: not depend on them, beyond the last bits that differ between machines.
+WORDS = ("made_with", "command", "licence", "cite")
 
 CITE = (
     "Han, Sehgal & Villaescusa-Navarro 2021, PRD 104, 123521 (doi:10.1103/PhysRevD.104.123521); "

@@ -34,6 +34,7 @@ __all__ = [
     "describe",
     "fetch",
     "names",
+    "of_file",
     "report",
     "verify",
     "versions",
@@ -217,6 +218,21 @@ def cite(
 ) -> list[dict[str, str]]:
     """What to cite for a version: a list of ``{"key", "why"}``."""
     return describe(name, version, registry)["cite"]
+
+
+def of_file(sha256: str, registry: str | os.PathLike | None = None) -> str | None:
+    """The version that a file of this hash is of, as "name@v1"; None if there is none.
+
+    Raises
+    ------
+    RegistryError
+        If the registry cannot be read.
+    """
+    for name, entry in registry_file.read(_registry_path(registry)).items():
+        for version, record in entry["versions"].items():
+            if any(item["sha256"] == sha256 for item in record["files"]):
+                return f"{name}@{version}"
+    return None
 
 
 def add(

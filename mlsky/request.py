@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import arguments, component_plugins, seeds
+from mlsky import arguments, component_plugins, seeds, smoothing
 from mlsky import components as fields
 from mlsky.frequency import cib_templates, passbands
 from mlsky.io import resources, skies
@@ -90,6 +90,7 @@ class Request:
             nfreq=len(self.bands),
             pixel_window=self.pixel_window,
             beams=self.beams is not None,
+            others=[plugin.stokes for plugin in self.plugins],
         )
 
 
@@ -142,12 +143,14 @@ def check(asked: Arguments) -> Request:
     number = count_haloes(clusters, chosen.mass_cut)
     if arguments.boolean("check_resources", asked.check_resources):
         request = (painted, chosen.pixel_arcmin, names, stokes, len(bands), out, cib_maps, number)
-        cut = grid if inside is not None else None
-        resources.check(*request, pixel_window=window, beams=beams is not None, cut=cut)
-        if beams is not None and out is None:
-            each = [fields.COMPONENTS[name].stokes for name in names]
-            each += [plugin.stokes for plugin in plugins]
-            _check_beamed_memory(grid, each, stokes, len(bands))
+        resources.check(
+            *request,
+            pixel_window=window,
+            beams=beams is not None,
+            cut=None if inside is None else grid,
+            monopole_off=monopole_off,
+            others=[plugin.stokes for plugin in plugins],
+        )
 
     shown = {
         "freqs": [_shown_band(band) for band in bands],
@@ -226,6 +229,7 @@ def _check_beams(
         )
     for one in found:
         one.transform(grid.lmax)  # a table may end too early
+    smoothing.warn_narrow(found, grid)
     return found
 
 
@@ -237,17 +241,6 @@ def _painted_on(
         return grid, None
     reach = max((one.radius_arcmin for one in beams or ()), default=0.0)
     return margins.widened(grid, RADIUS, reach)
-
-
-def _check_beamed_memory(grid: pixels.Geometry, each: list[str], stokes: str, nfreq: int) -> None:
-    """Refuse a sky with beams whose maps, one per band and component, memory cannot hold."""
-    maps = sum(len(stokes) if "Q" in one else 1 for one in each)
-    need, free = 4.0 * grid.npix * nfreq * maps, resources.memory_free()
-    if need > free:
-        raise ValueError(
-            f"{need / 2**30:.1f} GiB of memory needed for the maps with beams and "
-            f"{free / 2**30:.1f} GiB free; give out= to keep maps on disk, or fewer bands"
-        )
 
 
 def _check_haloes(

@@ -229,7 +229,7 @@ def _disk(request: Request) -> Disk:
             rows = cib_templates.map_count(request.weights.header) if name == "cib" else 1
             if name == "tsz" and _tsz_order(request) is not None:
                 rows = 2 + TSZ_ORDER  # what networks paint, and the relativistic terms of clusters
-            own = name if request.pixel_window or name == "cmb" else averages.samples(name)
+            own = averages.last_name(name, request.pixel_window, request.monopole_off)
             kept[own if whole else edges.array_name(name)] = (path, (rows, len(stokes), *shape))
     return Disk(request.out, ingredients(request), kept)
 
@@ -306,9 +306,8 @@ def realise(
         name: values.reshape(int(np.prod(values.shape)) // request.geometry.npix, *shape)
         for name, values in made.maps.items()
     }
-    for name in request.monopole_off:
-        if name in maps:
-            averages.take_mean_off(maps[name], request.geometry)
+    for name in set(request.monopole_off) & set(maps):
+        maps[name] = averages.without_mean(name, maps[name], request.geometry, store)
     if not request.pixel_window:
         maps = {
             n: averages.sampled(n, values, request.geometry, store) for n, values in maps.items()

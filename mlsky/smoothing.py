@@ -11,7 +11,8 @@ Part of the sky is made with what lies round it, and cut; `mlsky.Sky.smooth` has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlsky.io.layers import TOTAL, Layer
 from mlsky.sources import catalogue, cuts
 from mlsky.sphere import beams, discs, harmonic_filter, pixel_window
 from mlsky.sphere.gaussian import alm_to_map, map_to_alm, scale_alm
-from mlsky.sphere.geometry import Healpix
+from mlsky.sphere.geometry import Geometry, Healpix
 from mlsky.sphere.margins import crop
 
 if TYPE_CHECKING:
@@ -33,7 +34,19 @@ if TYPE_CHECKING:
     from mlsky.sphere.beams import Beam
     from mlsky.sphere.margins import Inside
 
-__all__ = ["array_name", "smoothed", "stokes_of", "take_out", "with_beams"]
+__all__ = ["array_name", "smoothed", "stokes_of", "take_out", "warn_narrow", "with_beams"]
+
+
+def warn_narrow(each: Sequence[Beam], geometry: Geometry) -> None:
+    """Warn of beams that are narrower than the pixels of a map, which do not sample them."""
+    pixel = max(geometry.sides_arcmin)
+    narrow = min(one.fwhm_arcmin for one in each)
+    if narrow < pixel:
+        warnings.warn(
+            f"beam of FWHM {narrow:.3g} arcmin on pixels of {pixel:.3g} arcmin: fluxes of single "
+            "sources are not kept, by up to a factor of a few; ask for finer pixels",
+            stacklevel=3,
+        )
 
 
 def stokes_of(name: str, stokes: str) -> str:
@@ -67,8 +80,11 @@ def with_beams(
         if not stokes:
             layers[name] = []
             continue
+        # set and not added to: an interrupted run may have written some of it
         out = store.array(array_name(name), (len(sky.bands), len(stokes), *where))
-        layers[name] = [_convolve(sky, each, sky.layers[name], name, stokes, out, inside)]
+        for index, maps in enumerate(_convolve(sky, each, sky.layers[name], name, stokes)):
+            out[index] = crop(maps, inside)
+        layers[name] = [Layer(out, np.eye(len(sky.bands)), stokes)]
     return layers
 
 
@@ -85,38 +101,38 @@ def smoothed(sky: Sky, beam, component: str | None) -> tuple[Layer, list[str]]:
     each = beams.parse(beam, len(sky.bands))
     for one in each:
         one.transform(geometry.lmax)  # a table may end too early
+    wanted = _layers(sky, component)
+    warn_narrow(each, geometry)
     maps = np.zeros(sky.shape, np.float32)
-    for name, layers in _layers(sky, component):
-        _convolve(sky, each, layers, name, sky.stokes, maps)
-    return Layer(maps, np.eye(len(sky.bands)), sky.stokes), [one.describe() for one in each]
+    for name, layers in wanted:
+        for out, convolved in zip(
+            maps, _convolve(sky, each, layers, name, sky.stokes), strict=True
+        ):
+            out += convolved
+    told = [one.describe() for one in each]
+    before = sky.meta.get("beams")
+    if before:  # the maps have both
+        told = [f"{old}; {new}" for old, new in zip(before, told, strict=True)]
+    return Layer(maps, np.eye(len(sky.bands)), sky.stokes), told
 
 
 def _convolve(
-    sky: Sky,
-    each: Sequence[Beam],
-    layers: Sequence[Layer],
-    name: str,
-    stokes: str,
-    out,
-    inside: Inside | None = None,
-) -> Layer:
-    """Add the layers of a component with beams to maps (nfreq, len(stokes), *shape), cropped."""
+    sky: Sky, each: Sequence[Beam], layers: Sequence[Layer], name: str, stokes: str
+) -> Iterator[NDArray[np.float32]]:
+    """Maps (len(stokes), *shape) of the layers of a component with beams, band by band."""
     has_sources = any(layer.pixels is not None for layer in layers)
     if has_sources and sky.catalog is None:
         raise ValueError("beams need the catalogue of the sources that the maps hold")
-    shares = np.eye(len(sky.bands))
-    for index, one in enumerate(each):
+    for index, (one, share) in enumerate(zip(each, np.eye(len(sky.bands)), strict=True)):
         smooth = np.zeros((len(stokes), *sky.geometry.shape), np.float32)
         for layer in layers:
-            layer.add_to(smooth, stokes, shares[index])
-        made = out[index]
+            layer.add_to(smooth, stokes, share)
+        made = np.float32(0)
         if has_sources:
             table = _listed(sky, name, index)
             take_out(smooth, sky, table, index, stokes)
-            made += crop(_painted(sky, table, index, one, stokes), inside)
-        made += crop(_convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax)), inside)
-        out[index] = made
-    return Layer(out, shares, stokes)
+            made = _painted(sky, table, index, one, stokes)
+        yield _convolved(smooth, sky, stokes, one.transform(sky.geometry.lmax)) + made
 
 
 def _layers(sky: Sky, component: str | None) -> Sequence[tuple[str, Sequence[Layer]]]:

@@ -23,6 +23,9 @@ MADE_AFRESH = {"cmb": 0.05, "kappa": 0.2}
 #: The same where a map with a beam holds a pole: the last rows' quadrature (docs/beams).
 POLE = 0.08
 
+#: A CIB of templates, whose remainder follows their mean.
+HEADER = {"cib_templates": fakes.TEMPLATES}
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
@@ -106,6 +109,45 @@ def test_on_disk_as_in_memory(monkeypatch, tmp_path, options):
         np.testing.assert_array_equal(filed.kappa, sky.kappa)
         assert filed.geometry == sky.geometry
     assert {path.name for path in tmp_path.iterdir()} == {"sky.fits", "sky.h5"}
+
+
+BEAM = {"beam": 4 * FWHM, "pixel_window": False, "monopole": False}
+MEAN = {"monopole": ("tsz",)}
+SAMPLES = {"pixel_window": False, "components": ["cmb", "tsz"], "monopole": False}
+
+
+@pytest.mark.parametrize("place", ["patch", "whole"])
+@pytest.mark.parametrize(
+    ("options", "stage"),
+    [
+        (BEAM, "lensing of the CMB"),
+        (BEAM, "beams"),
+        (BEAM, "writing"),
+        (MEAN, "lensing of the CMB"),
+        (MEAN, "writing"),
+        (SAMPLES, "lensing of the CMB"),
+        (SAMPLES, "writing"),
+    ],
+)
+def test_a_run_resumed_anywhere_makes_the_same_sky(monkeypatch, tmp_path, stage, place, options):
+    """Steps that change maps which are there already: a second time they would do more."""
+    fakes.install(monkeypatch, header=HEADER)
+    pixels = {"geometry": enmap.fullsky_geometry(4 * utils.degree)}
+    if place == "patch":
+        options = {name: value for name, value in options.items() if name != "monopole"}
+        pixels = {"geometry": enmap.slice_geometry(*pixels["geometry"], (slice(15, 25),) * 2)}
+    arguments = {"freqs": [93, 225], "seed": 1, **pixels, **options}
+
+    def stop(found, fraction):
+        if found.startswith(stage):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "sky.h5"
+    with pytest.raises(KeyboardInterrupt):
+        mlsky.simulate(**arguments, out=out, progress=stop)
+    whole = mlsky.simulate(**arguments)
+    resumed = mlsky.simulate(**arguments, out=out)
+    np.testing.assert_array_equal(resumed.total, whole.total)
 
 
 def test_a_run_with_another_margin_does_not_take_its_maps(monkeypatch, tmp_path):

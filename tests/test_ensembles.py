@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from concurrent.futures import Executor, Future
 
 import fakes
 import numpy as np
 import pytest
+from astropy import units as u
 from pixell import enmap
 
 import mlsky
@@ -171,12 +173,131 @@ def test_a_folder_of_other_arguments_is_refused(record, tmp_path):
     for change in ({"nside": 32}, {"unit": "K_CMB"}, {"components": "tsz"}, {"suffix": ".fits"}):
         with pytest.raises(ValueError, match="holds an ensemble of other arguments"):
             make(tmp_path / "set", [0], **change)
-    with pytest.raises(ValueError, match=r"other arguments \(bands, bands_sha256\)"):
+    with pytest.raises(ValueError, match=r"other arguments \(bands\)"):
         mlsky.ensemble([0], [93, 151], NSIDE, stokes="T", out=tmp_path / "set", executor=Inline())
     with pytest.raises(TypeError, match="'seed' is set for each sky by the ensemble itself"):
         make(tmp_path / "set", [0], seed=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nsid'"):
         make(tmp_path / "set", [0], nsid=3)
+
+
+ELL = np.arange(60)
+#: A table of the same length and FWHM, to four digits, as its neighbour.
+TABLES = [
+    np.exp(-0.5 * ELL * (ELL + 1) * 0.06**2),
+    np.exp(-0.5 * ELL**1.0001 * (ELL + 1) * 0.06**2),
+]
+HOLES = np.where(np.arange(12 * NSIDE**2) < 9, np.nan, 0.0)
+CLUSTERS = {
+    "ra": [10.0] * u.deg,
+    "dec": [20.0] * u.deg,
+    "z": [0.5],
+    "m200m": [5e14] * u.Msun,
+}
+
+#: Arguments that change the maps: what each is asked for with, and two values that are others.
+CHANGES = [
+    ("freqs", {}, [93, 150], [93, 151]),
+    ("freqs", {}, [150.0], [150.00001]),
+    ("freqs", {}, mlsky.Band.top_hat(140, 160), mlsky.Band.top_hat(140, 161)),
+    ("freqs", {}, mlsky.Band([90], beam=400), mlsky.Band([90], beam=600)),
+    ("nside", {}, 16, 32),
+    ("geometry", {"nside": None}, fakes.patch(10), fakes.patch(11)),
+    ("components", {}, ["tsz"], ["tsz", "ksz"]),
+    ("stokes", {}, "T", "TQU"),
+    ("kappa", {}, None, np.zeros(12 * NSIDE**2)),
+    ("kappa", {}, np.ones(12 * NSIDE**2), np.zeros(12 * NSIDE**2)),
+    ("kappa_kind", {"kappa": np.zeros(12 * NSIDE**2)}, "gaussian", "nonlinear"),
+    ("fill_kappa", {}, {"kappa": np.nan_to_num(HOLES)}, {"kappa": HOLES, "fill_kappa": True}),
+    ("cosmology", {}, "planck2018", {"ns": 0.97}),
+    ("weights", {}, "default", "other"),
+    ("flux_cut_mjy", {}, None, 15),
+    ("flux_cut_mjy", {}, 15, 16),
+    ("flux_cut", {}, (15, 150), (15, 90)),
+    ("flux_cut", {}, (15, 150), (15, 150.00001)),
+    ("flux_cut", {}, [(15, 150), (15, 90)], [(15, 150), (16, 90)]),
+    ("tsz_temperature_kev", {}, None, 5),
+    ("haloes", {"weights": "rest"}, None, CLUSTERS),
+    ("haloes", {"weights": "rest"}, {**CLUSTERS, "z": [0.6]}, CLUSTERS),
+    ("monopole", {}, True, False),
+    ("monopole", {}, False, ("cib",)),
+    ("unit", {}, "uK_CMB", "y"),
+    ("beam", {}, None, 400),
+    ("beam", {}, 400, 600),
+    ("beam", {}, 400, 400.0001),
+    ("beam", {}, [400, 500], [500, 400]),
+    ("beam", {}, *TABLES),
+    ("pixel_window", {"components": "tsz"}, True, False),
+    ("cmb_seed", {}, None, 0),
+    ("cmb_seed", {}, 0, 1),
+]
+
+#: Arguments on which maps do not depend, or that an ensemble sets itself.
+HARMLESS = {*ensembles.OWN, "device", "check_resources"}
+
+
+@pytest.fixture
+def any_weights(record, monkeypatch):
+    """Three weights, of which the rest leave clusters out."""
+    found = {
+        "default": fakes.FakeWeights(),
+        "other": fakes.FakeWeights(sha256="1" * 64),
+        "rest": fakes.FakeWeights(mass_cut=1e14),
+    }
+    monkeypatch.setattr("mlsky.painting.foregrounds.select", lambda name, geometry: found[name])
+    return record
+
+
+@pytest.mark.parametrize(("name", "more", "one", "other"), CHANGES)
+def test_every_argument_that_changes_maps_is_compared(
+    any_weights, tmp_path, monkeypatch, name, more, one, other
+):
+    monkeypatch.setattr(ensembles, "_make", lambda *args: {"seconds": None})
+    values = [value if name == "fill_kappa" else {name: value} for value in (one, other)]
+    first, second = ({"freqs": [93, 150], "nside": NSIDE, **more, **value} for value in values)
+    for again in (first, first):
+        mlsky.ensemble([0], out=tmp_path / "set", executor=Inline(), **again)
+    with pytest.raises(ValueError, match="holds an ensemble of other arguments"):
+        mlsky.ensemble([0], out=tmp_path / "set", executor=Inline(), **second)
+
+
+def test_every_argument_is_tried():
+    """A new argument of `simulate` is to be listed here, above or as harmless."""
+    assert {name for name, *_ in CHANGES} | HARMLESS == set(mlsky.signature.DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"suffix": ".fits", "cmb_seed": 3},
+        {"nside": None, "geometry": fakes.patch(9), "beam": 90},
+    ],
+)
+def test_a_file_of_another_sky_is_none_of_the_ensemble(record, tmp_path, options):
+    asked = {"nside": NSIDE, "components": ["radio"], "flux_cut": (15, "so_lat/f150"), **options}
+
+    def ask(seeds, out, **more):
+        bands = [1e3 / 7, "so_lat/f090"]
+        return mlsky.ensemble(seeds, bands, out=out, executor=Inline(), **{**asked, **more})
+
+    def content():
+        skies = [mlsky.Sky.read(path) for path in paths]
+        return [(sky.meta, sky.total.tobytes(), sky.kappa.tobytes()) for sky in skies]
+
+    folder = tmp_path / "set"
+    paths = ask([1, 2], folder)
+    before, calls = content(), len(record.generate)
+    ask([1, 2], folder)
+    assert len(record.generate) == calls  # these are its own
+    strangers = [paths[0]]
+    for number, more in enumerate([{"unit": "K_CMB"}, {"beam": 300}]):
+        strangers += ask([2], tmp_path / f"other_{number}", **more)
+    for stranger in strangers:
+        shutil.copy(stranger, paths[1])
+        calls = len(record.generate)
+        ask([1, 2], folder)
+        assert len(record.generate) == calls + 1
+    assert content() == before
 
 
 def test_workers_have_the_memory_that_they_need(record, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from mlsky.frequency.passbands import Band
 from mlsky.io.layers import Layer
 from mlsky.sky import Sky
 from mlsky.sources import catalogue
-from mlsky.sphere import gaussian
+from mlsky.sphere import beams, gaussian
 from mlsky.sphere.geometry import Car, Healpix
 
 FWHM = 120.0
@@ -127,3 +127,27 @@ def test_bad_beams():
     flat = Sky(freqs_ghz=[93], geometry=tan, stokes="T", unit="uK_CMB", components={"cmb": []})
     with pytest.raises(ValueError, match="beams need HEALPix or cylindrical pixels"):
         flat.smooth(5)
+
+
+def test_a_beam_narrower_than_a_pixel_is_told():
+    sky, _ = make(GEOMETRIES["full"], "T")
+    with pytest.warns(UserWarning, match="beam of FWHM 30 arcmin on pixels of 60 arcmin: fluxes"):
+        sky.smooth(30.0)
+
+
+def test_a_table_may_not_be_wider_than_a_fwhm():
+    ell = np.arange(400)
+    with pytest.raises(ValueError, match="a table with a FWHM of 1137 arcmin; must be at most 600"):
+        beams.parse(np.exp(-0.5 * (ell * 0.1435) ** 2), 1)
+    assert beams.parse(np.exp(-0.5 * (ell * 0.07) ** 2), 1)[0].fwhm_arcmin < 600
+
+
+def test_a_second_beam_is_told_with_the_first():
+    """Maps with a beam of their own, as `mlsky.simulate` makes them, get the other one too."""
+    sky, _ = make(GEOMETRIES["full"], "T")
+    layers = {"cmb": sky.layers["cmb"]}
+    beamed = sky._with(layers, meta={"beams": ["one", "two"]})
+    assert beamed.smooth(FWHM).meta["beams"] == [
+        "one; Gaussian, FWHM 120 arcmin",
+        "two; Gaussian, FWHM 120 arcmin",
+    ]

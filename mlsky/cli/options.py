@@ -29,28 +29,44 @@ __all__ = [
 class ManyValues(click.Command):
     """A command whose options with ``multiple=True`` take every value up to the next option.
 
-    ``--freqs 93 145 225``, ``--freqs 93,145,225`` and ``--freqs 93 --freqs 145`` all work.
+    ``--freqs 93 145 225``, ``--freqs 93,145,225`` and ``--freqs 93 --freqs 145`` all work. Neither
+    these nor options with ``nargs`` take the next option for a value, as those of click do.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["mlsky.arguments"] = list(args)
-        greedy = {
-            name
+        several = {
+            name: option
             for option in self.params
-            if isinstance(option, click.Option) and option.multiple
+            if isinstance(option, click.Option) and (option.multiple or option.nargs > 1)
             for name in option.opts
         }
         merged: list[str] = []
-        rest = list(args)
+        rest = list(map(str, args))
         while rest:
             merged.append(rest.pop(0))
-            if merged[-1] in greedy:
-                values = []
-                while rest and not _is_option(rest[0]):
-                    values.append(rest.pop(0))
-                if values:
-                    merged.append(",".join(values))
+            name, equals, value = merged[-1].partition("=")
+            if name not in several:
+                continue
+            option = several[name]
+            count = next((i for i, word in enumerate(rest) if _is_option(word)), len(rest))
+            values = [value] if equals else []
+            if option.nargs == 1 and not equals:  # of multiple options
+                values, rest = rest[:count], rest[count:]
+                merged += [",".join(values)] if values else []
+            elif option.nargs > 1:
+                values += rest[: min(count, option.nargs - len(values))]
+            if len(values) < option.nargs and not ctx.resilient_parsing:  # not while completing
+                raise click.BadOptionUsage(name, _too_few(name, option, values), ctx)
         return super().parse_args(ctx, merged)
+
+
+def _too_few(name: str, option: click.Option, values: list[str]) -> str:
+    """Of an option with fewer values than it has to have, in words."""
+    given = " ".join([name, *values])
+    wanted = option.metavar or "a value"
+    text = f"{given}: must be {name} {wanted}"
+    return f"{text} ({option.help.rstrip('.')})" if option.help else text
 
 
 class InPlaceOf(click.Option):

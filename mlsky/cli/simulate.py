@@ -251,9 +251,14 @@ READERS = {"geometry": _car_geometry, "kappa": _read_kappa, "haloes": _read_halo
 def _summary(sky, path: Path, seconds: float) -> str:
     import numpy as np
 
+    from mlsky.io.layers import TOTAL
+
     middle = int(np.argmin(np.abs(sky.freqs_ghz - 150)))
     lines = [f"{path}: {path.stat().st_size / 1e6:.0f} MB in {seconds:.0f} s, {sky!r}"]
-    rms = [f"{name} {sky.band(middle, name)[0].std(dtype=np.float64):.3g}" for name in sky]
+    rms = [
+        f"{name} {sky.band(middle, name)[0].std(dtype=np.float64):.3g}"
+        for name in sky.keys() or (TOTAL,)  # FITS files hold the total alone
+    ]
     what = sky.stokes[0]
     lines.append(f"rms of {what} at {sky.freqs_ghz[middle]:.4g} GHz, {sky.unit}: {', '.join(rms)}")
     if sky.catalog is not None:

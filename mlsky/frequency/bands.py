@@ -12,6 +12,8 @@ import numpy as np
 from mlsky import arguments
 
 __all__ = [
+    "ALLOWED",
+    "ALLOWED_IN_BAND",
     "BAND_MAX_GHZ",
     "FREQ_RANGE_GHZ",
     "T_CMB_K",
@@ -47,10 +49,15 @@ FREQ_RANGE_GHZ = (20.0, 900.0)
 #: upper edge of Planck's band at 857 GHz, more than a third of which lies above 900 GHz.
 BAND_MAX_GHZ = 1150.0
 
-_ALLOWED = (
-    f"must be one or more frequencies in GHz from {FREQ_RANGE_GHZ[0]:g} to {FREQ_RANGE_GHZ[1]:g}"
+#: What may be given for frequencies, and for those of one passband.
+ALLOWED = (
+    f"must be one or more frequencies in GHz from {FREQ_RANGE_GHZ[0]:g} to {FREQ_RANGE_GHZ[1]:g}, "
+    "for example freqs=[93, 145, 225]"
 )
-_EXAMPLE = "for example freqs=[93, 145, 225]"
+ALLOWED_IN_BAND = (
+    f"must be frequencies in GHz from {FREQ_RANGE_GHZ[0]:g} to {BAND_MAX_GHZ:g}, or one alone to "
+    f"{FREQ_RANGE_GHZ[1]:g}, for example mlsky.Band([140, 150, 160])"
+)
 
 #: Units of intensity, or of temperature.
 UNITS = ("uK_CMB", "K_CMB", "uK_RJ", "Jy/sr", "MJy/sr")
@@ -77,30 +84,40 @@ def parse_freqs(freqs) -> np.ndarray:
         outside `FREQ_RANGE_GHZ`.
     """
     nu_ghz = frequencies(freqs)
-    check_range(nu_ghz, "freqs")
+    check_range(nu_ghz, "freqs", FREQ_RANGE_GHZ[1], ALLOWED)
     return nu_ghz
 
 
-def frequencies(freqs) -> np.ndarray:
-    """As `parse_freqs`, also outside `FREQ_RANGE_GHZ`."""
-    nu_ghz = _in_ghz(freqs)
+def frequencies(freqs, name: str = "freqs", allowed: str = ALLOWED) -> np.ndarray:
+    """As `parse_freqs`, also outside `FREQ_RANGE_GHZ`.
+
+    Parameters
+    ----------
+    name, allowed
+        Of the argument, and what it may be, for errors.
+    """
+    nu_ghz = _in_ghz(freqs, name, allowed)
     if nu_ghz.size == 0:
-        raise ValueError(f"freqs={arguments.short(freqs)}: empty; {_ALLOWED}, {_EXAMPLE}")
+        raise ValueError(f"{name}={arguments.short(freqs)}: empty; {allowed}")
     bad = nu_ghz[~(np.isfinite(nu_ghz) & (nu_ghz > 0))]
     if bad.size:
-        raise ValueError(f"freqs holds {bad[0]:g}: {_ALLOWED}, finite and positive, {_EXAMPLE}")
+        raise ValueError(f"{name} holds {bad[0]:g}, not finite and positive: {allowed}")
     return nu_ghz
 
 
-def check_range(nu_ghz: np.ndarray, what: str, high: float = FREQ_RANGE_GHZ[1]) -> None:
-    """Refuse frequencies (GHz) outside a range; `what` holds them, for the error."""
+def check_range(nu_ghz: np.ndarray, what: str, high: float, allowed: str) -> None:
+    """Refuse frequencies (GHz) above `high` or below the range.
+
+    Parameters
+    ----------
+    what, allowed
+        What holds the frequencies, and what is allowed, for the error.
+    """
     low = FREQ_RANGE_GHZ[0]
     # a frequency given as a wavelength may miss the edge of the range by rounding
     bad = nu_ghz[(nu_ghz < low * (1 - 1e-12)) | (nu_ghz > high * (1 + 1e-12))]
     if bad.size:
-        raise ValueError(
-            f"{what} holds {bad[0]:g} GHz: outside the range of the laws; {_ALLOWED}, {_EXAMPLE}"
-        )
+        raise ValueError(f"{what} holds {bad[0]:g} GHz: outside the range of the laws; {allowed}")
 
 
 def parse_unit(unit, allowed: tuple[str, ...] = UNITS) -> str:
@@ -190,10 +207,10 @@ def _jy_per_sr(nu_ghz, unit: str):
     return one if unit == "Jy/sr" else 1e6 * one
 
 
-def _in_ghz(freqs) -> np.ndarray:
+def _in_ghz(freqs, name: str, allowed: str) -> np.ndarray:
     """`freqs` as *(n,)* float64 in GHz, or a ValueError; the values are not checked."""
     if isinstance(freqs, (bytearray, memoryview)):  # numpy would take each byte for a number
-        raise ValueError(f"freqs={arguments.short(freqs)}: {_ALLOWED}, {_EXAMPLE}")
+        raise ValueError(f"{name}={arguments.short(freqs)}: {allowed}")
     freqs = arguments.unmask(freqs)  # a masked frequency is NaN, which is refused
     several = isinstance(freqs, (list, tuple))
     if hasattr(freqs, "unit") or (several and any(hasattr(f, "unit") for f in freqs)):
@@ -208,8 +225,8 @@ def _in_ghz(freqs) -> np.ndarray:
                 ]
         except (units.UnitsError, TypeError, ValueError) as error:
             raise ValueError(
-                f"freqs={arguments.short(freqs)}: not convertible to GHz "
-                f"({' '.join(str(error).split())}); {_ALLOWED}, {_EXAMPLE}"
+                f"{name}={arguments.short(freqs)}: not convertible to GHz "
+                f"({' '.join(str(error).split())}); {allowed}"
             ) from None
         freqs = values if several else values[0]
         freqs = [freqs] if np.ndim(freqs) == 0 else freqs
@@ -221,5 +238,5 @@ def _in_ghz(freqs) -> np.ndarray:
         array = np.asarray(None)
     # text and booleans would be taken for numbers by a plain float64 cast
     if array.size and (array.dtype.kind not in "iuf" or array.ndim > 1):
-        raise ValueError(f"freqs={arguments.short(freqs)}: {_ALLOWED}, {_EXAMPLE}")
+        raise ValueError(f"{name}={arguments.short(freqs)}: {allowed}")
     return np.array(array, dtype=np.float64).reshape(-1)

@@ -116,7 +116,7 @@ class Band:
         cut = arguments.number("cut", cut, "a fraction from 0 to 0.5, for example 1e-3", 0, 0.5)
         if name is not None and not (isinstance(name, str) and 0 < len(name) <= 60):
             raise ValueError(f"name={arguments.short(name)}: must be text of 1 to 60 characters")
-        nu = single.frequencies(nu_ghz)
+        nu = single.frequencies(nu_ghz, "nu_ghz", single.ALLOWED_IN_BAND)
         if not (np.diff(nu) > 0).all():
             raise ValueError(f"nu_ghz={arguments.short(nu_ghz)}: must grow, {_EXAMPLE}")
         response = passband_tables.response(weights, nu, convention)
@@ -127,7 +127,7 @@ class Band:
         nu, response = nu[near], response[near]
         # the band of one frequency keeps to the range of frequencies
         high = single.BAND_MAX_GHZ if len(nu) > 1 else single.FREQ_RANGE_GHZ[1]
-        single.check_range(nu[response > 0], "a band", high)
+        single.check_range(nu[response > 0], "a band", high, single.ALLOWED_IN_BAND)
         inside = (nu >= single.FREQ_RANGE_GHZ[0]) & (nu <= high)
         inside |= response > 0  # rounding at the edge of the range
         self.nu_ghz, response = nu[inside], response[inside]
@@ -160,7 +160,9 @@ class Band:
             than two points.
         """
         points = arguments.integer("points", points, "an integer from 2 to 10000", 2, 10_000)
-        edges = single.frequencies([low_ghz, high_ghz])
+        edges = single.frequencies(
+            [low_ghz, high_ghz], "[low_ghz, high_ghz]", single.ALLOWED_IN_BAND
+        )
         if not edges[0] < edges[1]:
             raise ValueError(
                 f"low_ghz={edges[0]:g}, high_ghz={edges[1]:g}: the first must be the lower one, "
@@ -298,8 +300,7 @@ class Band:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Band):
             return False
-        told = [None if b.beam is None else b.beam.describe() for b in (self, other)]
-        return self.to_dict() == other.to_dict() and told[0] == told[1]
+        return self.to_dict() == other.to_dict() and _shape(self.beam) == _shape(other.beam)
 
     def __hash__(self) -> int:
         return hash((self.name, self.nu_ghz.tobytes(), self.weights.tobytes()))
@@ -312,6 +313,13 @@ class Band:
             f"<Band {self.label}: {len(self.nu_ghz)} points from {self.nu_ghz[0]:g} to "
             f"{self.nu_ghz[-1]:g} GHz, centre {self.centre_ghz:.4g}>"
         )
+
+
+def _shape(beam: beams.Beam | None) -> tuple | None:
+    """What makes two beams the same."""
+    if beam is None:
+        return None
+    return beam.fwhm_arcmin, None if beam.b_ell is None else beam.b_ell.tobytes()
 
 
 def parse(freqs) -> tuple[Band, ...]:

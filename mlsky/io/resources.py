@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlsky.components import COMPONENTS
@@ -84,6 +85,7 @@ def memory(
     pixel_window: bool = True,
     beams: bool = False,
     cut: Geometry | None = None,
+    others: Sequence[str] = (),
 ) -> dict[str, float]:
     """Peak of each stage, bytes: within about 20 % of what we measured, nside 512 to 4096.
 
@@ -109,10 +111,13 @@ def memory(
         Whether maps have a beam. In memory they need one map per band and component more.
     cut
         Pixels that are kept, if they are not those that are painted.
+    others
+        Stokes parameters of each component of another package; their maps are in memory.
     """
     one = 4.0 * geometry.npix
     painted = 0.0 if on_disk else one * _painted(components, cib_maps)
     cmb = "cmb" in components
+    painted += one * sum(map(len, others))
     held = painted + (0 if on_disk else one)  # kappa
     pieces = min(PIECES, PER_PIECE_PIXEL * geometry.npix)
     networks_lmax = kappa_lmax(pixel_arcmin)
@@ -169,6 +174,7 @@ def memory(
             + together * (one + PER_RING_L * rings_l + PER_ALM * limit**2)
             + min(WINDOW_PIECES, PER_PIECE_PIXEL * geometry.npix)
         )
+    kept_npix = (geometry if cut is None else cut).npix
     if beams:
         limit = geometry.lmax
         of_rings = PER_RING_L * (4 * geometry.nside - 1) * limit if healpix else 0.0
@@ -178,6 +184,7 @@ def memory(
             held
             + sources * 5
             + PER_BEAMED * one * len(stokes)
+            + (0 if on_disk else _beamed(components, others, stokes) * nfreq * 4.0 * kept_npix)
             + min(fields, 2) * (of_rings + 2 * PER_ALM * limit**2)
             + pieces
         )
@@ -244,13 +251,22 @@ def disk(
     cib_maps: int = 1,
     beams: bool = False,
     cut: Geometry | None = None,
+    pixel_window: bool = True,
+    monopole_off: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> float:
-    """Bytes written to disk while one sky is made; parameters as `memory`."""
+    """Bytes written to disk while one sky is made; parameters as `memory`.
+
+    What is made of other maps is written beside them, also without the window and the means of the
+    components `monopole_off`.
+    """
     one = 4.0 * geometry.npix
     _, grid = kappa_grid(geometry, pixel_arcmin)
     maps = 1 + _painted(components, cib_maps)
     maps += len(stokes) if "cmb" in components else 0
-    total = maps * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
+    copies = 0 if pixel_window else _painted(components, cib_maps)
+    copies += _painted(tuple(n for n in components if n in monopole_off), cib_maps)
+    total = (maps + copies) * one + 4.0 * grid.npix + CHARTS * PER_CHART_SOURCES
     total += source_maps(geometry, components, stokes, nfreq)
     kept = one if cut is None else 4.0 * cut.npix
     if beams:
@@ -268,6 +284,12 @@ def _rows(geometry: Geometry, reach_deg: float) -> float:
     """Fraction of the rows of a grid that a map and so much round it needs."""
     reach = coverage.colatitudes_of_map(geometry, math.radians(reach_deg))
     return 1.0 if reach is None else float(reach[1] - reach[0]) / math.pi
+
+
+def _beamed(components: Sequence[str], others: Sequence[str], stokes: str) -> int:
+    """Number of maps per band with beams: each component's own."""
+    each = [*(COMPONENTS[name].stokes for name in components), *others]
+    return sum(len(stokes) if "Q" in one else 1 for one in each)
 
 
 def _painted(components: tuple[str, ...], cib_maps: int) -> int:
@@ -308,6 +330,8 @@ def check(
     pixel_window: bool = True,
     beams: bool = False,
     cut: Geometry | None = None,
+    monopole_off: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> None:
     """Refuse a sky for which memory or disk space does not suffice.
 
@@ -324,6 +348,7 @@ def check(
         "pixel_window": pixel_window,
         "beams": beams,
         "cut": cut,
+        "others": others,
     }
     need = max(memory(*request, on_disk=out is not None, **more).values())
     free = memory_free()
@@ -331,7 +356,9 @@ def check(
     if cut is not None:
         what = f"CAR {cut.shape}, made with what lies round it on {geometry.shape}"
     if need > free:
-        remedy = f"ask for fewer pixels, or {ANYWAY}"
+        fewer = f"fewer pixels{' or bands' if beams else ''}"
+        fewer += ", or a narrower beam" if beams and cut is not None else ""
+        remedy = f"ask for {fewer}, or {ANYWAY}"
         if out is None:
             less = max(memory(*request, on_disk=True, **more).values())
             remedy = f"give out= to keep maps on disk ({less / GIB:.1f} GiB), or {remedy}"
@@ -343,5 +370,6 @@ def check(
         there = part.glob("*") if part.is_dir() else ()
         kept = sum(file.stat().st_blocks * 512 for file in there)
         fits = out.suffix.lower() == ".fits"
-        need = disk(*request, nfreq, fits, cib_maps, beams, cut) - kept
+        written = {"beams": beams, "cut": cut, "pixel_window": pixel_window, "others": others}
+        need = disk(*request, nfreq, fits, cib_maps, monopole_off=monopole_off, **written) - kept
         check_disk(part, need, f"ask for fewer pixels, or {ANYWAY}")

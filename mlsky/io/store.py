@@ -47,6 +47,10 @@ class Memory:
         """A new array of zeros."""
         return np.zeros(shape, np.float32)
 
+    def changed(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where an array is put that is made of another: in its place."""
+        return values
+
     def done(self, chart: int) -> None:
         """None: no chart was done before."""
 
@@ -126,6 +130,10 @@ class Disk:
         with h5py.File(self.file, "r") as file:
             offset = file[inside].id.get_offset()
         return DiskArray(self.file, shape, offset)
+
+    def changed(self, name: str, values: DiskArray) -> DiskArray:
+        """Where an array is put that is made of another, which an interrupted run needs again."""
+        return self.array(name, values.shape)
 
     def done(self, chart: int) -> dict[str, NDArray] | None:
         """What `mark` was given for a chart, or None if it is still to be painted."""

@@ -29,11 +29,19 @@ from mlsky.frequency.passbands import Band
 from mlsky.plugins.skies import SimulatedSky
 from mlsky.request import check
 from mlsky.signature import DEFAULTS, Arguments
+from mlsky.sphere.geometry import geometry
 
 __all__ = ["Extragalactic"]
 
 #: Arguments of `mlsky.simulate` that mapsims or the component set.
-SET = ("freqs", "nside", "seed", "geometry", "stokes", "unit", "progress", "out", "overwrite")
+SET = (
+    *("freqs", "nside", "seed", "geometry", "stokes", "unit", "beam"),
+    *("progress", "out", "overwrite"),
+)
+
+#: Pixels of the FWHM that stands for those of the channels where samples need beams: they are known
+#: when maps are asked for.
+SOME_BEAM = 2.0
 
 
 class Extragalactic:
@@ -48,7 +56,7 @@ class Extragalactic:
     shape, wcs
         Of CAR maps, as mapsims passes them; None for HEALPix.
     **options
-        As in `mlsky.simulate`, those that do not concern bands, pixels and files.
+        As in `mlsky.simulate`, those that do not concern bands, beams, pixels and files.
 
     Raises
     ------
@@ -77,6 +85,8 @@ class Extragalactic:
                 "nside=None: must be that of the maps; give modeling_nside in the TOML file"
             )
         pixels = {"nside": nside} if shape is None else {"geometry": (tuple(shape)[-2:], wcs)}
+        if options.get("pixel_window", True) is False:
+            pixels["beam"] = SOME_BEAM * geometry(**pixels).pixel_arcmin
         asked = Arguments(
             freqs=REFERENCE_GHZ, seed=seeds.realisation(seed, num), **pixels, **options
         )
@@ -99,7 +109,7 @@ class Extragalactic:
         -------
         ndarray
             (channels, 1, 3, *shape) float32; the second axis is that of splits, which have the same
-            sky.
+            sky. Within two FWHM of its edges a map of part of the sky lacks what lies beyond.
 
         Raises
         ------

@@ -312,6 +312,12 @@ def _write(
 def _maps(sky: Sky, beam, component: str | None, unit: str) -> Iterator[NDArray[np.float32]]:
     """(3, *shape) of each band, in a unit; zero where the sky holds no such Stokes parameter."""
     rows = ["TQU".index(s) for s in sky.stokes]
+    if beam is not None and sky.meta.get("beams"):
+        told = ", ".join(sky.meta["beams"])
+        raise ValueError(
+            f"beam={arguments.short(beam)}: the sky has beams already ({told}); give one without, "
+            "or leave beam= out where a file needs none"
+        )
     shown = sky if beam is None else sky.smooth(beam, component)
     for number, factor in enumerate(passbands.convert(sky.bands, sky.unit, unit)):
         maps = np.zeros((3, *sky.geometry.shape), np.float32)

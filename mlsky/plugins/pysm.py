@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import arguments, seeds
-from mlsky.components import REFERENCE_GHZ, parse
+from mlsky.components import REFERENCE_GHZ
 from mlsky.errors import MissingDependencyError
 from mlsky.frequency.passbands import Band
 from mlsky.io.layers import TOTAL
@@ -176,7 +176,8 @@ class Extragalactic(pysm3.Model):
         request = check(Arguments(seed=seed, **given, **options))
         if self.field == "":
             request = dataclasses.replace(request, components=())
-        return SimulatedSky.of(request), request.components
+        others = (plugin.name for plugin in request.plugins)
+        return SimulatedSky.of(request), (*request.components, *others)
 
     def _read(self, file, nside: int, num: int, components) -> tuple[StoredSky, tuple]:
         found = StoredSky(numbered(file, num))
@@ -185,13 +186,13 @@ class Extragalactic(pysm3.Model):
                 f"nside={arguments.short(nside)}: must be that of {file}, {found.nside}; PySM's "
                 "output_nside= changes it afterwards"
             )
-        if self.field is not None:
-            return found, found.names([self.field] if self.field else ())
-        return found, found.names(None if components is None else parse(components))
+        if self.field == "":
+            return found, ()
+        return found, found.names(components if self.field is None else self.field)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the fields."""
+        """Names of the fields, and of components of other packages."""
         return self._names
 
     @property

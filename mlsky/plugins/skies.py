@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import arguments
-from mlsky.components import COMPONENTS
+from mlsky.components import COMPONENTS, parse
 from mlsky.frequency import passbands
 from mlsky.frequency.passbands import Band
 from mlsky.io.layers import TOTAL
@@ -32,10 +32,14 @@ SAME = 1e-6
 
 
 class SimulatedSky:
-    """One sky at 148 GHz behind several components: the fields that they want, made at once."""
+    """One sky at 148 GHz behind several components: the fields that they want, made at once.
+
+    Components of other packages are in all that it emits: objects that share it have the same.
+    """
 
     def __init__(self, request: Request) -> None:
-        self._request = request
+        # what is asked of this sky gets its beams afterwards
+        self._request = dataclasses.replace(request, beams=None)
         self._wanted: set[str] = set()
         self._made: Realisation | None = None
         self._some: dict[tuple[str, ...], Realisation] = {}
@@ -128,21 +132,32 @@ class StoredSky:
     def nside(self) -> int:
         return self._sky.geometry.nside
 
-    def names(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    def names(self, wanted: object) -> tuple[str, ...]:
         """The components that are wanted, of those that are there; all of them by default.
+
+        Parameters
+        ----------
+        wanted
+            One name or several, those of other packages too; None for all.
 
         Raises
         ------
         ValueError
-            If one is not there.
+            If one is not there, or none is given.
         """
+        held = self._sky.keys()
         if wanted is None:
-            return self._sky.keys() or (TOTAL,)
-        for name in wanted:
-            if name not in self._sky:
-                held = ", ".join(self._sky.keys()) or "the total alone, as FITS files do"
-                raise ValueError(f"component {name!r}: {self._path} holds {held}")
-        return tuple(wanted)
+            return held or (TOTAL,)
+        if not held:
+            raise ValueError(
+                f"component {arguments.short(wanted)}: {self._path} holds the total alone, as FITS "
+                "files do; leave components out"
+            )
+        found = parse(wanted, [name for name in held if name not in COMPONENTS])
+        for name in found:
+            if name not in held:
+                raise ValueError(f"component {name!r}: {self._path} holds {', '.join(held)}")
+        return found
 
     def emission(self, band: Band, names: Sequence[str]) -> NDArray[np.float32]:
         """As `SimulatedSky.emission`.

@@ -21,6 +21,11 @@ FWHM_ARCMIN = (0.05, 600.0)
 #: Largest b_l at the end of a table that is shorter than a map needs: beyond it counts as zero.
 LAST = 1e-2
 
+_ALLOWED = (
+    f"FWHM in arcmin from {FWHM_ARCMIN[0]:g} to {FWHM_ARCMIN[1]:g}, for example 1.4, or b_l from "
+    "l = 0 as an array"
+)
+
 #: Points of the profile of a beam that is given by its transform.
 POINTS = 400
 
@@ -93,7 +98,8 @@ def parse(beam, count: int) -> list[Beam]:
     ----------
     beam
         FWHM in arcmin or a Quantity, or b_l from l = 0 as a one-dimensional array, for all bands;
-        or a list of these, one per band. `Beam` objects are taken as they are.
+        or a list of these, one per band. An array with a unit of angle is such a list. `Beam`
+        objects are taken as they are.
     count
         Number of bands.
 
@@ -105,6 +111,8 @@ def parse(beam, count: int) -> list[Beam]:
     """
     if isinstance(beam, Beam):
         return [beam] * count
+    if _has_unit(beam) and np.ndim(getattr(beam, "value", beam)) == 1:
+        beam = arguments.array("beam", beam, _ALLOWED, "arcmin").tolist()
     if isinstance(beam, (list, tuple)):
         if len(beam) != count:
             raise ValueError(
@@ -112,19 +120,29 @@ def parse(beam, count: int) -> list[Beam]:
                 "of multipoles must be an array"
             )
         return [one if isinstance(one, Beam) else _parse_one(one) for one in beam]
-    return [_parse_one(beam)] * count
+    return [_parse_one(beam, count)] * count
 
 
-def _parse_one(beam) -> Beam:
-    allowed = (
-        f"FWHM in arcmin from {FWHM_ARCMIN[0]:g} to {FWHM_ARCMIN[1]:g}, for example 1.4, or b_l "
-        "from l = 0 as an array"
-    )
+def _has_unit(beam) -> bool:
+    """Whether a beam has a unit other than 1: then it is no table, whose values have none."""
+    unit = getattr(beam, "unit", None)
+    return unit is not None and getattr(unit, "physical_type", None) != "dimensionless"
+
+
+def _parse_one(beam, count: int = 1) -> Beam:
+    """One beam; errors are for a caller who has `count` bands."""
     if np.ndim(getattr(beam, "value", beam)) == 0:
-        return Beam(arguments.number("beam", beam, allowed, *FWHM_ARCMIN, unit="arcmin"))
-    table = arguments.array("beam", beam, allowed).astype(np.float64)
-    if table.ndim != 1 or len(table) < 3:
-        raise ValueError(f"beam of shape {table.shape}: must be {allowed}, three values or more")
+        return Beam(arguments.number("beam", beam, _ALLOWED, *FWHM_ARCMIN, unit="arcmin"))
+    table = arguments.array("beam", beam, _ALLOWED).astype(np.float64)
+    # as many values as bands, and no table that ends where it is small: FWHM are meant
+    ends = table.ravel()[[0, -1]] if table.size else np.zeros(2)
+    meant = len(table) == count > 1 and abs(ends[1]) > LAST * abs(ends[0])
+    if table.ndim != 1 or len(table) < 3 or meant:
+        raise ValueError(
+            f"beam of shape {table.shape}: an array must be b_l from l = 0, three values or more; "
+            "give FWHM in arcmin, or arrays, of several bands as a list, for example "
+            "beam=[2.2, 1.4], or FWHM as an array with a unit"
+        )
     if not np.isfinite(table).all() or table[0] <= 0:
         bad = int(np.argmax(~np.isfinite(table)))
         raise ValueError(f"beam: {table[bad]:g} at l={bad}; must be finite, and positive at l=0")
@@ -145,10 +163,15 @@ def of_table(b_ell: NDArray[np.float64]) -> Beam:
     if values[0] <= 0 or not below.size:
         raise ValueError("beam: its profile has no half maximum; must be a round beam")
     fwhm = 2 * float(radii[below[0]])
+    arcmin = float(np.degrees(fwhm) * 60)
+    if arcmin > FWHM_ARCMIN[1] and abs(b_ell[-1]) <= LAST:
+        raise ValueError(
+            f"beam: a table with a FWHM of {arcmin:.4g} arcmin; must be at most {FWHM_ARCMIN[1]:g}"
+        )
     radii = np.linspace(0, min(RADIUS_FWHM * fwhm, np.pi), POINTS)
     values = _legendre_sum(weights, np.cos(radii))
     inside = 2 * np.pi * np.trapezoid(values * np.sin(radii), radii)
-    return Beam(float(np.degrees(fwhm) * 60), b_ell, radii, values / inside)
+    return Beam(arcmin, b_ell, radii, values / inside)
 
 
 def _legendre_sum(weights: NDArray, x: NDArray) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def _rows(geometry: Car, end: int, reach: float, pixels: int) -> tuple[int, bool
         far = np.flatnonzero(np.abs(theta[: good + 1] - theta[0]) >= reach)
         wanted = int(far[0]) + pixels if far.size else number + 1
         if good < number or wanted <= number:
-            return min(wanted, good), good < wanted
+            return max(0, min(wanted, good)), good < wanted
         number *= 2
 
 

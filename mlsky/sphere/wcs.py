@@ -185,7 +185,7 @@ def check_size(shape: tuple[int, int], wcs) -> None:
     what = f"geometry wcs with pixels of {60 * sides[0]:.6g}' x {60 * sides[1]:.6g}'"
     if not (low <= 60 * min(sides) and 60 * max(sides) <= high):
         raise ValueError(f"{what}: must be from {low:g}' to {high:g}', {_EXAMPLE}")
-    if max(sides) > ASPECT * min(sides):
+    if max(sides) > ASPECT * min(sides) * (1 + EDGE):  # rounded steps
         raise ValueError(
             f"{what}: one side may be at most {ASPECT:g} times the other; make square pixels and "
             "average them"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import fakes
 import numpy as np
 import pytest
 from command_line import error_of
 
-from mlsky import cli
+from mlsky import cli, registry
 from mlsky.cli.config import OWN, dump
 from mlsky.cli.ensemble import ensemble
 from mlsky.cli.simulate import simulate
@@ -227,6 +229,45 @@ def test_what_to_cite(record, capsys):
     assert "CAMB" in out
     assert "unknown" in error_of(capsys, ["cite", "none"])
     assert "no such file" in error_of(capsys, ["cite", "none.h5"])
+
+
+def test_what_to_cite_for_weights_of_a_file(record, capsys, tmp_path, monkeypatch):
+    """Those of the registry by their content, others by name; whether the file is there or not."""
+    mine = fakes.coarse_weights(tmp_path / "mine.safetensors")
+    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    other = fakes.FakeWeights(sha256=digest)
+    monkeypatch.setattr("mlsky.painting.foregrounds.select", lambda name, geometry: other)
+    command = ["simulate", "--freqs", "93", "--nside", "1", "--weights", str(mine)]
+    for name in ("a.h5", "a.fits"):
+        assert cli.main([*command, "--out", name]) == 0
+
+    def told(what):
+        capsys.readouterr()
+        assert cli.main(["cite", str(what)]) == 0
+        return capsys.readouterr().out
+
+    for what in ("a.h5", "a.fits", mine):
+        line = f"weights that the registry does not have (sha256 {digest[:16]}): cite what"
+        assert f"mine.safetensors       {line}" in told(what)
+        assert "CAMB" in told(what)
+    publish = {"kind": "default", "licence": "x", "recipe": {}, "data": {}, "scores": {}}
+    registry.add(
+        "known",
+        [{"path": mine, "pixel_arcmin": 20}],
+        cite=[{"key": "2026mine", "why": "my networks"}],
+        inputs=["kappa_in"],
+        outputs=["tsz"],
+        registry=tmp_path / "registry" / "registry.yaml",
+        **publish,
+    )
+    monkeypatch.setenv("MLSKY_REGISTRY", str(tmp_path / "registry" / "registry.yaml"))
+    for what in ("a.h5", "a.fits", mine):
+        assert "2026mine               my networks" in told(what)
+    mine.unlink()
+    assert "2026mine" in told("a.h5")
+    assert "cannot be read (No such file" in error_of(capsys, ["cite", str(mine)])
+    mine.write_text("no weights")
+    assert "not a safetensors file" in error_of(capsys, ["cite", str(mine)])
 
 
 def test_python_m_mlsky():

@@ -7,16 +7,68 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from command_line import BASE, error_of
 
 import mlsky
 from mlsky import cli
+from mlsky.cli.options import ManyValues
 
 
 @pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--freqs"], ["paint"]])
 def test_wrong_usage(record, capsys, arguments):
     error_of(capsys, arguments)
+
+
+def commands(group=cli.cli, path=()):
+    """Every command with its name, as words."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+SEVERAL = [
+    (path, option)
+    for path, command in commands()
+    for option in command.params
+    if isinstance(option, click.Option)
+    and (option.nargs > 1 or (option.multiple and isinstance(command, ManyValues)))
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "option"), SEVERAL, ids=[f"{path[-1]}-{option.name}" for path, option in SEVERAL]
+)
+def test_an_option_of_several_values_takes_no_other_option_for_one(record, capsys, path, option):
+    name = option.opts[0]
+    for given in range(option.nargs):
+        words = [name, *["5"] * given]
+        others = [words, [f"{name}=5", *words[2:]]] if given else [words]
+        for some in others:
+            for after in ([], ["--seed", "1"], ["--unknown", "x"]):
+                told = error_of(capsys, [*path, *some, *after])
+                assert f": must be {name} {option.metavar or 'a value'}" in told
+                assert "--unknown" not in told
+
+
+def test_a_cut_without_its_band_is_told_as_such(record, capsys):
+    told = error_of(capsys, [*BASE, "--flux-cut", "15", "--out", "x.h5"])
+    assert "error: --flux-cut 15: must be --flux-cut MJY BAND (Leave sources out that " in told
+    assert "15 150" in told
+    for given in (["--flux-cut", "15", "145"], ["--flux-cut=15", "145"]):
+        out = f"{len(given)}.h5"
+        assert cli.main([*BASE, "--components", "radio", *given, "--out", out]) == 0
+        assert mlsky.Sky.read(out).meta["flux_cuts"] == [[15.0, "145"]]
+
+
+def test_options_of_several_values_are_of_commands_that_check_them():
+    for _, command in commands():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.nargs > 1:
+                assert isinstance(command, ManyValues)
 
 
 def test_help_and_version(capsys):

@@ -19,6 +19,7 @@ from command_line import BASE, error_of
 import mlsky
 from mlsky import cli, request
 from mlsky.cli import simulate
+from mlsky.frequency import passbands
 from mlsky.plotting import sky_maps
 from mlsky.signature import Arguments
 from mlsky.sky import Sky
@@ -36,6 +37,24 @@ def test_simulate(record, capsys):
     for stage in ("spectra", "networks", "lensing of the CMB", "writing sky.h5"):
         assert stage in err
     assert os.listdir() == ["sky.h5"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "stokes", "suffix"),
+    [
+        *((unit, "T", ".fits") for unit in passbands.UNITS),
+        *(("y", stokes, suffix) for stokes in ("QU", "TQU") for suffix in (".fits", ".h5")),
+    ],
+)
+def test_the_summary_has_an_rms(record, capsys, unit, stokes, suffix):
+    command = ["simulate", "--freqs", "150", "--nside", "1", "--components", "cmb", "radio"]
+    command += ["--unit", unit, "--stokes", stokes, "--out", f"sky{suffix}"]
+    assert cli.main(command) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rms")]
+    sky = Sky.read(f"sky{suffix}")
+    names = {".fits": ["total"], ".h5": ["cmb", "radio"]}[suffix]
+    rms = ", ".join(f"{name} {sky[name][0, 0].std(dtype=float):.3g}" for name in names)
+    assert line == f"rms of {stokes[0]} at 150 GHz, {unit}: {rms}"
 
 
 @pytest.mark.parametrize(
@@ -74,11 +93,11 @@ def test_every_option_reaches_simulate(record, monkeypatch):
     options = "--components tsz radio --stokes T --unit K_CMB --flux-cut 15 spt3g/150 --cmb-seed 4"
     options += " --tsz-temperature-kev 5 --no-check-resources --beam 600,400 --no-pixel-window"
     options += (
-        " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 600 --seed 9"
+        " --no-monopole --cosmology act-dr6 --weights default --device cpu --car 360 --seed 9"
     )
     assert cli.main(["simulate", "--freqs", "150", "93", *options.split(), "--out", "a.h5"]) == 0
     assert seen.pop("progress") is not None
-    assert seen.pop("geometry")[0] == (18, 36)
+    assert seen.pop("geometry")[0] == (30, 60)
     assert seen == {
         "freqs": [150.0, 93.0],
         "nside": None,
@@ -104,7 +123,7 @@ def test_every_option_reaches_simulate(record, monkeypatch):
         "kappa": None,
         "haloes": None,
     }
-    assert Sky.read("a.h5").shape == (2, 1, 18, 36)
+    assert Sky.read("a.h5").shape == (2, 1, 30, 60)
 
 
 def test_kappa_files(record, capsys):

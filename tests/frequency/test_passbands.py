@@ -200,7 +200,13 @@ def test_beams_of_bands():
     assert band.with_beam(None).beam is None
     ell = np.arange(12000)
     table = np.exp(-0.5 * ell * (ell + 1) * (np.radians(2 / 60) / 2.3548) ** 2)
-    assert Band.top_hat(130, 165, beam=table).beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
+    tabled = Band.top_hat(130, 165, beam=table)
+    assert tabled.beam.fwhm_arcmin == pytest.approx(2, rel=0.02)
+    other = tabled.with_beam(np.where(ell == 11999, 0.0, table))
+    assert other.beam.describe() == tabled.beam.describe()  # in words they are the same
+    assert other != tabled
+    assert tabled.with_beam(table) == tabled
+    assert Band(150).with_beam(1.40001) != band
 
 
 def test_planck_857_reaches_beyond_900_ghz():
@@ -282,14 +288,14 @@ BAD = [
     (([90, 100], "top"), {}, "weights='top': must be one per frequency"),
     (([100, 90], None), {}, r"nu_ghz=\[100, 90\]: must grow"),
     (([90, 90], None), {}, "must grow"),
-    (([90, 1200], None), {}, "a band holds 1200 GHz: outside the range"),
-    ((1000,), {}, "a band holds 1000 GHz: outside the range"),
+    (([90, 1200], None), {}, "a band holds 1200 GHz: outside the range .* from 20 to 1150, or one"),
+    ((1000,), {}, "a band holds 1000 GHz: outside the range .* or one alone to 900, for ex"),
     (([90, 100],), {"beam": -1}, "beam=-1: must be FWHM"),
     (([90, 100],), {"beam": np.array([1, np.nan, 0])}, "beam: nan at l=1"),
     (([90, 100],), {"beam": np.array([1.0, 0.5])}, "beam of shape"),
     (([90, 100],), {"beam": "wide"}, "beam='wide': must be FWHM"),
     (([], None), {}, "empty"),
-    (([90, math.nan], None), {}, "freqs holds nan"),
+    (([90, math.nan], None), {}, "nu_ghz holds nan"),
     ((5 * u.kg, None), {}, "not convertible to GHz"),
     (([90, 100],), {"convention": "temperature"}, "must be one of power, rj, photon"),
     (([90, 100],), {"name": ""}, "name='': must be text"),
@@ -313,6 +319,30 @@ def test_bad_top_hats_and_names():
         passbands.parse([93, "so/f999"])
     with pytest.raises(ValueError, match="freqs holds 950 GHz"):
         passbands.parse([Band(93), 950])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Band.top_hat(1000, 1200),
+        lambda: Band.top_hat(5, 100),
+        lambda: Band.top_hat(math.nan, 100),
+        lambda: Band.top_hat(None, 100),
+        lambda: Band(1000),
+        lambda: Band([]),
+        lambda: Band("wide"),
+        lambda: Band([90, 5 * u.kg]),
+        lambda: Band.top_hat(1000, 1100).shifted(100),
+        lambda: Band.top_hat(130, 165).shifted(-200),
+    ],
+)
+def test_errors_of_bands_have_the_limits_of_bands(make):
+    """And not those of single frequencies alone: a band may reach higher."""
+    limits = f"from 20 to {single.BAND_MAX_GHZ:g}, or one alone to {single.FREQ_RANGE_GHZ[1]:g}"
+    with pytest.raises(ValueError, match=limits) as caught:
+        make()
+    assert "freqs" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_dict_and_back():

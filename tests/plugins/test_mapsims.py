@@ -29,7 +29,7 @@ from mlsky.sphere import gaussian
 
 NSIDE = 16
 NPIX = 12 * NSIDE**2
-ARCMIN = 600.0
+ARCMIN = 360.0
 LMAX = 2 * NSIDE
 
 #: float32 maps, and sums of two of them.
@@ -168,11 +168,21 @@ def test_beams_and_units_of_channels():
         ({"nside": 100}, ValueError, "nside=100: must be a power of two"),
         ({"freqs": 93}, TypeError, "unexpected argument 'freqs'; may be components"),
         ({"seed": -1}, ValueError, "seed=-1"),
+        ({"beam": 600.0}, TypeError, "unexpected argument 'beam'; may be components"),
     ],
 )
 def test_bad_input_when_made(arguments, error, message):
     with pytest.raises(error, match=message):
         Extragalactic(**{"nside": NSIDE, **arguments})
+
+
+def test_samples_have_the_beams_of_the_channels():
+    """Sources have samples but with a beam; which one is known when maps are asked for."""
+    sky = expected(nside=NSIDE, pixel_window=False, beam=BEAM)
+    made = Extragalactic(
+        NSIDE, seed=1, num=3, components=["tsz", "cib"], pixel_window=False
+    ).simulate(channels())
+    np.testing.assert_allclose(made[:, 0], sky.total, rtol=ROUNDING, atol=ROUNDING)
 
 
 def test_bad_input_of_a_run():

@@ -38,8 +38,12 @@ def healpix(**options):
     return mlsky.simulate(BANDS, NSIDE, 1, **{"components": ["cmb", "tsz", "cib"], **options})
 
 
+def beamed():
+    return healpix(beam=BEAMS)
+
+
 def car(**options):
-    geometry = enmap.fullsky_geometry(res=np.radians(10), variant="fejer1")
+    geometry = enmap.fullsky_geometry(res=np.radians(6), variant="fejer1")
     options = {"components": ["cmb", "tsz", "cib"], **options}
     return mlsky.simulate(BANDS, geometry=geometry, seed=1, cmb_seed=7, **options)
 
@@ -108,7 +112,7 @@ def test_toast(tmp_path):
     assert not maps[1:].any()
     assert dict(header)["TUNIT1"] == "K_CMB"
     (path, *_) = pipelines.write_toast(car(), tmp_path / "b")
-    assert read_car(path).shape == (3, 18, 36)
+    assert read_car(path).shape == (3, 30, 60)
 
 
 def test_pyilc(tmp_path):
@@ -163,6 +167,8 @@ BAD = [
     ("write_pyilc", healpix, {"beam": [5, 3]}, "2 beams for 3 bands"),
     ("write_pyilc", healpix, {"beam": 540, "deproject": ["a", "b", "c"]}, "3 bands allow 2"),
     ("write_pyilc", healpix, {"beam": 540, "lmax": 100}, "lmax=100"),
+    ("write_toast", beamed, {"beam": 540}, "beam=540: the sky has beams already .Gaussian, FWHM"),
+    ("write_pyilc", beamed, {"beam": BEAMS}, "the sky has beams already"),
 ]
 
 

@@ -11,7 +11,9 @@ import gc
 import inspect
 import subprocess
 import sys
+import types
 import weakref
+from importlib import metadata
 
 import fakes
 import numpy as np
@@ -21,7 +23,7 @@ from pixell import enmap
 from pysm3 import units as u
 
 import mlsky
-from mlsky import seeds
+from mlsky import component_plugins, seeds
 from mlsky.frequency import bands
 from mlsky.plugins import pysm, skies
 from mlsky.plugins.pysm import CIB, CMB, KSZ, TSZ, Extragalactic, Kappa, Radio
@@ -410,8 +412,71 @@ def test_a_total_on_disk(stored, tmp_path):
     expected = Extragalactic.from_file(tmp_path / "sky_00001.h5").get_emission(145 * u.GHz)
     assert _relative(component.get_emission(145 * u.GHz).value, expected.value) < ROUNDING
     assert len(component.catalog) == len(stored.catalog)
+    for wanted in ("tsz", "dust"):
+        with pytest.raises(ValueError, match=rf"component '{wanted}': .* holds the total alone"):
+            Extragalactic.from_file(tmp_path / "sky.fits", components=wanted)
     with pytest.raises(ValueError, match=r"component 'tsz': .* holds the total alone"):
         TSZ.from_file(tmp_path / "sky.fits")
+
+
+class Dust:
+    """A component of another package: the seed everywhere, twice that above 148 GHz."""
+
+    stokes = "T"
+
+    def templates(self, geometry, seed):
+        return np.full((1, 1, *geometry.shape), seed, np.float32)
+
+    def weights(self, nu_ghz):
+        return np.where(np.asarray(nu_ghz) > 148, 2.0, 1.0)[:, np.newaxis]
+
+
+@pytest.fixture
+def dusty(record, monkeypatch):
+    """Dust and sand, components of other packages."""
+    monkeypatch.setitem(sys.modules, "dusty", types.SimpleNamespace(Dust=Dust))
+    group = component_plugins.GROUP
+    points = [metadata.EntryPoint(name, "dusty:Dust", group) for name in ("dust", "sand")]
+    real = metadata.entry_points
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda **key: points if key == {"group": group} else real(**key)
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["tsz", "dust"],
+        ["dust"],
+        "dust",
+        ["sand", "dust", "ksz"],
+    ],
+)
+def test_components_of_other_packages(dusty, tmp_path, names):
+    """They are named and emitted, of a sky that is made and of one in a file, and can be left."""
+    wanted = [names] if isinstance(names, str) else names
+    made = Extragalactic(NSIDE, seed=3, components=names)
+    assert set(made.names) == set(wanted)
+    path = tmp_path / "sky.h5"
+    sky = mlsky.simulate([93, 150], NSIDE, 3, components=[*wanted, "cmb"], out=path, unit="uK_RJ")
+    stored = Extragalactic.from_file(path, components=names)
+    assert set(stored.names) == set(wanted)
+    for number, nu in enumerate([93, 150]):
+        expected = sum(sky.band(number, name) for name in wanted)
+        for component in (made, stored):
+            out = component.get_emission(nu * u.GHz).value
+            assert _relative(out, expected) < ROUNDING
+    everything = Extragalactic.from_file(path)
+    assert set(everything.names) == {*wanted, "cmb"}
+    assert _relative(everything.get_emission(93 * u.GHz).value, sky.band(0)) < ROUNDING
+    with pytest.raises(ValueError, match=r"component 'stone': must be one of cmb, .*dust"):
+        Extragalactic.from_file(path, components=["stone"])
+    with pytest.raises(ValueError, match=r"component 'radio': .* holds .*dust"):
+        Extragalactic.from_file(path, components=["radio"])
+    with pytest.raises(ValueError, match="give at least one of"):
+        Extragalactic.from_file(path, components=[])
+    assert TSZ(NSIDE, seed=3).names == ("tsz",)
+    assert not Kappa(NSIDE, seed=3).get_emission(93 * u.GHz).value.any()
 
 
 def test_files_that_do_not_fit(stored, tmp_path):
@@ -505,7 +570,7 @@ def test_mapsims_finds_the_arguments():
         ({"seed": -1}, "seed=-1"),
         ({"num": 0.5}, "num=0.5"),
         ({"weights": "best"}, "weights='best'"),
-        ({"map_dist": object()}, "must be None, mlsky skies are not distributed"),
+        ({"map_dist": object()}, "must be None, skies of mlsky are not distributed"),
     ],
 )
 def test_bad_input_when_made(record, arguments, message):

@@ -4,6 +4,8 @@ import astropy.units as u
 import healpy
 import numpy as np
 import pytest
+from astropy.table import Column
+from astropy.utils.masked import Masked
 
 from mlsky.sphere import beams
 
@@ -56,8 +58,37 @@ def test_one_per_band():
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        [60, 50] * u.arcmin,
+        np.array([1, 5 / 6]) * u.deg,
+        Column([60.0, 50.0], unit="arcmin"),
+        Masked([60, 50] * u.arcmin),
+        [60, 50 * u.arcmin],
+        (1 * u.deg, 50),
+    ],
+)
+def test_an_array_with_a_unit_of_angle_is_one_fwhm_per_band(given):
+    assert [one.fwhm_arcmin for one in beams.parse(given, 2)] == pytest.approx([60, 50])
+
+
+def test_a_table_may_say_that_it_has_no_unit():
+    for given in (table() * u.one, 100 * table() * u.percent, Column(table())):
+        (beam,) = beams.parse(given, 1)
+        assert beam.b_ell is not None
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
+        ([60, 50, 40] * u.arcmin, "3 beams for 2 bands"),
+        ([60, 0] * u.arcmin, "beam=0.0: must be FWHM in arcmin from 0.05"),
+        (Masked([60, 50] * u.arcmin, [False, True]), "beam=nan: must be FWHM in arcmin"),
+        ([60, 50] * u.GHz, "beam in GHz: must be convertible to arcmin"),
+        (np.ones((2, 2)) * u.arcmin, "beam in arcmin: must be convertible to a plain number"),
+        (np.array([60.0, 50.0]), r"beam of shape \(2,\): an array must be b_l .* a list, for ex"),
+        (np.ones((2, 100)), r"beam of shape \(2, 100\): an array must be b_l .* as a list"),
+        (np.array([]), r"beam of shape \(0,\): an array must be b_l"),
         (0, "beam=0: must be FWHM in arcmin"),
         (np.nan, "beam=nan: must be FWHM"),
         (5 * u.GHz, "beam in GHz: must be convertible to arcmin"),
@@ -72,6 +103,13 @@ def test_bad_beams_are_one_line(given, message):
     with pytest.raises(ValueError, match=message) as caught:
         beams.parse(given, 2)
     assert "\n" not in str(caught.value)
+
+
+def test_as_many_fwhm_as_bands_in_a_plain_array():
+    with pytest.raises(ValueError, match=r"beam of shape \(3,\): .* beam=\[2.2, 1.4\], or FWHM as"):
+        beams.parse(np.array([60.0, 50.0, 40.0]), 3)
+    # a table that ends where it is small is one, however many bands there are
+    assert beams.parse(table(590, 60), 61)[0].b_ell is not None
 
 
 def test_a_table_that_ends_too_early():

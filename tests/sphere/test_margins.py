@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from pixell import enmap, utils
 
 from mlsky.sphere import gaussian, margins, pixel_window
@@ -64,6 +65,20 @@ def test_rows_end_at_poles_and_all_columns_lie_round_them():
     assert margins.widened(near, 4)[0].shape == (34, 90)
     assert margins.widened(near, 5)[0].shape == (35, 90)
     assert margins.widened(near, 4)[1] == (slice(4, 30), slice(1, 89))
+
+
+@pytest.mark.parametrize(("rows", "first"), [(91, 46), (46, 46), (46, 1)])
+def test_rows_on_the_poles_of_equal_areas(rows, first):
+    """Maps of CEA with a row on one pole or both, half a turn or all of it."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---CEA", "DEC--CEA"]
+    wcs.wcs.crpix, wcs.wcs.cdelt = [90, first], [-2, np.degrees(1) / 45]
+    for columns in (180, 90):
+        map = Car((rows, columns), wcs)
+        for arcmin in (0, 600):
+            wider, inside = margins.widened(map, 8, arcmin)
+            assert wider.shape[1] == 180
+            assert margins.crop(np.zeros(wider.shape), inside).shape == map.shape
 
 
 def test_averages_at_a_pole_are_those_of_the_whole():

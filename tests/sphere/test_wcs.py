@@ -157,3 +157,9 @@ def test_a_header_that_only_fits_knows():
     h["OBJECT"] = "sky"
     h.update(wcs.to_header())
     assert Car(shape, WCS(h)) == Car(shape, wcs)
+
+
+@pytest.mark.parametrize("side", [1 / 3, 0.1, 1.1 / 60])
+def test_ten_times_the_other_side_may_be_rounded(side):
+    assert Car(*steps(10 * side, side)).sides_arcmin == pytest.approx((600 * side, 60 * side))
+    assert Car(*steps(side, 10 * side)).sides_arcmin == pytest.approx((60 * side, 600 * side))
