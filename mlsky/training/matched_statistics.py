@@ -7,7 +7,7 @@ of their statistics need a longer memory than those of fields that grow from one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +31,7 @@ def matching_of(
     if not recipe.match:
         return None
     if recipe.images is not None:
-        statistics = image_statistics(recipe.size, device)
+        statistics = image_statistics(recipe.size, device, recipe.match)
         return matching.Matching(statistics, recipe.match, recipe.match_memory, even=True)
     make = {
         "default:Paint": matching.paint_statistics,
@@ -51,8 +51,12 @@ def ring_edges(size: int) -> list[int]:
     return [*np.unique(np.rint(RATIO**steps).astype(int)).tolist(), size // 2 + 1]
 
 
-def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
-    """Power spectrum and mean profiles of images.
+def image_statistics(
+    size: int,
+    device: torch.device | str = "cpu",
+    names: Iterable[str] = ("power", "profile", "pixel"),
+) -> Callable:
+    """Power spectrum, mean profiles and pixels of images.
 
     Parameters
     ----------
@@ -60,6 +64,8 @@ def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
         Pixels along a side.
     device
         Of the images.
+    names
+        The statistics that are wanted.
 
     Returns
     -------
@@ -72,6 +78,8 @@ def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
         profile
             Share of all light below each row and left of each column (C, 2, size), the mean over
             images: a straight line where objects are as frequent everywhere.
+        pixel
+            Means of the sorted pixels between quantiles (`mlsky.training.matching.quantiles`).
     """
     _, ring = rings(size)
     # from the zero mode in the middle to the order of rfft2, which has half of the columns
@@ -82,15 +90,23 @@ def image_statistics(size: int, device: torch.device | str = "cpu") -> Callable:
     binning = torch.stack([((ring >= a) & (ring < b)) * weight for a, b in bins], 1)
     binning = (binning / binning.sum(0)).to(device)
 
-    def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
-        x = x.float()
+    def power(x):
         modes = torch.fft.rfft2(x, norm="ortho").flatten(2)
-        power = (modes.real**2 + modes.imag**2).mean(0) @ binning
+        return (modes.real**2 + modes.imag**2).mean(0) @ binning
+
+    def profile(x):
         light = x.mean(0)
         sums = torch.stack([light.sum(-1), light.sum(-2)], 1).cumsum(-1)
-        return {
-            "power": ("power", power),
-            "profile": ("quantile", sums / sums[..., -1:]),
-        }
+        return sums / sums[..., -1:]
+
+    known = {
+        "power": ("power", power),
+        "profile": ("quantile", profile),
+        "pixel": ("quantile", matching.quantiles),
+    }
+    wanted = {name: known[name] for name in names}
+
+    def statistics(condition: torch.Tensor, x: torch.Tensor) -> dict:
+        return {name: (kind, measure(x.float())) for name, (kind, measure) in wanted.items()}
 
     return statistics

@@ -50,7 +50,7 @@ def test_profile_is_the_light_before_a_row_and_a_column():
 
 def test_a_wrong_width_and_a_wrong_place_are_seen():
     true = images(64, 2)
-    match = {"power": 1.0, "profile": 1.0}
+    match = {"power": 1.0, "profile": 1.0, "pixel": 1.0}
     for made, worse in ((images(64, 2, sigma=4.0), "power"), (true * (true > 1), "profile")):
         made = made if worse == "power" else torch.cat([true[:, :, 16:], true[:, :, :16] * 0], 2)
         found = matching.Matching(matched_statistics.image_statistics(32), match)
@@ -67,7 +67,7 @@ def test_the_first_batches_weigh_the_same():
     rng = torch.Generator().manual_seed(0)
     batches = torch.randn(4, 8, 1, 32, 32, generator=rng)
     found = matching.Matching(
-        matched_statistics.image_statistics(32), {"power": 1.0, "profile": 1.0}, 0.01, even=True
+        matched_statistics.image_statistics(32, names=["power"]), {"power": 1.0}, 0.01, even=True
     )
     for x in batches:
         found(x[:, :0], x, x)
