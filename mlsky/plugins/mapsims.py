@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky import seeds
+from mlsky import arguments, seeds
 from mlsky.components import REFERENCE_GHZ
 from mlsky.frequency.passbands import Band
 from mlsky.plugins.skies import SimulatedSky
@@ -91,6 +91,11 @@ class Extragalactic:
             freqs=REFERENCE_GHZ, seed=seeds.realisation(seed, num), **pixels, **options
         )
         request = check(asked)
+        if request.cut_per_band:
+            raise ValueError(
+                f"flux_cut={arguments.short(options['flux_cut'])}: must be one cut for all "
+                "channels, (mJy, band)"
+            )
         self._sky, self._names = SimulatedSky.of(request), request.components
 
     def simulate(self, ch, output_units: str = "uK_CMB") -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def fit_calibration(
     ValueError
         If the set has other pixels than the weights, or for corrections that there are not.
     """
-    chain = evaluate.kind(weights) == "han2021"
+    chain = "vaegan" in weights.networks
     if corrections not in CORRECTIONS or (corrections == "paper" and not chain):
         raise ValueError(
             f"corrections={corrections!r}: must be 'matched', or 'paper' for its chain of networks"
@@ -163,7 +163,7 @@ def _correction(name: str, corrections: str) -> Callable[..., dict]:
 
 def _matched(weights: Weights) -> list[str]:
     """Fields whose values, or power alone for kSZ, are matched to the truth."""
-    if evaluate.kind(weights) == "han2021":
+    if "vaegan" in weights.networks:
         return ["ksz", "tsz", "cib", "radio"]
     return [*(["tsz"] if weights.mass_cut else []), *evaluate.cib_names(weights)]
 

@@ -168,6 +168,7 @@ def test_beams_and_units_of_channels():
         ({"nside": 100}, ValueError, "nside=100: must be a power of two"),
         ({"freqs": 93}, TypeError, "unexpected argument 'freqs'; may be components"),
         ({"seed": -1}, ValueError, "seed=-1"),
+        ({"flux_cut": [(15, 150)]}, ValueError, "must be one cut for all channels"),
         ({"beam": 600.0}, TypeError, "unexpected argument 'beam'; may be components"),
     ],
 )
