@@ -41,7 +41,7 @@ def executor_over(over: str, workers: int):
     elif over == "dask":
         from dask.distributed import Client, LocalCluster
 
-        cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None)
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
             yield client.get_executor()
     else:
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace, workers: int) -> tuple[float, float] | 
     with over as executor, tempfile.TemporaryDirectory() as folder:
         if executor is None:
             return None
-        task = lambda seed: (timed, asked, seed, str(Path(folder) / f"{seed}.h5"), 1)  # noqa: E731
+        task = lambda seed: (timed, asked, seed, str(Path(folder) / f"{seed}.h5"), 1, {})  # noqa: E731
         wait([executor.submit(*task(10_000 + i)) for i in range(workers)])
         begin = time.monotonic()
         futures = [executor.submit(*task(seed)) for seed in range(options.seeds)]

@@ -366,7 +366,7 @@ def test_processes_of_this_machine(small, tmp_path):
 
 def test_dask(small, tmp_path):
     distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
     with cluster, distributed.Client(cluster) as client:
         paths = make(tmp_path / "set", range(2), client.get_executor(), threads=1, **small)
     same_as_simulate(paths, small)
