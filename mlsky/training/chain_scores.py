@@ -22,7 +22,7 @@ from mlsky.training.data import Crops
 from mlsky.training.run import CHECKPOINT, load_generator, normalise
 from mlsky.validation import scores
 
-__all__ = ["STAGES", "lines", "score", "summary"]
+__all__ = ["STAGES", "examples", "lines", "score", "summary"]
 
 #: What is scored, and the run that it needs: the last column of the paper's figure 1.
 STAGES = {
@@ -75,18 +75,61 @@ def score(
     if patches < LEAST:
         raise ValueError(f"patches={patches}: must be at least {LEAST}")
     folder = Path(folder)
+    chosen = _chosen(folder, stages)
+    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+
+
+def examples(
+    folder: str | os.PathLike,
+    data: str | os.PathLike,
+    seed: int = 0,
+    stages: Sequence[str] | None = None,
+) -> tuple[dict[str, NDArray], float]:
+    """A patch of the truth and of every step, to be drawn.
+
+    The kappa of a "painted" patch is that of the true one; "painted from Gaussian kappa" and
+    "chain" begin with the Gaussian kappa from which the true one grew; "drawn" is another sky.
+
+    Parameters
+    ----------
+    folder, data, seed, stages
+        As for `score`, whose first patches these are.
+
+    Returns
+    -------
+    patches
+        (5, n, n) each: kappa, and kSZ, tSZ, CIB and radio (uK_CMB at 148 GHz); "truth" first.
+    pixel_arcmin
+
+    Raises
+    ------
+    ValueError
+        As `score`.
+    """
+    folder = Path(folder)
+    out = {}
+    for stage in _chosen(folder, stages):
+        crops, pixel_arcmin = _held_out(folder, data, seed, stage)
+        truth, made = next(_made(folder, stage, crops, 1, seed))
+        out |= {"truth": truth, stage: made}  # the truth is the same for all
+    return out, pixel_arcmin
+
+
+def _chosen(folder: Path, stages: Sequence[str] | None) -> list[str]:
+    """The stages that are asked for, or all whose runs have a checkpoint."""
     trained = {s: r for s, r in STAGES.items() if (folder / r / CHECKPOINT).exists()}
-    chosen = [*trained] if stages is None else stages
+    chosen = [*trained] if stages is None else [*stages]
     for stage in chosen:
         if stage not in STAGES:
             raise ValueError(f"stages={stage!r}: must be some of {', '.join(STAGES)}")
     if not chosen or set(chosen) - set(trained):
         missing = sorted({STAGES[s] for s in chosen or STAGES} - {*trained.values()})
         raise ValueError(f"{folder}: has no run of {', '.join(missing)}; train it first")
-    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+    return chosen
 
 
-def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
+def _held_out(folder: Path, data, seed: int, stage: str) -> tuple[Crops, float]:
+    """Crops of the held-out set as the run of a stage wants them, and their pixel size."""
     *_, state = load_generator(folder / STAGES[stage])
     size, pixel = state["recipe"]["size"], state["recipe"]["pixel_arcmin"]
     crops = Crops(data, ("kappa_in", *scores.FIELDS), size, seed)
@@ -94,6 +137,12 @@ def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
         raise ValueError(
             f"{data}: pixels of {crops.attrs['pixel_arcmin']}', the runs' are {pixel}'"
         )
+    return crops, pixel
+
+
+def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
+    *_, state = load_generator(folder / STAGES[stage])
+    crops, pixel = _held_out(folder, data, seed, stage)
     job = "from_kappa" if stage == "painted" else "end_to_end"
     pairs = _made(folder, stage, crops, patches, seed)
     rows = scores.compare(pairs, pixel, job, periodic=False)

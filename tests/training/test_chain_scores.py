@@ -38,9 +38,10 @@ def trained(tmp_path_factory):
 
 def test_every_step_is_scored(trained, tmp_path, capsys):
     folder, held_out = trained
-    out = tmp_path / "scores.json"
+    out, drawn = tmp_path / "scores.json", tmp_path / "steps.png"
     arguments = ["validate-chain", str(folder), "--data", str(held_out), "--patches", str(PATCHES)]
-    assert cli.main([*arguments, "--json", str(out)]) == 0
+    assert cli.main([*arguments, "--json", str(out), "--out", str(drawn)]) == 0
+    assert drawn.read_bytes().startswith(b"\x89PNG")
     found = json.loads(out.read_text())
     assert list(found) == [*chain_scores.STAGES]
     for stage, figures in found.items():
@@ -84,6 +85,15 @@ def test_painted_from_the_true_kappa(trained):
             assert np.allclose(truth[0], made[0], atol=1e-3) == same
             assert made[2].max() <= 0
             assert made[3:].min() >= 0
+
+
+def test_examples_are_of_one_place(trained):
+    folder, held_out = trained
+    patches, pixel_arcmin = chain_scores.examples(folder, held_out)
+    assert [*patches] == ["truth", *chain_scores.STAGES]
+    assert pixel_arcmin == 0.5
+    assert np.allclose(patches["truth"][0], patches["painted"][0], atol=1e-3)
+    assert not np.allclose(patches["truth"][0], patches["drawn"][0], atol=1e-3)
 
 
 def test_wrong_input(trained, tmp_path):
