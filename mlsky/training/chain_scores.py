@@ -37,6 +37,9 @@ CHUNK = 32  # patches made at a time
 #: and kSZ; quantiles of pixels. The project's own aims for networks of a quarter of the width.
 FACTORS = {"kappa": 1.5, "ksz": 1.5, "tsz": 2.0, "cib": 1.5, "radio": 1.5}
 CORRELATION, QUANTILES = 0.1, 0.15
+#: Largest fraction of a field's variance that may be the same in all patches, the project's own aim.
+#: 256 true patches have less than 0.0002.
+COMMON = 0.01
 
 
 def score(
@@ -144,12 +147,16 @@ def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
     *_, state = load_generator(folder / STAGES[stage])
     crops, pixel = _held_out(folder, data, seed, stage)
     job = "from_kappa" if stage == "painted" else "end_to_end"
-    pairs = _made(folder, stage, crops, patches, seed)
+    seen = _Common()
+    pairs = seen.of(_made(folder, stage, crops, patches, seed))
     rows = scores.compare(pairs, pixel, job, periodic=False)
+    same = dict(zip(scores.FIELDS, seen.fractions(), strict=True))
+    if stage == "painted":
+        del same["kappa"]  # given
     return {
         "steps": state["step"],
         "patches": patches,
-        "summary": summary(rows),
+        "summary": summary(rows) | _common(same),
         "total": scores.total(rows),
         "rows": rows,
     }
@@ -184,8 +191,46 @@ def _made(
         yield from zip(truth, physical, strict=True)
 
 
+class _Common:
+    """What is the same in many generated patches (5, n, n), at the same pixels."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def of(self, pairs: Iterator[tuple[NDArray, NDArray]]) -> Iterator[tuple[NDArray, NDArray]]:
+        """The pairs of true and generated patches, which are counted as they pass."""
+        for truth, made in pairs:
+            self.count += 1
+            self.sum = self.sum + made.astype(np.float64)
+            self.squares = self.squares + made.astype(np.float64) ** 2
+            yield truth, made
+
+    def fractions(self) -> NDArray:
+        """(5,) fraction of the variance in the mean patch; zero if patches have nothing in common.
+
+        The mean of independent patches has their variance over their number, which is subtracted.
+        """
+        mean = self.sum / self.count
+        scatter = (self.squares / self.count - mean**2) * self.count / (self.count - 1)
+        level = mean.mean((1, 2))
+        common = (mean**2).mean((1, 2)) - level**2 - scatter.mean((1, 2)) / self.count
+        whole = self.squares.mean((1, 2)) / self.count - level**2
+        return common / np.where(whole > 0, whole, 1.0)
+
+
+def _common(fractions: dict[str, float]) -> dict[str, dict]:
+    """Lines of the summary: the networks of a chain may add the same picture to every patch."""
+    wanted = f"< {COMMON:g}"
+    return {
+        f"same in all patches of {field}": _number(value, wanted, value < COMMON)
+        for field, value in fractions.items()
+    }
+
+
 def summary(rows: Sequence[dict]) -> dict[str, dict]:
     """The numbers that the steps are judged by: ``value``, ``wanted`` and ``good`` by name.
+
+    `score` adds the fraction of the variance that is the same in all patches.
 
     Factors of the power are those of the worst band of 300 < l < 8000; correlations the largest of
     any band; quantiles (1 % and 99 %) the worst relative deviation.
