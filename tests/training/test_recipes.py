@@ -52,7 +52,7 @@ def test_every_recipe_can_be_built(name):
         assert r.objective == "wgan-gp"
         assert r.size == 128
         # of images without a condition alone
-        assert set(r.match) <= ({"power", "profile", "pixel"} if r.images else set())
+        assert set(r.match) <= ({"power", "profile", "pixel", "flux"} if r.images else set())
 
 
 def test_the_matched_statistics_exist():
