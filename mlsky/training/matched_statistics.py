@@ -32,7 +32,7 @@ def matching_of(
         return None
     if recipe.images is not None:
         statistics = image_statistics(recipe.size, device, recipe.match)
-        return matching.Matching(statistics, recipe.match, recipe.match_memory, independent=True)
+        return matching.Matching(statistics, recipe.match, recipe.match_memory, even=True)
     make = {
         "default:Paint": matching.paint_statistics,
         "default:Convergence": matching.convergence_statistics,

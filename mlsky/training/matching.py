@@ -385,11 +385,9 @@ class Matching:
         Weight of each statistic in the loss.
     memory
         Weight of the current batch in the running averages.
-    independent
-        Whether generated and true images share no condition, so that no sample variance cancels and
-        averages have to be long. The truth, which does not change, is then averaged over all
-        batches. The first generated batches weigh the same until each has the weight `memory`;
-        otherwise the first one counts most for about 1 / memory batches.
+    even
+        Whether the first batches weigh the same, until each has that weight. Otherwise the first
+        one counts most for about 1 / memory batches.
     """
 
     def __init__(
@@ -397,47 +395,36 @@ class Matching:
         statistics: Callable,
         weights: Mapping[str, float],
         memory: float = 0.15,
-        independent: bool = False,
+        even: bool = False,
     ) -> None:
         self.statistics, self.weights, self.memory = statistics, dict(weights), memory
-        self.independent = independent
+        self.even = even
         self.running: dict[str, torch.Tensor] = {}
 
     def _average(self, key: str, value: torch.Tensor, weight: float) -> torch.Tensor:
-        value = value.contiguous()  # as after reading a checkpoint, whose sums have one order
+        value = (
+            value.contiguous()
+        )  # as after reading a checkpoint, so that sums have the same order
         if key in self.running:
             value = (1 - weight) * self.running[key] + weight * value
         if torch.isfinite(value).all():  # a bad batch must not affect all later ones
             self.running[key] = value.detach()
         return value
 
-    def __call__(
-        self, condition, fake, real, rate: float = 1.0, trained: int | None = None
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss, and its parts by name.
-
-        Of independent images, `rate` is the learning rate over its highest: a generator that
-        changes more slowly is averaged over more batches, by this factor. `trained` is how many
-        of the generated images have gradients, all by default. Neither makes gradients weaker.
-        """
-        weight = of_truth = self.memory
-        gain = 1.0
-        if self.independent:
-            batches = self.running.get("batches", torch.zeros(())) + 1
-            self.running["batches"] = batches
-            of_truth = 1 / batches.item()
-            weight = max(self.memory * rate, of_truth)
-            gain = self.memory * len(fake) / (trained or len(fake)) / weight
+    def __call__(self, condition, fake, real) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss, and its parts by name."""
+        weight = self.memory
+        if self.even:
+            self.running["batches"] = self.running.get("batches", torch.zeros(())) + 1
+            weight = max(weight, 1 / self.running["batches"].item())
         with torch.no_grad():
             truth = {
-                k: (kind, self._average(f"real.{k}", v, of_truth))
+                k: (kind, self._average(f"real.{k}", v, weight))
                 for k, (kind, v) in self.statistics(condition, real).items()
             }
         total, parts = 0.0, {}
         for name, (kind, value) in self.statistics(condition, fake).items():
             a, b = self._average(f"fake.{name}", value, weight), truth[name][1]
-            if gain != 1:
-                a = a.detach() + gain * (a - a.detach())
             if kind == "power":
                 a = torch.log(a.clamp(min=1e-30) / b.clamp(min=1e-30))
                 b = torch.zeros_like(a)

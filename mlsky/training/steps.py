@@ -126,11 +126,9 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         with autocast():
             return run.critic(x)
 
-    drawn = []
     for i, (condition, real) in enumerate(batches):
         with torch.no_grad(), autocast():
             fake = _generate(run, run.generator, condition, rng)
-        drawn.append(fake)
         # channels last once, and not at every convolution
         shown_real, shown_fake = (
             _view(run, condition, x).contiguous(memory_format=torch.channels_last)
@@ -153,14 +151,7 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         loss = loss + r.variance_weight * losses.variance_l1(real, fake)
     parts = {}
     if run.match is not None:
-        # the critic's images are of the same generator: without them averages were of a third
-        matched, parts = run.match(
-            torch.cat([condition, *(c for c, _ in batches)]),
-            torch.cat([fake, *drawn]),
-            torch.cat([x for _, x in batches]),
-            run.generator_adam.param_groups[0]["lr"] / r.generator_rate,
-            len(fake),
-        )
+        matched, parts = run.match(condition, fake, real)
         loss = loss + r.match_weight * matched
     gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
     run.critic.requires_grad_(True)
