@@ -37,8 +37,8 @@ CHUNK = 32  # patches made at a time
 #: and kSZ; quantiles of pixels. The project's own aims for networks of a quarter of the width.
 FACTORS = {"kappa": 1.5, "ksz": 1.5, "tsz": 2.0, "cib": 1.5, "radio": 1.5}
 CORRELATION, QUANTILES = 0.1, 0.15
-#: Largest fraction of a field's variance that may be the same in all patches, the project's own aim.
-#: 256 true patches have less than 0.0002.
+#: Largest fraction of a field's variance that may be the same in all patches, the project's own
+#: aim. 256 true patches have less than 0.0002.
 COMMON = 0.01
 
 
