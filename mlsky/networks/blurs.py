@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-__all__ = ["blur", "pooling", "wide_blur"]
+__all__ = ["beam_matrix", "blur", "pooling", "wide_blur"]
 
 
 def _gaussian_kernel(sigma: float) -> torch.Tensor:
@@ -16,6 +16,18 @@ def _gaussian_kernel(sigma: float) -> torch.Tensor:
     x = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-(x**2) / (2 * sigma**2))
     return kernel / kernel.sum()
+
+
+def beam_matrix(n: int, sigma: torch.Tensor) -> torch.Tensor:
+    """Matrix (n, n) that convolves a side of `n` pixels with a Gaussian of height 1.
+
+    Images (..., n, n) are convolved by ``matrix @ images @ matrix``, zero beyond the edges: two
+    products of matrices, as convolutions of one channel are slow on CPUs. A pixel of 1 becomes a
+    blob of height 1. Gradients reach `sigma`, the standard deviation (pixels, a float32 scalar).
+    """
+    pixels = torch.arange(n, device=sigma.device, dtype=torch.float32)
+    away = (pixels[:, None] - pixels[None]) / sigma
+    return torch.exp(-(away**2) / 2)
 
 
 def _sum_of_shifts(x: torch.Tensor, kernel: Sequence[float], axis: int) -> torch.Tensor:

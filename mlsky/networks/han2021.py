@@ -30,21 +30,25 @@ import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.networks.outputs import (
+    Beam,
+    LinearChannel,
+    ScaledArcTanh,
+    ScaledTanh,
+    Softplus,
+    single,
+)
 
-__all__ = ["DCGAN", "PIXGAN", "VAEGAN", "Critic", "LinearChannel", "ScaledArcTanh", "ScaledTanh"]
+__all__ = ["DCGAN", "PIXGAN", "VAEGAN", "Critic"]
 
 #: Side of a patch (pixels).
 SIZE = 128
-#: Bound of the networks' outputs, in network units (Han et al. 2021, sect. 3).
-BOUND = 15.0
 
 # Slope of the leaky ReLU and standard deviation of the first weights, Radford et al. (2016),
 # arXiv:1511.06434, as in the paper, whose width is 64.
 _SLOPE = 0.2
 _SPREAD = 0.02
 _WIDTH = 64
-# Largest |x|/BOUND given to artanh: 1 is infinite, and its slope 1/(1 - x^2) is 5e3 here.
-_ARCTANH_LIMIT = 0.9999
 
 
 def _widths(width: int, multiples: Sequence[int]) -> list[int]:
@@ -67,11 +71,6 @@ def _check_patches(x: torch.Tensor, channels: int, what: str) -> None:
         )
 
 
-def _single(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: bfloat16 keeps 3 digits, too few for a bounded output."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def _down(inputs: int, outputs: int, activation: nn.Module, norm: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, 2, 1)]
     if norm:
@@ -79,10 +78,24 @@ def _down(inputs: int, outputs: int, activation: nn.Module, norm: bool = True) -
     return nn.Sequential(*layers, activation)
 
 
-def _up(inputs: int, outputs: int, activation: nn.Module) -> nn.Sequential:
+def _double(inputs: int, outputs: int, bilinear: bool = False) -> nn.Module:
+    """Twice as many pixels along each side: the paper's transposed convolution, or another way.
+
+    A transposed convolution of stride 2 has weights of its own for each of the four positions of a
+    pixel on the coarser grid, so that a map with the same value everywhere becomes a lattice.
+    Interpolation and a convolution of stride 1 treat all positions alike (Odena et al. 2016,
+    doi:10.23915/distill.00003).
+    """
+    if not bilinear:
+        return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.BatchNorm2d(outputs), activation
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        nn.Conv2d(inputs, outputs, 3, 1, 1),
     )
+
+
+def _up(inputs: int, outputs: int, activation: nn.Module, bilinear: bool = False) -> nn.Sequential:
+    return nn.Sequential(_double(inputs, outputs, bilinear), nn.BatchNorm2d(outputs), activation)
 
 
 def _leaky() -> nn.Module:
@@ -126,36 +139,6 @@ def _initialise(network: nn.Module, seed: int) -> None:
                 module.bias.normal_(0, _SPREAD, generator=generator).mul_(gain)
 
 
-class ScaledTanh(nn.Module):
-    """15 tanh(2x/15): slope 2 at zero, bounded by +-15."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return BOUND * torch.tanh(_single(x) * (2 / BOUND))
-
-
-class ScaledArcTanh(nn.Module):
-    """(15/2) artanh(x/15), the inverse of `ScaledTanh`.
-
-    |x| is clamped to 0.9999 * 15: the released code is infinite at 15 and NaN beyond.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.clamp(_single(x) / BOUND, -_ARCTANH_LIMIT, _ARCTANH_LIMIT)
-        return (BOUND / 2) * torch.atanh(x)
-
-
-class LinearChannel(nn.Module):
-    """y_c = w_c x_c + b_c: one scale and one offset per channel of (N, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
-
-
 class Critic(nn.Module):
     """The critic of all three steps: five strided convolutions, no norm, one score.
 
@@ -186,7 +169,7 @@ class Critic(nn.Module):
         x = self.body(x)
         # bfloat16 would round scores to a hundredth of their distance
         with torch.autocast(x.device.type, enabled=False):
-            return self.score(_single(x).flatten(1))[:, 0]
+            return self.score(single(x).flatten(1))[:, 0]
 
 
 class DCGAN(nn.Module):
@@ -204,6 +187,14 @@ class DCGAN(nn.Module):
     noise
         Maps of white noise beside the input of each of the five transposed convolutions; the paper
         has none. With them, places on a patch need not be functions of the numbers of all of it.
+    bilinear
+        Whether maps grow by bilinear interpolation and 3 x 3 convolutions, instead of by the
+        paper's transposed convolutions.
+    positive
+        Unit of a softplus that takes the place of the scaled tanh (`Softplus`); 0 for the tanh.
+    beam
+        Standard deviation in the beginning of a Gaussian that patches are convolved with at the
+        very end (pixels), learned from there on; 0 for none, as the paper.
     """
 
     def __init__(
@@ -213,12 +204,20 @@ class DCGAN(nn.Module):
         latent: int = 256,
         gain: float = 1.0,
         noise: int = 0,
+        bilinear: bool = False,
+        positive: float = 0.0,
+        beam: float = 0.0,
         *,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(gain, bool) or not 0 < gain < math.inf:
             raise ValueError(f"gain={gain!r}: must be a number > 0")
+        if not isinstance(bilinear, bool):
+            raise ValueError(f"bilinear={bilinear!r}: must be True or False")
+        for name, value in (("positive", positive), ("beam", beam)):
+            if isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r}: must be a number > 0, or 0 for none")
         self.kwargs = {
             "channels": _count(channels, "channels"),
             "width": width,
@@ -228,16 +227,26 @@ class DCGAN(nn.Module):
             self.kwargs["gain"] = float(gain)
         if noise:
             self.kwargs["noise"] = _count(noise, "noise")
+        if bilinear:
+            self.kwargs["bilinear"] = True
+        if positive:
+            self.kwargs["positive"] = float(positive)
+        if beam:
+            self.kwargs["beam"] = float(beam)
         sizes = _widths(width, (16, 8, 4, 2, 1))
         with torch.random.fork_rng(devices=[]):
             self.project = nn.Linear(latent, sizes[0] * 4 * 4)
             self.body = nn.Sequential(
                 nn.BatchNorm2d(sizes[0]),
                 _leaky(),
-                *(_up(a + noise, b, _leaky()) for a, b in pairwise(sizes)),
-                nn.ConvTranspose2d(sizes[-1] + noise, channels, 4, 2, 1),
+                *(_up(a + noise, b, _leaky(), bilinear) for a, b in pairwise(sizes)),
+                _double(sizes[-1] + noise, channels, bilinear),
             )
-            self.head = nn.Sequential(LinearChannel(channels), ScaledTanh())
+            self.head = nn.Sequential(
+                LinearChannel(channels),
+                Softplus(positive) if positive else ScaledTanh(),
+                *([Beam(beam)] if beam else []),
+            )
         _initialise(self, seed)
 
     @property

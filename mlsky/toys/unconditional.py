@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mlsky import registry, seeds
+from mlsky.networks.blurs import beam_matrix
 from mlsky.networks.weights import Weights, open_weights
 from mlsky.toys.node_maps import folding, spline
 
@@ -264,10 +265,7 @@ class Stamped(nn.Module):
             )
         light = self.amplitudes(z, noise)
         with torch.autocast(z.device.type, enabled=False):
-            pixels = torch.arange(self.kwargs["size"], device=z.device, dtype=torch.float32)
-            away = (pixels[:, None] - pixels[None]) / torch.exp(self.log_beam.float())
-            # as two products of matrices: convolutions of one channel are slow on CPUs
-            smear = torch.exp(-(away**2) / 2)
+            smear = beam_matrix(self.kwargs["size"], torch.exp(self.log_beam.float()))
             image = smear @ light.float() @ smear
             if self.kwargs["scaled"]:
                 image = image / image.amax((1, 2), keepdim=True)

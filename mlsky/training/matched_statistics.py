@@ -56,7 +56,7 @@ def image_statistics(
     device: torch.device | str = "cpu",
     names: Iterable[str] = ("power", "profile", "pixel"),
 ) -> Callable:
-    """Power spectrum, mean profiles and pixels of images.
+    """Power spectrum, mean profiles, pixels and fluxes of images.
 
     Parameters
     ----------
@@ -80,6 +80,9 @@ def image_statistics(
             images: a straight line where objects are as frequent everywhere.
         pixel
             Means of the sorted pixels between quantiles (`mlsky.training.matching.quantiles`).
+        flux
+            Sum of the pixels of each image over `size` (C, B), in rising order: the distribution
+            over images. Beside one true blob, an image without any and one with two differ in it.
     """
     _, ring = rings(size)
     # from the zero mode in the middle to the order of rfft2, which has half of the columns
@@ -99,10 +102,14 @@ def image_statistics(
         sums = torch.stack([light.sum(-1), light.sum(-2)], 1).cumsum(-1)
         return sums / sums[..., -1:]
 
+    def flux(x):
+        return x.sum((-2, -1)).t().sort(-1).values / size
+
     known = {
         "power": ("power", power),
         "profile": ("quantile", profile),
         "pixel": ("quantile", matching.quantiles),
+        "flux": ("quantile", flux),
     }
     wanted = {name: known[name] for name in names}
 

@@ -9,7 +9,16 @@ from dataclasses import replace
 
 from mlsky.training.hyperparameters import Recipe
 
-__all__ = ["BLOBS_REPORT", "NARROW_STEPS", "PAPER", "PIXGAN", "SWITCHES", "VAEGAN", "narrow"]
+__all__ = [
+    "BLOBS_CHANGED",
+    "BLOBS_REPORT",
+    "NARROW_STEPS",
+    "PAPER",
+    "PIXGAN",
+    "SWITCHES",
+    "VAEGAN",
+    "narrow",
+]
 
 # The three steps of Han, Sehgal & Villaescusa-Navarro (2021), with their hyperparameters except the
 # width
@@ -120,4 +129,36 @@ BLOBS_REPORT = replace(
     images="blobs-1",
     critic_options={"channels": 1, "width": 16},
     generator_options={"channels": 1, "width": 16, "gain": 0.1},
+)
+
+
+def _blobs_changed(change: str, options: dict | None = None, **fields) -> Recipe:
+    """`BLOBS_REPORT` with one change, of options of the generator or of other fields."""
+    return replace(
+        BLOBS_REPORT,
+        name=f"{BLOBS_REPORT.name}-{change}",
+        generator_options={**BLOBS_REPORT.generator_options, **(options or {})},
+        **fields,
+    )
+
+
+# One change each against what the report found (docs/blobs)
+BLOBS_CHANGED = (
+    # The number of blobs: the distribution of the flux of an image is matched. Its weight is our
+    # choice: a background that gives an image its flux costs the critic at most 1 per unit of its
+    # norm, and 36 x 0.5 x 0.05, the weight of a batch, does not outweigh that.
+    _blobs_changed("flux", match={"flux": 0.5}, match_weight=36.0, match_memory=0.05),
+    # The number of blobs again: the last weights, as the paper's. The average of a thousand steps
+    # is of networks that put a blob at different places, and makes weaker ones.
+    _blobs_changed("last", average=0.0),
+    # spread power: the terms of `blobs-1`, with the same weights
+    _blobs_changed(
+        "matched", match={"power": 4.0, "profile": 30.0}, match_weight=36.0, match_memory=0.05
+    ),
+    # a lattice in the modes, salt and pepper
+    _blobs_changed("bilinear", {"bilinear": True}),
+    # pixels below 0; the unit is about the pixels' spread of images of one blob, 0.04
+    _blobs_changed("positive", {"positive": 0.05}),
+    # tails of stacked peaks, widths; begins as in `blobs-1`
+    _blobs_changed("beam", {"beam": 2.5}),
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from mlsky.training.hyperparameters import Recipe
 from mlsky.training.paper_recipes import (
+    BLOBS_CHANGED,
     BLOBS_REPORT,
     NARROW_STEPS,
     PAPER,
@@ -212,6 +213,11 @@ def _blobs(base: Recipe, count: int) -> Recipe:
     )
 
 
+# What the report found in images of many blobs: heavy tails of 50, salt and pepper of 1000
+_CHANGED = {r.name.rpartition("-")[2]: r for r in BLOBS_CHANGED}
+_CHANGED_OF_MANY = (("beam", 50), ("bilinear", 1000), ("beam", 1000))
+
+
 # Variational autoencoders: the decoder is the generator, the encoder takes the place of the critic.
 _CODES = {"channels": 1, "size": 128, "latent": 4, "width": 8}
 _VAE = Recipe(
@@ -327,6 +333,8 @@ RECIPES: dict[str, Recipe] = {
         *SWITCHES,
         *(_blobs(_BLOBS, count) for count in _OF_MANY),
         *(_blobs(BLOBS_REPORT, count) for count in _OF_MANY),
+        *BLOBS_CHANGED,
+        *(_blobs(_CHANGED[change], count) for change, count in _CHANGED_OF_MANY),
         *_VAES,
     )
 }

@@ -299,7 +299,7 @@ NETWORK_FIELDS = ("generator", "generator_options", "critic", "critic_options", 
 #: outputs, how often a network is used in one image.
 STARTING_OPTIONS = (
     *("total", "beam", "contrast", "spread", "grain", "slope", "beyond", "count"),
-    *("scaled", "limit", "kernels", "cib_mix", "gain"),
+    *("scaled", "limit", "kernels", "cib_mix", "gain", "positive"),
 )
 
 

@@ -11,11 +11,18 @@ from mlsky.networks.han2021 import DCGAN, PIXGAN, VAEGAN, Critic
 
 # tanh of artanh in float32: 6e-8 of 15, times up to 20 for the roundings on the way.
 ROUND_TRIP = 2e-5
+# Sums of some hundred float32 numbers, of values of about one.
+FLOAT32 = 1e-5
+# Pixels that the edges of a map reach through the layers after it, of three pixels each.
+MARGIN = 4
 
 # (class, arguments that make it small, shape of its input, shape of its output)
 SMALL = [
     (Critic, {"width": 2}, (3, 5, 128, 128), (3,)),
     (DCGAN, {"width": 2, "latent": 7}, (3, 7), (3, 5, 128, 128)),
+    (DCGAN, {"width": 2, "latent": 7, "bilinear": True}, (3, 7), (3, 5, 128, 128)),
+    (DCGAN, {"width": 2, "latent": 7, "positive": 0.5}, (3, 7), (3, 5, 128, 128)),
+    (DCGAN, {"width": 2, "latent": 7, "beam": 2.0}, (3, 7), (3, 5, 128, 128)),
     (PIXGAN, {"width": 2}, (3, 1, 128, 128), (3, 4, 128, 128)),
     (VAEGAN, {"width": 2}, (3, 5, 128, 128), (3, 5, 128, 128)),
 ]
@@ -54,8 +61,8 @@ def test_seeded_without_touching_the_global_state(cls, kwargs, given, wanted):
         one.named_parameters(), again.parameters(), other.parameters(), strict=True
     ):
         assert torch.equal(a, b), name
-        # batch norms start with offset 0 whatever the seed
-        assert not torch.equal(a, c) or not a.any(), name
+        # batch norms start with offset 0 whatever the seed, a beam with its width
+        assert not torch.equal(a, c) or not a.any() or name.endswith("log_sigma"), name
 
 
 def test_first_weights_are_the_papers():
@@ -80,28 +87,6 @@ def test_gain_of_the_first_patches():
     assert "gain" not in DCGAN(width=1).kwargs
 
 
-def test_scaled_tanh_and_its_inverse():
-    x = torch.linspace(-14.9, 14.9, 101)
-    tanh, artanh = han2021.ScaledTanh(), han2021.ScaledArcTanh()
-    np.testing.assert_allclose(tanh(artanh(x)), x, atol=ROUND_TRIP)
-    np.testing.assert_allclose(tanh(x), 15 * np.tanh(2 * x.numpy() / 15), rtol=1e-6)
-    far = torch.tensor([-15.0, 15.0, 40.0, float("inf")], requires_grad=True)
-    y = artanh(far)
-    assert torch.isfinite(y).all()
-    assert (y.detach().abs() > 30).all()
-    y.sum().backward()
-    assert torch.isfinite(far.grad).all()
-
-
-def test_linear_channel():
-    layer = han2021.LinearChannel(3)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
-        layer.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
-    x = torch.ones(2, 3, 4, 4)
-    assert layer(x)[1, :, 2, 3].tolist() == [1, 3, 2]
-
-
 def test_vaegan_starts_from_its_input():
     # With nothing found inside, the skip is the identity within the bound.
     network = VAEGAN(width=2).eval()
@@ -110,6 +95,45 @@ def test_vaegan_starts_from_its_input():
         network.body[-1].bias.zero_()
         x = 3 * torch.randn(2, 5, 128, 128, generator=torch.Generator().manual_seed(1))
         np.testing.assert_allclose(network(x), x, atol=ROUND_TRIP)
+
+
+def test_maps_grow_without_a_lattice_by_interpolation():
+    """A map with the same value everywhere stays one, which transposed convolutions make a lattice
+    of; and a single pixel becomes the tent of bilinear interpolation before it is convolved."""
+    networks = [DCGAN(channels=1, width=2, bilinear=b) for b in (False, True)]
+    flat = torch.ones(1, 4, 32, 32)
+    lattice, even = (network.body[5][0](flat) for network in networks)
+    assert lattice.shape == even.shape == (1, 2, 64, 64)
+    lattice, even = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for x in (lattice, even))
+    assert lattice.std((2, 3)).min() > 0.01
+    assert even.std((2, 3)).max() < FLOAT32
+    up = networks[1].body[5][0]
+    spot = torch.zeros(1, 4, 8, 8)
+    spot[0, 0, 3, 5] = 1
+    with torch.no_grad():
+        up[1].weight.zero_()[:, 0, 1, 1] = 1
+        up[1].bias.zero_()
+        tent = up(spot)[0, 0]
+    # pixel i of the fine map lies at (i + 1/2) / 2 - 1/2 of the coarse one
+    place = (np.arange(16) + 0.5) / 2 - 0.5
+    sides = [np.clip(1 - np.abs(place - centre), 0, None) for centre in (3, 5)]
+    np.testing.assert_allclose(tent, np.outer(*sides), atol=FLOAT32)
+
+
+def test_one_change_is_one_change():
+    """Options of the last layers leave the first weights as they are; others are not named."""
+    plain = DCGAN(channels=1, width=2, gain=0.1)
+    assert not {"bilinear", "positive", "beam"} & set(plain.kwargs)
+    z = torch.randn(4, 256, generator=torch.Generator().manual_seed(1))
+    for change in ({"positive": 0.05}, {"beam": 2.5}):
+        network = DCGAN(channels=1, width=2, gain=0.1, **change)
+        assert change.items() <= network.kwargs.items()
+        weights = dict(network.named_parameters())
+        for name, value in plain.named_parameters():
+            assert torch.equal(weights[name], value), name
+        if "positive" in change:
+            assert network(z).min() >= 0
+            assert plain(z).min() < 0
 
 
 def test_noise_of_dcgan():
@@ -162,6 +186,9 @@ def test_bf16_keeps_the_bounded_output_in_float32():
         (lambda: PIXGAN(outputs=2.0), "outputs=2.0"),
         (lambda: DCGAN(seed=-1, width=1), "seed=-1"),
         (lambda: DCGAN(gain=0, width=1), "gain=0: must be a number > 0"),
+        (lambda: DCGAN(beam=-1.0, width=1), "beam=-1.0: must be a number > 0, or 0 for none"),
+        (lambda: DCGAN(positive=True, width=1), "positive=True: must be a number > 0"),
+        (lambda: DCGAN(bilinear=1, width=1), "bilinear=1: must be True or False"),
     ],
 )
 def test_wrong_arguments(call, message):

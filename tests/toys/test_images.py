@@ -12,6 +12,7 @@ from mlsky.toys import blobs, images
 from mlsky.toys.unconditional import sample
 from mlsky.training import loop, stopping, unconditional
 from mlsky.training.loop import train
+from mlsky.training.paper_recipes import BLOBS_CHANGED
 from mlsky.training.recipes import recipe
 
 KIND = blobs.Blobs(1, size=32)
@@ -91,6 +92,31 @@ def test_resumed_is_bit_for_bit_the_same(tmp_path):
         assert torch.equal(a, b)
     assert whole.recent == parts.recent
     assert {k: len(v) for k, v in whole.recent.items()} == {"critic": 4, "generator": 4}
+
+
+@pytest.mark.parametrize("change", [*BLOBS_CHANGED, recipe("blobs-50-report-beam")])
+def test_one_change_of_the_reports_network_trains(change, tmp_path):
+    """Two steps of a thin one: images of the right shape, whose file is the same network."""
+    thin = {"generator_options": {**change.generator_options, "width": 1, "latent": 4}}
+    thin |= {"critic_options": {**change.critic_options, "width": 1}, "batch": 4}
+    base = recipe(f"{change.images}-report")
+    changed = {
+        k
+        for k, v in change.to_dict().items()
+        if v != base.to_dict()[k] and not k.startswith("match_")
+    }
+    assert changed in ({"name", what} for what in ("match", "generator_options", "average"))
+    assert len(set(change.generator_options) ^ set(base.generator_options)) <= 1
+    run = train(
+        *(dataclasses.replace(change, **thin), None, tmp_path / "run"),
+        **{"steps": 2, "device": "cpu", "progress": False},
+    )
+    assert run.step == 2
+    assert (run.match is None) == (not change.match)
+    unconditional.to_file(tmp_path / "run", tmp_path / "a.safetensors")
+    made = sample(tmp_path / "a.safetensors", 2, seed=1)
+    assert made.shape == (2, 1, 128, 128)
+    assert np.isfinite(made).all()
 
 
 def test_one_set_starts_from_another(tmp_path):

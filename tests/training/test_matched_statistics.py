@@ -48,6 +48,27 @@ def test_profile_is_the_light_before_a_row_and_a_column():
     assert profile[0, 1, [9, 10]].tolist() == [0, 1]
 
 
+def test_flux_is_the_distribution_over_images():
+    x = torch.zeros(3, 1, 16, 16)
+    for i, blobs_of in enumerate((2, 0, 1)):  # as many blobs of flux 4
+        x[i, 0, 3 : 3 + blobs_of, 5:9] = 1.0
+    kind, flux = matched_statistics.image_statistics(16, names=["flux"])(x[:, :0], x)["flux"]
+    assert kind == "quantile"
+    assert flux.tolist() == [[0, 4 / 16, 8 / 16]]
+    # one blob on average, as in the truth, and yet not the same
+    true = torch.zeros(3, 1, 16, 16)
+    true[:, 0, 3, 5:9] = 1.0
+    statistics = matched_statistics.image_statistics(16, names=["flux"])
+    found = matching.Matching(statistics, {"flux": 1.0})
+    x.requires_grad_(True)
+    total, _ = found(x[:, :0], x, true)
+    total.backward()
+    # the light of the image with two falls, that of the one with none rises
+    assert (x.grad[0] > 0).all()
+    assert (x.grad[1] < 0).all()
+    assert not x.grad[2].any()
+
+
 def test_a_wrong_width_and_a_wrong_place_are_seen():
     true = images(64, 2)
     match = {"power": 1.0, "profile": 1.0, "pixel": 1.0}

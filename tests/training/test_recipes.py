@@ -52,7 +52,7 @@ def test_every_recipe_can_be_built(name):
         assert r.objective == "wgan-gp"
         assert r.size == 128
         # of images without a condition alone
-        assert set(r.match) <= ({"power", "profile", "pixel"} if r.images else set())
+        assert set(r.match) <= ({"power", "profile", "pixel", "flux"} if r.images else set())
 
 
 def test_the_matched_statistics_exist():
@@ -61,7 +61,8 @@ def test_the_matched_statistics_exist():
             continue
         if r.images is not None:
             x = torch.rand(8, 1, r.size, r.size, generator=torch.Generator().manual_seed(0))
-            assert set(r.match) <= set(matched_statistics.image_statistics(r.size)(x[:, :0], x))
+            found = matched_statistics.image_statistics(r.size, names=r.match)(x[:, :0], x)
+            assert set(found) == set(r.match)
             continue
         spectra = matching.Spectra(32, r.pixel_arcmin, "cpu")
         n = len(r.inputs) + len(r.outputs)
