@@ -1,11 +1,12 @@
 """Maps of two latents as a variational autoencoder is trained: figures 8.3 to 8.6 of the report.
 
-Trains a recipe to its end, stops on the way, and draws what two latents do at each stop, with
-figures beside. Digits, two minutes of one core, and single blobs, seven minutes:
+Trains a recipe to its end, stops on the way, and draws what two latents do at each stop, and at the
+end images beside the same decoded and random draws (figures 8.7 to 8.10); prints what they show.
+Digits, two minutes of one core, and single blobs or patches of photographs, three minutes:
 
     python examples/autoencoder_training.py digits.png
     python examples/autoencoder_training.py blobs.png vae-blobs-1
-    python examples/autoencoder_training.py blobs.png vae-blobs-1 runs    # keeps every stop
+    python examples/autoencoder_training.py photographs.png vae-photographs runs    # keeps stops
 """
 
 import shutil
@@ -64,33 +65,36 @@ def like_true(folder: Path, images: np.ndarray, true: np.ndarray) -> float:
     return float(np.mean([len(b) == 1 for b in comparison.find_all(images, kind.sigma).blobs]))
 
 
-def figures(folder: Path, true: np.ndarray, two: list[int], short: int):
-    """The map of two latents, and what is to be said of the autoencoder, by name."""
+def measured(folder: Path, true: np.ndarray, two: list[int], short: int):
+    """The map of two latents, images decoded, random draws, and numbers about them by name."""
     encoder, decoder, normaliser = unconditional.autoencoder(folder)
     means, found = unconditional.codes(encoder, normaliser, true)
     x = torch.from_numpy(normaliser.forward(true))
     with torch.no_grad():
-        again = normaliser.inverse(decoder(torch.from_numpy(means))).numpy()
+        decoded = normaliser.inverse(decoder(torch.from_numpy(means))).numpy()
         code = encoder(x)
-        drawn = decoder(vae.reparameterise(*code, torch.Generator().manual_seed(0)))
-        bound = elbo(x, drawn, decoder.log_noise, *code).bound
-    ratio = statistics.power(again).mean(0) / statistics.power(true).mean(0)
+        again = decoder(vae.reparameterise(*code, torch.Generator().manual_seed(0)))
+        bound = elbo(x, again, decoder.log_noise, *code).bound
+    drawn = np.concatenate([normaliser.inverse(d).numpy() for d in batches(decoder, IMAGES, 1)])
     images = normaliser.inverse(vae.traversal(decoder, two, CELLS))
     changes = vae.changes(images, true)
-    draws = np.concatenate([normaliser.inverse(d).numpy() for d in batches(decoder, IMAGES, 1)])
+    power = [statistics.power(x).mean(0) for x in (decoded, drawn, true)]
     rows = {
         "bound (nats per image)": float(bound),
         "divergence (nats per image)": float(found.kl.sum()),
         "latents in use": float(found.active.sum()),
-        "variance that is not decoded": float(np.square(again - true).mean() / true.var()),
-        "power decoded over true, 1 wave": float(ratio[1]),
-        f"power decoded over true, {short} waves": float(ratio[short]),
+        "variance that is not decoded": float(np.square(decoded - true).mean() / true.var()),
+    }
+    for what, of in zip(("decoded", "drawn"), power, strict=False):
+        for k in (1, short):
+            rows[f"power {what} over true, waves: {k}"] = float(of[k] / power[-1][k])
+    rows |= {
         "map: difference of two images": changes.spread,
         "map: step to a neighbour": changes.step,
         "map: like true images": like_true(folder, images.reshape(-1, *true.shape[1:]), true),
-        "draws: like true images": like_true(folder, draws, true),
+        "draws: like true images": like_true(folder, drawn, true),
     }
-    return images[:, :, 0], rows
+    return images[:, :, 0], decoded, drawn, rows
 
 
 def main(path: str, name: str = "vae-digits", runs: str | None = None) -> None:
@@ -102,22 +106,24 @@ def main(path: str, name: str = "vae-digits", runs: str | None = None) -> None:
         encoder, _, normaliser = unconditional.autoencoder(stops[-1])
         kl = unconditional.codes(encoder, normaliser, true)[1].kl
         two = [int(i) for i in kl.argsort()[::-1][:2]]  # at the end, and the same ones before
-        found = [figures(stop, true, two, short) for stop in stops]
+        found = [measured(stop, true, two, short) for stop in stops]
     print(f"{name}, latents {two[0]} and {two[1]}, after steps", *steps)
-    for row in found[0][1]:
-        print(f"{row:<40}", *(f"{numbers[row]:>9.3g}" for _, numbers in found))
-    drawing = Figure(figsize=(11, 7.6), layout="constrained")
-    panels = drawing.subplots(2, 3).ravel()
-    some = np.random.default_rng(0).permutation(true)[: CELLS**2, 0]
-    shown = [some.reshape(CELLS, CELLS, *some.shape[1:]), *(images for images, _ in found)]
-    titles = ["true images", *(f"step {step}" for step in steps)]
+    for row in found[0][-1]:
+        print(f"{row:<36}", *(f"{numbers[row]:>9.3g}" for *_, numbers in found))
+    some = np.random.default_rng(0).permutation(len(true))[: CELLS**2]
+    _, decoded, drawn, _ = found[-1]
+    shown = {"true images": true[some], "the same decoded at the end": decoded[some]}
+    shown |= {f"map, step {step}": of[0] for step, of in zip(steps, found, strict=True)}
+    shown["random draws at the end"] = drawn[: CELLS**2]
+    drawing = Figure(figsize=(14, 7.4), layout="constrained")
     low, high = np.quantile(true, (0.0, 0.9999))
-    colours = colormaps["viridis"].resampled(24)  # few, for a small file
-    for axes, images, title in zip(panels, shown, titles, strict=False):
-        axes.imshow(sheet(images), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    colours = colormaps["viridis"].resampled(16)  # few, for a small file
+    for axes, (title, images) in zip(drawing.subplots(2, 4).ravel(), shown.items(), strict=False):
+        square = images.reshape(CELLS, CELLS, *images.shape[-2:])
+        axes.imshow(sheet(square), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
-    drawing.savefig(path, dpi=85)
+    drawing.savefig(path, dpi=75)
 
 
 if __name__ == "__main__":
