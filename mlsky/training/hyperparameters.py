@@ -42,6 +42,7 @@ class Recipe:
     match_weight: float = 6.0  # of the matched statistics against the critic's term
     match: dict = field(default_factory=dict)  # weight of each statistic
     match_memory: float = 0.15  # weight of a batch in the running averages of matched statistics
+    match_steady: bool = False  # averages of more images, where there are no inputs (wgan-gp)
     variance_weight: float = 0.0  # of the per-patch variance L1 of the paper
     bfloat16: bool = True  # autocast of backbones and critics; heads and losses stay float32
     paired: bool = False  # whether patch i of a separate truth belongs to patch i of the condition

@@ -2,7 +2,8 @@
 
 Nothing is common to a batch of generated images and one of true images, so the running averages
 of their statistics need a longer memory than those of fields that grow from one condition
-(`match_memory` of a recipe).
+(`match_memory` of a recipe). With `match_steady` the truth is averaged over all batches, and those
+of the critic count as well.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def matching_of(
         return None
     if recipe.images is not None:
         statistics = image_statistics(recipe.size, device, recipe.match)
-        return matching.Matching(statistics, recipe.match, recipe.match_memory, even=True)
+        return matching.Matching(
+            statistics, recipe.match, recipe.match_memory, even=True, steady=recipe.match_steady
+        )
     make = {
         "default:Paint": matching.paint_statistics,
         "default:Convergence": matching.convergence_statistics,

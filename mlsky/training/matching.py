@@ -388,6 +388,10 @@ class Matching:
     even
         Whether the first batches weigh the same, until each has that weight. Otherwise the first
         one counts most for about 1 / memory batches.
+    steady
+        Whether, beside that, the truth, which does not change, is averaged over all batches, and
+        generated images over more batches where the learning rate is lower. For images without a
+        condition, where no sample variance cancels.
     """
 
     def __init__(
@@ -396,35 +400,47 @@ class Matching:
         weights: Mapping[str, float],
         memory: float = 0.15,
         even: bool = False,
+        steady: bool = False,
     ) -> None:
         self.statistics, self.weights, self.memory = statistics, dict(weights), memory
-        self.even = even
+        self.even, self.steady = even or steady, steady
         self.running: dict[str, torch.Tensor] = {}
 
     def _average(self, key: str, value: torch.Tensor, weight: float) -> torch.Tensor:
-        value = (
-            value.contiguous()
-        )  # as after reading a checkpoint, so that sums have the same order
+        value = value.contiguous()  # as after reading a checkpoint, whose sums have one order
         if key in self.running:
             value = (1 - weight) * self.running[key] + weight * value
         if torch.isfinite(value).all():  # a bad batch must not affect all later ones
             self.running[key] = value.detach()
         return value
 
-    def __call__(self, condition, fake, real) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss, and its parts by name."""
-        weight = self.memory
+    def __call__(
+        self, condition, fake, real, rate: float = 1.0, trained: int | None = None
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss, and its parts by name.
+
+        Of steady averages, `rate` is the learning rate over its highest, and `trained` how many of
+        the generated images have gradients, all by default. Neither makes gradients weaker.
+        """
+        weight, gain = self.memory, 1.0
         if self.even:
-            self.running["batches"] = self.running.get("batches", torch.zeros(())) + 1
-            weight = max(weight, 1 / self.running["batches"].item())
+            batches = self.running.get("batches", torch.zeros(())) + 1
+            self.running["batches"] = batches
+            weight = max(self.memory * (rate if self.steady else 1), 1 / batches.item())
+        of_truth = weight
+        if self.steady:
+            of_truth = 1 / batches.item()
+            gain = self.memory * len(fake) / (trained or len(fake)) / weight
         with torch.no_grad():
             truth = {
-                k: (kind, self._average(f"real.{k}", v, weight))
+                k: (kind, self._average(f"real.{k}", v, of_truth))
                 for k, (kind, v) in self.statistics(condition, real).items()
             }
         total, parts = 0.0, {}
         for name, (kind, value) in self.statistics(condition, fake).items():
             a, b = self._average(f"fake.{name}", value, weight), truth[name][1]
+            if gain != 1:
+                a = a.detach() + gain * (a - a.detach())
             if kind == "power":
                 a = torch.log(a.clamp(min=1e-30) / b.clamp(min=1e-30))
                 b = torch.zeros_like(a)

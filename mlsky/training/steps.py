@@ -126,9 +126,11 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         with autocast():
             return run.critic(x)
 
+    drawn = []
     for i, (condition, real) in enumerate(batches):
         with torch.no_grad(), autocast():
             fake = _generate(run, run.generator, condition, rng)
+        drawn.append(fake)
         # channels last once, and not at every convolution
         shown_real, shown_fake = (
             _view(run, condition, x).contiguous(memory_format=torch.channels_last)
@@ -151,7 +153,15 @@ def wgan_step(run: Run, batches, rng, autocast) -> dict[str, float]:
         loss = loss + r.variance_weight * losses.variance_l1(real, fake)
     parts = {}
     if run.match is not None:
-        matched, parts = run.match(condition, fake, real)
+        compared = condition, fake, real
+        if r.match_steady:  # the critic's images are of the same generator, and cost nothing more
+            compared = (
+                torch.cat([condition, *(c for c, _ in batches)]),
+                torch.cat([fake, *drawn]),
+                torch.cat([x for _, x in batches]),
+            )
+        rate = run.generator_adam.param_groups[0]["lr"] / r.generator_rate
+        matched, parts = run.match(*compared, rate, len(fake))
         loss = loss + r.match_weight * matched
     gradient = _apply(run.generator, run.generator_adam, loss, r.clip)
     run.critic.requires_grad_(True)

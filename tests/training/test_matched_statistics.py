@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import fakes
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.toys import blobs
 from mlsky.toys.image_statistics import power
 from mlsky.training import matched_statistics, matching
+from mlsky.training.loop import train
 from mlsky.training.recipes import recipe
 
 CPU = torch.device("cpu")
@@ -83,20 +85,70 @@ def test_a_wrong_width_and_a_wrong_place_are_seen():
         assert made.grad.abs().max() > 0
 
 
-def test_the_first_batches_weigh_the_same():
-    """With a long memory the first batch alone would count for many steps."""
-    rng = torch.Generator().manual_seed(0)
-    batches = torch.randn(4, 8, 1, 32, 32, generator=rng)
+def _power_of(x):
+    return power(x.flatten(0, 1).numpy()).mean(0)[1:8]
+
+
+def _running(batches, memory, **options):
+    """The comparison after batches that are generated and true at once."""
     found = matching.Matching(
-        matched_statistics.image_statistics(32, names=["power"]), {"power": 1.0}, 0.01, even=True
+        matched_statistics.image_statistics(32, names=["power"]),
+        {"power": 1.0},
+        memory,
+        steady=True,
     )
     for x in batches:
-        found(x[:, :0], x, x)
-    expected = power(batches.flatten(0, 1).numpy()).mean(0)[1:8]
-    np.testing.assert_allclose(found.running["real.power"][0, :7], expected, rtol=FLOAT32)
+        found(x[:, :0], x, x, **options)
+    return found
 
 
-@pytest.mark.parametrize("name", ["blobs-1", "blobs-1000", "vae-digits", "dcgan"])
+@pytest.fixture
+def batches():
+    return torch.randn(4, 8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_first_batches_weigh_the_same(batches):
+    """With a long memory the first batch alone would count for many steps."""
+    found = _running(batches, 0.01)
+    for kind in ("real", "fake"):
+        average = found.running[f"{kind}.power"][0, :7]
+        np.testing.assert_allclose(average, _power_of(batches), rtol=FLOAT32)
+
+
+def test_the_truth_is_averaged_over_all_batches(batches):
+    """It does not change; of the generated images, those of other weights are to be forgotten."""
+    found = _running(batches, 0.5)
+    np.testing.assert_allclose(found.running["real.power"][0, :7], _power_of(batches), rtol=FLOAT32)
+    each = [_power_of(x[None]) for x in batches]
+    expected = ((each[0] + each[1]) / 2 + each[2]) / 4 + each[3] / 2
+    np.testing.assert_allclose(found.running["fake.power"][0, :7], expected, rtol=FLOAT32)
+
+
+def test_a_generator_that_changes_slowly_is_averaged_over_more_batches(batches):
+    found = _running(batches, 0.5, rate=0.1)
+    np.testing.assert_allclose(found.running["fake.power"][0, :7], _power_of(batches), rtol=FLOAT32)
+
+
+@pytest.mark.parametrize("options", [{}, {"rate": 0.1}, {"trained": 4}])
+@pytest.mark.parametrize("earlier", [0, 3])
+def test_gradients_are_those_of_one_batch(options, earlier):
+    """Neither a longer memory nor images without gradients make the loss weaker."""
+    found = matching.Matching(
+        lambda condition, x: {"mean": ("quantile", x.mean()[None])},
+        {"mean": 1.0},
+        0.25,
+        steady=True,
+    )
+    far = torch.full((8, 1, 2, 2), 10.0)  # off by more than `matching.BETA`: the loss is linear
+    for _ in range(earlier):
+        found(far[:, :0], far, 0 * far)
+    x = far[:4].clone().requires_grad_(True)
+    made = torch.cat([x, far[4:]]) if "trained" in options else x
+    found(made[:, :0], made, 0 * far, **options)[0].backward()
+    np.testing.assert_allclose(x.grad, 0.25 / x.numel(), rtol=FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["blobs-1", "blobs-1-fine", "blobs-1000", "vae-digits", "dcgan"])
 def test_recipes_have_the_statistics_that_they_name(name):
     r = recipe(name)
     found = matched_statistics.matching_of(r, UNIT, CPU)
@@ -104,3 +156,20 @@ def test_recipes_have_the_statistics_that_they_name(name):
     r = replace(recipe("blobs-1"), match={"power": 2.0}, match_memory=0.5)
     found = matched_statistics.matching_of(r, UNIT, CPU)
     assert (found.weights, found.memory, found.even) == ({"power": 2.0}, 0.5, True)
+    assert found.steady == r.match_steady
+
+
+def test_the_critic_s_images_count_in_steady_averages(monkeypatch, tmp_path):
+    """Each of its steps draws and reads a batch that would be thrown away."""
+    seen = []
+    compare = matching.Matching.__call__
+
+    def watched(self, condition, fake, real, *more):
+        seen.append((len(condition), len(fake), len(real), *more))
+        return compare(self, condition, fake, real, *more)
+
+    monkeypatch.setattr(matching.Matching, "__call__", watched)
+    for steady in (False, True):
+        r = replace(fakes.small_blobs(monkeypatch), match_steady=steady, warm_up=0, decay_from=1.0)
+        train(r, None, tmp_path / str(steady), steps=1, progress=False, device="cpu")
+    assert seen == [(2, 2, 2, 1.0, 2), (6, 6, 4, 1.0, 2)]  # two steps of the critic per step
