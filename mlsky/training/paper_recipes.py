@@ -162,6 +162,8 @@ BLOBS_CHANGED = (
     _blobs_changed("bilinear", {"bilinear": True}),
     # pixels below 0; the unit is about the pixels' spread of images of one blob, 0.04
     _blobs_changed("positive", {"positive": 0.05}),
-    # tails of stacked peaks, widths; begins as in `blobs-1`
-    _blobs_changed("beam", {"beam": 2.5}),
+    # Tails of stacked peaks, widths. What is smooth becomes 2.5 x 2 sqrt(pi) = 9 times as strong:
+    # with the gain of the others the first images had an offset of 0.5, and 509 steps made the same
+    # image of all numbers.
+    _blobs_changed("beam", {"beam": 2.5, "gain": 0.02}),
 )
