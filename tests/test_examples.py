@@ -22,9 +22,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LARGEST = 150_000  # bytes of a picture
 #: What makes an example small, by the names of its constants.
 SMALL: dict[str, dict] = {
-    "autoencoder_digits": {"STEPS": (1, 2, 3, 4), "DRAWS": 32},
+    "autoencoder_digits": {"STEPS": 2, "DRAWS": 32},
     "autoencoder_or_gan": {"IMAGES": 16, "REGIONS": 2, "SIDE": 128},
     "autoencoder_traversal": {"CELLS": 2, "DRAWS": 8, "MOST": 2},
+    "autoencoder_training": {
+        "RUNS": {"vae-digits": ((0, 1, 2), 4)},
+        "IMAGES": 32,
+        "CELLS": 2,
+    },
     "blobs_generated": {"IMAGES": 16},
     "blobs_peaks": {"IMAGES": 16},
     "simulated_sky": {"NSIDE": 32},
@@ -89,7 +94,7 @@ def _logs(folder: Path) -> list[Path]:
     "name", [e.stem for e in EXAMPLES if e.stem not in ("blobs_generated", "blobs_transfer")]
 )
 def test_examples_run(small, name, tmp_path, monkeypatch, capsys):
-    if name == "autoencoder_digits":
+    if name in ("autoencoder_digits", "autoencoder_training"):
         pytest.importorskip("sklearn")
     if name == "simulated_sky":
         fakes.install(monkeypatch)

@@ -19,23 +19,38 @@ __all__ = ["validate_chain"]
 @click.option("--patches", type=int, default=256, show_default=True, help="Of either kind.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of patches and noise.")
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
-@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Draw a patch of each step here (PNG or PDF)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace these files.")
 def validate_chain(
-    folder: Path, data: Path, patches: int, seed: int, table: Path | None, overwrite: bool
+    folder: Path,
+    data: Path,
+    patches: int,
+    seed: int,
+    table: Path | None,
+    out: Path | None,
+    overwrite: bool,
 ) -> None:
     """Score each step of a chain of the paper in FOLDER (train --recipe han2021-w16).
 
     Patches of 128 pixels that DCGAN draws, PIXGAN paints and VAEGAN changes, beside true ones.
     """
     from mlsky.io import skies
+    from mlsky.plotting import chain_figures, sky_maps
+    from mlsky.training import chain_scores
 
     if table is not None:
         skies.check(table, overwrite, (".json",))
-
-    from mlsky.training import chain_scores
+    if out is not None:
+        skies.check(out, overwrite, sky_maps.SUFFIXES)
 
     found = chain_scores.score(folder, data, patches, seed)
     for line in chain_scores.lines(found):
         click.echo(line)
     if table is not None:
         write_json(table, found)
+    if out is not None:
+        drawing = chain_figures.figure(*chain_scores.examples(folder, data, seed))
+        with skies.beside(out) as part:
+            drawing.savefig(part, format=out.suffix[1:].lower(), dpi=90)

@@ -86,6 +86,12 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 )
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
 @click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
+@click.option(
+    "--stop-at",
+    type=int,
+    metavar="STEP",
+    help="End this call at a step; without it, or with a later one, the run continues.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Weights, crops and noise.")
 def train(
@@ -102,6 +108,7 @@ def train(
     converged: float | None,
     minutes: float | None,
     steps: int | None,
+    stop_at: int | None,
     device: str,
     seed: int,
 ) -> None:
@@ -126,12 +133,13 @@ def train(
             "validation": validation,
             "painted": painted,
             "converged": converged,
+            "stop-at": stop_at,
         }
         for name, value in refused.items():
             if value is not None:
                 raise ValueError(
-                    f"--{name} {value}: the paper's chain starts anew, on a set, and is scored by "
-                    "mlsky validate; leave it out"
+                    f"--{name} {value}: the paper's chain starts anew, on a set, runs to its end "
+                    "and is scored by mlsky validate; leave it out"
                 )
         with resumable():
             runs = chain.han2021(data, out, chain=recipe, **length)
@@ -146,6 +154,7 @@ def train(
         "every": score_every,
         "regions": score_regions,
         "converged": converged,
+        "stop": stop_at,
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(resumable())

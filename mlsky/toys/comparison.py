@@ -108,12 +108,32 @@ def noise(maps: ArrayLike) -> float:
     return float((middle - around / 4).std()) / spread
 
 
+def _places(found: Found, n: int, axis: int) -> NDArray[np.float64]:
+    """Centres along an axis, in units of the side."""
+    return (np.concatenate([b[:, axis] for b in found.blobs]) + 0.5) / n
+
+
 def _uniform(found: Found, n: int, axis: int) -> float:
     """Probability of a Kolmogorov-Smirnov distance from uniform as large as that of the centres."""
     from scipy.stats import kstest
 
-    centres = np.concatenate([b[:, axis] for b in found.blobs])
-    return float(kstest((centres + 0.5) / n, "uniform").pvalue) if len(centres) else 0.0
+    places = _places(found, n, axis)
+    return float(kstest(places, "uniform").pvalue) if len(places) else 0.0
+
+
+def _distances(made: Found, true: Found, n: int) -> dict[str, tuple[float, float]]:
+    """Kolmogorov-Smirnov distances of centres: from uniform of each, and from one another."""
+    from scipy.stats import ks_2samp, kstest
+
+    rows = {}
+    for axis, name in enumerate("yx"):
+        a, b = (_places(f, n, axis) for f in (made, true))
+        rows[f"centres in {name}, KS distance from uniform"] = tuple(
+            float(kstest(x, "uniform").statistic) if len(x) else np.nan for x in (a, b)
+        )
+        between = float(ks_2samp(a, b).statistic) if len(a) and len(b) else np.nan
+        rows[f"centres in {name}, KS distance from the true ones"] = (between, 0.0)
+    return rows
 
 
 def _near(made: float, true: float, fraction: float) -> Line:
@@ -220,12 +240,19 @@ def distribution(made: ArrayLike, true: ArrayLike) -> dict[str, Line]:
             float(off.max()), 0.0, f"<= {HISTOGRAM}", float(off.max()) <= HISTOGRAM
         )
     }
-    p = [power(x - x.mean()).mean(0)[waves] for x in (made, true)]
+    each = [power(x - x.mean())[:, waves] for x in (made, true)]
+    p = [x.mean(0) for x in each]
     ratio = p[0] / p[1]
     worst = int(np.abs(np.log(ratio)).argmax())
+    # as far as these images tell: of few, or where few of them decide, 5 % cannot be seen
+    errors = [x[:, worst].std(ddof=1) / len(x) ** 0.5 for x in each]
+    error = ratio[worst] * np.hypot(errors[0] / p[0][worst], errors[1] / p[1][worst])
     inside = float(np.mean(np.abs(ratio - 1) <= POWER))
     lines[f"power over the truth's, worst of {waves.start} to {waves.stop - 1} waves"] = Line(
-        float(ratio[worst]), 1.0, f"within {POWER:.0%}", inside == 1.0
+        float(ratio[worst]),
+        1.0,
+        f"within {POWER:.0%} (standard error {error:.1%})",
+        inside == 1.0,
     )
     lines["waves with power within 5 %"] = Line(inside, 1.0, "all", inside == 1.0)
     return lines | _quiet(made, true)
@@ -251,9 +278,11 @@ def findings(
     Returns
     -------
     dict
-        Images with two blobs or more (of one), lowest and highest pixel (of many), spread of
-        marginal sums, height of stacked peaks at two standard deviations over that of their centres
-        (NaN where there is no peak), mean ratio of the powers in `BANDS` (of true images, one).
+        Images with two blobs or more (of one), Kolmogorov-Smirnov distances of centres from uniform
+        and from the true ones (of few blobs; NaN where there is none), lowest and highest pixel (of
+        many), spread of marginal sums, height of stacked peaks at two standard deviations over that
+        of their centres (NaN where there is no peak), mean ratio of the powers in `BANDS` (of true
+        images, one).
 
     Raises
     ------
@@ -266,9 +295,12 @@ def findings(
             f"made {made.shape} and true {true.shape}: must be images of one size, (N, n, n)"
         )
     rows: dict[str, tuple[float, float]] = {}
-    if count == 1:
-        several = [np.mean([len(b) > 1 for b in find_all(x, sigma).blobs]) for x in sets]
-        rows["images with two blobs or more"] = tuple(map(float, several))
+    if count <= FEW:
+        found = [find_all(x, sigma) for x in sets]
+        if count == 1:
+            several = [np.mean([len(b) > 1 for b in f.blobs]) for f in found]
+            rows["images with two blobs or more"] = tuple(map(float, several))
+        rows |= _distances(*found, made.shape[-1])
     if count > FEW:  # of few blobs `compare` has goals for them
         rows["lowest pixel"] = (float(made.min()), float(true.min()))
         rows["highest pixel"] = (float(made.max()), float(true.max()))

@@ -20,6 +20,7 @@ __all__ = [
     "Pixels",
     "fourier",
     "marginals",
+    "near",
     "power",
     "rings",
     "stack_of",
@@ -131,3 +132,43 @@ def power(maps: ArrayLike) -> NDArray[np.float64]:
     square = (modes.real**2 + modes.imag**2).reshape(len(modes), -1)
     sums = [np.bincount(where, row, n // 2 + 2)[:-1] for row in square]
     return np.array(sums) / many
+
+
+def near(made: ArrayLike, true: ArrayLike, fraction: float = 0.9) -> float:
+    """Share of images that are as near to a true one as this fraction of true ones is to another.
+
+    By the distance of all pixels. So it is about `fraction` for other true images. Of the digits of
+    8 x 8 pixels, the mean of all is not near to any, and 45 % of the means of two are. Blurred
+    images are near to many.
+
+    Parameters
+    ----------
+    made, true
+        (N, n, n) or (N, 1, n, n). True images that occur twice have no distance between them; give
+        each once.
+    fraction
+        Of the true images.
+
+    Raises
+    ------
+    ValueError
+        If the images are of different sizes, the true ones fewer than two, or the fraction is not
+        between 0 and 1.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction={fraction}: must be in 0 to 1")
+    made, true = stack_of(made, 1, "made"), stack_of(true, 2, "true")
+    if made.shape[1:] != true.shape[1:]:
+        raise ValueError(
+            f"made {made.shape} and true {true.shape}: must be images of one size, (N, n, n)"
+        )
+    to_others = _square_distances(true, true)
+    np.fill_diagonal(to_others, np.inf)
+    limit = np.quantile(to_others.min(1), fraction)
+    return float((_square_distances(made, true).min(1) <= limit).mean())
+
+
+def _square_distances(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """(len(a), len(b)) sums of squared differences of pixels."""
+    a, b = (x.reshape(len(x), -1) for x in (a, b))
+    return (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T

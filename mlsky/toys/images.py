@@ -17,7 +17,12 @@ from mlsky.errors import MissingDependencyError
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys import blobs
 
-__all__ = ["Blobs", "Pictures", "digits", "named"]
+__all__ = ["Blobs", "Pictures", "digits", "named", "photographs"]
+
+#: Side of a patch of a photograph, and distance of neighbouring ones (pixels), our choice.
+PATCH, STRIDE = 32, 8
+#: Luma of red, green and blue: ITU-R BT.601-7, sect. 2.5.1.
+LUMA = (0.299, 0.587, 0.114)
 
 
 class Blobs:
@@ -112,18 +117,50 @@ def digits(pixel_arcmin: float = 0.5, seed: int = 0) -> Pictures:
     return Pictures(load_digits().images[:, None], ("digits",), pixel_arcmin, seed)
 
 
+def photographs(pixel_arcmin: float = 0.5, seed: int = 0) -> Pictures:
+    """Patches of 32 x 32 pixels of the two photographs that scikit-learn ships, grey, 0 to 1.
+
+    They are every eighth pixel apart and overlap: 7700 patches, of which 494 are disjoint. The
+    photographs, a temple and a flower, are by danielbuechele and vultilion (CC BY 2.0).
+
+    Raises
+    ------
+    MissingDependencyError
+        If scikit-learn, or Pillow that reads its photographs, is not installed.
+    """
+    try:
+        from sklearn.datasets import load_sample_images
+
+        pictures = load_sample_images().images
+    except ImportError:
+        raise MissingDependencyError(
+            "scikit-learn and Pillow are needed for photographs: pip install scikit-learn pillow"
+        ) from None
+    cut = np.lib.stride_tricks.sliding_window_view
+    patches = [
+        cut(np.float32(picture @ np.array(LUMA) / 255), (PATCH, PATCH))[::STRIDE, ::STRIDE]
+        for picture in pictures
+    ]
+    stack = np.concatenate([p.reshape(-1, 1, PATCH, PATCH) for p in patches])
+    return Pictures(stack, ("photographs",), pixel_arcmin, seed)
+
+
+#: Sets of pictures by name.
+PICTURES = {"digits": digits, "photographs": photographs}
+
+
 def named(name: str, pixel_arcmin: float, seed: int) -> Blobs | Pictures:
-    """Images by the name that a recipe gives them: "blobs-10", or "digits".
+    """Images by the name that a recipe gives them: "blobs-10", "digits" or "photographs".
 
     Raises
     ------
     ValueError
         If there are none of that name.
     """
-    if name == "digits":
-        return digits(pixel_arcmin, seed)
+    if name in PICTURES:
+        return PICTURES[name](pixel_arcmin, seed)
     kind, _, count = name.partition("-")
     if kind != "blobs" or not count.isdigit():
-        known = ", ".join(f"blobs-{n}" for n in blobs.BLOBS)
-        raise ValueError(f"images={name!r}: must be one of {known}, digits")
+        known = ", ".join([*(f"blobs-{n}" for n in blobs.BLOBS), *PICTURES])
+        raise ValueError(f"images={name!r}: must be one of {known}")
     return Blobs(int(count), pixel_arcmin, seed)

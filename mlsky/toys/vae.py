@@ -25,6 +25,8 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Latents",
+    "MapChanges",
+    "changes",
     "draw_like",
     "latents",
     "reparameterise",
@@ -50,6 +52,16 @@ class Latents(NamedTuple):
     variance: NDArray[np.float64]
     #: Whether that variance is above `ACTIVE`; the others have collapsed.
     active: NDArray[np.bool_]
+
+
+class MapChanges(NamedTuple):
+    """How images change over a map of two latents (`traversal`)."""
+
+    #: Mean square difference of two images of the map, over that of two true images.
+    spread: float
+    #: Mean square difference of neighbours, over that of two images of the map; 1 if they are as
+    #: different as any, 3 / steps^2 if they change linearly with both latents.
+    step: float
 
 
 def _checked(channels: int, size: int, latent: int, width: int) -> dict[str, int]:
@@ -365,3 +377,36 @@ def traversal(
     with torch.no_grad():
         images = decoder(z.flatten(0, 1).to(device)).float().cpu()
     return images.unflatten(0, (steps, steps)).numpy()
+
+
+def changes(sheet: NDArray, true: NDArray) -> MapChanges:
+    """How much images differ on a map of two latents, and how gradually they change.
+
+    Parameters
+    ----------
+    sheet
+        (steps, steps, C, H, W), as `traversal` makes it.
+    true
+        (N, C, H, W) in the same units.
+
+    Raises
+    ------
+    ValueError
+        If the images do not fit, or all true ones are alike.
+    """
+    sheet, true = np.asarray(sheet, np.float64), np.asarray(true, np.float64)
+    if sheet.ndim != 5 or true.ndim != 4 or sheet.shape[2:] != true.shape[1:]:
+        raise ValueError(
+            f"sheet {sheet.shape} and true {true.shape}: must be (steps, steps, C, H, W) and "
+            "(N, C, H, W)"
+        )
+
+    def apart(images: NDArray) -> float:
+        """Mean square difference of two different ones, per pixel."""
+        return float(2 * images.var(0, ddof=1).mean())
+
+    if len(true) < 2 or apart(true) == 0:
+        raise ValueError("true: must be at least two images that differ")
+    on_map = apart(sheet.reshape(-1, *sheet.shape[2:]))
+    near = np.mean([np.square(np.diff(sheet, axis=axis)).mean() for axis in (0, 1)])
+    return MapChanges(on_map / apart(true), float(near) / on_map if on_map else 0.0)

@@ -22,7 +22,7 @@ from mlsky.training.data import Crops
 from mlsky.training.run import CHECKPOINT, load_generator, normalise
 from mlsky.validation import scores
 
-__all__ = ["STAGES", "lines", "score", "summary"]
+__all__ = ["STAGES", "examples", "lines", "score", "summary"]
 
 #: What is scored, and the run that it needs: the last column of the paper's figure 1.
 STAGES = {
@@ -37,6 +37,9 @@ CHUNK = 32  # patches made at a time
 #: and kSZ; quantiles of pixels. The project's own aims for networks of a quarter of the width.
 FACTORS = {"kappa": 1.5, "ksz": 1.5, "tsz": 2.0, "cib": 1.5, "radio": 1.5}
 CORRELATION, QUANTILES = 0.1, 0.15
+#: Largest fraction of a field's variance that may be the same in all patches, the project's own
+#: aim. 256 true patches have less than 0.0002.
+COMMON = 0.01
 
 
 def score(
@@ -75,18 +78,61 @@ def score(
     if patches < LEAST:
         raise ValueError(f"patches={patches}: must be at least {LEAST}")
     folder = Path(folder)
+    chosen = _chosen(folder, stages)
+    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+
+
+def examples(
+    folder: str | os.PathLike,
+    data: str | os.PathLike,
+    seed: int = 0,
+    stages: Sequence[str] | None = None,
+) -> tuple[dict[str, NDArray], float]:
+    """A patch of the truth and of every step, to be drawn.
+
+    The kappa of a "painted" patch is that of the true one; "painted from Gaussian kappa" and
+    "chain" begin with the Gaussian kappa from which the true one grew; "drawn" is another sky.
+
+    Parameters
+    ----------
+    folder, data, seed, stages
+        As for `score`, whose first patches these are.
+
+    Returns
+    -------
+    patches
+        (5, n, n) each: kappa, and kSZ, tSZ, CIB and radio (uK_CMB at 148 GHz); "truth" first.
+    pixel_arcmin
+
+    Raises
+    ------
+    ValueError
+        As `score`.
+    """
+    folder = Path(folder)
+    out = {}
+    for stage in _chosen(folder, stages):
+        crops, pixel_arcmin = _held_out(folder, data, seed, stage)
+        truth, made = next(_made(folder, stage, crops, 1, seed))
+        out |= {"truth": truth, stage: made}  # the truth is the same for all
+    return out, pixel_arcmin
+
+
+def _chosen(folder: Path, stages: Sequence[str] | None) -> list[str]:
+    """The stages that are asked for, or all whose runs have a checkpoint."""
     trained = {s: r for s, r in STAGES.items() if (folder / r / CHECKPOINT).exists()}
-    chosen = [*trained] if stages is None else stages
+    chosen = [*trained] if stages is None else [*stages]
     for stage in chosen:
         if stage not in STAGES:
             raise ValueError(f"stages={stage!r}: must be some of {', '.join(STAGES)}")
     if not chosen or set(chosen) - set(trained):
         missing = sorted({STAGES[s] for s in chosen or STAGES} - {*trained.values()})
         raise ValueError(f"{folder}: has no run of {', '.join(missing)}; train it first")
-    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+    return chosen
 
 
-def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
+def _held_out(folder: Path, data, seed: int, stage: str) -> tuple[Crops, float]:
+    """Crops of the held-out set as the run of a stage wants them, and their pixel size."""
     *_, state = load_generator(folder / STAGES[stage])
     size, pixel = state["recipe"]["size"], state["recipe"]["pixel_arcmin"]
     crops = Crops(data, ("kappa_in", *scores.FIELDS), size, seed)
@@ -94,13 +140,23 @@ def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
         raise ValueError(
             f"{data}: pixels of {crops.attrs['pixel_arcmin']}', the runs' are {pixel}'"
         )
+    return crops, pixel
+
+
+def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
+    *_, state = load_generator(folder / STAGES[stage])
+    crops, pixel = _held_out(folder, data, seed, stage)
     job = "from_kappa" if stage == "painted" else "end_to_end"
-    pairs = _made(folder, stage, crops, patches, seed)
+    seen = _Common()
+    pairs = seen.of(_made(folder, stage, crops, patches, seed))
     rows = scores.compare(pairs, pixel, job, periodic=False)
+    same = dict(zip(scores.FIELDS, seen.fractions(), strict=True))
+    if stage == "painted":
+        del same["kappa"]  # given
     return {
         "steps": state["step"],
         "patches": patches,
-        "summary": summary(rows),
+        "summary": summary(rows) | _common(same),
         "total": scores.total(rows),
         "rows": rows,
     }
@@ -135,8 +191,46 @@ def _made(
         yield from zip(truth, physical, strict=True)
 
 
+class _Common:
+    """What is the same in many generated patches (5, n, n), at the same pixels."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def of(self, pairs: Iterator[tuple[NDArray, NDArray]]) -> Iterator[tuple[NDArray, NDArray]]:
+        """The pairs of true and generated patches, which are counted as they pass."""
+        for truth, made in pairs:
+            self.count += 1
+            self.sum = self.sum + made.astype(np.float64)
+            self.squares = self.squares + made.astype(np.float64) ** 2
+            yield truth, made
+
+    def fractions(self) -> NDArray:
+        """(5,) fraction of the variance in the mean patch; zero if patches have nothing in common.
+
+        The mean of independent patches has their variance over their number, which is subtracted.
+        """
+        mean = self.sum / self.count
+        scatter = (self.squares / self.count - mean**2) * self.count / (self.count - 1)
+        level = mean.mean((1, 2))
+        common = (mean**2).mean((1, 2)) - level**2 - scatter.mean((1, 2)) / self.count
+        whole = self.squares.mean((1, 2)) / self.count - level**2
+        return common / np.where(whole > 0, whole, 1.0)
+
+
+def _common(fractions: dict[str, float]) -> dict[str, dict]:
+    """Lines of the summary: the networks of a chain may add the same picture to every patch."""
+    wanted = f"< {COMMON:g}"
+    return {
+        f"same in all patches of {field}": _number(value, wanted, value < COMMON)
+        for field, value in fractions.items()
+    }
+
+
 def summary(rows: Sequence[dict]) -> dict[str, dict]:
     """The numbers that the steps are judged by: ``value``, ``wanted`` and ``good`` by name.
+
+    `score` adds the fraction of the variance that is the same in all patches.
 
     Factors of the power are those of the worst band of 300 < l < 8000; correlations the largest of
     any band; quantiles (1 % and 99 %) the worst relative deviation.

@@ -48,7 +48,7 @@ class Recipe:
     symmetries: tuple[str, ...] = ("flips", "turns", "ksz_sign")  # random ones of patches
     # (field, s, m, d) of the normaliser in place of those fitted to the truth
     constants: tuple[tuple[str, float, float, float], ...] = ()
-    images: str | None = None  # "blobs-1", "digits": made during training instead of read
+    images: str | None = None  # "blobs-1", "digits": made or held in memory, not read
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -92,6 +92,16 @@ def check_length(minutes: float | None, steps: int | None) -> None:
         raise ValueError(f"{name}={length}: must be > 0")
 
 
+def check_stop(stop: int | None, steps: int | None) -> None:
+    """Refuse a step to stop at that is not one of the run's."""
+    if stop is None:
+        return
+    last = math.inf if steps is None else steps
+    if isinstance(stop, bool) or not isinstance(stop, int) or not 0 <= stop <= last:
+        most = "" if steps is None else f" to steps={steps}"
+        raise ValueError(f"stop={stop!r}: must be an integer from 0{most}, a step of the run")
+
+
 def _check_given(recipe: Recipe, data, converged: float | None) -> None:
     """Check that a recipe has its data, and losses that may converge."""
     if data is None and recipe.images is None:
@@ -255,6 +265,7 @@ def train(
     target: str | os.PathLike | Painted | None = None,
     minutes: float | None = None,
     steps: int | None = None,
+    stop: int | None = None,
     device: str = "auto",
     seed: int = 0,
     normaliser: Normaliser | str | None = None,
@@ -283,6 +294,9 @@ def train(
         the recipe says otherwise.
     minutes, steps
         Length of the whole run: give one.
+    stop
+        Step at which this call ends, before the run does; 0 makes the untrained networks. The
+        schedules are those of the whole run, which the same call without it continues.
     device
         "auto", "cpu" or "cuda".
     seed
@@ -324,6 +338,7 @@ def train(
     from tqdm import tqdm
 
     check_length(minutes, steps)
+    check_stop(stop, steps)
     seeds.check(seed)
     _check_given(recipe, data, converged)
     device = pick_device(device)
@@ -368,7 +383,7 @@ def train(
         saved = time.monotonic()
         bar = tqdm(total=100, disable=not progress, desc=recipe.name, unit="%")
         with bar:
-            while done() < 1:
+            while done() < 1 and (stop is None or run.step < stop):
                 began = time.monotonic()
                 log, shown = one_step(run, batch, seed, done())
                 trouble = watch.step(run, log)
@@ -398,7 +413,7 @@ def train(
                         logger.warning("%s", error)
                     saved = time.monotonic()
         if watch.good(run):
-            if chosen is not None and chosen.due(run, end=True):
+            if chosen is not None and done() >= 1 and chosen.due(run, end=True):
                 _write_log(folder, chosen.score(run))
             save_checkpoint(run, folder, seed)
         else:

@@ -247,6 +247,7 @@ _VAE = Recipe(
 )
 _SKY = {"channels": 3, "size": 128, "latent": 64, "width": 16}
 _DIGITS = {"channels": 1, "size": 8, "latent": 10, "width": 32}
+_PHOTOGRAPHS = {"channels": 1, "size": 32, "latent": 32, "width": 16}
 _VAES = (
     *(
         replace(
@@ -291,6 +292,18 @@ _VAES = (
         decay_from=0.4,
         generator_options=_DIGITS,
         critic_options=_DIGITS,
+    ),
+    replace(
+        _VAE,
+        name="vae-photographs",
+        outputs=("photographs",),
+        images="photographs",
+        size=32,
+        batch=64,
+        penalty_start=1.0,
+        decay_from=0.4,
+        generator_options=_PHOTOGRAPHS,
+        critic_options=_PHOTOGRAPHS,
     ),
 )
 

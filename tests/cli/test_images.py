@@ -22,6 +22,15 @@ def _train(*more):
     return main(["train", "--recipe", "blobs-1", "--device", "cpu", "--steps", "2", *more])
 
 
+def test_a_run_is_stopped_on_its_way(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for more, steps in ((["--stop-at", "0"], 0), (["--stop-at", "1"], 1), ([], 2)):
+        assert _train(*more) == 0
+        assert f"runs/blobs-1: {steps} steps in" in capsys.readouterr().out
+    assert _train("--stop-at", "3") == 2
+    assert "stop=3: must be an integer from 0 to steps=2" in capsys.readouterr().err
+
+
 def test_from_nothing_to_figures_pictures_and_weights(tiny, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp, kstest
 
 from mlsky import seeds
 from mlsky.plotting import blob_figures
@@ -92,6 +93,37 @@ def test_findings_of_the_report_as_numbers():
     assert nothing["power over the truth's, 1 to 8 waves"][0] == pytest.approx(0.01)
     with pytest.raises(ValueError, match="must be images of one size"):
         statistics.findings(good[:, :64, :64], true, 1, SIGMA)
+
+
+def test_distances_of_centres_from_uniform_and_from_the_truth():
+    """They do not depend on the number of images, as the probabilities of `compare` do."""
+    true = blobs.sample(1, 48, 1)[:, 0]
+    rows = np.array([blobs.table(1, 1, i)[0] for i in range(48)])
+    upper = true[rows[:, 0] < 55]  # whole blobs, found where they are
+    found = statistics.findings(upper, true, 1, SIGMA)
+    made, of_truth = found["centres in y, KS distance from uniform"]
+    for value, places in ((of_truth, rows[:, 0]), (made, rows[rows[:, 0] < 55, 0])):
+        expected = kstest((places + 0.5) / 128, "uniform").statistic
+        assert value == pytest.approx(expected, abs=1e-5)
+    assert made > 0.5
+    expected = ks_2samp(rows[rows[:, 0] < 55, 0], rows[:, 0]).statistic
+    assert found["centres in y, KS distance from the true ones"] == (pytest.approx(expected), 0)
+    assert found["centres in x, KS distance from uniform"][0] < made / 2
+    of_ten = statistics.findings(blobs.sample(10, 16, 1), blobs.sample(10, 16, 1), 10, SIGMA)
+    assert of_ten["centres in x, KS distance from the true ones"] == (0, 0)
+    nothing = statistics.findings(0.1 * true, true, 1, SIGMA)
+    assert np.isnan(nothing["centres in y, KS distance from uniform"][0])
+
+
+def test_the_error_of_the_power_is_that_of_its_sampling():
+    """Ratios of many pairs of sets scatter as far as each of them says."""
+    many = np.random.default_rng(1).standard_normal((2, 48, 16, 16, 16)).cumsum(3)
+    name = "power over the truth's, worst of 1 to 8 waves"
+    lines = [statistics.distribution(a, b)[name] for a, b in zip(*many, strict=True)]
+    errors = [float(line.wanted.split("error ")[1].rstrip("%)")) / 100 for line in lines]
+    scatter = np.median(np.abs([np.log(line.made) for line in lines]))
+    # the median of the largest of eight normal numbers is 1.7; of 16 images errors are rough
+    assert 1.2 < scatter / np.median(errors) < 2.5
 
 
 def test_bad_images():

@@ -82,6 +82,27 @@ def test_they_stream():
     assert (error > 0).all()
 
 
+def test_images_are_near_to_true_ones():
+    """Against a tree, and what is near by construction."""
+    from scipy.spatial import cKDTree
+
+    true, made = _noise(60, 8)[:40], 0.9 * _noise(60, 8)[40:]
+    tree = cKDTree(true.reshape(40, -1))
+    limit = np.quantile(tree.query(true.reshape(40, -1), 2)[0][:, 1], 0.7)
+    want = (tree.query(made.reshape(20, -1))[0] <= limit).mean()
+    assert 0 < want < 1
+    assert image_statistics.near(made, true, 0.7) == pytest.approx(want)
+    assert image_statistics.near(true, true) == 1
+    assert image_statistics.near(true + 100, true) == 0
+    for bad in (0, 1.1, np.nan):
+        with pytest.raises(ValueError, match="must be in 0 to 1"):
+            image_statistics.near(made, true, bad)
+    with pytest.raises(ValueError, match="must be images of one size"):
+        image_statistics.near(made, true[:, :4, :4])
+    with pytest.raises(ValueError, match="1 patches: a statistic of true needs at least 2"):
+        image_statistics.near(made, true[:1])
+
+
 def test_bad_images():
     good = _noise(2)
     with pytest.raises(ValueError, match="hold NaN or infinity"):

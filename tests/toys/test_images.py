@@ -29,7 +29,6 @@ def _tiny(name="blobs-1", **changes):
         batch=4,
         generator_options={**SMALL, **options},
         critic_options={"channels": 1, "size": 32, "width": 2},
-        decay_from=0.5,  # a run of 2 steps is then the beginning of one of 4
         **changes,
     )
 
@@ -65,6 +64,19 @@ def test_pictures_are_drawn_from_the_set():
             images.Pictures(bad, ("a",))
 
 
+def test_patches_of_photographs():
+    """Each patch is part of one of the two photographs, at multiples of eight pixels."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    source = images.named("photographs", 0.5, 1)
+    flower = datasets.load_sample_image("flower.jpg")
+    rows, columns = ((n - images.PATCH) // images.STRIDE + 1 for n in flower.shape[:2])
+    assert source.images.shape == (2 * rows * columns, 1, 32, 32)
+    red, green, blue = flower[16:48, 8:40].astype(float).transpose(2, 0, 1) / 255
+    patch = source.images[(1 * rows + 2) * columns + 1, 0]
+    np.testing.assert_allclose(patch, 0.299 * red + 0.587 * green + 0.114 * blue, atol=1e-6)
+    assert recipe("vae-photographs").size == source.size
+
+
 @pytest.mark.parametrize("bad", ["blobs-7", "blobs", "faces", "blobs-x"])
 def test_unknown_images(bad):
     with pytest.raises(ValueError, match=r"must be one of|blobs=7"):
@@ -73,7 +85,8 @@ def test_unknown_images(bad):
 
 def test_resumed_is_bit_for_bit_the_same(tmp_path):
     whole = _train(tmp_path / "whole", 4)
-    _train(tmp_path / "parts", 2)
+    for stop, step in ((0, 0), (2, 2), (1, 2)):
+        assert _train(tmp_path / "parts", 4, stop=stop).step == step
     parts = _train(tmp_path / "parts", 4)
     for a, b in zip(whole.generator.parameters(), parts.generator.parameters(), strict=True):
         assert torch.equal(a, b)

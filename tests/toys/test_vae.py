@@ -22,6 +22,8 @@ SIZES = {"channels": 1, "size": 8, "latent": 3, "width": 4}
 #: Draws of a mean, and standard errors allowed.
 DRAWS, SIGMAS = 20000, 4.0
 ROUNDING = 1e-5
+#: The variance of 400 x 64 Gaussian numbers is known to 0.9 %; of the differences, a little less.
+ALIKE = 0.05
 
 
 def _rng(seed=0):
@@ -136,6 +138,30 @@ def test_the_map_of_two_latents():
             vae.traversal(decoder, bad)
     with pytest.raises(ValueError, match="steps=1"):
         vae.traversal(decoder, (0, 1), steps=1)
+
+
+def test_changes_over_a_map():
+    """Images that are linear in the latents, white ones, and ones that are all alike."""
+    rng = np.random.Generator(np.random.Philox(4))
+    true = rng.standard_normal((4000, 1, 8, 8))
+    u = np.arange(6.0)
+    linear = np.zeros((6, 6, 1, 8, 8))
+    linear[..., 0, 0], linear[..., 4, 4] = u[:, None, None], u[None, :, None]
+    found = vae.changes(linear, true)
+    assert found.step == pytest.approx(3 / 6**2)
+    # the variance of 36 values, of two pixels of 64
+    assert found.spread == pytest.approx(2 * np.repeat(u, 6).var(ddof=1) / 64, rel=ALIKE)
+    white = vae.changes(true[:400].reshape(20, 20, 1, 8, 8), true)
+    assert white == pytest.approx((1, 1), rel=ALIKE)
+    assert vae.changes(np.ones((3, 3, 1, 8, 8)), true) == (0, 0)
+    for sheet, of, message in (
+        (linear[0], true, r"must be \(steps, steps, C, H, W\) and \(N, C, H, W\)"),
+        (linear[..., :4], true, "must be"),
+        (linear, true[:1], "must be at least two images that differ"),
+        (linear, np.ones((3, 1, 8, 8)), "must be at least two images that differ"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vae.changes(sheet, of)
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,10 @@ def trained(tmp_path_factory):
 
 def test_every_step_is_scored(trained, tmp_path, capsys):
     folder, held_out = trained
-    out = tmp_path / "scores.json"
+    out, drawn = tmp_path / "scores.json", tmp_path / "steps.png"
     arguments = ["validate-chain", str(folder), "--data", str(held_out), "--patches", str(PATCHES)]
-    assert cli.main([*arguments, "--json", str(out)]) == 0
+    assert cli.main([*arguments, "--json", str(out), "--out", str(drawn)]) == 0
+    assert drawn.read_bytes().startswith(b"\x89PNG")
     found = json.loads(out.read_text())
     assert list(found) == [*chain_scores.STAGES]
     for stage, figures in found.items():
@@ -49,6 +50,8 @@ def test_every_step_is_scored(trained, tmp_path, capsys):
         assert ("power of kappa" in named) == (stage != "painted")
         assert {f"power of {f}" for f in ("ksz", "tsz", "cib", "radio")} <= {*named}
         assert "correlation of kappa and ksz" in named
+        assert ("same in all patches of kappa" in named) == (stage != "painted")
+        assert "same in all patches of ksz" in named
     printed = capsys.readouterr().out
     assert "drawn, dcgan of 1 steps: " in printed
 
@@ -84,6 +87,27 @@ def test_painted_from_the_true_kappa(trained):
             assert np.allclose(truth[0], made[0], atol=1e-3) == same
             assert made[2].max() <= 0
             assert made[3:].min() >= 0
+
+
+def test_what_is_the_same_in_all_patches():
+    """A picture under independent noise: the ratio of its variance to the sum of both."""
+    rng = np.random.default_rng(3)
+    under = rng.normal(0, 1, (5, 32, 32)) * np.array([0, 0.1, 0.5, 1, 2])[:, None, None]
+    seen = chain_scores._Common()
+    patches = ((None, 7 + under + rng.normal(0, 1, under.shape)) for _ in range(64))
+    assert sum(1 for _ in seen.of(patches)) == 64
+    wanted = under.var((1, 2)) / (under.var((1, 2)) + 1)
+    # the error of a mean of 64 x 1024 numbers
+    assert seen.fractions() == pytest.approx(wanted, abs=0.01)
+
+
+def test_examples_are_of_one_place(trained):
+    folder, held_out = trained
+    patches, pixel_arcmin = chain_scores.examples(folder, held_out)
+    assert [*patches] == ["truth", *chain_scores.STAGES]
+    assert pixel_arcmin == 0.5
+    assert np.allclose(patches["truth"][0], patches["painted"][0], atol=1e-3)
+    assert not np.allclose(patches["truth"][0], patches["drawn"][0], atol=1e-3)
 
 
 def test_wrong_input(trained, tmp_path):

@@ -49,6 +49,10 @@ BAD = [
     ({"steps": None, "minutes": -1.0}, "minutes=-1.0: must be > 0"),
     ({"steps": None, "minutes": math.nan}, "minutes=nan: must be > 0"),
     ({"steps": None, "minutes": math.inf}, "minutes=inf: must be > 0"),
+    ({"stop": 5}, "stop=5: must be an integer from 0 to steps=4, a step of the run"),
+    ({"stop": -1}, "stop=-1: must be an integer from 0 to steps=4, a step of the run"),
+    ({"stop": 1.5}, "stop=1.5: must be an integer from 0 to steps=4, a step of the run"),
+    ({"steps": None, "minutes": 1.0, "stop": -1}, "stop=-1: must be an integer from 0, a step"),
     ({"device": "tpu9"}, "device='tpu9': must be auto, cpu or cuda"),
     ({"seed": -1}, "seed=-1: must be an integer"),
 ]

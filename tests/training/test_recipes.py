@@ -23,7 +23,7 @@ FIELDS = {*data.FIELDS, *map_names((353.0, 857.0), 1e14)}
 def test_every_recipe_can_be_built(name):
     r = recipe(name)
     assert r.name == name
-    known = FIELDS if r.images is None else {"blobs", "digits"}
+    known = FIELDS if r.images is None else {"blobs", *images.PICTURES}
     assert set(r.inputs) | set(r.outputs) <= known
     options = dict(r.generator_options)
     if r.generator == "default:Paint":
