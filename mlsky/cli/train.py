@@ -25,9 +25,9 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
 
     for name, r in RECIPES.items():
         what = f"{', '.join(r.inputs) or 'noise'} -> {', '.join(r.outputs)}"
-        click.echo(f"{name:<18} {r.generator:<21} {r.pixel_arcmin:g}'  {what}")
+        click.echo(f"{name:<26} {r.generator:<21} {r.pixel_arcmin:g}'  {what}")
     for name, steps in CHAINS.items():
-        click.echo(f"{name:<18} {', '.join(steps)}")
+        click.echo(f"{name:<26} {', '.join(steps)}")
     ctx.exit()
 
 

@@ -212,7 +212,7 @@ def _blobs(base: Recipe, count: int) -> Recipe:
     if "total" in options:
         options |= _OF_MANY[count]
     if "gain" in options:
-        options["gain"] = _GAIN_OF_MANY[count]
+        options["gain"] = round(options["gain"] * _GAIN_OF_MANY[count] / _GAIN_OF_MANY[1], 6)
     return replace(
         base,
         name=base.name.replace("blobs-1", f"blobs-{count}"),

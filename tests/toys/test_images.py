@@ -105,7 +105,8 @@ def test_one_change_of_the_reports_network_trains(change, tmp_path):
         for k, v in change.to_dict().items()
         if v != base.to_dict()[k] and not k.startswith("match_")
     }
-    assert changed in ({"name", what} for what in ("match", "generator_options", "average"))
+    options = ("match", "generator_options", "average", "variance_weight")
+    assert changed in ({"name", option} for option in options)
     assert len(set(change.generator_options) ^ set(base.generator_options)) <= 1
     run = train(
         *(dataclasses.replace(change, **thin), None, tmp_path / "run"),

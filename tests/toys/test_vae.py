@@ -230,8 +230,14 @@ def test_a_given_noise_is_not_learned(tmp_path):
         generator_options={**SIZES, "hidden": 6, "noise": 0.15},
         critic_options=SIZES,
     )
-    train(small, None, tmp_path, steps=3, device="cpu", progress=False)
-    encoder, decoder, _ = unconditional.autoencoder(tmp_path)
+    options = {"steps": 3, "device": "cpu", "progress": False}
+    whole = train(small, None, tmp_path / "whole", **options)
+    train(small, None, tmp_path / "parts", stop=1, **options)
+    parts = train(small, None, tmp_path / "parts", **options)
+    for name in ("generator", "critic"):  # the noise, which has no gradient, is no obstacle
+        pairs = zip(*(getattr(x, name).parameters() for x in (whole, parts)), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    encoder, decoder, _ = unconditional.autoencoder(tmp_path / "parts")
     assert decoder.noise == pytest.approx(0.15)
     assert encoder.kwargs == SIZES
     rising = recipe("vae-blobs-1")
