@@ -73,7 +73,7 @@ def test_networks_of_no_sky_are_refused_where_a_sky_is_made(tmp_path, monkeypatc
         assert main([*arguments, "--weights", "blobs-1"]) == 2
         said = capsys.readouterr().err
         last = said.splitlines()[-1]  # simulate has drawn its bar by then
-        assert last.startswith("mlsky: error: blobs-1-v2.safetensors holds images: a sky needs")
+        assert last.startswith("mlsky: error: blobs-1-v3.safetensors holds images: a sky needs")
         assert "mlsky.toys.unconditional.sample" in last
         assert said.count("error") == 1
     assert not list(tmp_path.iterdir())
