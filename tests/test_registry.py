@@ -75,8 +75,9 @@ def stored(path, name="painter", version=None):
     return path.parent / "weights" / registry.describe(name, version, path)["files"][0]["file"]
 
 
-#: Bytes of the shipped registry, which is parsed for every sky.
-REGISTRY_BYTES = 15_000
+#: Bytes of the shipped registry, which is parsed for every sky. A version of a network is 700 of
+#: them; the limit (our choice) is against recipes and scores, which are thousands.
+REGISTRY_BYTES = 16_000
 
 
 def test_shipped_registry_is_whole():
