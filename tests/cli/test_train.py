@@ -78,14 +78,15 @@ def test_every_option_reaches_train(tiny_recipe, monkeypatch):
         "regions": 3,
         "minutes": 1.5,
         "steps": None,
+        "stop": None,
         "device": "cpu",
         "seed": 3,
         "converged": None,
     }
     assert seen == everything
-    assert cli.main([*TRAIN, "--steps", "2"]) == 0
+    assert cli.main([*TRAIN, "--steps", "2", "--stop-at", "1"]) == 0
     unsaid = ("target", "init_from", "normaliser", "validation", "every", "regions")
-    plain = {"minutes": None, "steps": 2}
+    plain = {"minutes": None, "steps": 2, "stop": 1}
     assert seen == everything | dict.fromkeys(unsaid) | plain
 
 
