@@ -31,7 +31,7 @@ from torch import nn
 
 from mlsky import seeds
 from mlsky.networks.outputs import (
-    Beam,
+    LearnedBeam,
     LinearChannel,
     ScaledArcTanh,
     ScaledTanh,
@@ -245,7 +245,7 @@ class DCGAN(nn.Module):
             self.head = nn.Sequential(
                 LinearChannel(channels),
                 Softplus(positive) if positive else ScaledTanh(),
-                *([Beam(beam)] if beam else []),
+                *([LearnedBeam(beam)] if beam else []),
             )
         _initialise(self, seed)
 

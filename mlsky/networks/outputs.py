@@ -1,8 +1,8 @@
 """Last layers of networks: a scale and an offset per channel, a bound, a beam.
 
 `LinearChannel`, `ScaledTanh` and `ScaledArcTanh` are those of Han, Sehgal & Villaescusa-Navarro
-(2021), arXiv:2105.11444; `Softplus` and `Beam` take the place of the bound, or follow it, where
-recipes of docs/blobs ask for it.
+(2021), arXiv:2105.11444; `Softplus` and `LearnedBeam` take the place of the bound, or follow it,
+where recipes of docs/blobs ask for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mlsky.networks.blurs import beam_matrix
 
-__all__ = ["Beam", "LinearChannel", "ScaledArcTanh", "ScaledTanh", "Softplus", "single"]
+__all__ = ["LearnedBeam", "LinearChannel", "ScaledArcTanh", "ScaledTanh", "Softplus", "single"]
 
 #: Bound of the networks' outputs, in network units (Han et al. 2021, sect. 3).
 BOUND = 15.0
@@ -63,7 +63,7 @@ class Softplus(nn.Module):
         return self.unit * functional.softplus(single(x) * (2 / self.unit))
 
 
-class Beam(nn.Module):
+class LearnedBeam(nn.Module):
     """Images convolved with an isotropic Gaussian, zero beyond their edges.
 
     The squares of the Gaussian sum to 1, exp(-r^2 / 2 sigma^2) / (sqrt(pi) sigma), so that white

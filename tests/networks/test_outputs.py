@@ -56,7 +56,7 @@ def test_a_point_in_the_beam_is_a_gaussian(sigma):
     image[1, 0, 1, 30] = 1.0  # cut off by two edges, and not wrapped
     y, x = np.indices((32, 32))
     for made, (row, column), height in zip(
-        outputs.Beam(sigma)(image)[:, 0].detach(), ((9, 20), (1, 30)), (2, 1), strict=True
+        outputs.LearnedBeam(sigma)(image)[:, 0].detach(), ((9, 20), (1, 30)), (2, 1), strict=True
     ):
         r2 = (y - row) ** 2 + (x - column) ** 2
         expected = height * np.exp(-r2 / (2 * sigma**2)) / (math.sqrt(math.pi) * sigma)
@@ -67,22 +67,24 @@ def test_noise_is_as_strong_in_a_beam():
     """The squares of the beam sum to one, whatever its width."""
     noise = torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     for sigma in (1.5, 3.0):
-        made = outputs.Beam(sigma)(noise).detach()[..., 8:-8, 8:-8]
+        made = outputs.LearnedBeam(sigma)(noise).detach()[..., 8:-8, 8:-8]
         assert made.std().item() == pytest.approx(1, rel=SCATTER)
 
 
 def test_the_width_of_a_beam_is_learned():
     """Its slope is that of a difference of two widths."""
     noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    beam = outputs.Beam(2.0)
+    beam = outputs.LearnedBeam(2.0)
     beam(noise).square().sum().backward()
     step = 1e-2
-    ends = [outputs.Beam(2.0 * math.exp(s))(noise).square().sum().item() for s in (-step, step)]
+    ends = [
+        outputs.LearnedBeam(2.0 * math.exp(s))(noise).square().sum().item() for s in (-step, step)
+    ]
     assert beam.log_sigma.grad.item() == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-2)
 
 
 def test_a_beam_stays_in_float32():
     """bfloat16 would give a smooth background steps of a per cent."""
     with torch.autocast("cpu", torch.bfloat16):
-        made = outputs.Beam(2.0)(torch.ones(1, 1, 16, 16, dtype=torch.bfloat16))
+        made = outputs.LearnedBeam(2.0)(torch.ones(1, 1, 16, 16, dtype=torch.bfloat16))
     assert made.dtype == torch.float32
