@@ -21,7 +21,6 @@ Every convolution is 4 x 4, stride 2, padding 1. The first weights are drawn fro
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,6 +29,7 @@ import torch
 from torch import nn
 
 from mlsky import seeds
+from mlsky.arguments import number
 from mlsky.networks.outputs import (
     LearnedBeam,
     LinearChannel,
@@ -49,6 +49,9 @@ SIZE = 128
 _SLOPE = 0.2
 _SPREAD = 0.02
 _WIDTH = 64
+# Of options of DCGAN, our choice: far beyond what is useful, and patches are finite in float32.
+# A Gaussian narrower than a fifth of a pixel is one pixel; wider than a patch, it is flat.
+_RANGES = {"gain": (1e-6, 1e6), "positive": (1e-4, 1e4), "beam": (0.2, 128.0)}
 
 
 def _widths(width: int, multiples: Sequence[int]) -> list[int]:
@@ -61,6 +64,15 @@ def _count(value: int, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}={value!r}: must be an integer >= 1")
     return value
+
+
+def _option(value: float, name: str, none: bool = True) -> float:
+    """A number in the range of its name, or 0 for none."""
+    low, high = _RANGES[name]
+    allowed = f"a number from {low:g} to {high:g}{', or 0 for none' if none else ''}"
+    if none and not isinstance(value, bool) and isinstance(value, (int, float)) and value == 0:
+        return 0.0
+    return number(name, value, allowed, low, high)
 
 
 def _check_patches(x: torch.Tensor, channels: int, what: str) -> None:
@@ -211,28 +223,25 @@ class DCGAN(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(gain, bool) or not 0 < gain < math.inf:
-            raise ValueError(f"gain={gain!r}: must be a number > 0")
+        gain = _option(gain, "gain", none=False)
         if not isinstance(bilinear, bool):
             raise ValueError(f"bilinear={bilinear!r}: must be True or False")
-        for name, value in (("positive", positive), ("beam", beam)):
-            if isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value!r}: must be a number > 0, or 0 for none")
+        positive, beam = _option(positive, "positive"), _option(beam, "beam")
         self.kwargs = {
             "channels": _count(channels, "channels"),
             "width": width,
             "latent": _count(latent, "latent"),
         }
         if gain != 1:  # files of networks with the paper's do not name it
-            self.kwargs["gain"] = float(gain)
+            self.kwargs["gain"] = gain
         if noise:
             self.kwargs["noise"] = _count(noise, "noise")
         if bilinear:
             self.kwargs["bilinear"] = True
         if positive:
-            self.kwargs["positive"] = float(positive)
+            self.kwargs["positive"] = positive
         if beam:
-            self.kwargs["beam"] = float(beam)
+            self.kwargs["beam"] = beam
         sizes = _widths(width, (16, 8, 4, 2, 1))
         with torch.random.fork_rng(devices=[]):
             self.project = nn.Linear(latent, sizes[0] * 4 * 4)

@@ -64,7 +64,7 @@ class Softplus(nn.Module):
 
 
 class LearnedBeam(nn.Module):
-    """Images convolved with an isotropic Gaussian, zero beyond their edges.
+    """Images (N, C, n, n) convolved with an isotropic Gaussian, zero beyond their edges.
 
     The squares of the Gaussian sum to 1, exp(-r^2 / 2 sigma^2) / (sqrt(pi) sigma), so that white
     noise stays as strong as it was.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -185,9 +187,15 @@ def test_bf16_keeps_the_bounded_output_in_float32():
         (lambda: Critic(width=0), "width=0"),
         (lambda: PIXGAN(outputs=2.0), "outputs=2.0"),
         (lambda: DCGAN(seed=-1, width=1), "seed=-1"),
-        (lambda: DCGAN(gain=0, width=1), "gain=0: must be a number > 0"),
-        (lambda: DCGAN(beam=-1.0, width=1), "beam=-1.0: must be a number > 0, or 0 for none"),
-        (lambda: DCGAN(positive=True, width=1), "positive=True: must be a number > 0"),
+        (lambda: DCGAN(gain=0, width=1), "gain=0: must be a number from 1e-06 to 1e"),
+        (lambda: DCGAN(gain="x", width=1), "gain='x': must be a number from 1e-06 to 1e"),
+        (lambda: DCGAN(beam=-1.0, width=1), "beam=-1.0: must be a number from 0.2 to 128, or 0"),
+        (lambda: DCGAN(beam="x", width=1), "beam='x': must be a number from 0.2 to 128, or 0"),
+        (lambda: DCGAN(beam=math.nan, width=1), "beam=nan: must be a number from 0.2 to 128"),
+        (lambda: DCGAN(beam=10**400, width=1), "must be a number from 0.2 to 128, or 0 for none"),
+        (lambda: DCGAN(beam=False, width=1), "beam=False: must be a number from 0.2 to 128"),
+        (lambda: DCGAN(positive=True, width=1), "positive=True: must be a number from 0.0001 to"),
+        (lambda: DCGAN(positive=1e-300, width=1), "positive=1e-300: must be a number from 0.0001"),
         (lambda: DCGAN(bilinear=1, width=1), "bilinear=1: must be True or False"),
     ],
 )
