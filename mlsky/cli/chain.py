@@ -20,7 +20,7 @@ __all__ = ["validate_chain"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Of patches and noise.")
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Draw a patch of each step here (PNG or PDF)."
+    "--out", type=click.Path(path_type=Path), help="Draw a patch of each step (PNG, PDF or JPG)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace these files.")
 def validate_chain(
@@ -37,13 +37,14 @@ def validate_chain(
     Patches of 128 pixels that DCGAN draws, PIXGAN paints and VAEGAN changes, beside true ones.
     """
     from mlsky.io import skies
-    from mlsky.plotting import chain_figures, sky_maps
+    from mlsky.plotting import chain_figures, sky_maps, style
     from mlsky.training import chain_scores
 
     if table is not None:
         skies.check(table, overwrite, (".json",))
     if out is not None:
         skies.check(out, overwrite, sky_maps.SUFFIXES)
+        style.figure_class()
 
     found = chain_scores.score(folder, data, patches, seed)
     for line in chain_scores.lines(found):

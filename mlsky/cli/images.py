@@ -42,7 +42,7 @@ def validate_images(
     For networks without input fields: the recipes blobs-* and vae-*.
     """
     from mlsky.io import skies
-    from mlsky.plotting import blob_figures, sky_maps
+    from mlsky.plotting import blob_figures, sky_maps, style
     from mlsky.training import unconditional
 
     for path, suffixes in (
@@ -53,6 +53,8 @@ def validate_images(
     ):
         if path is not None:
             skies.check(path, overwrite, suffixes)
+    if out is not None or sheet is not None:
+        style.figure_class()
     folder = Path(source)
     if not folder.is_dir() and (sheet is not None or export is not None):
         raise ValueError(f"{source}: --map and --export are made from the folder of a run")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlsky.errors import MissingDependencyError
+from mlsky.plotting.style import figure_class
 from mlsky.toys.image_statistics import (
     HISTOGRAM_IMAGES,
     Pixels,
@@ -33,13 +33,7 @@ EXAMPLES = 3
 
 
 def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is needed to draw: pip install 'mlsky[plot]'"
-        ) from None
-    return Figure(figsize=(width, height), layout="constrained")
+    return figure_class()(figsize=(width, height), layout="constrained")
 
 
 def _stacked(maps: NDArray, threshold: float) -> Stacked | None:

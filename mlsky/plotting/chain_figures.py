@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.errors import MissingDependencyError
-from mlsky.plotting.style import TITLES
+from mlsky.plotting.style import TITLES, figure_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,14 +49,8 @@ def figure(patches: Mapping[str, NDArray[np.floating]], pixel_arcmin: float) -> 
         for s in shapes.values()
     ):
         raise ValueError(f"patches of shapes {shapes}: must be (5, n, n), all of one size")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is needed to draw: pip install 'mlsky[plot]'"
-        ) from None
     truth = next(iter(patches.values()))
-    drawing = Figure(figsize=(2 * len(FIELDS), 2.15 * len(patches)), layout="constrained")
+    drawing = figure_class()(figsize=(2 * len(FIELDS), 2.15 * len(patches)), layout="constrained")
     panels = drawing.subplots(len(patches), len(FIELDS), squeeze=False)
     side = truth.shape[-1] * pixel_arcmin
     scales = [np.quantile(field, (1 - COVERED, COVERED)) for field in truth]

@@ -1,8 +1,15 @@
-"""Names and colours of components in pictures."""
+"""Names and colours of components in pictures, and what pictures are drawn with."""
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "OTHER", "TITLES", "UNIT_TEXT"]
+from typing import TYPE_CHECKING
+
+from mlsky.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "OTHER", "TITLES", "UNIT_TEXT", "figure_class"]
 
 TITLES = {
     "total": "everything",
@@ -29,3 +36,20 @@ UNIT_TEXT = {
     "K_CMB": r"K$_{\rm CMB}$",
     "uK_RJ": r"$\mu$K$_{\rm RJ}$",
 }
+
+
+def figure_class() -> type[Figure]:
+    """Matplotlib's class of figures, which needs no display; commands ask for it before they work.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "matplotlib is needed to draw: pip install 'mlsky[plot]'"
+        ) from None
+    return Figure

@@ -113,7 +113,8 @@ def examples(
     out = {}
     for stage in _chosen(folder, stages):
         crops, pixel_arcmin = _held_out(folder, data, seed, stage)
-        truth, made = next(_made(folder, stage, crops, 1, seed))
+        # as many as `score` makes at a time, as the noise of a patch depends on their number
+        truth, made = next(_made(folder, stage, crops, CHUNK, seed))
         out |= {"truth": truth, stage: made}  # the truth is the same for all
     return out, pixel_arcmin
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -108,6 +109,37 @@ def test_examples_are_of_one_place(trained):
     assert pixel_arcmin == 0.5
     assert np.allclose(patches["truth"][0], patches["painted"][0], atol=1e-3)
     assert not np.allclose(patches["truth"][0], patches["drawn"][0], atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", chain_scores.STAGES)
+def test_examples_are_the_first_that_are_scored(trained, monkeypatch, stage):
+    """Also with noise, which is drawn for as many patches at once as are made."""
+    folder, held_out = trained
+    asked = []
+    made = chain_scores._made
+
+    def watched(folder, stage, crops, patches, seed):
+        asked.append(patches)
+        return made(folder, stage, crops, patches, seed)
+
+    monkeypatch.setattr(chain_scores, "_made", watched)
+    patches, _ = chain_scores.examples(folder, held_out, 2, [stage])
+    crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 2)
+    truth, first = next(made(folder, stage, crops, chain_scores.CHUNK, 2))
+    assert np.array_equal(patches["truth"], truth)
+    assert np.array_equal(patches[stage], first)
+    assert asked == [chain_scores.CHUNK]
+
+
+def test_a_missing_matplotlib_is_said_before_work(trained, tmp_path, monkeypatch, capsys):
+    folder, held_out = trained
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(chain_scores, "score", lambda *_: pytest.fail("it worked first"))
+    out = tmp_path / "a.png"
+    arguments = ["validate-chain", str(folder), "--data", str(held_out), "--out", str(out)]
+    assert cli.main(arguments) != 0
+    assert "pip install 'mlsky[plot]'" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_wrong_input(trained, tmp_path):
