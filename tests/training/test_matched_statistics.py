@@ -89,13 +89,13 @@ def _power_of(x):
     return power(x.flatten(0, 1).numpy()).mean(0)[1:8]
 
 
-def _running(batches, memory, **options):
+def _running(batches, memory, kind="steady", **options):
     """The comparison after batches that are generated and true at once."""
     found = matching.Matching(
         matched_statistics.image_statistics(32, names=["power"]),
         {"power": 1.0},
         memory,
-        steady=True,
+        **{kind: True},
     )
     for x in batches:
         found(x[:, :0], x, x, **options)
@@ -107,9 +107,10 @@ def batches():
     return torch.randn(4, 8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_first_batches_weigh_the_same(batches):
+@pytest.mark.parametrize("kind", ["even", "steady"])
+def test_the_first_batches_weigh_the_same(batches, kind):
     """With a long memory the first batch alone would count for many steps."""
-    found = _running(batches, 0.01)
+    found = _running(batches, 0.01, kind)
     for kind in ("real", "fake"):
         average = found.running[f"{kind}.power"][0, :7]
         np.testing.assert_allclose(average, _power_of(batches), rtol=FLOAT32)
@@ -122,6 +123,15 @@ def test_the_truth_is_averaged_over_all_batches(batches):
     each = [_power_of(x[None]) for x in batches]
     expected = ((each[0] + each[1]) / 2 + each[2]) / 4 + each[3] / 2
     np.testing.assert_allclose(found.running["fake.power"][0, :7], expected, rtol=FLOAT32)
+
+
+def test_averages_that_are_even_alone_forget_the_truth_too(batches):
+    """Of recipes without `match_steady`, and without regard to the rate of learning."""
+    found = _running(batches, 0.5, "even", rate=0.1)
+    each = [_power_of(x[None]) for x in batches]
+    expected = ((each[0] + each[1]) / 2 + each[2]) / 4 + each[3] / 2
+    for kind in ("real", "fake"):
+        np.testing.assert_allclose(found.running[f"{kind}.power"][0, :7], expected, rtol=FLOAT32)
 
 
 def test_a_generator_that_changes_slowly_is_averaged_over_more_batches(batches):
