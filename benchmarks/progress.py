@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -71,10 +72,12 @@ def progress(
             yield {"steps": run.step, "seconds": round(used, 1), **distances(made, true)}
 
 
-def true_images(base: Recipe, data: Path | None, test: Path | None, n: int) -> np.ndarray:
+def true_images(
+    base: Recipe, data: Path | None, test: Path | None, n: int, seed: int
+) -> np.ndarray:
     """True images that training does not see, in network units of the set that it sees."""
     trained, held_out = (
-        loop._open_sets(base, path, None, seed)[0] for path, seed in ((data, 0), (test, TEST_SEED))
+        loop._open_sets(base, path, None, of)[0] for path, of in ((data, seed), (test, TEST_SEED))
     )
     normaliser = runs.fit_normaliser(trained)
     return runs.normalise(held_out.batch(0, n), base.outputs, normaliser).numpy()
@@ -96,10 +99,14 @@ def main() -> None:
         parser.error(f"--recipe {base.name}: must be a WGAN of random numbers alone, as dcgan-w16")
     if (base.images is None) != (options.data is not None and options.test is not None):
         parser.error(f"--data, --test: recipe {base.name} needs both, or makes its own images")
+    if options.seed == TEST_SEED:
+        parser.error(f"--seed {TEST_SEED}: is that of the true images; choose another")
+    if not all(re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", pair) for pair in options.pairs):
+        parser.error(f"--pairs {' '.join(options.pairs)}: must be BATCHxCRITIC, as 16x3")
     torch.set_num_threads(1)
     loop._keep_memory()
     seeds.check(options.seed)
-    true = true_images(base, options.data, options.test, options.images)
+    true = true_images(base, options.data, options.test, options.images, options.seed)
     print("batch critic  steps  seconds   power  pixels")
     found = {}
     for pair in options.pairs:

@@ -105,6 +105,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.pictures < 2:
+        parser.error(
+            f"--pictures {options.pictures}: must be at least 2, as errors are of their mean"
+        )
+    if not all(0 <= overlap < tiles.SIDE for overlap in options.overlaps):
+        parser.error(f"--overlaps: must be from 0 to {tiles.SIDE - 1} pixels")
     weights = foregrounds.select(options.weights, Healpix(options.nside))
     for overlap in options.overlaps:
         print(f"overlap of {overlap} pixels")

@@ -52,8 +52,13 @@ def snapshots(name: str, runs: Path) -> list[Path]:
     for step, folder in zip(steps, stops, strict=True):
         if not folder.exists():
             length = {"steps": steps[-1], "stop": step}
-            train(recipe(name), None, runs / name, **length, device="cpu", progress=False)
-            shutil.copytree(runs / name, folder)
+            run = train(recipe(name), None, runs / name, **length, device="cpu", progress=False)
+            if run.step != step:
+                sys.exit(f"{runs / name}: is at step {run.step}, beyond {step}; remove it")
+            part = folder.with_name(f"{folder.name}.part")  # so that a stop is whole or absent
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(runs / name, part)
+            part.rename(folder)
     return stops
 
 
@@ -98,6 +103,8 @@ def measured(folder: Path, true: np.ndarray, two: list[int], short: int):
 
 
 def main(path: str, name: str = "vae-digits", runs: str | None = None) -> None:
+    if name not in RUNS:
+        sys.exit(f"{name}: must be one of {', '.join(RUNS)}")
     steps, short = RUNS[name]
     with tempfile.TemporaryDirectory() as folder:
         stops = snapshots(name, Path(runs or folder))
