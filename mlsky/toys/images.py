@@ -120,7 +120,7 @@ def digits(pixel_arcmin: float = 0.5, seed: int = 0) -> Pictures:
 def photographs(pixel_arcmin: float = 0.5, seed: int = 0) -> Pictures:
     """Patches of 32 x 32 pixels of the two photographs that scikit-learn ships, grey, 0 to 1.
 
-    They are every eighth pixel apart and overlap: 7700 patches, of which 494 are disjoint. The
+    They are every eighth pixel apart and overlap: 7700 patches, of which 520 are disjoint. The
     photographs, a temple and a flower, are by danielbuechele and vultilion (CC BY 2.0).
 
     Raises
