@@ -40,6 +40,8 @@ CORRELATION, QUANTILES = 0.1, 0.15
 #: Largest fraction of a field's variance that may be the same in all patches, the project's own
 #: aim. 256 true patches have less than 0.0002.
 COMMON = 0.01
+#: Variance over the mean square of a field that is constant but for rounding of float64 sums.
+ROUNDING = 1e-12
 
 
 def score(
@@ -209,6 +211,7 @@ class _Common:
     def fractions(self) -> NDArray:
         """(5,) fraction of the variance in the mean patch; zero if patches have nothing in common.
 
+        A field with one value everywhere has no variance; it is the same in all patches, and has 1.
         The mean of independent patches has their variance over their number, which is subtracted.
         """
         mean = self.sum / self.count
@@ -216,7 +219,8 @@ class _Common:
         level = mean.mean((1, 2))
         common = (mean**2).mean((1, 2)) - level**2 - scatter.mean((1, 2)) / self.count
         whole = self.squares.mean((1, 2)) / self.count - level**2
-        return common / np.where(whole > 0, whole, 1.0)
+        varies = whole > ROUNDING * self.squares.mean((1, 2)) / self.count
+        return np.where(varies, common / np.where(varies, whole, 1.0), 1.0)
 
 
 def _common(fractions: dict[str, float]) -> dict[str, dict]:

@@ -296,7 +296,8 @@ def train(
         Length of the whole run: give one.
     stop
         Step at which this call ends, before the run does; 0 makes the untrained networks. The
-        schedules are those of the whole run, which the same call without it continues.
+        schedules are those of the whole run, which the same call without it continues. A run that
+        is beyond this step stays as it is.
     device
         "auto", "cpu" or "cuda".
     seed

@@ -147,8 +147,9 @@ def _blobs_changed(change: str, options: dict | None = None, **fields) -> Recipe
 # One change each against what the report found (docs/blobs)
 BLOBS_CHANGED = (
     # The number of blobs: the distribution of the flux of an image is matched. Its weight is our
-    # choice: a background that gives an image its flux costs the critic at most 1 per unit of its
-    # norm, and 36 x 0.5 x 0.05, the weight of a batch, does not outweigh that.
+    # choice: the slope of the term for a background that gives an image its flux, 36 x 0.5 x 0.05
+    # (the weight of a batch), is below 1 per unit of its norm, the slope of a critic. From first
+    # weights the network made such a background all the same (docs/blobs).
     _blobs_changed("flux", match={"flux": 0.5}, match_weight=36.0, match_memory=0.05),
     # The number of blobs again: the term of the paper's later networks. One blob has a variance of
     # 0.0017, and with this weight, our choice, the term is as steep as 0.65 of a critic's slope.

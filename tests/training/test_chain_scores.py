@@ -102,6 +102,17 @@ def test_what_is_the_same_in_all_patches():
     assert seen.fractions() == pytest.approx(wanted, abs=0.01)
 
 
+@pytest.mark.parametrize("level", [0.0, 5.3, -1e-5])
+def test_a_constant_field_is_the_same_in_all_patches(level):
+    """Also after rounding, which gives it a variance of either sign."""
+    seen = chain_scores._Common()
+    constant = np.full((5, 32, 32), level, np.float32)
+    constant[4] += np.arange(32, dtype=np.float32)  # and one that is not constant
+    for _ in seen.of((None, constant) for _ in range(37)):
+        pass
+    assert seen.fractions() == pytest.approx(np.ones(5))
+
+
 def test_examples_are_of_one_place(trained):
     folder, held_out = trained
     patches, pixel_arcmin = chain_scores.examples(folder, held_out)
