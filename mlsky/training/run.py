@@ -373,10 +373,13 @@ def start_from(run: Run, states: dict[str, dict], path) -> None:
         if name != "critic" and isinstance(module, default._Generator):
             state = default.widened(module, state)
         shapes = {k: v.shape for k, v in module.state_dict().items()}
-        if shapes != {k: v.shape for k, v in state.items()}:
+        theirs = {k: v.shape for k, v in state.items()}
+        if shapes != theirs:
+            more = sorted(theirs.keys() ^ shapes.keys())
+            what = f"has other layers ({more[0]})" if more else "is of another size"
             raise ValueError(
-                f"init_from={path}: its {name} is of another size than that of recipe "
-                f"{run.recipe.name}; start from a run of the same networks"
+                f"init_from={path}: its {name} {what} than that of recipe {run.recipe.name}; start "
+                "from a run of the same networks"
             )
         module.load_state_dict(state)
 

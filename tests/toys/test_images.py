@@ -120,6 +120,21 @@ def test_one_change_of_the_reports_network_trains(change, tmp_path):
     assert np.isfinite(made).all()
 
 
+def test_a_start_without_a_beam_is_refused(tmp_path):
+    """Its width, which is learned, is not in the other network."""
+    thin = {"width": 1, "latent": 4}
+    folders = tmp_path / "plain", tmp_path / "beam"
+    options = {"steps": 1, "stop": 0, "device": "cpu", "progress": False}
+    plain, beam = (
+        dataclasses.replace(r, generator_options={**r.generator_options, **thin})
+        for r in map(recipe, ("blobs-1-report", "blobs-1-report-beam"))
+    )
+    train(plain, None, folders[0], **options)
+    with pytest.raises(ValueError, match=r"its generator has other layers \(head.2.log_sigma\) t"):
+        train(beam, None, folders[1], init_from=folders[0], **options)
+    assert not folders[1].exists()
+
+
 def test_one_set_starts_from_another(tmp_path):
     """Transfer learning of section 6.6: the sets share their networks."""
     _train(tmp_path / "one")
