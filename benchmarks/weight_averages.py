@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument("--memories", type=float, nargs="+", default=[0.0, 0.9, 0.97, 0.99, 0.997])
     parser.add_argument("--patches", type=int, default=128)
     options = parser.parse_args()
+    if not (options.folder / CHECKPOINT).exists():
+        parser.error(f"{options.folder}: holds no {CHECKPOINT}; name the folder of a run of DCGAN")
     run, normaliser, seed = continued(options.folder)
     truth, conditions = loop._open_sets(run.recipe, options.data, None, seed)
     batch = loop._make_batch(run.recipe, truth, conditions, run)
