@@ -28,18 +28,6 @@ from mlsky.validation import scores
 BATCH = 32
 
 
-@torch.no_grad()
-def follow(average: torch.nn.Module, network: torch.nn.Module, memory: float) -> None:
-    """One step of an average of weights, and of the statistics of its batch norms."""
-    for a, b in zip(average.parameters(), network.parameters(), strict=True):
-        a.lerp_(b, 1 - memory)
-    for a, b in zip(average.buffers(), network.buffers(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - memory)
-        else:
-            a.copy_(b)
-
-
 def continued(folder: Path) -> tuple[Run, Normaliser, int]:
     """The run of a folder as it was when it was saved, and its seed."""
     tensors, state = read_checkpoint(folder / CHECKPOINT)
@@ -89,7 +77,7 @@ def main() -> None:
     for _ in range(options.steps):
         steps.one_step(run, batch, seed, 1.0)
         for memory, average in averages.items():
-            follow(average, run.generator, memory)
+            steps.follow(average, run.generator, memory)
     averages[run.recipe.average] = run.averaged
     for memory, average in averages.items():
         line = scored(average, normaliser, options.test, options.patches)

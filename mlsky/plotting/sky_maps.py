@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsky import arguments, harmonics
-from mlsky.errors import MissingDependencyError
 from mlsky.frequency import bands
 from mlsky.io import skies
 from mlsky.io.layers import TOTAL
 from mlsky.plotting import sky_spectra
-from mlsky.plotting.style import TITLES, UNIT_TEXT
+from mlsky.plotting.style import TITLES, UNIT_TEXT, figure_class
 from mlsky.sphere.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -63,15 +62,10 @@ def figure(sky: Sky, freq_ghz: float | None = None) -> Figure:
         If matplotlib is not installed.
     """
     nearest = 150.0 if freq_ghz is None else _parse_freq(freq_ghz)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is needed to draw a sky: pip install 'mlsky[plot]'"
-        ) from None
+    new_figure = figure_class()
     band = int(np.argmin(np.abs(sky.freqs_ghz - nearest)))
     unit = UNIT_TEXT.get(sky.unit, sky.unit)
-    drawing = Figure(figsize=(16, 9.2), layout="constrained", facecolor="white")
+    drawing = new_figure(figsize=(16, 9.2), layout="constrained", facecolor="white")
     grid = drawing.add_gridspec(2, 1, height_ratios=(1.6, 1.0))
     top = grid[0].subgridspec(1, 2, width_ratios=(1.6, 1.0))
     title = f"{sky.stokes[0]} at {_band_title(sky, band)}, everything, mean removed"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsky.errors import MissingDependencyError
 from mlsky.io.files import whole
+from mlsky.plotting.style import figure_class
 from mlsky.validation import observed, truth
 
 if TYPE_CHECKING:
@@ -47,12 +47,7 @@ def check_folder(folder: str | os.PathLike, overwrite: bool) -> None:
     there = [name for name in (*PICTURES, OBJECTS_PICTURE) if (folder / name).exists()]
     if there and not overwrite:
         raise ValueError(f"{folder / there[0]}: exists; give --overwrite or another folder")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is needed to draw: pip install 'mlsky[plot]'"
-        ) from None
+    figure_class()
 
 
 def draw(

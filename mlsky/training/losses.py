@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from mlsky.networks.outputs import single
+
 __all__ = [
     "CriticLoss",
     "generator_loss",
@@ -50,7 +52,7 @@ def scores_and_norms(critic: Critic, patches: torch.Tensor) -> tuple[torch.Tenso
         scores = _scores(critic(x))
         (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     # flattening, as `vector_norm` needs it, would copy patches that are stored channels last
-    square = (_single(gradient) ** 2).sum(tuple(range(1, gradient.ndim)))
+    square = (single(gradient) ** 2).sum(tuple(range(1, gradient.ndim)))
     return scores, torch.sqrt(square + _TINY)
 
 
@@ -128,15 +130,10 @@ def variance_l1(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"real {tuple(real.shape)} and fake {tuple(fake.shape)}: must have one shape"
         )
-    variances = [_single(x).var(dim=(-2, -1), correction=0) for x in (real, fake)]
+    variances = [single(x).var(dim=(-2, -1), correction=0) for x in (real, fake)]
     return functional.l1_loss(variances[1], variances[0])
-
-
-def _single(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: sums and differences of scores need more than 8 bits."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _scores(scores: torch.Tensor) -> torch.Tensor:
     """Scores as (N,), so that (N,) and (N, 1) never broadcast against each other."""
-    return _single(scores).reshape(-1)
+    return single(scores).reshape(-1)

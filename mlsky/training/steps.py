@@ -17,7 +17,7 @@ from mlsky.training.elbo import elbo_step
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import Run
 
-__all__ = ["learning_rate", "one_step", "power_report"]
+__all__ = ["follow", "learning_rate", "one_step", "power_report"]
 
 POWER_MEMORY = 0.1  # weight of the batch of a report in the logged running power ratios
 CRITIC_CHANNELS = 5  # of the paper's critic, by default
@@ -196,18 +196,23 @@ def power_report(run: Run, spectra: matching.Spectra, condition, real, rng, rati
     return out
 
 
+@torch.no_grad()
+def follow(average: torch.nn.Module, network: torch.nn.Module, memory: float) -> None:
+    """One step of a running average of weights; a memory of 0 copies those of the network."""
+    for a, b in zip(average.parameters(), network.parameters(), strict=True):
+        a.lerp_(b, 1 - memory)
+    # statistics of batch norms are averaged as the weights that they belong to
+    for a, b in zip(average.buffers(), network.buffers(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(b, 1 - memory)
+        else:
+            a.copy_(b)
+
+
 def _update_average(run: Run) -> None:
     """Averaged weights after a step; early on the memory is shorter."""
     memory = min(run.recipe.average, run.step / (run.step + 20)) if run.recipe.average else 0.0
-    with torch.no_grad():
-        for a, b in zip(run.averaged.parameters(), run.generator.parameters(), strict=True):
-            a.lerp_(b, 1 - memory)
-        # statistics of batch norms are averaged as the weights that they belong to
-        for a, b in zip(run.averaged.buffers(), run.generator.buffers(), strict=True):
-            if a.is_floating_point():
-                a.lerp_(b, 1 - memory)
-            else:
-                a.copy_(b)
+    follow(run.averaged, run.generator, memory)
 
 
 def one_step(run: Run, batch: Callable, seed: int, done: float) -> tuple[dict[str, float], tuple]:
