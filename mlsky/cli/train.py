@@ -130,7 +130,6 @@ def train(
     if recipe in chain.CHAINS:
         refused = {
             "init-from": init_from,
-            "validation": validation,
             "painted": painted,
             "converged": converged,
             "stop-at": stop_at,
@@ -138,11 +137,12 @@ def train(
         for name, value in refused.items():
             if value is not None:
                 raise ValueError(
-                    f"--{name} {value}: the paper's chain starts anew, on a set, runs to its end "
-                    "and is scored by mlsky validate; leave it out"
+                    f"--{name} {value}: the paper's chain starts anew, on a set, and runs to its "
+                    "end; leave it out"
                 )
+        scored = {"validation": validation, "every": score_every, "regions": score_regions}
         with resumable():
-            runs = chain.han2021(data, out, chain=recipe, **length)
+            runs = chain.han2021(data, out, chain=recipe, **scored, **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
     chosen = recipes.recipe(recipe)

@@ -97,7 +97,8 @@ def assemble(
     """
     if {*parts} == {*CHAIN}:
         runs = {name: Path(parts[name]) for name in CHAIN}
-        return _assemble_chain(out, runs, data, validation, device, regions, seed, corrections)
+        of = (data, validation, device, which, regions, seed, corrections)
+        return _assemble_chain(out, runs, *of)
     if corrections != calibrate.CORRECTIONS[0]:
         raise ValueError(f"corrections={corrections!r}: the default family has 'matched' alone")
     runs, taken = _sort(parts)
@@ -176,6 +177,7 @@ def _assemble_chain(
     data: str | os.PathLike,
     validation: str | os.PathLike | None,
     device: str,
+    which: str,
     regions: int | None,
     seed: int,
     corrections: str,
@@ -186,10 +188,10 @@ def _assemble_chain(
         attrs = attributes_of(validation, ("kappa_in", "ksz", "tsz", "cib", "radio"), False)
         check_apart(validation, attrs, data)
         hashes["validation"] = file_hash(validation)
-    noise = load_generator(runs["pixgan"])[0].noise_levels
+    noise = load_generator(runs["pixgan"], which)[0].noise_levels
     options = {
         "device": device,
-        "which": "last",
+        "which": which,
         "data": hashes,
         "overlap": tiles.LARGEST_OVERLAP if noise else CHAIN_OVERLAP,
     }

@@ -11,6 +11,7 @@ holds finished runs and sets, or links to them, goes on from there.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from mlsky import seeds
 from mlsky.io import sets
 from mlsky.io.files import whole
 from mlsky.networks.normaliser import Normaliser
+from mlsky.training import chain_scores
 from mlsky.training.data import Crops
 from mlsky.training.loop import train
 from mlsky.training.recipes import Recipe, recipe
@@ -94,9 +96,15 @@ def han2021(
     chain: str = "han2021",
     device: str = "auto",
     seed: int = 0,
+    validation: str | os.PathLike | None = None,
+    every: float | None = None,
+    regions: int | None = None,
     progress: bool = True,
 ) -> dict[str, Path]:
     """Train DCGAN, PIXGAN and VAEGAN; a stopped run is resumed.
+
+    With a validation set, each network is the one of its states that scores best, as the paper
+    chose its epochs: the intermediate sets are made with it.
 
     Parameters
     ----------
@@ -108,6 +116,10 @@ def han2021(
         Length of each of the three runs: give one.
     chain
         One of `CHAINS`: "han2021" for the paper's size.
+    validation, every, regions
+        As in `mlsky.training.loop.train`: a set that is not trained on, minutes or steps between
+        scores of each run, and how much of the set is scored. `mlsky.training.chain_scores` says
+        how.
 
     Returns
     -------
@@ -125,22 +137,29 @@ def han2021(
         "device": device,
         "seed": seed,
         "progress": progress,
+        "validation": validation,
+        "every": every,
+        "regions": regions,
     }
 
-    run = train(recipes["dcgan"], data, runs["dcgan"], **options)
+    def measured(stage: str, *before: nn.Module) -> dict:
+        return options | {"measure": functools.partial(chain_scores.measure, stage, before)}
+
+    run = train(recipes["dcgan"], data, runs["dcgan"], **measured("drawn"))
     normaliser = run.normaliser
     crops = Crops(data, ("kappa_in", *FIELDS), size, seed + 2)
     per_region = (crops.data.shape[-1] // size) ** 2
     patches = len(crops.data) * per_region
     first = out / "intermediate1.h5"
     if not first.exists():
-        generator, _, _ = load_generator(runs["dcgan"])
+        generator, _, _ = load_generator(runs["dcgan"], "best")
         _write(first, MULTIPLE * patches, size, pixel, _draw(generator, normaliser, seed))
 
-    train(recipes["pixgan"], first, runs["pixgan"], normaliser=normaliser, **options)
+    more = measured("painted")
+    train(recipes["pixgan"], first, runs["pixgan"], normaliser=normaliser, **more)
+    generator, _, _ = load_generator(runs["pixgan"], "best")
     second, target = out / "intermediate2.h5", Path(data)
     if not second.exists():
-        generator, _, _ = load_generator(runs["pixgan"])
         make = _from_gaussian(generator, normaliser, crops, seed)
         _write(second, patches, size, pixel, make)
     if recipes["vaegan"].paired:
@@ -149,7 +168,6 @@ def han2021(
             make = lambda first, count: crops.batch(first, count)[:, 1:].numpy()  # noqa: E731
             _write(target, patches, size, pixel, make)
 
-    train(
-        recipes["vaegan"], second, runs["vaegan"], target=target, normaliser=normaliser, **options
-    )
+    more = measured("chain", generator)
+    train(recipes["vaegan"], second, runs["vaegan"], target=target, normaliser=normaliser, **more)
     return runs

@@ -7,6 +7,7 @@ VAEGAN makes of the latter. `summary` says the numbers that the steps are judged
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mlsky import seeds
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys.unconditional import draw
 from mlsky.training.data import Crops
-from mlsky.training.run import CHECKPOINT, load_generator, normalise
+from mlsky.training.run import CHECKPOINT, Run, load_generator, normalise
 from mlsky.validation import scores
 
-__all__ = ["STAGES", "examples", "lines", "score", "summary"]
+__all__ = ["STAGES", "examples", "lines", "measure", "score", "summary"]
 
 #: What is scored, and the run that it needs: the last column of the paper's figure 1.
 STAGES = {
@@ -80,8 +82,49 @@ def score(
     if patches < LEAST:
         raise ValueError(f"patches={patches}: must be at least {LEAST}")
     folder = Path(folder)
-    chosen = _chosen(folder, stages)
-    return {stage: _score(folder, data, patches, seed, stage) for stage in chosen}
+    out = {}
+    for stage in _chosen(folder, stages):
+        networks, normaliser, state = _networks(folder, stage)
+        crops, pixel = _held_out(data, state["recipe"], seed)
+        rows, same = _score(stage, networks, normaliser, crops, pixel, patches, seed)
+        out[stage] = {
+            "steps": state["step"],
+            "patches": patches,
+            "summary": summary(rows) | _common(same),
+            "total": scores.total(rows),
+            "rows": rows,
+        }
+    return out
+
+
+def measure(stage: str, before: Sequence[nn.Module], run: Run, data: Path, regions: int) -> dict:
+    """Score the averaged generator of a run of the chain while it trains.
+
+    On the CPU, wherever the run is. Neither the run nor any random state is changed.
+
+    Parameters
+    ----------
+    stage
+        One of `STAGES`.
+    before
+        PIXGAN, on the CPU, for "chain"; none for the others.
+    run
+        Of the step of this stage.
+    data
+        Held-out set, as for `score`.
+    regions
+        As many patches are scored as these regions hold, at random places of the whole set.
+
+    Returns
+    -------
+    dict
+        As `mlsky.validation.scores.total`; its ``distance`` is the number to choose by.
+    """
+    networks = [*before, copy.deepcopy(run.averaged).cpu()]
+    crops, pixel = _held_out(data, run.recipe.to_dict(), 0)
+    patches = max(LEAST, regions * (crops.data.shape[-1] // run.recipe.size) ** 2)
+    rows, _ = _score(stage, networks, run.normaliser, crops, pixel, patches, 0)
+    return scores.total(rows)
 
 
 def examples(
@@ -114,9 +157,10 @@ def examples(
     folder = Path(folder)
     out = {}
     for stage in _chosen(folder, stages):
-        crops, pixel_arcmin = _held_out(folder, data, seed, stage)
+        networks, normaliser, state = _networks(folder, stage)
+        crops, pixel_arcmin = _held_out(data, state["recipe"], seed)
         # as many as `score` makes at a time, as the noise of a patch depends on their number
-        truth, made = next(_made(folder, stage, crops, CHUNK, seed))
+        truth, made = next(_made(stage, networks, normaliser, crops, CHUNK, seed))
         out |= {"truth": truth, stage: made}  # the truth is the same for all
     return out, pixel_arcmin
 
@@ -134,10 +178,16 @@ def _chosen(folder: Path, stages: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-def _held_out(folder: Path, data, seed: int, stage: str) -> tuple[Crops, float]:
-    """Crops of the held-out set as the run of a stage wants them, and their pixel size."""
-    *_, state = load_generator(folder / STAGES[stage])
-    size, pixel = state["recipe"]["size"], state["recipe"]["pixel_arcmin"]
+def _networks(folder: Path, stage: str) -> tuple[list[nn.Module], Normaliser, dict]:
+    """The networks of a stage, the best that were scored or the last, and the state of its run."""
+    names = ("pixgan", "vaegan") if stage == "chain" else (STAGES[stage],)
+    loaded = [load_generator(folder / name, "best") for name in names]
+    return [network for network, *_ in loaded], loaded[0][1], loaded[-1][2]
+
+
+def _held_out(data, recipe: dict, seed: int) -> tuple[Crops, float]:
+    """Crops of the held-out set as a recipe wants them, and their pixel size."""
+    size, pixel = recipe["size"], recipe["pixel_arcmin"]
     crops = Crops(data, ("kappa_in", *scores.FIELDS), size, seed)
     if crops.attrs["pixel_arcmin"] != pixel:
         raise ValueError(
@@ -146,33 +196,36 @@ def _held_out(folder: Path, data, seed: int, stage: str) -> tuple[Crops, float]:
     return crops, pixel
 
 
-def _score(folder: Path, data, patches: int, seed: int, stage: str) -> dict:
-    *_, state = load_generator(folder / STAGES[stage])
-    crops, pixel = _held_out(folder, data, seed, stage)
+def _score(
+    stage: str,
+    networks: Sequence[nn.Module],
+    normaliser: Normaliser,
+    crops: Crops,
+    pixel: float,
+    patches: int,
+    seed: int,
+) -> tuple[list[dict], dict[str, float]]:
+    """Rows of scores of a stage, and by field what is the same in all patches."""
     job = "from_kappa" if stage == "painted" else "end_to_end"
     seen = _Common()
-    pairs = seen.of(_made(folder, stage, crops, patches, seed))
+    pairs = seen.of(_made(stage, networks, normaliser, crops, patches, seed))
     rows = scores.compare(pairs, pixel, job, periodic=False)
     same = dict(zip(scores.FIELDS, seen.fractions(), strict=True))
     if stage == "painted":
         del same["kappa"]  # given
-    return {
-        "steps": state["step"],
-        "patches": patches,
-        "summary": summary(rows) | _common(same),
-        "total": scores.total(rows),
-        "rows": rows,
-    }
+    return rows, same
 
 
 @torch.no_grad()
 def _made(
-    folder: Path, stage: str, crops: Crops, patches: int, seed: int
+    stage: str,
+    networks: Sequence[nn.Module],
+    normaliser: Normaliser,
+    crops: Crops,
+    patches: int,
+    seed: int,
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """True and generated patches (5, n, n), in physical units."""
-    names = ("pixgan", "vaegan") if stage == "chain" else (STAGES[stage],)
-    networks = [load_generator(folder / name)[0] for name in names]
-    normaliser: Normaliser = load_generator(folder / names[0])[1]
     for first in range(0, patches, CHUNK):
         count = min(CHUNK, patches - first)
         fields = crops.batch(first // CHUNK, CHUNK)[:count]

@@ -48,7 +48,7 @@ from mlsky.training.run import (
     save_checkpoint,
     start_from,
 )
-from mlsky.training.selection import select_by
+from mlsky.training.selection import Measure, select_by
 from mlsky.training.steps import ROLLBACK_RATE, one_step, power_report
 
 __all__ = ["train"]
@@ -273,6 +273,7 @@ def train(
     validation: str | os.PathLike | None = None,
     every: float | None = None,
     regions: int | None = None,
+    measure: Measure | None = None,
     converged: float | None = None,
     progress: bool = True,
     report: Callable[[float, dict], None] | None = None,
@@ -313,12 +314,16 @@ def train(
         are new. Without effect if the folder `out` contains a checkpoint.
     validation
         A different set, with all fields, on which the averaged generator is scored during training;
-        the best one is kept as `best.safetensors`. For the recipes of the default family.
+        the best one is kept as `best.safetensors`. For the recipes of the default family, and for
+        others with `measure`.
     every
         Minutes between scores, or steps in a run of `steps`; a tenth of the run by default. It is
         also scored at the end. Scoring does not count as part of `minutes`.
     regions
         Of the validation set; by default 8 of 512 pixels, or smaller ones of the same area.
+    measure
+        What scores the run on a number of regions of the validation set, for a recipe that has no
+        scores of its own.
     converged
         Stop early if the losses have converged: the mean of the last 50 of each is within this
         fraction of that of the 50 before (`mlsky.training.stopping`), for example 0.1, 0.01 or
@@ -351,6 +356,7 @@ def train(
             *(validation, every, regions, recipe, data, folder, seed),
             length=minutes if steps is None else steps,
             by_steps=steps is not None,
+            measure=measure,
         )
         found = find_checkpoint(folder, recipe, seed)
         start = None

@@ -1,8 +1,8 @@
 """Selection of the state of a run with the best score on validation truth.
 
-At intervals the averaged generator is scored (`mlsky.validation.scores.checkpoint`), and the
-best one so far is kept beside the checkpoint. Scoring changes neither weights nor random state,
-and its time is not counted, so that a run is the same with and without it.
+At intervals the averaged generator is scored (`mlsky.validation.scores.checkpoint`, or as the
+caller says), and the best one so far is kept beside the checkpoint. Scoring changes neither weights
+nor random state, and its time is not counted, so that a run is the same with and without it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 from mlsky.validation import scores
 
-__all__ = ["Selection", "check_apart", "select_by"]
+__all__ = ["Measure", "Selection", "check_apart", "select_by"]
 
 logger = logging.getLogger("mlsky")
 
@@ -30,6 +31,15 @@ PIXELS = 8 * 512**2  # to score on: about six seconds of one core
 FRACTION = 0.1  # of a run between scores, by default
 #: Name of a generator in a weight file, for those that can be scored alone.
 NAMES = {"default:Paint": "paint", "default:Convergence": "convergence"}
+#: Scores a run on a number of regions of a set: a dictionary as that of
+#: `mlsky.validation.scores.total`, whose ``distance`` is the number to choose by.
+Measure = Callable[[Run, Path, int], dict]
+
+
+def _alone(run: Run, data: Path, regions: int) -> dict:
+    """Scores of a generator of the default family."""
+    name = NAMES[run.recipe.generator]
+    return scores.checkpoint({name: run.averaged}, run.normaliser, data, regions)
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Selection:
     regions: int
     folder: Path
     seed: int  # of the run
+    measure: Measure = _alone
     best: dict | None = None
     seen: int = 0  # intervals behind the run
     scored: int = -1  # step of the last score
@@ -67,11 +78,10 @@ class Selection:
 
     def score(self, run: Run) -> dict:
         """Score the averaged generator, keep it if it is best, and return a line for the log."""
-        name = NAMES[run.recipe.generator]
         self.scored = run.step
         line: dict = {"step": run.step, "seconds": round(run.seconds, 1)}
         try:
-            found = scores.checkpoint({name: run.averaged}, run.normaliser, self.data, self.regions)
+            found = self.measure(run, self.data, self.regions)
         except ValueError as error:  # maps that cannot be measured, which training may improve
             logger.warning("step %d: cannot be scored (%s)", run.step, error)
             return {**line, "score": None, "best": False}
@@ -105,6 +115,7 @@ def select_by(
     seed: int,
     length: float,
     by_steps: bool,
+    measure: Measure | None = None,
 ) -> Selection | None:
     """Make the selection of the best state of a run; None without a validation set.
 
@@ -120,6 +131,8 @@ def select_by(
         What is trained on.
     length, by_steps
         Of the run, in steps or minutes.
+    measure
+        For a recipe that has no scores of its own.
 
     Raises
     ------
@@ -131,7 +144,7 @@ def select_by(
         if every is not None:
             raise ValueError(f"every={every}: there is nothing to score on; give validation=")
         return None
-    if recipe.generator not in NAMES:
+    if measure is None and recipe.generator not in NAMES:
         raise ValueError(
             f"validation={validation}: recipe {recipe.name} is scored once its chain is whole, "
             "by mlsky validate; leave it out"
@@ -143,7 +156,8 @@ def select_by(
         raise ValueError(f"every={every}: must be {'whole ' * by_steps}{unit} > 0")
     if regions is not None and regions < 1:
         raise ValueError(f"regions={regions}: must be at least 1")
-    further = ("kappa_in",) if recipe.inputs == ("kappa_in",) else ()
+    # a chain is scored from the Gaussian kappa too
+    further = ("kappa_in",) if recipe.inputs == ("kappa_in",) or measure is not None else ()
     with fields_of(validation, (*scores.FIELDS, *further)) as (fields, attrs):
         count, n = len(fields[0]), fields[0].shape[-1]
     if regions is None:
@@ -155,7 +169,14 @@ def select_by(
         )
     check_apart(validation, attrs, data)
     return Selection(
-        Path(validation), file_hash(validation), every, by_steps, min(regions, count), folder, seed
+        Path(validation),
+        file_hash(validation),
+        every,
+        by_steps,
+        min(regions, count),
+        folder,
+        seed,
+        measure or _alone,
     )
 
 

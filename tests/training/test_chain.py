@@ -140,6 +140,61 @@ def test_the_papers_chain(large, tmp_path, monkeypatch):
     assert steps == [load_generator(folder)[2]["step"] for folder in runs.values()]
 
 
+def test_the_best_state_of_each_network_goes_on(large, tmp_path, monkeypatch):
+    """The sets, the later networks and the exported file are those of the states that score best.
+
+    Scores change nothing else: networks and sets are those of shorter runs.
+    """
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    before = []
+
+    def score(stage, networks, run, data, regions):
+        before.append((stage, run.step, networks))
+        return {"rows": 4, "met": run.step % 2, "distance": 2.0 if run.step == 1 else 3.0}
+
+    monkeypatch.setattr(chain.chain_scores, "measure", score)
+    options = {"device": "cpu", "seed": 1, "progress": False}
+    held = {"validation": large[1], "every": 1, "regions": 1}
+    made = chain.han2021(large[0], tmp_path / "scored", steps=2, **held, **options)
+    plain = chain.han2021(large[0], tmp_path / "short", steps=1, **options)
+    stages = ("drawn", "painted", "chain")
+    assert [(s, n) for s, n, _ in before] == [(s, n) for s in stages for n in (1, 2)]
+    for name, folder in made.items():
+        last, best = (load_generator(folder, which)[2]["step"] for which in ("last", "best"))
+        assert (last, best) == (2, 1)
+        for a, b in zip(
+            load_generator(folder, "best")[0].parameters(),
+            load_generator(plain[name])[0].parameters(),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
+    painter = load_generator(plain["pixgan"])[0]
+    for (given,) in (networks for stage, _, networks in before if stage == "chain"):
+        for a, b in zip(given.parameters(), painter.parameters(), strict=True):
+            assert torch.equal(a, b)
+    for name in ("intermediate1.h5", "intermediate2.h5"):
+        with h5py.File(tmp_path / "scored" / name) as a, h5py.File(tmp_path / "short" / name) as b:
+            assert all(np.array_equal(a[k], b[k]) for k in chain.FIELDS)
+    assert (tmp_path / "short" / "dcgan" / "best.safetensors").exists() is False
+
+
+def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    coarse = write_set(tmp_path / "coarse.h5", 128, seed=9, pixel_arcmin=2.0)
+    options = {"device": "cpu", "seed": 1, "progress": False, "steps": 1}
+    for more, message in (
+        ({"validation": large[0]}, "the same sky is trained on"),
+        ({"validation": coarse}, r"pixels of 2.0', 0.5' in recipe dcgan"),
+        ({"validation": tmp_path / "none.h5"}, "none.h5: cannot be read"),
+        ({"every": 3}, "every=3: there is nothing to score on; give validation="),
+    ):
+        with pytest.raises(ValueError, match=message):
+            chain.han2021(large[0], tmp_path / "run", **more, **options)
+        assert not (tmp_path / "run" / "dcgan" / runs.CHECKPOINT).exists()
+
+
 def test_lazy_penalties_weigh_as_much(large, monkeypatch):
     """Of the penalties of a step, fewer are heavier; the log has the loss with one of weight 1."""
     seen, whole = [], losses.wgan_gp_critic

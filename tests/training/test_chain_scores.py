@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from tiny_runs import thin_recipe, write_set
 
 from mlsky import cli
@@ -15,6 +16,7 @@ from mlsky.networks import evaluate
 from mlsky.networks.weights import open_weights
 from mlsky.painting import regions
 from mlsky.training import chain, chain_scores, paper_corrections
+from mlsky.training import run as runs
 from mlsky.training.assemble import assemble
 from mlsky.validation import scores
 
@@ -84,7 +86,8 @@ def test_painted_from_the_true_kappa(trained):
     folder, held_out = trained
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
     for stage, same in (("painted", True), ("chain", False)):
-        for truth, made in chain_scores._made(folder, stage, crops, 2, 0):
+        networks, normaliser, _ = chain_scores._networks(folder, stage)
+        for truth, made in chain_scores._made(stage, networks, normaliser, crops, 2, 0):
             assert np.allclose(truth[0], made[0], atol=1e-3) == same
             assert made[2].max() <= 0
             assert made[3:].min() >= 0
@@ -129,17 +132,34 @@ def test_examples_are_the_first_that_are_scored(trained, monkeypatch, stage):
     asked = []
     made = chain_scores._made
 
-    def watched(folder, stage, crops, patches, seed):
+    def watched(stage, networks, normaliser, crops, patches, seed):
         asked.append(patches)
-        return made(folder, stage, crops, patches, seed)
+        return made(stage, networks, normaliser, crops, patches, seed)
 
     monkeypatch.setattr(chain_scores, "_made", watched)
     patches, _ = chain_scores.examples(folder, held_out, 2, [stage])
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 2)
-    truth, first = next(made(folder, stage, crops, chain_scores.CHUNK, 2))
+    networks, normaliser, _ = chain_scores._networks(folder, stage)
+    truth, first = next(made(stage, networks, normaliser, crops, chain_scores.CHUNK, 2))
     assert np.array_equal(patches["truth"], truth)
     assert np.array_equal(patches[stage], first)
     assert asked == [chain_scores.CHUNK]
+
+
+@pytest.mark.parametrize("stage", ["drawn", "painted", "chain"])
+def test_a_run_is_scored_as_its_folder(trained, stage):
+    """While it trains, a run has the scores that its checkpoint will have; not a bit changes."""
+    folder, held_out = trained
+    before, normaliser, _ = chain_scores._networks(folder, stage)
+    made = runs.new_run(thin_recipe(chain_scores.STAGES[stage]), normaliser, 1, torch.device("cpu"))
+    made.averaged.load_state_dict(before.pop().state_dict())
+    held = {name: tensor.clone() for name, tensor in made.averaged.state_dict().items()}
+    random = torch.get_rng_state()
+    found = chain_scores.measure(stage, before, made, held_out, 1)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(held[k], v) for k, v in made.averaged.state_dict().items())
+    wanted = chain_scores.score(folder, held_out, chain_scores.LEAST, 0, [stage])
+    assert found == wanted[stage]["total"]
 
 
 def test_a_missing_matplotlib_is_said_before_work(trained, tmp_path, monkeypatch, capsys):
@@ -180,7 +200,8 @@ def test_the_chain_is_exported(trained, tmp_path, monkeypatch):
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
     kappa = crops.batch(0, chain_scores.CHUNK)[0, 0]
     out = evaluate.evaluate(weights, kappa, {}, precision="fp32")
-    _, made = next(chain_scores._made(folder, "chain", crops, 1, 0))
+    networks, normaliser, _ = chain_scores._networks(folder, "chain")
+    _, made = next(chain_scores._made("chain", networks, normaliser, crops, 1, 0))
     for name, field in zip(scores.FIELDS, made, strict=True):
         np.testing.assert_allclose(out[name], field, rtol=HALF, atol=HALF)
 
