@@ -129,6 +129,20 @@ def test_bad_painting_on_the_fly(tiny_recipe, capsys, change, message):
     assert message in error_of(capsys, PAINTED + change)
 
 
+def test_a_chain_is_scored_as_asked(tmp_path, monkeypatch, capsys):
+    from mlsky.training import chain
+
+    asked = {}
+    monkeypatch.setattr(
+        chain, "han2021", lambda data, out, **options: asked.update(options) or {"dcgan": out}
+    )
+    command = "train --recipe han2021-w16 --data set.h5 --out run --steps 9 --validation val.h5"
+    assert cli.main(f"{command} --score-every 3 --score-regions 2".split()) == 0
+    wanted = {"validation": Path("val.h5"), "every": 3, "regions": 2, "chain": "han2021-w16"}
+    assert {name: asked[name] for name in wanted} == wanted
+    assert "run: dcgan trained" in capsys.readouterr().out
+
+
 def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
     from mlsky.training import loop
     from mlsky.training.run import load_generator
