@@ -342,4 +342,4 @@ def lines(found: dict[str, dict]) -> Iterator[str]:
         )
         for name, n in figures["summary"].items():
             verdict = "ok" if n["good"] else "NOT"
-            yield f"  {name:<32}{n['value']:>10.3g}  {n['wanted']:<18}{verdict}"
+            yield f"  {name:<32}{n['value']:>10.3g}  {n['wanted']:<20}{verdict}"

@@ -57,6 +57,8 @@ def test_every_step_is_scored(trained, tmp_path, capsys):
         assert "same in all patches of ksz" in named
     printed = capsys.readouterr().out
     assert "drawn, dcgan of 1 steps: " in printed
+    verdicts = [line.split()[-1] for line in printed.splitlines() if line.startswith("  ")]
+    assert {*verdicts} <= {"ok", "NOT"}  # apart from what is wanted
 
 
 def test_the_truth_is_perfect(trained):
