@@ -18,7 +18,7 @@ import h5py
 
 from mlsky.errors import MlskyError
 from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
-from mlsky.training.data import Painted
+from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 from mlsky.validation import scores
@@ -168,6 +168,8 @@ def select_by(
             f"{recipe.name}"
         )
     check_apart(validation, attrs, data)
+    if measure is not None:  # scored on patches: a set without any would be found out at each score
+        Crops(validation, (*scores.FIELDS, *further), recipe.size)
     return Selection(
         Path(validation),
         file_hash(validation),
