@@ -141,8 +141,9 @@ def select_by(
         or a number is not positive.
     """
     if validation is None:
-        if every is not None:
-            raise ValueError(f"every={every}: there is nothing to score on; give validation=")
+        for name, value in (("every", every), ("regions", regions)):
+            if value is not None:
+                raise ValueError(f"{name}={value}: there is nothing to score on; give validation=")
         return None
     if measure is None and recipe.generator not in NAMES:
         raise ValueError(
