@@ -131,6 +131,8 @@ def train(
         refused = {
             "init-from": init_from,
             "painted": painted,
+            "target": target,
+            "normaliser": normaliser,
             "converged": converged,
             "stop-at": stop_at,
         }

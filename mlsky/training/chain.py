@@ -125,7 +125,14 @@ def han2021(
     -------
     dict
         Run folders by network name.
+
+    Raises
+    ------
+    ValueError
+        As `mlsky.training.loop.train`, and for truth without `kappa_in`; before training starts.
     """
+    with sets.fields_of(data, ("kappa_in", *FIELDS)):  # DCGAN alone needs no `kappa_in`
+        pass
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))

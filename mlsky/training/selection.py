@@ -18,7 +18,7 @@ import h5py
 
 from mlsky.errors import MlskyError
 from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
-from mlsky.training.data import Painted
+from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import BEST, Run, read_checkpoint, save_best
 from mlsky.validation import scores
@@ -141,8 +141,9 @@ def select_by(
         or a number is not positive.
     """
     if validation is None:
-        if every is not None:
-            raise ValueError(f"every={every}: there is nothing to score on; give validation=")
+        for name, value in (("every", every), ("regions", regions)):
+            if value is not None:
+                raise ValueError(f"{name}={value}: there is nothing to score on; give validation=")
         return None
     if measure is None and recipe.generator not in NAMES:
         raise ValueError(
@@ -168,6 +169,8 @@ def select_by(
             f"{recipe.name}"
         )
     check_apart(validation, attrs, data)
+    if measure is not None:  # scored on patches: a set without any would be found out at each score
+        Crops(validation, (*scores.FIELDS, *further), recipe.size)
     return Selection(
         Path(validation),
         file_hash(validation),

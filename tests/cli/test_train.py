@@ -143,6 +143,13 @@ def test_a_chain_is_scored_as_asked(tmp_path, monkeypatch, capsys):
     assert "run: dcgan trained" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", [["--target", "set.h5"], ["--normaliser", "data"]])
+def test_a_chain_refuses_what_it_would_ignore(tiny_recipe, capsys, change):
+    command = "train --recipe han2021-w16 --data set.h5 --out run --steps 9".split()
+    message = f"{' '.join(change)}: the paper's chain starts anew, on a set"
+    assert message in error_of(capsys, command + change)
+
+
 def test_train_scores_and_draws_its_log(tiny_recipe, monkeypatch, capsys):
     from mlsky.training import loop
     from mlsky.training.run import load_generator

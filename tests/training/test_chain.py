@@ -183,16 +183,31 @@ def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
     thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
     monkeypatch.setattr(chain, "recipe", thin.__getitem__)
     coarse = write_set(tmp_path / "coarse.h5", 128, seed=9, pixel_arcmin=2.0)
+    small = write_set(tmp_path / "small.h5", 64, seed=9)
+    spoilt = write_set(tmp_path / "spoilt.h5", 128, seed=9)
+    with h5py.File(spoilt, "r+") as file:
+        file["tsz"][1, 2, 3] = np.nan
     options = {"device": "cpu", "seed": 1, "progress": False, "steps": 1}
     for more, message in (
         ({"validation": large[0]}, "the same sky is trained on"),
         ({"validation": coarse}, r"pixels of 2.0', 0.5' in recipe dcgan"),
         ({"validation": tmp_path / "none.h5"}, "none.h5: cannot be read"),
+        ({"validation": small}, "small.h5: regions of 64 pixels, crops of 128 asked for"),
+        ({"validation": spoilt}, "spoilt.h5: tsz holds NaN or infinity"),
         ({"every": 3}, "every=3: there is nothing to score on; give validation="),
     ):
         with pytest.raises(ValueError, match=message):
             chain.han2021(large[0], tmp_path / "run", **more, **options)
         assert not (tmp_path / "run" / "dcgan" / runs.CHECKPOINT).exists()
+
+
+def test_truth_without_gaussian_kappa_is_refused_before_training(tmp_path, monkeypatch):
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    data = write_set(tmp_path / "cut.h5", 128, leave_out=("kappa_in",))
+    with pytest.raises(ValueError, match=r"cut\.h5: lacks kappa_in"):
+        chain.han2021(data, tmp_path / "run", steps=1, device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_lazy_penalties_weigh_as_much(large, monkeypatch):

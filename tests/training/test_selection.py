@@ -136,6 +136,7 @@ def test_bad_validation_sets(data, validation, tmp_path):
         ({"validation": validation, "every": 0.5}, "every=0.5: must be whole steps > 0"),
         ({"validation": validation, "regions": 0}, "regions=0: must be at least 1"),
         ({"every": 5}, "every=5: there is nothing to score on"),
+        ({"regions": 5}, "regions=5: there is nothing to score on"),
     ):
         with pytest.raises(ValueError, match=message):
             train_tiny(tiny_recipe(), data, out, **options)
