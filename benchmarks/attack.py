@@ -268,7 +268,7 @@ def attack_files(folder: Path, number: int) -> None:
 
     import mlsky
     from mlsky.io import store
-    from mlsky.training import run as runs
+    from mlsky.training import checkpoints
 
     sky = mlsky.simulate([93, 145], 4, 1)
 
@@ -285,10 +285,10 @@ def attack_files(folder: Path, number: int) -> None:
 
     path = folder / "checkpoint.safetensors"
     tensors = {f"generator.{n}": torch.arange(200.0) + n for n in range(4)}
-    runs._save(path, tensors, {"step": 3, "recipe": {"name": "a"}, "seed": 1})
+    checkpoints.write(path, tensors, {"step": 3, "recipe": {"name": "a"}, "seed": 1})
 
     def of_checkpoint(path):
-        found, state = runs.read_checkpoint(path)
+        found, state = checkpoints.read_checkpoint(path)
         return {name: t.numpy().tobytes() for name, t in found.items()}, state
 
     attack_file("checkpoints", path, of_checkpoint, number)

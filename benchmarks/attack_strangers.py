@@ -328,7 +328,7 @@ def attack_kinds(folder: Path) -> None:
     from mlsky import registry
     from mlsky.io import sets
     from mlsky.networks import weights
-    from mlsky.training import run as runs
+    from mlsky.training import checkpoints
 
     def make(name: str, suffix: str) -> Path:
         path = folder / f"{name}{suffix}"
@@ -357,7 +357,7 @@ def attack_kinds(folder: Path) -> None:
         (weights.load, ".safetensors"),
         (weights.read_header, ".safetensors"),
         (weights.open_weights, ".safetensors"),
-        (runs.read_checkpoint, "-run.safetensors"),
+        (checkpoints.read_checkpoint, "-run.safetensors"),
         (registry.names, ".yaml"),
         (mlsky.Sky.read, ".h5"),
         (lambda p: mlsky.Sky.read(p, lazy=True), ".h5"),

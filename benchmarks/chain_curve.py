@@ -3,9 +3,10 @@
     python benchmarks/chain_curve.py runs/han2021 dcgan --data test.h5 [--json curve.json]
 
 Copies are the files ``runs/han2021/dcgan/snapshots/*.safetensors``, made while it trained. Each is
-scored as `mlsky validate-chain` does, with the last of the other networks. The distance from the
-truth (in tolerances, no number counted more than ten) over the steps is fitted with a power law,
-which is extrapolated: the steps to a distance of one. It is no more than an extrapolation.
+scored as `mlsky validate-chain` does, with the other networks' best states, or their last where
+none was scored. The distance from the truth (in tolerances, no number counted more than ten) over
+the steps is fitted with a power law, which is extrapolated: the steps to a distance of one. It is
+no more than an extrapolation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mlsky.training import chain, chain_scores
-from mlsky.training.run import CHECKPOINT
+from mlsky.training.checkpoints import CHECKPOINT
 
 LAST = {"dcgan": "drawn", "pixgan": "painted", "vaegan": "chain"}
 

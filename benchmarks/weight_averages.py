@@ -20,9 +20,10 @@ from mlsky import seeds
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys.unconditional import draw
 from mlsky.training import chain_scores, loop, steps
+from mlsky.training.checkpoints import CHECKPOINT, read_checkpoint
 from mlsky.training.data import Crops
 from mlsky.training.recipes import Recipe
-from mlsky.training.run import CHECKPOINT, Run, new_run, read_checkpoint, restore
+from mlsky.training.run import Run, new_run, restore
 from mlsky.validation import scores
 
 BATCH = 32

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from mlsky import old_names, registry
 from mlsky.networks import weights
 from mlsky.networks.default import Convergence, Paint
-from mlsky.training import run
+from mlsky.training import checkpoints
 
 DATA = Path(registry.__file__).parents[1] / "data"
 FILES = sorted((DATA / "weights").glob("*-v[1-9].safetensors"))
@@ -71,9 +71,9 @@ def test_a_checkpoint_of_0_1_0_is_read(tmp_path):
             "checked": True,
         }
     )
-    metadata = {"state": text, "sha256": run._checksum(before, text)}
+    metadata = {"state": text, "sha256": checkpoints._checksum(before, text)}
     save_file(before, tmp_path / "checkpoint.safetensors", metadata=metadata)
-    found, state = run.read_checkpoint(tmp_path / "checkpoint.safetensors")
+    found, state = checkpoints.read_checkpoint(tmp_path / "checkpoint.safetensors")
     assert state == {"recipe": recipe, "step": 3}
     assert set(found) == set(tensors)
     assert all(torch.equal(found[name], values) for name, values in tensors.items())

@@ -24,6 +24,7 @@ from mlsky.io import sets
 from mlsky.io.files import whole
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import chain_scores
+from mlsky.training.checkpoints import CHECKPOINT, read_state
 from mlsky.training.data import Crops
 from mlsky.training.loop import train
 from mlsky.training.recipes import Recipe, recipe
@@ -87,6 +88,23 @@ def _from_gaussian(
     return make
 
 
+def _check_made(made: Path, run: Path, minutes: float | None, steps: int | None) -> None:
+    """Refuse to train a network on behind whose back a set was made of its earlier state."""
+    if not (made.exists() and (run / CHECKPOINT).exists()):
+        return
+    state = read_state(run / CHECKPOINT)
+    if steps is not None and state["step"] < steps:
+        wanted = f"steps={steps}"
+    elif minutes is not None and state["seconds"] < 60 * minutes:
+        wanted = f"minutes={minutes:g}"
+    else:
+        return
+    raise ValueError(
+        f"{made}: was made by {run.name} of {state['step']} steps; for {wanted} name another "
+        "folder, or remove it and the runs behind it"
+    )
+
+
 def han2021(
     data: str | os.PathLike,
     out: str | os.PathLike,
@@ -129,7 +147,8 @@ def han2021(
     Raises
     ------
     ValueError
-        As `mlsky.training.loop.train`, and for truth without `kappa_in`; before training starts.
+        As `mlsky.training.loop.train`, for truth without `kappa_in`, and if a network would be
+        trained on after its set was made; before training starts.
     """
     with sets.fields_of(data, ("kappa_in", *FIELDS)):  # DCGAN alone needs no `kappa_in`
         pass
@@ -137,6 +156,8 @@ def han2021(
     out.mkdir(parents=True, exist_ok=True)
     recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))
     runs = {name: out / name for name in recipes}
+    for name, made in (("dcgan", "intermediate1.h5"), ("pixgan", "intermediate2.h5")):
+        _check_made(out / made, runs[name], minutes, steps)
     size, pixel = recipes["dcgan"].size, recipes["dcgan"].pixel_arcmin
     options = {
         "minutes": minutes,

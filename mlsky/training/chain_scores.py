@@ -20,8 +20,9 @@ from torch import nn
 from mlsky import seeds
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys.unconditional import draw
+from mlsky.training.checkpoints import CHECKPOINT
 from mlsky.training.data import Crops
-from mlsky.training.run import CHECKPOINT, Run, load_generator, normalise
+from mlsky.training.run import Run, load_generator, normalise
 from mlsky.validation import scores
 
 __all__ = ["STAGES", "examples", "lines", "measure", "score", "summary"]

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from mlsky.errors import MlskyError
 from mlsky.io import locks
-from mlsky.training.run import CHECKPOINT, Run, save_checkpoint
+from mlsky.training.checkpoints import BEST, CHECKPOINT
+from mlsky.training.run import Run, save_checkpoint
 
 __all__ = ["Claim"]
 
@@ -67,6 +68,7 @@ class Claim:
         except OSError as error:
             raise MlskyError(f"{folder}: cannot be written ({error.strerror})") from None
         if fresh:
+            (folder / BEST).unlink(missing_ok=True)  # of a run whose checkpoint is gone
             save_checkpoint(run, folder, seed)
 
     def _take(self) -> None:

@@ -32,18 +32,17 @@ from mlsky.networks.device import pick_device
 from mlsky.networks.normaliser import Normaliser
 from mlsky.toys import images
 from mlsky.training import matching, stopping
+from mlsky.training.checkpoints import BEST, CHECKPOINT, read_checkpoint, read_state
 from mlsky.training.claim import Claim
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
 from mlsky.training.run import (
-    CHECKPOINT,
     Run,
     choose_normaliser,
     find_checkpoint,
     find_start,
     new_run,
     normalise,
-    read_checkpoint,
     restore,
     save_checkpoint,
     start_from,
@@ -374,17 +373,24 @@ def train(
             restore(run, *found)
         elif start:
             start_from(run, start[1], init_from)
-        claim.begin(run, seed, fresh=found is None)
-        if chosen is not None:
-            chosen.start(run)
-        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
-        batch = _make_batch(recipe, truth, conditions, run)
 
         def done():
             if converged is not None and stopping.converged(run.recent, converged):
                 return 1.0
             return run.seconds / (60 * minutes) if steps is None else run.step / steps
 
+        if found is not None and done() >= 1:
+            return run  # others may have links to a finished run: nothing is written
+        claim.begin(run, seed, fresh=found is None)
+        if chosen is not None:
+            chosen.start(run)
+        elif found is not None and (folder / BEST).exists():
+            logger.warning(
+                "%s: stays the state of step %d, as the run goes on without a validation set",
+                *(folder / BEST, read_state(folder / BEST).get("step", -1)),
+            )
+        spectra = matching.Spectra(recipe.size, recipe.pixel_arcmin, device)
+        batch = _make_batch(recipe, truth, conditions, run)
         watch = _Watch()
         ratios: dict = {}
         saved = time.monotonic()
@@ -413,7 +419,8 @@ def train(
                 elif chosen is not None and watch.good(run) and chosen.due(run):
                     _write_log(folder, chosen.score(run))
                 bar.update(min(100, 100 * done()) - bar.n)
-                if time.monotonic() - saved > SAVE_EVERY and watch.good(run):
+                # the end is saved once it is scored: a run that is finished on disk stays so
+                if done() < 1 and time.monotonic() - saved > SAVE_EVERY and watch.good(run):
                     try:
                         save_checkpoint(run, folder, seed)
                     except MlskyError as error:  # the disk may have room the next time

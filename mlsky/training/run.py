@@ -1,14 +1,9 @@
-"""A training run: networks, optimisers and constants, and their checkpoint file.
-
-`checkpoint.safetensors` in the run's folder holds weights, averages and optimisers: enough to
-resume exactly. `best.safetensors` holds the averaged generator that scored best.
-"""
+"""A training run: networks, optimisers and constants, saved and restored."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import importlib
 import json
 import os
@@ -18,22 +13,26 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mlsky import old_names, seeds
-from mlsky.arguments import short
+from mlsky import seeds
 from mlsky.components import maps_of
-from mlsky.errors import MlskyError
-from mlsky.io.files import open_regular, whole
 from mlsky.networks import default
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import ARCHITECTURES, open_weights
 from mlsky.training import matching
+from mlsky.training.checkpoints import (
+    BEST,
+    CHECKPOINT,
+    part,
+    read_best,
+    read_checkpoint,
+    write,
+)
 from mlsky.training.data import OBJECTS, Crops, Painted
 from mlsky.training.matched_statistics import matching_of
 from mlsky.training.recipes import Recipe
 
-__all__ = ["BEST", "CHECKPOINT", "Run", "load_generator", "part"]
+__all__ = ["Run", "load_generator"]
 
-CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 LOG_CHANNELS = ("tsz", "cib", "radio")  # with the logarithm of the normaliser
 
 
@@ -176,7 +175,7 @@ def save_checkpoint(run: Run, folder: Path, seed: int) -> None:
     tensors |= adam_tensors(run.critic_adam, "critic_adam")
     if run.match is not None:
         tensors |= {f"match.{k}": v for k, v in run.match.running.items()}
-    _save(folder / CHECKPOINT, tensors, _state(run, seed))
+    write(folder / CHECKPOINT, tensors, _state(run, seed))
 
 
 def save_best(run: Run, folder: Path, seed: int, score: dict) -> None:
@@ -188,7 +187,7 @@ def save_best(run: Run, folder: Path, seed: int, score: dict) -> None:
         As `save_checkpoint`.
     """
     tensors = {f"averaged.{k}": v for k, v in run.averaged.state_dict().items()}
-    _save(folder / BEST, tensors, {**_state(run, seed), "score": score})
+    write(folder / BEST, tensors, {**_state(run, seed), "score": score})
 
 
 def _state(run: Run, seed: int) -> dict:
@@ -201,71 +200,6 @@ def _state(run: Run, seed: int) -> dict:
         "rollbacks": run.rollbacks,
         "recent": run.recent,
     }
-
-
-def _save(path: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    try:
-        with whole(path) as temporary:
-            text = json.dumps({**state, "checked": True})
-            metadata = {"state": text, "sha256": _checksum(tensors, text)}
-            save_file(tensors, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        raise MlskyError(
-            f"{path.parent}: the {path.stem} of step {state['step']} cannot be written ({error}); "
-            "the one before it is kept: make room and train on"
-        ) from None
-
-
-def _checksum(tensors: dict[str, torch.Tensor], text: str) -> str:
-    """Sha256 of the state and of every tensor with its name, type and shape."""
-    out = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        values = tensors[name]
-        out.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        out.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return out.hexdigest()
-
-
-#: The largest checkpoint, our choice, and what is raised by readers of other files.
-CHECKPOINT_BYTES = 2**35
-UNREADABLE = (OSError, LookupError, ValueError, TypeError, RecursionError, MemoryError)
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """Tensors and state of a checkpoint.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read, or is not as it was written.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        open_regular(path, CHECKPOINT_BYTES).close()  # a pipe would be waited for
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = json.loads(metadata["state"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}
-        if not isinstance(state, dict) or not isinstance(state.get("recipe"), dict):
-            raise ValueError("it has no recipe")
-        # those of earlier versions have no checksum, and no state that says so
-        found = {"sha256", "checked"} & {*metadata, *state}
-        if found and metadata.get("sha256") != _checksum(tensors, metadata["state"]):
-            raise ValueError("its checksum differs")
-    except (SafetensorError, *UNREADABLE) as error:
-        reason = short(" ".join(str(error).split()), 160).strip("'\"")
-        raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}); remove it") from None
-    state.pop("checked", None)
-    return {old_names.tensor(k): v for k, v in tensors.items()}, old_names.keys(state)
-
-
-def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
@@ -425,14 +359,15 @@ def load_generator(
     Raises
     ------
     ValueError
-        If there is none, or `which` is neither.
+        If there is none, `which` is neither, or the best is of another run.
     """
     if which not in ("best", "last"):
         raise ValueError(f"which={which!r}: must be best or last")
-    path = Path(folder) / BEST
-    if which == "last" or not path.exists():
-        path = Path(folder) / CHECKPOINT
-    tensors, state = read_checkpoint(path)
+    folder = Path(folder)
+    if which == "best" and (folder / BEST).exists():
+        tensors, state = read_best(folder)
+    else:
+        tensors, state = read_checkpoint(folder / CHECKPOINT)
     normaliser = Normaliser.from_dict(state["normaliser"])
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in state["recipe"].items()}
     run = new_run(Recipe(**fields), normaliser, state["seed"], torch.device("cpu"))

@@ -18,9 +18,10 @@ import h5py
 
 from mlsky.errors import MlskyError
 from mlsky.io.sets import fields_of, file_hash, painted_seed, refuse_validation_truth
+from mlsky.training.checkpoints import BEST, read_best
 from mlsky.training.data import Crops, Painted
 from mlsky.training.recipes import Recipe
-from mlsky.training.run import BEST, Run, read_checkpoint, save_best
+from mlsky.training.run import Run, save_best
 from mlsky.validation import scores
 
 __all__ = ["Measure", "Selection", "check_apart", "select_by"]
@@ -60,9 +61,9 @@ class Selection:
 
     def start(self, run: Run) -> None:
         """Start counting, at the beginning of a run or after it was resumed or rolled back."""
-        self.seen, self.scored = self._intervals(run), run.step
+        self.seen, self.scored = self._intervals(run), -1
         path = self.folder / BEST
-        self.best = read_checkpoint(path)[1].get("score") if path.exists() else None
+        self.best = read_best(self.folder)[1].get("score") if path.exists() else None
         if self.best and any(self.best.get(k) != v for k, v in self._truth().items()):
             logger.warning("%s: was chosen on other regions; scores start anew", path)
             self.best = None
@@ -70,7 +71,7 @@ class Selection:
     def due(self, run: Run, end: bool = False) -> bool:
         """Whether to score now: once per interval, and at the end of a run."""
         if end:
-            return run.step != self.scored or self.best is None
+            return run.step != self.scored
         intervals = self._intervals(run)
         due = intervals > self.seen
         self.seen = intervals
@@ -147,8 +148,8 @@ def select_by(
         return None
     if measure is None and recipe.generator not in NAMES:
         raise ValueError(
-            f"validation={validation}: recipe {recipe.name} is scored once its chain is whole, "
-            "by mlsky validate; leave it out"
+            f"validation={validation}: recipe {recipe.name} has no scores of its own; leave it out "
+            "(the paper's networks are scored in their chain, such as han2021-w16)"
         )
     unit = "steps" if by_steps else "minutes"
     if every is None:

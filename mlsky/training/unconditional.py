@@ -14,9 +14,10 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import Weights, network_header, open_weights
 from mlsky.toys import blobs, images
 from mlsky.toys.vae import Decoder, Encoder, Latents, draw_like, latents
+from mlsky.training.checkpoints import CHECKPOINT, part, read_checkpoint
 from mlsky.training.data import Crops
 from mlsky.training.export import export
-from mlsky.training.run import CHECKPOINT, load_generator, normalise, part, read_checkpoint
+from mlsky.training.run import load_generator, normalise
 
 __all__ = ["autoencoder", "blobs_of", "codes", "opened", "to_file", "truth"]
 

@@ -19,7 +19,8 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.training import assemble as assembling
 from mlsky.training import isotropy
 from mlsky.training.assemble import assemble
-from mlsky.training.run import BEST, save_best
+from mlsky.training.checkpoints import BEST
+from mlsky.training.run import save_best
 
 
 def _set(path, seed, n=192, leave_out=()):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_runs import assert_same, log_lines, logged, thin_recipe, train_tiny, write_set
 
-from mlsky.training import chain, loop, losses, steps
+from mlsky.training import chain, checkpoints, loop, losses, steps
 from mlsky.training import run as runs
 from mlsky.training.recipes import recipe
 from mlsky.training.run import load_generator
@@ -179,6 +179,47 @@ def test_the_best_state_of_each_network_goes_on(large, tmp_path, monkeypatch):
     assert (tmp_path / "short" / "dcgan" / "best.safetensors").exists() is False
 
 
+def _files(folder):
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*.*")}
+
+
+def test_finished_networks_stay_as_they_are(large, tmp_path, monkeypatch):
+    """Also with another validation set, for another chain that has links to them, or unscored."""
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    steps = iter([3.0, 2.0, 4.0] * 9)  # the first of two states is never the best
+
+    def score(stage, networks, run, data, regions):
+        return {"rows": 4, "met": 1, "distance": next(steps)}
+
+    monkeypatch.setattr(chain.chain_scores, "measure", score)
+    options = {"device": "cpu", "seed": 1, "progress": False}
+    other = write_set(tmp_path / "third.h5", 128, seed=9)
+    held = {"validation": large[1], "every": 1}
+    chain.han2021(large[0], tmp_path / "scored", steps=3, **held, **options)
+    chain.han2021(large[0], tmp_path / "plain", steps=3, **options)
+    assert load_generator(tmp_path / "scored" / "dcgan", "best")[2]["step"] == 2
+    before = _files(tmp_path)
+    for changed in (held, {"validation": other}, held | {"regions": 1}, {}):
+        for name in ("scored", "plain"):
+            chain.han2021(large[0], tmp_path / name, steps=3, **changed, **options)
+            assert _files(tmp_path) == before
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("dcgan", "intermediate1.h5"):
+        (linked / name).symlink_to(tmp_path / "plain" / name)
+    chain.han2021(large[0], linked, steps=2, validation=other, **options)
+    assert {p: f for p, f in _files(tmp_path).items() if linked not in p.parents} == before
+    # a longer run would make another set than the one that is there
+    message = r"intermediate1.h5: was made by dcgan of 3 steps; for steps=4 .* remove it"
+    with pytest.raises(ValueError, match=message):
+        chain.han2021(large[0], tmp_path / "plain", steps=4, **options)
+    (tmp_path / "plain" / "intermediate1.h5").unlink()
+    message = r"intermediate2.h5: was made by pixgan of 3 steps; for minutes=9 .* remove it"
+    with pytest.raises(ValueError, match=message):
+        chain.han2021(large[0], tmp_path / "plain", minutes=9, **options)
+
+
 def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
     thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
     monkeypatch.setattr(chain, "recipe", thin.__getitem__)
@@ -198,7 +239,7 @@ def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             chain.han2021(large[0], tmp_path / "run", **more, **options)
-        assert not (tmp_path / "run" / "dcgan" / runs.CHECKPOINT).exists()
+        assert not (tmp_path / "run" / "dcgan" / checkpoints.CHECKPOINT).exists()
 
 
 def test_truth_without_gaussian_kappa_is_refused_before_training(tmp_path, monkeypatch):

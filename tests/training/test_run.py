@@ -15,6 +15,7 @@ from mlsky.errors import MlskyError
 from mlsky.networks.normaliser import Normaliser
 from mlsky.training import loop
 from mlsky.training import run as runs
+from mlsky.training.checkpoints import CHECKPOINT, read_checkpoint
 from mlsky.training.loop import train
 from mlsky.training.run import load_generator
 
@@ -84,7 +85,7 @@ def test_another_recipe_or_seed_is_refused(data, tmp_path):
         changed[rng.integers(len(before))] ^= 1 << rng.integers(8)
         (tmp_path / "checkpoint.safetensors").write_bytes(changed)
         with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
-            runs.read_checkpoint(tmp_path / "checkpoint.safetensors")
+            read_checkpoint(tmp_path / "checkpoint.safetensors")
     (tmp_path / "checkpoint.safetensors").write_bytes(before[:-8])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         train_tiny(tiny_recipe(), data, tmp_path)
@@ -166,7 +167,7 @@ def test_a_second_run_in_a_folder_is_refused(data, tmp_path, monkeypatch):
                 train(tiny_recipe(), data, tmp_path / "run", steps=99, device="cpu", progress=False)
             seen.append(str(no.value))
 
-        found = (tmp_path / "run" / runs.CHECKPOINT).exists()
+        found = (tmp_path / "run" / CHECKPOINT).exists()
         train(
             *(tiny_recipe(), data, tmp_path / "run"),
             steps=loop.REPORT_EVERY * (1 + found),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import pytest
 import torch
@@ -16,8 +18,8 @@ from tiny_runs import (
     write_set,
 )
 
-from mlsky.training import run as runs
 from mlsky.training import selection
+from mlsky.training.checkpoints import BEST, CHECKPOINT
 from mlsky.training.run import load_generator
 
 
@@ -64,7 +66,7 @@ def test_scores_change_nothing_and_the_best_is_kept(data, validation, tmp_path, 
     if best == STEPS:
         for a, b in zip(generator.parameters(), plain.averaged.parameters(), strict=True):
             assert torch.equal(a, b)
-    sizes = [(tmp_path / "scored" / n).stat().st_size for n in (runs.BEST, runs.CHECKPOINT)]
+    sizes = [(tmp_path / "scored" / n).stat().st_size for n in (BEST, CHECKPOINT)]
     assert sizes[0] < sizes[1] / 4
 
 
@@ -92,6 +94,34 @@ def test_the_best_survives_worse_scores_and_interruption(data, validation, tmp_p
         run, train_tiny(tiny_recipe(), data, tmp_path / "run", **options)
     )  # nothing is left to do
     assert len(seen) == 4
+
+
+def test_the_best_is_of_the_run(data, validation, tmp_path, caplog):
+    """A fresh run has none of an earlier one; one of other networks or seed is refused."""
+    options = {"validation": validation, "every": 1, "regions": 1}
+    train_tiny(tiny_recipe(), data, tmp_path / "a", steps=1, **options)
+    train_tiny(tiny_recipe("convergence-0.5"), data, tmp_path / "b", steps=1, **options)
+    (tmp_path / "a" / CHECKPOINT).unlink()
+    train_tiny(tiny_recipe(), data, tmp_path / "a", steps=1)
+    assert not (tmp_path / "a" / BEST).exists()
+    shutil.copy(tmp_path / "b" / BEST, tmp_path / "a" / BEST)
+    message = r"best.safetensors: is of recipe convergence-0.5 and seed 1, the run of .*; remove it"
+    with pytest.raises(ValueError, match=message):
+        load_generator(tmp_path / "a", "best")
+    with pytest.raises(ValueError, match=message):
+        train_tiny(tiny_recipe(), data, tmp_path / "a", steps=2, **options)
+    assert load_generator(tmp_path / "a", "last")[2]["step"] == 1
+
+
+def test_going_on_without_scores_is_said(data, validation, tmp_path, caplog):
+    """The best state stays one of the earlier ones."""
+    train_tiny(tiny_recipe(), data, tmp_path, steps=1, validation=validation, regions=1)
+    train_tiny(tiny_recipe(), data, tmp_path, steps=2)
+    (line,) = (r.getMessage() for r in caplog.records if "without a validation set" in r.message)
+    assert "best.safetensors: stays the state of step 1" in line
+    caplog.clear()
+    train_tiny(tiny_recipe(), data, tmp_path, steps=2)
+    assert not caplog.records
 
 
 def test_scores_on_other_regions_start_anew(data, validation, tmp_path, monkeypatch, caplog):
@@ -140,7 +170,7 @@ def test_bad_validation_sets(data, validation, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             train_tiny(tiny_recipe(), data, out, **options)
-    with pytest.raises(ValueError, match=r"recipe dcgan is scored once its chain is whole"):
+    with pytest.raises(ValueError, match=r"recipe dcgan has no scores of its own; leave it out"):
         train_tiny(thin_recipe("dcgan"), data, out, validation=validation)
     with h5py.File(data, "r") as a, h5py.File(tmp_path / "a.h5", "w") as b:
         for name in a:
