@@ -26,8 +26,8 @@ def cell(row: dict | None) -> str:
 
 def lines(figures: dict, published: bool):
     """Markdown of the scores after calibration."""
-    jobs = [name for name in figures["totals"] if name != "all"]
     rows = [row for row in figures["scores"] if row["calibration"] == "after"]
+    jobs = [*dict.fromkeys(row["job"] for row in rows)]
     found = {(row["name"], row["job"]): row for row in rows}
     heads = ["statistic", "tolerance", "goal", *["Han et al."] * published, *jobs]
     yield "| " + " | ".join(heads) + " |"
