@@ -89,7 +89,7 @@ def _from_gaussian(
 
 
 def _check_made(made: Path, run: Path, minutes: float | None, steps: int | None) -> None:
-    """Refuse to train a network on behind whose back a set was made of its earlier state."""
+    """Refuse to train a network on after a set was made of its earlier state."""
     if not (made.exists() and (run / CHECKPOINT).exists()):
         return
     state = read_state(run / CHECKPOINT)
