@@ -16,6 +16,7 @@ __all__ = [
     "ManyValues",
     "bands",
     "beams",
+    "counts",
     "number_pairs",
     "numbers",
     "pairs",
@@ -119,6 +120,17 @@ def beams(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]):
     """FWHM (arcmin) of a repeated, spaced or comma-separated option: None, one, or a list."""
     found = _floats(split(ctx, option, values), "arcmin, for example --beam 1.4")
     return None if not found else found[0] if len(found) == 1 else found
+
+
+def counts(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[int]:
+    """Whole numbers of a repeated, spaced or comma-separated option."""
+    found = []
+    for part in split(ctx, option, values):
+        try:
+            found.append(int(part))
+        except ValueError:
+            raise click.BadParameter(f"{part!r} is not a whole number") from None
+    return found
 
 
 def numbers(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlsky.cli.options import resumable
+from mlsky.cli.options import ManyValues, counts, resumable
 
 if TYPE_CHECKING:
     from mlsky.training.data import Painted
@@ -31,7 +31,7 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     ctx.exit()
 
 
-@click.command()
+@click.command(cls=ManyValues)
 @click.option(
     "--list",
     is_flag=True,
@@ -85,7 +85,13 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     help="Stop early when means of 50 losses differ by less than this, such as 0.01.",
 )
 @click.option("--minutes", type=float, help="Length of the whole run; or give --steps.")
-@click.option("--steps", type=int, help="Length of the whole run, reproducible to the bit.")
+@click.option(
+    "--steps",
+    multiple=True,
+    callback=counts,
+    metavar="N...",
+    help="Length of the whole run, reproducible to the bit; of a chain also three, of each network.",
+)
 @click.option(
     "--stop-at",
     type=int,
@@ -107,7 +113,7 @@ def train(
     score_regions: int | None,
     converged: float | None,
     minutes: float | None,
-    steps: int | None,
+    steps: list[int],
     stop_at: int | None,
     device: str,
     seed: int,
@@ -126,7 +132,7 @@ def train(
         recipes.recipe(recipe)  # a wrong name is reported before other errors
     if not own and (data is None) == (painted is None):
         raise ValueError("--data, --painted: give one of them, a training set or a seed")
-    length = {"minutes": minutes, "steps": steps, "device": device, "seed": seed}
+    length = {"minutes": minutes, "steps": None, "device": device, "seed": seed}
     if recipe in chain.CHAINS:
         refused = {
             "init-from": init_from,
@@ -142,11 +148,19 @@ def train(
                     f"--{name} {value}: the paper's chain starts anew, on a set, and runs to its "
                     "end; leave it out"
                 )
+        if steps:
+            length["steps"] = steps if len(steps) > 1 else steps[0]
         scored = {"validation": validation, "every": score_every, "regions": score_regions}
         with resumable():
             runs = chain.han2021(data, out, chain=recipe, **scored, **length)
         click.echo(f"{out}: {', '.join(runs)} trained")
         return
+    if len(steps) > 1:
+        raise ValueError(
+            f"--steps {' '.join(map(str, steps))}: recipe {recipe} is one network; give one number"
+        )
+    if steps:
+        length["steps"] = steps[0]
     chosen = recipes.recipe(recipe)
     options = {
         "target": target,

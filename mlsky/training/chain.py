@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,7 +27,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.training import chain_scores
 from mlsky.training.checkpoints import CHECKPOINT, read_state
 from mlsky.training.data import Crops
-from mlsky.training.loop import train
+from mlsky.training.loop import check_length, train
 from mlsky.training.recipes import Recipe, recipe
 from mlsky.training.run import load_generator, normalise
 
@@ -105,12 +106,27 @@ def _check_made(made: Path, run: Path, minutes: float | None, steps: int | None)
     )
 
 
+def _lengths(
+    minutes: float | None, steps: int | Sequence[int] | None
+) -> dict[str, int | None]:
+    """Steps of each network."""
+    of_each = [steps] * len(STEPS) if steps is None or np.ndim(steps) == 0 else list(steps)
+    if len(of_each) != len(STEPS):
+        raise ValueError(
+            f"steps={steps}: must be one number for all networks, or one for each of "
+            f"{', '.join(STEPS)}"
+        )
+    for length in of_each:
+        check_length(minutes, length)
+    return dict(zip(STEPS, of_each, strict=True))
+
+
 def han2021(
     data: str | os.PathLike,
     out: str | os.PathLike,
     *,
     minutes: float | None = None,
-    steps: int | None = None,
+    steps: int | Sequence[int] | None = None,
     chain: str = "han2021",
     device: str = "auto",
     seed: int = 0,
@@ -131,7 +147,9 @@ def han2021(
     out
         Folder of the three runs and the two intermediate sets.
     minutes, steps
-        Length of each of the three runs: give one.
+        Length of each of the three runs: give one. `steps` may be one number for all of them, or
+        one for each, in the order of the chain. The last network can be trained on later; the
+        others cannot, as sets have been made with them.
     chain
         One of `CHAINS`: "han2021" for the paper's size.
     validation, every, regions
@@ -147,9 +165,11 @@ def han2021(
     Raises
     ------
     ValueError
-        As `mlsky.training.loop.train`, for truth without `kappa_in`, and if a network would be
-        trained on after its set was made; before training starts.
+        As `mlsky.training.loop.train`, for truth without `kappa_in`, for a number of `steps` that
+        is neither one nor three, and if a network would be trained on after its set was made;
+        before training starts.
     """
+    lengths = _lengths(minutes, steps)
     with sets.fields_of(data, ("kappa_in", *FIELDS)):  # DCGAN alone needs no `kappa_in`
         pass
     out = Path(out)
@@ -157,11 +177,10 @@ def han2021(
     recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))
     runs = {name: out / name for name in recipes}
     for name, made in (("dcgan", "intermediate1.h5"), ("pixgan", "intermediate2.h5")):
-        _check_made(out / made, runs[name], minutes, steps)
+        _check_made(out / made, runs[name], minutes, lengths[name])
     size, pixel = recipes["dcgan"].size, recipes["dcgan"].pixel_arcmin
     options = {
         "minutes": minutes,
-        "steps": steps,
         "device": device,
         "seed": seed,
         "progress": progress,
@@ -170,10 +189,11 @@ def han2021(
         "regions": regions,
     }
 
-    def measured(stage: str, *before: nn.Module) -> dict:
-        return options | {"measure": functools.partial(chain_scores.measure, stage, before)}
+    def measured(name: str, stage: str, *before: nn.Module) -> dict:
+        measure = functools.partial(chain_scores.measure, stage, before)
+        return options | {"steps": lengths[name], "measure": measure}
 
-    run = train(recipes["dcgan"], data, runs["dcgan"], **measured("drawn"))
+    run = train(recipes["dcgan"], data, runs["dcgan"], **measured("dcgan", "drawn"))
     normaliser = run.normaliser
     crops = Crops(data, ("kappa_in", *FIELDS), size, seed + 2)
     per_region = (crops.data.shape[-1] // size) ** 2
@@ -183,7 +203,7 @@ def han2021(
         generator, _, _ = load_generator(runs["dcgan"], "best")
         _write(first, MULTIPLE * patches, size, pixel, _draw(generator, normaliser, seed))
 
-    more = measured("painted")
+    more = measured("pixgan", "painted")
     train(recipes["pixgan"], first, runs["pixgan"], normaliser=normaliser, **more)
     generator, _, _ = load_generator(runs["pixgan"], "best")
     second, target = out / "intermediate2.h5", Path(data)
@@ -196,6 +216,6 @@ def han2021(
             make = lambda first, count: crops.batch(first, count)[:, 1:].numpy()  # noqa: E731
             _write(target, patches, size, pixel, make)
 
-    more = measured("chain", generator)
+    more = measured("vaegan", "chain", generator)
     train(recipes["vaegan"], second, runs["vaegan"], target=target, normaliser=normaliser, **more)
     return runs

@@ -342,6 +342,10 @@ RECIPES: dict[str, Recipe] = {
         *SWITCHES,
         *(_blobs(_BLOBS, count) for count in _OF_MANY),
         _BLOBS_FINE,
+        # fifty maps per image: few images hold as many blobs, and their mean image is what 2450
+        # of 2500 terms of the power are made of
+        replace(_blobs(_BLOBS_FINE, 50), batch=2),
+        _blobs(_BLOBS_FINE, 1000),
         *(_blobs(BLOBS_REPORT, count) for count in _OF_MANY),
         *BLOBS_CHANGED,
         *(_blobs(_CHANGED[change], count) for change, count in _CHANGED_OF_MANY),

@@ -141,6 +141,10 @@ def test_a_chain_is_scored_as_asked(tmp_path, monkeypatch, capsys):
     wanted = {"validation": Path("val.h5"), "every": 3, "regions": 2, "chain": "han2021-w16"}
     assert {name: asked[name] for name in wanted} == wanted
     assert "run: dcgan trained" in capsys.readouterr().out
+    for line, steps in (("9", 9), ("9 9 18", [9, 9, 18]), ("9,9,18", [9, 9, 18])):
+        command = "train --recipe han2021-w16 --data set.h5 --out run --steps"
+        assert cli.main([*command.split(), *line.split()]) == 0
+        assert asked["steps"] == steps
 
 
 @pytest.mark.parametrize("change", [["--target", "set.h5"], ["--normaliser", "data"]])
@@ -204,6 +208,8 @@ def test_train_list(capsys):
         ([], "give exactly one"),
         (["--steps", "1", "--minutes", "1"], "give exactly one"),
         (["--steps", "0"], "steps=0: must be > 0"),
+        (["--steps", "2", "3"], "--steps 2 3: recipe tiny is one network; give one number"),
+        (["--steps", "1.5"], "'1.5' is not a whole number"),
         (["--steps", "1", "--recipe", "best"], "recipe='best': must be one of paint-0.5"),
         (["--steps", "1", "--data", "none.h5"], "none.h5: cannot be read"),
         (["--steps", "1", "--data", "poor.h5"], "poor.h5: lacks tsz"),

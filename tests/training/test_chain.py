@@ -220,6 +220,46 @@ def test_finished_networks_stay_as_they_are(large, tmp_path, monkeypatch):
         chain.han2021(large[0], tmp_path / "plain", minutes=9, **options)
 
 
+def test_each_network_of_a_chain_can_have_its_own_length(large, tmp_path, monkeypatch):
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    options = {"device": "cpu", "seed": 1, "progress": False}
+    run = tmp_path / "run"
+
+    def lengths(steps):
+        runs = chain.han2021(large[0], run, steps=steps, **options)
+        return [load_generator(folder)[2]["step"] for folder in runs.values()]
+
+    assert lengths([1, 2, 1]) == [1, 2, 1]
+    kept = {p: f for p, f in _files(run).items() if "vaegan" not in p.parts}
+    assert lengths((1, 2, 3)) == [1, 2, 3]  # the last one goes on
+    assert {p: f for p, f in _files(run).items() if "vaegan" not in p.parts} == kept
+    assert lengths(np.int64(1)) == [1, 2, 3]
+    with pytest.raises(ValueError, match="made by dcgan of 1 steps; for steps=2 "):
+        lengths((2, 2, 3))
+    with pytest.raises(ValueError, match="made by pixgan of 2 steps; for steps=3 "):
+        lengths((1, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([1, 2], r"steps=\[1, 2\]: must be one number for all networks, or one for each of dcgan"),
+        ([], r"steps=\[\]: must be one number"),
+        ([1, 0, 1], "steps=0: must be > 0"),
+        ([1, 1, None], "steps=None: give exactly one"),
+        (0, "steps=0: must be > 0"),
+        (None, "steps=None: give exactly one"),
+    ],
+)
+def test_bad_lengths_of_a_chain_are_refused_before_anything_is_made(
+    large, tmp_path, steps, message
+):
+    with pytest.raises(ValueError, match=message):
+        chain.han2021(large[0], tmp_path / "run", steps=steps, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
     thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
     monkeypatch.setattr(chain, "recipe", thin.__getitem__)
