@@ -90,7 +90,7 @@ def _list_recipes(ctx: click.Context, option: click.Parameter, value: bool) -> N
     multiple=True,
     callback=counts,
     metavar="N...",
-    help="Length of the whole run, reproducible to the bit; of a chain also three, of each network.",
+    help="Length of the whole run, reproducible to the bit; of a chain also one for each network.",
 )
 @click.option(
     "--stop-at",

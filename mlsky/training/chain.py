@@ -106,9 +106,7 @@ def _check_made(made: Path, run: Path, minutes: float | None, steps: int | None)
     )
 
 
-def _lengths(
-    minutes: float | None, steps: int | Sequence[int] | None
-) -> dict[str, int | None]:
+def _lengths(minutes: float | None, steps: int | Sequence[int] | None) -> dict[str, int | None]:
     """Steps of each network."""
     of_each = [steps] * len(STEPS) if steps is None or np.ndim(steps) == 0 else list(steps)
     if len(of_each) != len(STEPS):
@@ -173,7 +171,6 @@ def han2021(
     with sets.fields_of(data, ("kappa_in", *FIELDS)):  # DCGAN alone needs no `kappa_in`
         pass
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))
     runs = {name: out / name for name in recipes}
     for name, made in (("dcgan", "intermediate1.h5"), ("pixgan", "intermediate2.h5")):
