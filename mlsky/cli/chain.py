@@ -6,18 +6,25 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import write_json
+from mlsky.cli.options import ManyValues, states, write_json
 
 __all__ = ["validate_chain"]
 
 
-@click.command("validate-chain")
+@click.command("validate-chain", cls=ManyValues)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="Held-out set of 0.5' pixels."
 )
 @click.option("--patches", type=int, default=256, show_default=True, help="Of either kind.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of patches and noise.")
+@click.option(
+    "--which",
+    multiple=True,
+    callback=states,
+    metavar="STATE",
+    help="State of the runs, best or last; or of some, as vaegan=last.  [default: best]",
+)
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Draw a patch of each step (PNG, PDF or JPG)."
@@ -28,6 +35,7 @@ def validate_chain(
     data: Path,
     patches: int,
     seed: int,
+    which: str | dict,
     table: Path | None,
     out: Path | None,
     overwrite: bool,
@@ -46,12 +54,12 @@ def validate_chain(
         skies.check(out, overwrite, sky_maps.SUFFIXES)
         style.figure_class()
 
-    found = chain_scores.score(folder, data, patches, seed)
+    found = chain_scores.score(folder, data, patches, seed, which=which)
     for line in chain_scores.lines(found):
         click.echo(line)
     if table is not None:
         write_json(table, found)
     if out is not None:
-        drawing = chain_figures.figure(*chain_scores.examples(folder, data, seed))
+        drawing = chain_figures.figure(*chain_scores.examples(folder, data, seed, which=which))
         with skies.beside(out) as part:
             drawing.savefig(part, format=out.suffix[1:].lower(), dpi=90)

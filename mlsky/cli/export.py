@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, pairs
+from mlsky.cli.options import ManyValues, pairs, states
 
 __all__ = ["export"]
 
@@ -31,10 +31,10 @@ __all__ = ["export"]
 @click.option("--regions", type=int, help="Regions of the validation set.  [default: all]")
 @click.option(
     "--which",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="State of each run.",
+    multiple=True,
+    callback=states,
+    metavar="STATE",
+    help="State of the runs, best or last; or of some, as vaegan=last.  [default: best]",
 )
 @click.option(
     "--corrections",
@@ -54,7 +54,7 @@ def export(
     data: Path,
     validation: Path | None,
     regions: int | None,
-    which: str,
+    which: str | dict,
     corrections: str,
     trained_on: str,
     seed: int,

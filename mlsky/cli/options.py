@@ -23,6 +23,7 @@ __all__ = [
     "progress_bar",
     "resumable",
     "split",
+    "states",
     "write_json",
 ]
 
@@ -165,6 +166,22 @@ def number_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str,
         return {name: float(x) for name, x in pairs(ctx, option, values).items()}
     except ValueError as error:
         raise click.BadParameter(f"{error}; must be FIELD=NUMBER") from None
+
+
+def states(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | dict:
+    """``best``, ``last``, or ``NAME=best NAME=last`` for some networks."""
+    parts = split(ctx, option, values)
+    if parts in ([], ["best"]):
+        return "best"
+    if parts == ["last"]:
+        return "last"
+    named = dict(part.partition("=")[::2] for part in parts)
+    for name, state in named.items():
+        if not name or state not in ("best", "last"):
+            raise click.BadParameter(
+                f"{' '.join(parts)!r}: must be best, last, or NAME=STATE, for example vaegan=last"
+            )
+    return named
 
 
 @contextlib.contextmanager

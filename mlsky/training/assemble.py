@@ -26,7 +26,7 @@ from mlsky.painting import finer
 from mlsky.training import calibrate, isotropy
 from mlsky.training.export import export
 from mlsky.training.point_sources import dsfg_tail, fit_point_sources
-from mlsky.training.run import load_generator
+from mlsky.training.run import load_generator, state_of
 from mlsky.training.selection import check_apart
 
 __all__ = ["assemble"]
@@ -49,7 +49,7 @@ def assemble(
     validation: str | os.PathLike | None = None,
     *,
     device: str = "unknown",
-    which: str = "best",
+    which: str | Mapping[str, str] = "best",
     regions: int | None = None,
     point_steps: int = 600,
     seed: int = 1,
@@ -74,7 +74,7 @@ def assemble(
     device
         Description of the machine of the runs.
     which
-        State of the runs, "best" or "last".
+        State of the runs, "best" or "last"; or either of them by name, "best" for the others.
     regions
         Of the validation set, all by default.
     point_steps
@@ -106,7 +106,7 @@ def assemble(
         raise ValueError(
             "validation=None: the default family is calibrated on a set; name its file"
         )
-    paint, normaliser, state = load_generator(runs["paint"], which)
+    paint, normaliser, state = load_generator(runs["paint"], state_of(which, "paint", runs))
     for name, weights in taken.items():
         _check_alike(name, weights, normaliser, state["recipe"]["pixel_arcmin"])
     extra = {
@@ -134,7 +134,7 @@ def assemble(
         convergence = (
             taken["convergence"]["convergence"]
             if "convergence" in taken
-            else load_generator(runs["convergence"], which)[0]
+            else load_generator(runs["convergence"], state_of(which, "convergence", runs))[0]
         )
         balance["kernel_gains"] = calibrate.balance_kernels(
             paint, normaliser, validation, convergence, regions, seed
@@ -177,7 +177,7 @@ def _assemble_chain(
     data: str | os.PathLike,
     validation: str | os.PathLike | None,
     device: str,
-    which: str,
+    which: str | Mapping[str, str],
     regions: int | None,
     seed: int,
     corrections: str,
@@ -188,7 +188,7 @@ def _assemble_chain(
         attrs = attributes_of(validation, ("kappa_in", "ksz", "tsz", "cib", "radio"), False)
         check_apart(validation, attrs, data)
         hashes["validation"] = file_hash(validation)
-    noise = load_generator(runs["pixgan"], which)[0].noise_levels
+    noise = load_generator(runs["pixgan"], state_of(which, "pixgan", runs))[0].noise_levels
     options = {
         "device": device,
         "which": which,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from mlsky.networks.normaliser import Normaliser
 from mlsky.toys.unconditional import draw
 from mlsky.training.checkpoints import CHECKPOINT
 from mlsky.training.data import Crops
-from mlsky.training.run import Run, load_generator, normalise
+from mlsky.training.run import Run, load_generator, normalise, state_of
 from mlsky.validation import scores
 
 __all__ = ["STAGES", "examples", "lines", "measure", "score", "summary"]
@@ -53,6 +53,7 @@ def score(
     patches: int = 256,
     seed: int = 0,
     stages: Sequence[str] | None = None,
+    which: str | Mapping[str, str] = "best",
 ) -> dict[str, dict]:
     """Scores of the steps of a chain that have been trained.
 
@@ -68,6 +69,8 @@ def score(
         Of the crops, and of the networks' noise.
     stages
         Some of `STAGES`; by default all whose runs have a checkpoint.
+    which
+        State of the runs, "best" or "last"; or either of them by name, "best" for the others.
 
     Returns
     -------
@@ -85,7 +88,7 @@ def score(
     folder = Path(folder)
     out = {}
     for stage in _chosen(folder, stages):
-        networks, normaliser, state = _networks(folder, stage)
+        networks, normaliser, state = _networks(folder, stage, which)
         crops, pixel = _held_out(data, state["recipe"], seed)
         rows, same = _score(stage, networks, normaliser, crops, pixel, patches, seed)
         out[stage] = {
@@ -133,6 +136,7 @@ def examples(
     data: str | os.PathLike,
     seed: int = 0,
     stages: Sequence[str] | None = None,
+    which: str | Mapping[str, str] = "best",
 ) -> tuple[dict[str, NDArray], float]:
     """A patch of the truth and of every step, to be drawn.
 
@@ -141,7 +145,7 @@ def examples(
 
     Parameters
     ----------
-    folder, data, seed, stages
+    folder, data, seed, stages, which
         As for `score`, whose first patches these are.
 
     Returns
@@ -158,7 +162,7 @@ def examples(
     folder = Path(folder)
     out = {}
     for stage in _chosen(folder, stages):
-        networks, normaliser, state = _networks(folder, stage)
+        networks, normaliser, state = _networks(folder, stage, which)
         crops, pixel_arcmin = _held_out(data, state["recipe"], seed)
         # as many as `score` makes at a time, as the noise of a patch depends on their number
         truth, made = next(_made(stage, networks, normaliser, crops, CHUNK, seed))
@@ -179,10 +183,13 @@ def _chosen(folder: Path, stages: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-def _networks(folder: Path, stage: str) -> tuple[list[nn.Module], Normaliser, dict]:
-    """The networks of a stage, the best that were scored or the last, and the state of its run."""
+def _networks(
+    folder: Path, stage: str, which: str | Mapping[str, str]
+) -> tuple[list[nn.Module], Normaliser, dict]:
+    """The networks of a stage, and the state of its run."""
+    runs = [*dict.fromkeys(STAGES.values())]
     names = ("pixgan", "vaegan") if stage == "chain" else (STAGES[stage],)
-    loaded = [load_generator(folder / name, "best") for name in names]
+    loaded = [load_generator(folder / name, state_of(which, name, runs)) for name in names]
     return [network for network, *_ in loaded], loaded[0][1], loaded[-1][2]
 
 

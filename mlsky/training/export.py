@@ -11,7 +11,7 @@ from torch import nn
 from mlsky.io.sets import file_hash
 from mlsky.networks.normaliser import Normaliser
 from mlsky.networks.weights import network_header, pack, save
-from mlsky.training.run import load_generator
+from mlsky.training.run import load_generator, state_of
 
 __all__ = ["export", "file_hash"]
 
@@ -31,7 +31,7 @@ def export(
     device: str,
     extra: Mapping[str, tuple[nn.Module, list[str], list[str]]] | None = None,
     adjust: Mapping[str, Callable[[nn.Module, Normaliser], object]] | None = None,
-    which: str = "best",
+    which: str | Mapping[str, str] = "best",
     **header,
 ) -> str:
     """Write the averaged generators of runs as one weight file.
@@ -56,7 +56,8 @@ def export(
         Functions of (module, normaliser) that change a run's network in place before it is
         written, such as `mlsky.training.calibrate.balance_velocities`.
     which
-        "best", or "last" for the end of each run.
+        "best", or "last" for the end of each run; or either of them by network name, "best" for
+        those that are not named.
     header
         Further entries: calibration, scores, sources.
 
@@ -72,7 +73,7 @@ def export(
     networks, entries, recipes, training = {}, {}, {}, {}
     normaliser = pixel = None
     for name, folder in runs.items():
-        module, used, state = load_generator(folder, which)
+        module, used, state = load_generator(folder, state_of(which, name, runs))
         recipe = state["recipe"]
         if normaliser is None:
             normaliser, pixel = used, recipe["pixel_arcmin"]

@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from mlsky.training.data import OBJECTS, Crops, Painted
 from mlsky.training.matched_statistics import matching_of
 from mlsky.training.recipes import Recipe
 
-__all__ = ["Run", "load_generator"]
+__all__ = ["Run", "load_generator", "state_of"]
 
 LOG_CHANNELS = ("tsz", "cib", "radio")  # with the logarithm of the normaliser
 
@@ -341,6 +342,23 @@ def restore(run: Run, tensors: dict[str, torch.Tensor], state: dict) -> None:
     run.step, run.seconds = state["step"], state["seconds"]
     run.rollbacks = state.get("rollbacks", 0)  # files of version 0.1 have none
     run.recent = state.get("recent", {})
+
+
+def state_of(which: str | Mapping[str, str], name: str, names: Iterable[str]) -> str:
+    """Which state of a run is wanted: the one word for all `names`, or its own, else "best".
+
+    Raises
+    ------
+    ValueError
+        If `which` names another run.
+    """
+    if isinstance(which, str):
+        return which
+    names = [*names]
+    for other in which:
+        if other not in names:
+            raise ValueError(f"which={other}: must be a state of {', '.join(names)}")
+    return which.get(name, "best")
 
 
 def load_generator(

@@ -10,8 +10,10 @@ import pytest
 import torch
 from tiny_runs import assert_same, log_lines, logged, thin_recipe, train_tiny, write_set
 
+from mlsky.networks.weights import open_weights
 from mlsky.training import chain, loop, losses, steps
 from mlsky.training import run as runs
+from mlsky.training.assemble import assemble
 from mlsky.training.recipes import recipe
 from mlsky.training.run import load_generator
 
@@ -177,6 +179,29 @@ def test_the_best_state_of_each_network_goes_on(large, tmp_path, monkeypatch):
         with h5py.File(tmp_path / "scored" / name) as a, h5py.File(tmp_path / "short" / name) as b:
             assert all(np.array_equal(a[k], b[k]) for k in chain.FIELDS)
     assert (tmp_path / "short" / "dcgan" / "best.safetensors").exists() is False
+
+
+def test_states_can_be_chosen_by_network(large, tmp_path, monkeypatch):
+    """To be scored and to be exported: the best of each, the last, or some of both."""
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    first = lambda stage, before, run, data, n: {"rows": 4, "met": 0, "distance": run.step}  # noqa: E731
+    monkeypatch.setattr(chain.chain_scores, "measure", first)
+    options = {"device": "cpu", "seed": 1, "progress": False, "validation": large[1], "every": 1}
+    runs = chain.han2021(large[0], tmp_path / "run", steps=2, **options)
+    parts = {name: runs[name] for name in ("pixgan", "vaegan")}
+    for which, wanted in (
+        ("best", [1, 1, 1]),
+        ("last", [2, 2, 2]),
+        ({"vaegan": "last"}, [1, 1, 2]),
+        ({"pixgan": "last", "vaegan": "best"}, [1, 2, 1]),
+    ):
+        found = chain.chain_scores.score(tmp_path / "run", large[1], patches=16, which=which)
+        told = [found[stage]["steps"] for stage in ("drawn", "painted", "chain")]
+        assert told == wanted
+        assemble(tmp_path / "chain.safetensors", parts, large[0], which=which)
+        training = open_weights(tmp_path / "chain.safetensors").header["training"]
+        assert [training[name]["steps"] for name in parts] == wanted[1:]
 
 
 def _files(folder):

@@ -88,7 +88,7 @@ def test_painted_from_the_true_kappa(trained):
     folder, held_out = trained
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
     for stage, same in (("painted", True), ("chain", False)):
-        networks, normaliser, _ = chain_scores._networks(folder, stage)
+        networks, normaliser, _ = chain_scores._networks(folder, stage, "best")
         for truth, made in chain_scores._made(stage, networks, normaliser, crops, 2, 0):
             assert np.allclose(truth[0], made[0], atol=1e-3) == same
             assert made[2].max() <= 0
@@ -141,7 +141,7 @@ def test_examples_are_the_first_that_are_scored(trained, monkeypatch, stage):
     monkeypatch.setattr(chain_scores, "_made", watched)
     patches, _ = chain_scores.examples(folder, held_out, 2, [stage])
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 2)
-    networks, normaliser, _ = chain_scores._networks(folder, stage)
+    networks, normaliser, _ = chain_scores._networks(folder, stage, "best")
     truth, first = next(made(stage, networks, normaliser, crops, chain_scores.CHUNK, 2))
     assert np.array_equal(patches["truth"], truth)
     assert np.array_equal(patches[stage], first)
@@ -152,7 +152,7 @@ def test_examples_are_the_first_that_are_scored(trained, monkeypatch, stage):
 def test_a_run_is_scored_as_its_folder(trained, stage):
     """While it trains, a run has the scores that its checkpoint will have; not a bit changes."""
     folder, held_out = trained
-    before, normaliser, _ = chain_scores._networks(folder, stage)
+    before, normaliser, _ = chain_scores._networks(folder, stage, "best")
     made = runs.new_run(thin_recipe(chain_scores.STAGES[stage]), normaliser, 1, torch.device("cpu"))
     made.averaged.load_state_dict(before.pop().state_dict())
     held = {name: tensor.clone() for name, tensor in made.averaged.state_dict().items()}
@@ -202,10 +202,33 @@ def test_the_chain_is_exported(trained, tmp_path, monkeypatch):
     crops = chain_scores.Crops(held_out, ("kappa_in", *scores.FIELDS), 128, 0)
     kappa = crops.batch(0, chain_scores.CHUNK)[0, 0]
     out = evaluate.evaluate(weights, kappa, {}, precision="fp32")
-    networks, normaliser, _ = chain_scores._networks(folder, "chain")
+    networks, normaliser, _ = chain_scores._networks(folder, "chain", "best")
     _, made = next(chain_scores._made("chain", networks, normaliser, crops, 1, 0))
     for name, field in zip(scores.FIELDS, made, strict=True):
         np.testing.assert_allclose(out[name], field, rtol=HALF, atol=HALF)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("first", "'first': must be best, last, or NAME=STATE, for example vaegan=last"),
+        ("best,last", "'best last': must be best, last, or NAME=STATE"),
+        ("vaegan=first", "'vaegan=first': must be best, last, or NAME=STATE"),
+        ("=last", "'=last': must be best, last, or NAME=STATE"),
+        ("paint=last", "which=paint: must be a state of "),
+    ],
+)
+def test_states_that_there_are_not(trained, tmp_path, capsys, which, message):
+    folder, held_out = trained
+    parts = [f"{name}={folder}/{name}" for name in ("pixgan", "vaegan")]
+    out = tmp_path / "chain.safetensors"
+    for command in (
+        ["export", "--out", out, "--data", held_out, "--which", which, "--parts", *parts],
+        ["validate-chain", folder, "--data", held_out, "--which", which],
+    ):
+        assert cli.main([str(word) for word in command]) != 0
+        assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("corrections", ["matched", "paper"])
