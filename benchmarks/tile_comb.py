@@ -71,7 +71,9 @@ def comb(weights: Weights, overlap: int, pictures: int, seed: int) -> dict[str, 
     of_tiles = evaluate.kind(weights) == "han2021"
     step = tiles.SIDE - overlap
     weights.header["overlap"] = overlap
-    n = step * TILES + overlap if of_tiles else -(-step * TILES // 32) * 32
+    n = step * TILES + (overlap if of_tiles else 0)
+    if not of_tiles or evaluate.noise_channels(weights):  # noise has whole pixels at every level
+        n = -(-n // evaluate.multiple(weights)) * evaluate.multiple(weights)
     first = overlap // 2 if of_tiles else 0  # a border lies in the middle of an overlap
     out: dict[str, dict[str, list]] = {}
     for index in range(pictures):

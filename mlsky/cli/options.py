@@ -177,9 +177,10 @@ def states(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
         return "last"
     named = dict(part.partition("=")[::2] for part in parts)
     for name, state in named.items():
-        if not name or state not in ("best", "last"):
+        if not name or state not in ("best", "last") or len(named) < len(parts):
             raise click.BadParameter(
-                f"{' '.join(parts)!r}: must be best, last, or NAME=STATE, for example vaegan=last"
+                f"{' '.join(parts)!r}: must be best, last, or once NAME=STATE, for example "
+                "vaegan=last"
             )
     return named
 

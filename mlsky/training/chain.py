@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -108,14 +107,18 @@ def _check_made(made: Path, run: Path, minutes: float | None, steps: int | None)
 
 def _lengths(minutes: float | None, steps: int | Sequence[int] | None) -> dict[str, int | None]:
     """Steps of each network."""
-    of_each = [steps] * len(STEPS) if steps is None or np.ndim(steps) == 0 else list(steps)
+    single = isinstance(steps, str) or not isinstance(steps, Iterable)
+    of_each = [steps] * len(STEPS) if single else list(steps)
     if len(of_each) != len(STEPS):
         raise ValueError(
             f"steps={steps}: must be one number for all networks, or one for each of "
             f"{', '.join(STEPS)}"
         )
-    for length in of_each:
-        check_length(minutes, length)
+    for name, length in zip(STEPS, of_each, strict=True):
+        try:
+            check_length(minutes, length)
+        except ValueError as error:
+            raise ValueError(str(error) if single else f"{name}: {error}") from None
     return dict(zip(STEPS, of_each, strict=True))
 
 

@@ -22,6 +22,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -83,12 +84,16 @@ def _keep_memory() -> None:
 
 
 def check_length(minutes: float | None, steps: int | None) -> None:
-    """Refuse the length of a run that is not exactly one positive number."""
+    """Refuse the length of a run that is not one positive number, of steps a whole one."""
     if (minutes is None) == (steps is None):
         raise ValueError(f"minutes={minutes}, steps={steps}: give exactly one of them")
-    name, length = ("minutes", minutes) if steps is None else ("steps", steps)
-    if not (length > 0 and math.isfinite(length)):
-        raise ValueError(f"{name}={length}: must be > 0")
+    if steps is not None:
+        if isinstance(steps, bool) or not isinstance(steps, Integral):
+            raise ValueError(f"steps={steps!r}: must be an integer > 0")
+        if not 0 < steps < 2**63:
+            raise ValueError(f"steps={steps}: must be > 0 and below 2**63")
+    elif not (minutes > 0 and math.isfinite(minutes)):
+        raise ValueError(f"minutes={minutes}: must be > 0")
 
 
 def check_stop(stop: int | None, steps: int | None) -> None:

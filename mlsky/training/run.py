@@ -355,9 +355,9 @@ def state_of(which: str | Mapping[str, str], name: str, names: Iterable[str]) ->
     if isinstance(which, str):
         return which
     names = [*names]
-    for other in which:
+    for other, state in which.items():
         if other not in names:
-            raise ValueError(f"which={other}: must be a state of {', '.join(names)}")
+            raise ValueError(f"which={other}={state}: must be a state of {', '.join(names)}")
     return which.get(name, "best")
 
 

@@ -271,9 +271,14 @@ def test_each_network_of_a_chain_can_have_its_own_length(large, tmp_path, monkey
     [
         ([1, 2], r"steps=\[1, 2\]: must be one number for all networks, or one for each of dcgan"),
         ([], r"steps=\[\]: must be one number"),
-        ([1, 0, 1], "steps=0: must be > 0"),
-        ([1, 1, None], "steps=None: give exactly one"),
+        ([1, 0, 1], "pixgan: steps=0: must be > 0"),
+        ([1, 1, None], "vaegan: minutes=None, steps=None: give exactly one"),
+        ((True, 1, 1), "dcgan: steps=True: must be an integer > 0"),
         (0, "steps=0: must be > 0"),
+        (True, "steps=True: must be an integer > 0"),
+        (2.5, "steps=2.5: must be an integer > 0"),
+        ("600", "steps='600': must be an integer > 0"),
+        (10**400, "steps=1000.*: must be > 0 and below 2"),
         (None, "steps=None: give exactly one"),
     ],
 )

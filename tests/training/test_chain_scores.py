@@ -211,11 +211,12 @@ def test_the_chain_is_exported(trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("which", "message"),
     [
-        ("first", "'first': must be best, last, or NAME=STATE, for example vaegan=last"),
-        ("best,last", "'best last': must be best, last, or NAME=STATE"),
-        ("vaegan=first", "'vaegan=first': must be best, last, or NAME=STATE"),
-        ("=last", "'=last': must be best, last, or NAME=STATE"),
-        ("paint=last", "which=paint: must be a state of "),
+        ("first", "'first': must be best, last, or once NAME=STATE, for example vaegan=last"),
+        ("best,last", "'best last': must be best, last, or once NAME=STATE"),
+        ("vaegan=first", "'vaegan=first': must be best, last, or once NAME=STATE"),
+        ("vaegan=last,vaegan=best", "'vaegan=last vaegan=best': must be best, last, or once"),
+        ("=last", "'=last': must be best, last, or once NAME=STATE"),
+        ("paint=last", "which=paint=last: must be a state of "),
     ],
 )
 def test_states_that_there_are_not(trained, tmp_path, capsys, which, message):
