@@ -28,7 +28,7 @@ from mlsky.training.checkpoints import CHECKPOINT, read_state
 from mlsky.training.data import Crops
 from mlsky.training.loop import check_length, train
 from mlsky.training.recipes import Recipe, recipe
-from mlsky.training.run import load_generator, normalise
+from mlsky.training.run import find_checkpoint, load_generator, normalise
 
 __all__ = ["CHAINS", "han2021"]
 
@@ -167,8 +167,8 @@ def han2021(
     ------
     ValueError
         As `mlsky.training.loop.train`, for truth without `kappa_in`, for a number of `steps` that
-        is neither one nor three, and if a network would be trained on after its set was made;
-        before training starts.
+        is neither one nor three, for a folder with runs of other recipes or seeds, and if a network
+        would be trained on after its set was made; before training starts.
     """
     lengths = _lengths(minutes, steps)
     with sets.fields_of(data, ("kappa_in", *FIELDS)):  # DCGAN alone needs no `kappa_in`
@@ -176,6 +176,10 @@ def han2021(
     out = Path(out)
     recipes: dict[str, Recipe] = dict(zip(STEPS, map(recipe, CHAINS[chain]), strict=True))
     runs = {name: out / name for name in recipes}
+    if (out / CHECKPOINT).exists():
+        raise ValueError(f"{out}: is the run of one network; name another folder for the chain")
+    for name, run in runs.items():  # also those that are trained hours later
+        find_checkpoint(run, recipes[name], seed)
     for name, made in (("dcgan", "intermediate1.h5"), ("pixgan", "intermediate2.h5")):
         _check_made(out / made, runs[name], minutes, lengths[name])
     size, pixel = recipes["dcgan"].size, recipes["dcgan"].pixel_arcmin

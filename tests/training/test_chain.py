@@ -290,6 +290,20 @@ def test_bad_lengths_of_a_chain_are_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("place", ["", "dcgan", "pixgan", "vaegan"])
+def test_runs_of_other_recipes_are_refused_before_training(large, tmp_path, monkeypatch, place):
+    """Wherever they are in the folder of a chain."""
+    thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
+    monkeypatch.setattr(chain, "recipe", thin.__getitem__)
+    other = replace(thin["dcgan"], name="another")
+    train_tiny(other, large[0], tmp_path / "run" / place, steps=1, validation=None)
+    before = _files(tmp_path)
+    message = "was trained with another .*name" if place else "run: is the run of one network"
+    with pytest.raises(ValueError, match=message):
+        chain.han2021(large[0], tmp_path / "run", steps=1, device="cpu", progress=False)
+    assert _files(tmp_path) == before
+
+
 def test_bad_validation_sets_of_a_chain(large, tmp_path, monkeypatch):
     thin = {n: thin_recipe(n) for n in ("dcgan", "pixgan", "vaegan")}
     monkeypatch.setattr(chain, "recipe", thin.__getitem__)
