@@ -106,10 +106,15 @@ def check_stop(stop: int | None, steps: int | None) -> None:
         raise ValueError(f"stop={stop!r}: must be an integer from 0{most}, a step of the run")
 
 
-def _check_given(recipe: Recipe, data, converged: float | None) -> None:
+def _check_given(recipe: Recipe, data, target, converged: float | None) -> None:
     """Check that a recipe has its data, and losses that may converge."""
     if data is None and recipe.images is None:
         raise ValueError(f"data=None: recipe {recipe.name} is trained on a set; name its file")
+    if target is None and {*recipe.inputs} & {*recipe.outputs}:
+        raise ValueError(
+            f"target=None: recipe {recipe.name} changes fields of one set into those of another; "
+            "name the other"
+        )
     if recipe.images is not None and isinstance(data, (str, os.PathLike)):
         raise ValueError(f"data={data}: recipe {recipe.name} makes its own images; leave it out")
     if converged is None:
@@ -350,7 +355,7 @@ def train(
     check_length(minutes, steps)
     check_stop(stop, steps)
     seeds.check(seed)
-    _check_given(recipe, data, converged)
+    _check_given(recipe, data, target, converged)
     device = pick_device(device)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():

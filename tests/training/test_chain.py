@@ -290,6 +290,12 @@ def test_bad_lengths_of_a_chain_are_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_vaegan_needs_two_sets(large, tmp_path):
+    with pytest.raises(ValueError, match=r"target=None: recipe vaegan.* changes fields of one"):
+        train_tiny(thin_recipe("vaegan"), large[0], tmp_path / "run", steps=1, validation=None)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("place", ["", "dcgan", "pixgan", "vaegan"])
 def test_runs_of_other_recipes_are_refused_before_training(large, tmp_path, monkeypatch, place):
     """Wherever they are in the folder of a chain."""
