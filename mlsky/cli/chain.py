@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, states, write_json
+from mlsky.cli.options import ManyValues, which_state, write_json
 
 __all__ = ["validate_chain"]
 
@@ -18,13 +18,7 @@ __all__ = ["validate_chain"]
 )
 @click.option("--patches", type=int, default=256, show_default=True, help="Of either kind.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of patches and noise.")
-@click.option(
-    "--which",
-    multiple=True,
-    callback=states,
-    metavar="STATE",
-    help="State of the runs, best or last; or of some, as vaegan=last.  [default: best]",
-)
+@which_state
 @click.option("--json", "table", type=click.Path(path_type=Path), help="Write all figures here.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Draw a patch of each step (PNG, PDF or JPG)."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlsky.cli.options import ManyValues, pairs, states
+from mlsky.cli.options import ManyValues, pairs, which_state
 
 __all__ = ["export"]
 
@@ -29,13 +29,7 @@ __all__ = ["export"]
     help="Set for the calibration; without it the paper's chain is not corrected.",
 )
 @click.option("--regions", type=int, help="Regions of the validation set.  [default: all]")
-@click.option(
-    "--which",
-    multiple=True,
-    callback=states,
-    metavar="STATE",
-    help="State of the runs, best or last; or of some, as vaegan=last.  [default: best]",
-)
+@which_state
 @click.option(
     "--corrections",
     type=click.Choice(["matched", "paper"]),

@@ -23,7 +23,7 @@ __all__ = [
     "progress_bar",
     "resumable",
     "split",
-    "states",
+    "which_state",
     "write_json",
 ]
 
@@ -168,7 +168,7 @@ def number_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str,
         raise click.BadParameter(f"{error}; must be FIELD=NUMBER") from None
 
 
-def states(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | dict:
+def _states(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | dict:
     """``best``, ``last``, or ``NAME=best NAME=last`` for some networks."""
     parts = split(ctx, option, values)
     if parts in ([], ["best"]):
@@ -183,6 +183,16 @@ def states(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
                 "vaegan=last"
             )
     return named
+
+
+#: Option ``--which`` of commands that read runs: one word for all, or words by network.
+which_state = click.option(
+    "--which",
+    multiple=True,
+    callback=_states,
+    metavar="STATE",
+    help="State of the runs, best or last; or of some, as vaegan=last.  [default: best]",
+)
 
 
 @contextlib.contextmanager
